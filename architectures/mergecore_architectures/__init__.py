@@ -1,0 +1,1 @@
+"""How to describe a checkpoint: which tensors are layers, embeddings, heads and experts."""

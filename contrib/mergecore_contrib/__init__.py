@@ -1,0 +1,1 @@
+"""Plugins with heavier or optional needs; the same contract and the same tests as the built-ins."""

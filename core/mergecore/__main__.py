@@ -1,0 +1,6 @@
+"""`python -m mergecore` is the command line."""
+
+from mergecore.cli import main
+
+if __name__ == "__main__":
+    main()

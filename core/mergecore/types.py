@@ -1,0 +1,404 @@
+"""Every value that crosses the border between the core and a plugin, in the order a merge meets them.
+
+All are frozen.  What a plugin yields comes with the name users write; what a plugin is handed is plain data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+
+    from mergecore.engine import TensorGroup
+    from mergecore.params import Params
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+P = TypeVar("P", bound="Params")
+
+
+# ---- models as they are opened -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """A model as written in a config: `PATH[@REVISION][+ADAPTER[@REVISION]]`."""
+
+    path: str
+    revision: str | None = None
+    adapter: ModelReference | None = None
+    architecture: str | None = None
+
+    def __str__(self) -> str:
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"{self.path}{revision}" + (f"+{self.adapter}" if self.adapter else "")
+
+
+@dataclass(frozen=True)
+class OpenOptions:
+    """What the user allows while models are opened."""
+
+    offline: bool = False
+    folder: Path = Path()
+    """Where relative paths start."""
+
+
+@dataclass(frozen=True)
+class FileSpan:
+    """Bytes of a file: the elements of one tensor, little-endian, in C order."""
+
+    file: Path
+    offset: int
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor as a header states it; `dtype` is the header's word, such as "BF16"."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    data: FileSpan
+
+    @property
+    def count(self) -> int:
+        """Number of elements."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file of weights and what identifies it without reading the weights."""
+
+    path: Path
+    size: int
+    header_sha256: str
+    stamp: tuple[int, int, int]
+    """Device, inode and modification time (ns) when it was opened: a merge stops when they change."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened model: headers, config and side files; no weight has been read."""
+
+    reference: ModelReference
+    folder: Path
+    tensors: Mapping[str, TensorInfo]
+    weight_files: tuple[WeightFile, ...]
+    config: Mapping[str, Json] = field(default_factory=dict)
+    side_files: Mapping[str, Path] = field(default_factory=dict)
+    """Everything but weights, by name relative to the folder."""
+    revision: str | None = None
+    fetch: Callable[[], None] | None = None
+    """Brings the weight files to where `tensors` says they are; None when they are there."""
+
+    @property
+    def name(self) -> str:
+        """The model as the config writes it."""
+        return str(self.reference)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """A way to open a model reference, such as a local folder or a hub id.
+
+    Sources are asked in order of `rank`, then name; the first that accepts a reference opens it.
+    """
+
+    name: str
+    accepts: Callable[[ModelReference, OpenOptions], bool]
+    open: Callable[[ModelReference, OpenOptions], Checkpoint]
+    rank: int = 50
+
+
+# ---- what a checkpoint consists of -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Repeated layers: the tensors named `{prefix}{index}.…` for `count` indices from 0."""
+
+    prefix: str
+    count: int
+
+
+@dataclass(frozen=True)
+class TensorFacts:
+    """What is known of one tensor: where it stands, and what it does if that is known."""
+
+    stack: str | None = None
+    """Prefix of its stack, None outside the layers."""
+    layer: int | None = None
+    suffix: str = ""
+    """Its name within the layer, or its whole name outside the layers."""
+    after: bool = False
+    """Outside the layers only: applied after them (final norm, head) rather than before (embeddings)."""
+    role: str = ""
+    """`attn.q`, `mlp.down`, `norm`, `embed`, `head`, … or nothing."""
+    vocabulary_axis: int | None = None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a describer knows of a checkpoint.  It adds knowledge; it never adds or removes a tensor."""
+
+    by: str
+    family: str
+    stacks: tuple[Stack, ...]
+    main: Stack | None
+    """The stack that layer ranges mean; None when that is ambiguous."""
+    tensors: Mapping[str, TensorFacts]
+    tied: Mapping[str, str] = field(default_factory=dict)
+    """Names that are not on disk, and the tensor that stands for each."""
+    layer_count_key: tuple[str, ...] | None = None
+    """Where config.json holds the number of layers of `main`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A describer of checkpoints.  The one of lowest `rank` that returns a description is believed."""
+
+    name: str
+    describe: Callable[[Checkpoint], Description | None]
+    rank: int = 50
+
+
+# ---- vocabularies ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TokenizerRequest:
+    """What a tokenizer strategy decides from."""
+
+    models: tuple[Checkpoint, ...]
+    """In order of appearance, the base first."""
+    donor: int
+    """Index of the model that gives config and side files."""
+    descriptions: tuple[Description, ...]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The vocabulary of the output: the files that define it, and what the user should know."""
+
+    files: Mapping[str, Path | bytes]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerStrategy(Generic[P]):
+    """A way to choose the output vocabulary."""
+
+    name: str
+    build: Callable[[TokenizerRequest, P], Vocabulary]
+    params: type[P]
+
+
+# ---- merge methods -----------------------------------------------------------------------------------------
+
+Merged: TypeAlias = "torch.Tensor | Blocks"
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The promise that `TensorGroup.map` has written the whole tensor; only the engine makes one."""
+
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeMethod(Generic[P]):
+    """A way to make n tensors into one: a pure function, and what it needs.
+
+    space: "delta" hands the function `X_i - base` and adds the base back; "weight" hands it the tensors.
+    base: whether `base_model` is needed.  "required" in weight space makes the base input 0; "unused" lets
+        it take part only where it is listed as a model.
+    models: the least and the largest number of models beside the base (None: any number).
+    reproducible: "bitwise" on any machine, or only on the "same-machine".
+    passes: how often the inputs are read, for estimates.
+    whole: the function uses `group.x`, so whole tensors are held in memory.
+    check: further conditions on one tensor's parameters, found while planning; it gets the parameters and
+        the number of inputs, and raises a `MergecoreError`.
+    """
+
+    name: str
+    merge: Callable[[TensorGroup, P], Merged]
+    params: type[P]
+    space: Literal["weight", "delta"] = "weight"
+    base: Literal["required", "optional", "unused"] = "unused"
+    models: tuple[int, int | None] = (1, None)
+    paper: str | None = None
+    formula: str = ""
+    example: str = ""
+    reproducible: Literal["bitwise", "same-machine"] = "bitwise"
+    passes: int = 1
+    whole: bool = False
+    check: Callable[[P, int], None] | None = None
+
+
+# ---- plans -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TensorInput:
+    """One input of a step: which model, which tensor."""
+
+    model: int
+    """Index into `Plan.models`."""
+    tensor: TensorInfo
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Where a layer stands in its slice: `index` of `count`; the position of a gradient follows from it."""
+
+    index: int
+    count: int
+
+    @property
+    def t(self) -> float:
+        """0 at the first layer, 1 at the last; a lone layer stands at 1."""
+        return self.index / (self.count - 1) if self.count > 1 else 1.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """How one output tensor is made.  Without a method it is a copy of its only input."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    inputs: tuple[TensorInput, ...]
+    method: str | None = None
+    params: Params | None = None
+    base: TensorInput | None = None
+    depth: Depth | None = None
+    role: str = ""
+    note: str = ""
+    """Why it is copied, or what is unusual."""
+
+
+@dataclass(frozen=True)
+class OutputTensor:
+    """A tensor to be written."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """A file of weights that is known before a weight is read: its first bytes and its size."""
+
+    name: str
+    header: bytes
+    size: int
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where the bytes of a tensor go: index into `Layout.files`, offset from the start of that file."""
+
+    file: int
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The output before it exists: files, and a slot for each tensor."""
+
+    files: tuple[OutputFile, ...]
+    slots: Mapping[str, Slot]
+    extra: Mapping[str, bytes] = field(default_factory=dict)
+    """Small files that belong to the weights, such as an index."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all weight files."""
+        return sum(file.size for file in self.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputWriter(Generic[P]):
+    """A file format: it lays tensors out in files; the core writes the bytes."""
+
+    name: str
+    layout: Callable[[Sequence[OutputTensor], P], Layout]
+    params: type[P]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Input tensors that reach no output, and why."""
+
+    model: int
+    names: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that will happen, decided from headers alone."""
+
+    models: tuple[Checkpoint, ...]
+    donor: int
+    steps: tuple[Step, ...]
+    layout: Layout
+    side_files: Mapping[str, Path | bytes]
+    seed: int
+    executor: str
+    document: Mapping[str, Json]
+    """The config as it was read."""
+    descriptions: tuple[Description, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+    warnings: tuple[str, ...] = ()
+    plugins: Mapping[str, str] = field(default_factory=dict)
+    """Distribution and version of every plugin that takes part."""
+    title: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Another kind of document that compiles to a plan."""
+
+    name: str
+    accepts: Callable[[Mapping[str, Json]], bool]
+    compile: Callable[[Mapping[str, Json]], Plan]
+
+
+# ---- execution ---------------------------------------------------------------------------------------------
+
+
+class Crew(Protocol):
+    """The workers of an executor, lent to one pass over the blocks of one tensor."""
+
+    def each(self, count: int, work: Callable[[int], None]) -> None:
+        """Call `work` once with every index below `count`, in any order, on any worker; return when all are done."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """A finished step: the digest of the bytes written for it."""
+
+    name: str
+    digest: str
+    nbytes: int
+
+
+RunStep: TypeAlias = Callable[[Step, Crew], StepResult]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Executor:
+    """Where the steps of a plan run.  `run` yields results in any order and stops at the first exception."""
+
+    name: str
+    run: Callable[[Sequence[Step], RunStep, int], Iterator[StepResult]]

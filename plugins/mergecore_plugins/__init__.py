@@ -1,0 +1,1 @@
+"""The built-in plugins of mergecore: one module each, registered like anybody else's."""
