@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 API = 1
-"""Raised when a plugin written for an older mergecore no longer works; a plugin may state `MERGECORE_API = 1`."""
+"""Raised when plugins written for an older mergecore stop working; a plugin may state `MERGECORE_API = 1`."""
 
 hookimpl = pluggy.HookimplMarker("mergecore")
 

@@ -68,7 +68,9 @@ def parse_dtype(word: str) -> str:
     if name is None:
         known = [key for key in _BY_WORD if key]
         raise ConfigError(
-            "E105", f"'{word}' is no dtype to merge in{did_you_mean(word, known)}", hint=f"write one of {', '.join(known)}"
+            "E105",
+            f"'{word}' is no dtype to merge in{did_you_mean(word, known)}",
+            hint=f"write one of {', '.join(known)}",
         )
     return name
 
@@ -83,7 +85,7 @@ def torch_dtype(name: str) -> torch.dtype:
 
 
 def promoted(names: list[str]) -> str:
-    """The narrowest mergeable format that holds all of `names` without loss: two different 16-bit ones need F32."""
+    """The narrowest mergeable format that holds all of `names`; two different 16-bit ones need F32."""
     if "F64" in names:
         return "F64"
     return names[0] if len(set(names)) == 1 else "F32"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mergecore.engine import TensorGroup
     from mergecore.params import Params
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 P = TypeVar("P", bound="Params")
 
 
@@ -381,7 +381,7 @@ class Crew(Protocol):
     """The workers of an executor, lent to one pass over the blocks of one tensor."""
 
     def each(self, count: int, work: Callable[[int], None]) -> None:
-        """Call `work` once with every index below `count`, in any order, on any worker; return when all are done."""
+        """Call `work` once with every index below `count`, in any order, on any worker; wait for all."""
 
 
 @dataclass(frozen=True)
