@@ -1,0 +1,112 @@
+"""Writes safetensors: one file, or shards with an index, with the bytes that `safetensors.torch` would write.
+
+`lay_out` is the whole of it.  Headers and offsets follow from names, dtypes and shapes; no weight is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from mergecore import hookimpl
+from mergecore.dtypes import nbytes
+from mergecore.params import Field, Params
+from mergecore.sizes import parse_size
+from mergecore.types import Layout, OutputFile, OutputTensor, OutputWriter, Slot
+
+_DTYPES = (
+    *("U64", "I64", "F64", "C64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16"),
+    *("F8_E5M2FNUZ", "F8_E4M3FNUZ", "F8_E8M0", "F8_E4M3", "F8_E5M2", "I8", "U8"),
+    *("F6_E3M2", "F6_E2M3", "F4", "BOOL"),
+)
+_ORDER = {dtype: place for place, dtype in enumerate(_DTYPES)}
+"""The order of dtypes in a file: the format wants the widest first, so that every tensor is aligned."""
+
+
+def _bytes(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    return parse_size(f"{text[:-1]}G" if _BILLIONS.fullmatch(text) else text)
+
+
+_BILLIONS = re.compile(r"[0-9]+[bB]")
+"""`5B` means 5 billion bytes, as in other merge tools."""
+
+
+class SafetensorsParams(Params):
+    """How the tensors are divided into files."""
+
+    shard_size: Annotated[int, BeforeValidator(_bytes)] = Field(
+        default=5_000_000_000, gt=0, description="largest size of a file, such as 5GB"
+    )
+
+
+def lay_out(tensors: Sequence[OutputTensor], params: SafetensorsParams) -> Layout:
+    """Files of at most `shard_size` bytes of tensors, filled in the order given; a larger one has its own."""
+    shards = list(_packed(tensors, params.shard_size))
+    names = _names(len(shards))
+    files: list[OutputFile] = []
+    places: dict[str, Slot] = {}
+    for index, (name, shard) in enumerate(zip(names, shards, strict=True)):
+        file, slots = _file(name, index, shard)
+        files.append(file)
+        places |= slots
+    slots = {tensor.name: places[tensor.name] for tensor in tensors}
+    return Layout(tuple(files), slots, _index(files, slots) if len(files) > 1 else {})
+
+
+def _packed(tensors: Sequence[OutputTensor], limit: int) -> Iterator[list[OutputTensor]]:
+    shard: list[OutputTensor] = []
+    size = 0
+    for tensor in tensors:
+        needed = nbytes(tensor.dtype, tensor.shape)
+        if shard and size + needed > limit:
+            yield shard
+            shard, size = [], 0
+        shard.append(tensor)
+        size += needed
+    yield shard
+
+
+def _names(count: int) -> list[str]:
+    if count == 1:
+        return ["model.safetensors"]
+    return [f"model-{index:05d}-of-{count:05d}.safetensors" for index in range(1, count + 1)]
+
+
+def _file(name: str, index: int, tensors: Sequence[OutputTensor]) -> tuple[OutputFile, dict[str, Slot]]:
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    ranges: dict[str, tuple[int, int]] = {}
+    end = 0
+    for tensor in sorted(tensors, key=lambda one: (_ORDER[one.dtype], one.name)):
+        begin, end = end, end + nbytes(tensor.dtype, tensor.shape)
+        ranges[tensor.name] = (begin, end)
+        entries[tensor.name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (begin, end)}
+    header = _header(entries)
+    slots = {name: Slot(index, len(header) + begin, end - begin) for name, (begin, end) in ranges.items()}
+    return OutputFile(name, header, len(header) + end), slots
+
+
+def _header(entries: dict[str, object]) -> bytes:
+    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _index(files: Sequence[OutputFile], slots: dict[str, Slot]) -> dict[str, bytes]:
+    index = {
+        "metadata": {"total_size": sum(slot.nbytes for slot in slots.values())},
+        "weight_map": {name: files[slot.file].name for name, slot in sorted(slots.items())},
+    }
+    return {"model.safetensors.index.json": (json.dumps(index, indent=2) + "\n").encode()}
+
+
+@hookimpl
+def mergecore_output_writers() -> Iterator[OutputWriter[SafetensorsParams]]:
+    """The writer "safetensors"."""
+    yield OutputWriter(name="safetensors", layout=lay_out, params=SafetensorsParams)
