@@ -21,8 +21,8 @@ if TYPE_CHECKING:
         PluginError,
         PolicyError,
     )
-    from mergecore.merge import execute, merge, plan
     from mergecore.params import Field, Params, PerModel
+    from mergecore.pipeline import execute, merge, plan
     from mergecore.types import (
         Architecture,
         Checkpoint,
@@ -66,9 +66,9 @@ _HOME = {
     "Recipe": "types",
     "TensorGroup": "engine",
     "TokenizerStrategy": "types",
-    "execute": "merge",
-    "merge": "merge",
-    "plan": "merge",
+    "execute": "pipeline",
+    "merge": "pipeline",
+    "plan": "pipeline",
 }
 
 __all__ = [

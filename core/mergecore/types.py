@@ -42,8 +42,6 @@ class OpenOptions:
     """What the user allows while models are opened."""
 
     offline: bool = False
-    folder: Path = Path()
-    """Where relative paths start."""
 
 
 @dataclass(frozen=True)
@@ -358,6 +356,8 @@ class Plan:
     document: Mapping[str, Json]
     """The config as it was read."""
     descriptions: tuple[Description, ...] = ()
+    layers: tuple[tuple[int, int], ...] = ()
+    """When layers were selected: for each output layer the model and layer that stand first."""
     dropped: tuple[Dropped, ...] = ()
     warnings: tuple[str, ...] = ()
     plugins: Mapping[str, str] = field(default_factory=dict)
@@ -391,6 +391,7 @@ class StepResult:
     name: str
     digest: str
     nbytes: int
+    nonfinite: int = 0
 
 
 RunStep: TypeAlias = Callable[[Step, Crew], StepResult]

@@ -1,0 +1,119 @@
+"""The command line: the group, its options that every command shares, and how errors are printed.
+
+The commands themselves are in `commands`; plugins add theirs.  Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from types import FrameType
+from typing import Any, TypeVar
+
+import click
+
+from mergecore import __version__
+from mergecore.errors import MergecoreError, Problems
+from mergecore.plugins import Registry
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user, or the system, wants the merge to stop; it can be resumed."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__()
+        self.exit_code = exit_code
+
+
+class PluginGroup(click.Group):
+    """A group whose commands are its own and those of plugins."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted({*super().list_commands(context), *Registry.discover().commands()})
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        return super().get_command(context, name) or Registry.discover().commands().get(name)
+
+
+@click.group(
+    cls=PluginGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, "--version", prog_name="mergecore")
+def cli() -> None:
+    """Merge pretrained language models: nothing lost, nothing silently wrong, every method a plugin."""
+
+
+def common_options(command: F) -> F:
+    """Add what every command understands: `--no-plugin`, `--debug`, `--error-format`."""
+    for option in (
+        click.option(
+            "--no-plugin", "disabled", multiple=True, metavar="NAME", help="Do not use this plugin."
+        ),
+        click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks."),
+        click.option(
+            "--error-format",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            expose_value=False,
+            help="How errors are printed on standard error.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with the code of what happened."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(run(words))
+
+
+def run(words: list[str]) -> int:
+    """The exit code of a command line."""
+    from mergecore import commands  # noqa: F401 - defines the commands
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        result = cli.main(words, prog_name="mergecore", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (Interrupted, click.Abort) as error:
+        click.echo("mergecore: interrupted; run again with --resume to go on", err=True)
+        return error.exit_code if isinstance(error, Interrupted) else 130
+    except MergecoreError as error:
+        tell(error, words)
+        return (error.first if isinstance(error, Problems) else error).exit_code
+    except BrokenPipeError:
+        return 141
+    except Exception:  # noqa: BLE001 - a bug keeps its traceback, and its exit code
+        traceback.print_exc()
+        click.echo(
+            "mergecore: error E001: internal error, a bug of mergecore; please report the lines above",
+            err=True,
+        )
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def tell(error: MergecoreError, words: Sequence[str]) -> None:
+    """Print an error, or several, one line each."""
+    if "--debug" in words:
+        traceback.print_exception(error)
+    errors = error.errors if isinstance(error, Problems) else (error,)
+    as_json = "--error-format=json" in words or ("--error-format", "json") in pairwise(words)
+    for one in errors:
+        line = json.dumps(one.as_json()) if as_json else f"mergecore: error {one.code}: {one}"
+        click.echo(line, err=True)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
+    raise Interrupted(128 + number)

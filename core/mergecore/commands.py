@@ -1,0 +1,247 @@
+"""The commands of the core: merge, plan, methods, plugins, schema, verify."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mergecore.cli import cli, common_options
+from mergecore.plugins import Registry
+from mergecore.types import MergeMethod
+
+if TYPE_CHECKING:
+    from mergecore.pipeline import RunOptions
+    from mergecore.planning import PlanOptions
+
+
+class Size(click.ParamType[int]):
+    """An amount of memory or disk, such as 4GB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int:
+        from mergecore.sizes import parse_size
+
+        return parse_size(value)
+
+
+def plan_options(command: Any) -> Any:
+    """Add the options that `merge` and `plan` share."""
+    for option in (
+        click.option("--offline", is_flag=True, help="Use no network; hub models come from the cache."),
+        click.option(
+            "--missing",
+            type=click.Choice(["error", "base", "skip"]),
+            default="error",
+            show_default=True,
+            help="A tensor that one model lacks: refuse, take the base's, or merge the others.",
+        ),
+        click.option(
+            "--unexpected",
+            type=click.Choice(["error", "copy", "drop"]),
+            default="error",
+            show_default=True,
+            help="A tensor that only one model has: refuse, take it over, or leave it out.",
+        ),
+        click.option("--allow-crimes", is_flag=True, help="Merge models of different architectures."),
+        click.option("--seed", type=click.IntRange(0), help="Seed of random methods; overrides the config."),
+        click.option(
+            "--shard-size", type=Size(), help="Largest size of an output file; overrides the config."
+        ),
+        click.option(
+            "-j", "--threads", type=click.IntRange(1), help="Workers; default: one for each processor."
+        ),
+        click.option("--max-memory", type=Size(), help="Bound of the memory that blocks take."),
+        click.option("--json", "as_json", is_flag=True, help="Print facts for programs."),
+    ):
+        command = option(command)
+    return common_options(command)
+
+
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, auto, …")
+@click.option(
+    "--resume", "mode", flag_value="resume", help="Go on with an interrupted merge, if there is one."
+)
+@click.option("--restart", "mode", flag_value="restart", help="Throw an interrupted merge away.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier merge.")
+@click.option("--allow-nonfinite", is_flag=True, help="Accept NaN and Inf in inputs and in the result.")
+@click.option("--recheck", is_flag=True, help="With --resume: read again what the interrupted merge wrote.")
+@click.option("-v", "--verbose", count=True, help="Say more.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@plan_options
+def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> None:
+    """Merge models as CONFIG says, into the folder OUT."""
+    from mergecore.pipeline import execute, plan
+    from mergecore.target import check_target
+
+    registry = Registry.discover(disabled)
+    check_target(out, (), given["overwrite"] or given["mode"] == "resume")
+    made = plan(config, registry=registry, options=_plan_options(given))
+    execute(made, out, registry=registry, options=_run_options(given))
+
+
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "--tensor", "pattern", metavar="GLOB", help="Show sources and parameters of these output tensors."
+)
+@plan_options
+def plan(config: Path, pattern: str | None, disabled: Sequence[str], as_json: bool, **given: Any) -> None:
+    """Check CONFIG and show what merging would do; read headers only, write nothing."""
+    from mergecore import pipeline
+    from mergecore.estimate import estimate
+    from mergecore.show_plan import plan_as_json, plan_as_text
+
+    registry = Registry.discover(disabled)
+    made = pipeline.plan(config, registry=registry, options=_plan_options(given))
+    methods = {step.method: registry.get(MergeMethod, step.method) for step in made.steps if step.method}
+    memory = estimate(made, methods, given["threads"], given["max_memory"])
+    if as_json:
+        click.echo(json.dumps(plan_as_json(made, memory, pattern)))
+    else:
+        click.echo(plan_as_text(made, memory, pattern))
+
+
+@cli.group()
+def methods() -> None:
+    """The merge methods that are installed."""
+
+
+@methods.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print facts for programs.")
+@common_options
+def list_methods(disabled: Sequence[str], as_json: bool) -> None:
+    """List the installed merge methods."""
+    from mergecore.show_methods import method_as_json, needs
+
+    registry = Registry.discover(disabled)
+    found = registry.all(MergeMethod)
+    if as_json:
+        click.echo(json.dumps([method_as_json(method) for method in found]))
+        return
+    rows = [(m.name, needs(m), m.paper or "", registry.provider(MergeMethod, m.name).origin) for m in found]
+    click.echo(table(rows))
+
+
+@methods.command("show")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print facts for programs.")
+@common_options
+def show_method(name: str, disabled: Sequence[str], as_json: bool) -> None:
+    """Show what a method computes, needs and takes."""
+    from mergecore.show_methods import method_as_json, method_as_text
+
+    registry = Registry.discover(disabled)
+    method: MergeMethod[Any] = registry.get(MergeMethod, name)
+    if as_json:
+        click.echo(json.dumps(method_as_json(method)))
+    else:
+        click.echo(method_as_text(method, registry.provider(MergeMethod, name)))
+
+
+@cli.group()
+def plugins() -> None:
+    """The plugins that are installed."""
+
+
+@plugins.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print facts for programs.")
+@common_options
+def list_plugins(disabled: Sequence[str], as_json: bool) -> None:
+    """List every plugin: whether it works, where it comes from, what it provides or why it does not work."""
+    from dataclasses import asdict
+
+    found = Registry.discover(disabled).plugins()
+    if as_json:
+        click.echo(json.dumps([asdict(plugin) for plugin in found]))
+        return
+    click.echo(
+        table(
+            [(p.name, p.status, p.distribution, p.version, ", ".join(p.provides) or p.reason) for p in found]
+        )
+    )
+
+
+@plugins.command("show")
+@click.argument("name")
+@common_options
+def show_plugin(name: str, disabled: Sequence[str]) -> None:
+    """Show everything about the plugins called NAME."""
+    from mergecore.errors import ConfigError, did_you_mean
+
+    everyone = Registry.discover(disabled).plugins()
+    found = [plugin for plugin in everyone if plugin.name == name]
+    if not found:
+        near = did_you_mean(name, [plugin.name for plugin in everyone])
+        raise ConfigError(
+            "E606", f"'{name}' is no installed plugin{near}", hint="see `mergecore plugins list`"
+        )
+    for plugin in found:
+        facts = [("plugin", plugin.name), ("module", plugin.module), ("comes with", plugin.origin)]
+        facts += [
+            ("status", plugin.status),
+            ("provides", ", ".join(plugin.provides)),
+            ("reason", plugin.reason),
+        ]
+        click.echo(table([fact for fact in facts if fact[1]]))
+
+
+@cli.command()
+@common_options
+def schema(disabled: Sequence[str]) -> None:
+    """Print the JSON schema of merge configs, for editors."""
+    from mergecore.config_schema import schema as config_schema
+
+    click.echo(json.dumps(config_schema(Registry.discover(disabled).all(MergeMethod)), indent=2))
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@common_options
+def verify(folder: Path, disabled: Sequence[str]) -> None:
+    """Check the merged model in FOLDER against its manifest, every byte."""
+    from mergecore.verify import verify as check
+
+    report = check(folder)
+    click.echo(f"{folder}: {report.tensors} tensors and {report.files} files are as they were written")
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows in aligned columns."""
+    if not rows:
+        return ""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    return "\n".join(
+        "  ".join(
+            [*(cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)), row[-1]]
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _plan_options(given: dict[str, Any]) -> PlanOptions:
+    from mergecore.planning import PlanOptions
+
+    names = ("offline", "missing", "unexpected", "allow_crimes", "seed", "shard_size")
+    return PlanOptions(**{name: given[name] for name in names})
+
+
+def _run_options(given: dict[str, Any]) -> RunOptions:
+    from mergecore.events import Display
+    from mergecore.pipeline import RunOptions
+
+    display = Display(
+        style="jsonl" if given["as_json"] else "console",
+        verbosity=-1 if given["quiet"] else given["verbose"],
+        terminal=sys.stderr.isatty(),
+    )
+    names = ("threads", "max_memory", "device", "overwrite", "allow_nonfinite", "recheck")
+    return RunOptions(mode=given["mode"] or "new", display=display, **{name: given[name] for name in names})

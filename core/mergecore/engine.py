@@ -1,0 +1,234 @@
+"""Running the steps of a plan block by block; `TensorGroup` is what a merge method sees of it.
+
+A tensor is cut into blocks of fixed size.  The blocks of one pass may run on any worker in any order; sums
+over blocks are added in block order.  So the bytes do not depend on threads or memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from mergecore import rng
+from mergecore.blocks import BLOCK
+from mergecore.errors import MergecoreError, PluginError
+from mergecore.reading import Scratch
+from mergecore.reduction import gram
+from mergecore.selection import Cut, Search, kept_count
+from mergecore.types import Blocks, Crew, Depth
+
+MapBlock = Callable[["Block"], Tensor]
+
+
+class Inputs(Protocol):
+    """Where the numbers come from: rows to fill, one for each input, the base last if there is one."""
+
+    def load(self, start: int, stop: int, rows: Sequence[Tensor]) -> None:
+        """Fill each of `rows` (m,) with the elements `start` to `stop` of one input."""
+
+    def raise_faults(self) -> None:
+        """Raise for what was wrong with the numbers read so far."""
+
+
+class Sink(Protocol):
+    """Where merged numbers go."""
+
+    def put(self, start: int, numbers: Tensor) -> None:
+        """Take the final numbers (m,) of the elements from `start` on; called from any thread."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A stretch of one tensor, the elements `start` to `stop` in C order.
+
+    `x` is (n, m), or (n, rows, columns) when rows were asked for, in float32 or float64: the tensors, or
+    their differences to the base.  It is yours: it may be overwritten, and is lost when the function returns.
+    """
+
+    index: int
+    start: int
+    stop: int
+    x: Tensor
+    base: Tensor | None
+    """(m,) or (rows, columns); the base in delta space, else None."""
+    seed: int
+    name: str
+
+    def uniform(self, i: int, purpose: str = "uniform") -> Tensor:
+        """Numbers in [0, 1), one for each element, that depend on seed, tensor, model `i` and position only."""
+        return self._shaped(rng.uniform(self._words(i, purpose)))
+
+    def mask(self, i: int, probability: float, purpose: str = "mask") -> Tensor:
+        """True with `probability` at each element, by the same rule as `uniform`."""
+        return self._shaped(rng.mask(self._words(i, purpose), probability))
+
+    def _words(self, i: int, purpose: str) -> rng.Words:
+        return rng.random_words(rng.random_key(self.seed, self.name, str(i), purpose), self.start, self.stop)
+
+    def _shaped(self, numbers: rng.Words | rng.Uniform | rng.Mask) -> Tensor:
+        return torch.from_numpy(numbers).view(self.x.shape[1:]).to(self.x.device)
+
+
+class TensorGroup:
+    """The inputs of one output tensor, as a merge method sees them.
+
+    Nothing is read before it is asked for: `map` makes the result in one pass, `reduce` and `kth_largest`
+    make earlier passes, `x` reads everything into memory.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        shape: tuple[int, ...],
+        n: int,
+        inputs: Inputs,
+        sink: Sink,
+        crew: Crew,
+        scratch: Scratch,
+        dtype: torch.dtype = torch.float32,
+        delta: bool = False,
+        seed: int = 0,
+        depth: Depth | None = None,
+        role: str = "",
+    ) -> None:
+        self.name = name
+        self.shape = shape
+        self.n = n
+        self.dtype = dtype
+        self.layer = depth
+        self.role = role
+        self.count = torch.Size(shape).numel()
+        self._inputs = inputs
+        self._sink = sink
+        self._crew = crew
+        self._scratch = scratch
+        self._delta = delta
+        self._seed = seed
+
+    @property
+    def device(self) -> torch.device:
+        """Where the numbers are."""
+        return self._scratch.device
+
+    @property
+    def x(self) -> Tensor:
+        """All inputs, whole: (n, *shape).  Costs the memory of n float32 tensors."""
+        whole = torch.empty((self.n, self.count), dtype=self.dtype, device=self.device)
+
+        def copy(block: Block) -> None:
+            whole[:, block.start : block.stop] = block.x
+
+        self._each(copy)
+        return whole.view(self.n, *self.shape)
+
+    def map(self, merge_block: MapBlock, rows: bool = False) -> Blocks:
+        """Make the result block by block: `merge_block` returns the merged numbers, of the shape of `x[0]`."""
+
+        def work(block: Block) -> None:
+            self._put(block, merge_block(block))
+
+        return Blocks(self._each(work, rows))
+
+    def reduce(self, measure_block: MapBlock, rows: bool = False) -> Tensor:
+        """The float64 sum over all blocks, in block order, of what `measure_block` returns."""
+        parts: dict[int, Tensor] = {}
+
+        def work(block: Block) -> None:
+            parts[block.index] = measure_block(block).to(torch.float64, copy=True)
+
+        total = torch.zeros((), dtype=torch.float64)
+        for index in range(self._each(work, rows)):
+            total = total + parts.pop(index).cpu()
+        return total
+
+    def gram(self) -> Tensor:
+        """Dot products of the inputs with each other over all elements, float64 (n, n)."""
+        return self.reduce(lambda block: gram(block.x))
+
+    def kth_largest(self, i: int, density: float) -> Cut:
+        """The cut that keeps the `density` fraction of largest magnitudes of input `i`, exactly."""
+        return self.kth_largest_each([density if j == i else 1.0 for j in range(self.n)])[i]
+
+    def kth_largest_each(self, densities: Sequence[float]) -> list[Cut]:
+        """`kth_largest` of every input, all in the same passes."""
+        return self.cuts([kept_count(density, self.count) for density in densities])
+
+    def cuts(self, counts: Sequence[int]) -> list[Cut]:
+        """For each input the cut that keeps its `counts[i]` largest magnitudes; the passes are shared."""
+        blocks = -(-self.count // BLOCK)
+        searches = [Search(k, self.count, blocks, self.dtype) for k in counts]
+        while pending := [i for i, search in enumerate(searches) if not search.found]:
+
+            def look(block: Block, pending: list[int] = pending) -> None:
+                for i in pending:
+                    searches[i].look(block.index, block.x[i])
+
+            self._each(look)
+            for i in pending:
+                searches[i].narrow()
+        return [search.cut for search in searches]
+
+    def put_whole(self, result: Tensor) -> None:
+        """Write a result that was computed as a whole tensor."""
+        if tuple(result.shape) != self.shape:
+            raise _wrong_result(f"a tensor of shape {list(result.shape)}, not {list(self.shape)}")
+        flat = result.reshape(-1)
+
+        def work(block: Block) -> None:
+            self._put(block, flat[block.start : block.stop])
+
+        self._each(work)
+
+    def _each(self, work: Callable[[Block], None], rows: bool = False) -> int:
+        """Call `work` with every block; the number of blocks."""
+        columns = self.shape[-1] if rows and self.shape else self.count if rows else 1
+        size = max(1, BLOCK // max(1, columns)) * columns
+        count = -(-self.count // size) if self.count else 0
+
+        def run(index: int) -> None:
+            start = index * size
+            stop = min(start + size, self.count)
+            work(self._block(index, start, stop, columns if rows else None))
+
+        try:
+            self._crew.each(count, run)
+        except MergecoreError:
+            raise
+        except Exception:
+            self._inputs.raise_faults()  # a function that trips over a NaN is not to blame
+            raise
+        self._inputs.raise_faults()
+        return count
+
+    def _block(self, index: int, start: int, stop: int, columns: int | None) -> Block:
+        width = stop - start
+        x = self._scratch.numbers("x", (self.n, width), self.dtype)
+        base = self._scratch.numbers("base", (width,), self.dtype) if self._delta else None
+        self._inputs.load(start, stop, [*x.unbind(), *([] if base is None else [base])])
+        if base is not None:
+            x -= base
+        if columns is not None:
+            x = x.view(self.n, width // columns, columns)
+            base = base.view(width // columns, columns) if base is not None else None
+        return Block(index, start, stop, x, base, self._seed, self.name)
+
+    def _put(self, block: Block, result: Tensor) -> None:
+        wanted = (block.stop - block.start,)
+        if not isinstance(result, Tensor):
+            raise _wrong_result(f"{type(result).__name__}, not a tensor")
+        if result.numel() != wanted[0] or not result.is_floating_point():
+            raise _wrong_result(
+                f"{list(result.shape)} {result.dtype} for a block of {list(block.x.shape[1:])}"
+            )
+        if block.base is not None:
+            result = block.base.view(-1).add_(result.reshape(-1))
+        self._sink.put(block.start, result.reshape(-1))
+
+
+def _wrong_result(what: str) -> PluginError:
+    return PluginError("E605", f"the method returned {what}")

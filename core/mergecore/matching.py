@@ -1,0 +1,206 @@
+"""Which input tensors make which output tensor, by name; and that none is lost on the way.
+
+`match` turns slices into targets: each names an output tensor and, for every part of its slice, the tensor it
+takes.  What a part lacks, and what no target takes, is found here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from mergecore.resolve import ParameterSource
+from mergecore.types import Checkpoint, Depth, Description, Dropped, TensorFacts, TensorInfo
+from mergecore.yaml_document import DocPath
+
+
+@dataclass(frozen=True)
+class Part:
+    """One model in a slice: which of its layers (None: all), and the parameters written for it."""
+
+    model: int
+    layers: range | None
+    parameters: ParameterSource
+    path: DocPath = ()
+    """Where the config names it."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Layers that are merged from several models; the base only where the method works on differences to it."""
+
+    parts: tuple[Part, ...]
+    base: Part | None
+    levels: tuple[ParameterSource, ...]
+    """Parameters for all parts, the closest first."""
+
+    @property
+    def everyone(self) -> tuple[Part, ...]:
+        """The base, if any, and the parts."""
+        return (self.base, *self.parts) if self.base else self.parts
+
+
+@dataclass(frozen=True)
+class Target:
+    """An output tensor and what each part of its slice has for it."""
+
+    name: str
+    facts: TensorFacts
+    slice: Slice
+    depth: Depth | None
+    inputs: tuple[TensorInfo | None, ...]
+    base: TensorInfo | None
+
+
+@dataclass
+class Match:
+    """The targets of a merge, and everything that does not fit."""
+
+    targets: list[Target] = field(default_factory=list)
+    missing: dict[int, list[str]] = field(default_factory=dict)
+    """By model, the output tensors that it lacks."""
+    unexpected: dict[int, list[str]] = field(default_factory=dict)
+    """By model, the tensors that only it has."""
+    layers: list[tuple[int, int]] = field(default_factory=list)
+    """For each output layer the model and layer that stand first; empty when no layers were selected."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """The opened models with their descriptions, and which of them names the output."""
+
+    checkpoints: tuple[Checkpoint, ...]
+    descriptions: tuple[Description, ...]
+    donor: int
+
+    def find(self, model: int, name: str) -> TensorInfo | None:
+        """The tensor of that name, or the one that is tied to it."""
+        tensors = self.checkpoints[model].tensors
+        return tensors.get(name) or tensors.get(self.descriptions[model].tied.get(name, ""))
+
+
+def match(models: Models, slices: Sequence[Slice]) -> Match:
+    """Find the inputs of every output tensor."""
+    found = Match()
+    matcher = _Matcher(models, found)
+    if slices[0].parts[0].layers is None:
+        matcher.whole(slices[0])
+    else:
+        matcher.stacked(slices)
+    return found
+
+
+def dropped(models: Models, slices: Sequence[Slice], used: Iterable[tuple[int, str]]) -> list[Dropped]:
+    """What no output takes, with the reason."""
+    taken = set(used)
+    merged = {part.model for one in slices for part in one.everyone}
+    leftover: dict[tuple[int, str], list[str]] = {}
+    for model, checkpoint in enumerate(models.checkpoints):
+        for name in checkpoint.tensors:
+            if (model, name) not in taken:
+                reason = _reason(models, slices, model, name, model in merged)
+                leftover.setdefault((model, reason), []).append(name)
+    return [Dropped(model, tuple(names), reason) for (model, reason), names in leftover.items()]
+
+
+def _reason(models: Models, slices: Sequence[Slice], model: int, name: str, merged: bool) -> str:
+    if not merged:
+        return "the model gives config and side files only"
+    facts = models.descriptions[model].tensors.get(name, TensorFacts())
+    sliced = slices[0].parts[0].layers is not None
+    main = models.descriptions[model].main
+    if sliced and main and facts.stack == main.prefix:
+        return "no slice takes this layer"
+    if sliced:
+        return f"tensors outside the layers come from the {'last' if facts.after else 'first'} slice"
+    return "only this model has it"
+
+
+class _Matcher:
+    def __init__(self, models: Models, found: Match) -> None:
+        self.models = models
+        self.found = found
+
+    def whole(self, one: Slice) -> None:
+        """Every tensor of every model, layers in order."""
+        names = self._names(one, lambda facts: True)
+        for name, facts in sorted(names.items(), key=lambda item: self._order(item[1])):
+            depth = Depth(facts.layer, self._count(facts)) if facts.layer is not None else None
+            self._add(name, facts, one, depth, [name] * len(one.everyone))
+
+    def stacked(self, slices: Sequence[Slice]) -> None:
+        """The tensors before the layers, the chosen layers one upon another, the tensors after them."""
+        self._outside(slices[0], after=False)
+        out = self._main(self.models.donor)
+        for one in slices:
+            lead = one.parts[0]
+            assert lead.layers is not None
+            for k in range(len(lead.layers)):
+                self._layer(one, k, f"{out}{len(self.found.layers)}.", Depth(k, len(lead.layers)))
+                self.found.layers.append((lead.model, lead.layers[k]))
+        self._outside(slices[-1], after=True)
+
+    def _outside(self, one: Slice, after: bool) -> None:
+        mains = {self._main(part.model) for part in one.everyone}
+        names = self._names(one, lambda facts: facts.stack not in mains and facts.after == after)
+        for name, facts in names.items():
+            self._add(name, facts, one, None, [name] * len(one.everyone))
+
+    def _layer(self, one: Slice, k: int, prefix: str, depth: Depth) -> None:
+        """Layer `k` of a slice: tensors are matched by their names within the layer."""
+        prefixes = [
+            f"{self._main(part.model)}{part.layers[k]}." for part in one.everyone if part.layers is not None
+        ]
+        suffixes: dict[str, TensorFacts] = {}
+        for part, start in zip(one.everyone, prefixes, strict=True):
+            for name, facts in self.models.descriptions[part.model].tensors.items():
+                if name.startswith(start):
+                    suffixes.setdefault(name.removeprefix(start), facts)
+        for suffix, facts in suffixes.items():
+            self._add(prefix + suffix, facts, one, depth, [start + suffix for start in prefixes])
+
+    def _add(
+        self, name: str, facts: TensorFacts, one: Slice, depth: Depth | None, names: Sequence[str]
+    ) -> None:
+        everyone = one.everyone
+        tensors = [self.models.find(part.model, wanted) for part, wanted in zip(everyone, names, strict=True)]
+        lead = next((i for i, part in enumerate(everyone) if part.model == self.models.donor), 0)
+        if tensors[lead] is None:
+            for part, tensor in zip(everyone, tensors, strict=True):
+                if tensor is not None:
+                    _note(self.found.unexpected, part.model, tensor.name)
+        else:
+            for part, tensor in zip(everyone, tensors, strict=True):
+                if tensor is None:
+                    _note(self.found.missing, part.model, name)
+        base = tensors.pop(0) if one.base else None
+        self.found.targets.append(Target(name, facts, one, depth, tuple(tensors), base))
+
+    def _names(self, one: Slice, wanted: Callable[[TensorFacts], bool]) -> dict[str, TensorFacts]:
+        """The names of all parts that are `wanted`, the donor's first."""
+        parts = sorted(one.everyone, key=lambda part: part.model != self.models.donor)
+        names: dict[str, TensorFacts] = {}
+        for part in parts:
+            for name, facts in self.models.descriptions[part.model].tensors.items():
+                if wanted(facts):
+                    names.setdefault(name, facts)
+        return names
+
+    def _order(self, facts: TensorFacts) -> tuple[int, str, int]:
+        if facts.layer is None:
+            return (2 if facts.after else 0, "", 0)
+        return (1, facts.stack or "", facts.layer)
+
+    def _count(self, facts: TensorFacts) -> int:
+        stacks = self.models.descriptions[self.models.donor].stacks
+        return next((stack.count for stack in stacks if stack.prefix == facts.stack), 1)
+
+    def _main(self, model: int) -> str:
+        main = self.models.descriptions[model].main
+        assert main is not None
+        return main.prefix
+
+
+def _note(where: dict[int, list[str]], model: int, name: str) -> None:
+    if name not in where.setdefault(model, []):
+        where[model].append(name)

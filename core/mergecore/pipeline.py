@@ -1,0 +1,254 @@
+"""The pipeline: config to plan to folder.  Read this first; each stage is one call.
+
+`plan` decides everything from headers, `execute` makes it so, `merge` is both.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mergecore import manifest
+from mergecore.estimate import Estimate, estimate
+from mergecore.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
+from mergecore.planning import PlanOptions, plan_merge
+from mergecore.plugins import Registry
+from mergecore.stage import Stage
+from mergecore.target import check_target
+from mergecore.types import Executor, Json, MergeMethod, OutputTensor, Plan, Recipe, Step, StepResult
+from mergecore.yaml_document import Document, read_document
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a plan is executed; nothing here changes the bytes of the result."""
+
+    threads: int | None = None
+    """Workers; None for as many as there are processors."""
+    max_memory: int | None = None
+    """Bytes that blocks may take; None for no bound but the number of workers."""
+    device: str = "cpu"
+    mode: Literal["new", "resume", "restart"] = "new"
+    overwrite: bool = False
+    allow_nonfinite: bool = False
+    recheck: bool = False
+    display: Display = field(default_factory=lambda: Display(style="none"))
+
+
+def merge(
+    config: Path | str | Mapping[str, Json],
+    out: Path | str,
+    *,
+    registry: Registry | None = None,
+    plan_options: PlanOptions | None = None,
+    run_options: RunOptions | None = None,
+) -> Path:
+    """Merge as `config` says, a file or a mapping, into the folder `out`; the folder.
+
+    Raises:
+        MergecoreError: what is wrong with config, models, output or plugins; then nothing is left behind that
+            a later run with `mode="resume"` could not go on from.
+    """
+    registry = registry or Registry.discover()
+    return execute(
+        plan(config, registry=registry, options=plan_options), out, registry=registry, options=run_options
+    )
+
+
+def plan(
+    config: Path | str | Mapping[str, Json],
+    *,
+    registry: Registry | None = None,
+    options: PlanOptions | None = None,
+) -> Plan:
+    """Decide everything that `config`, a file or a mapping, asks for; no weight is read, nothing is written.
+
+    Raises:
+        MergecoreError: everything that is wrong, several as `Problems`.
+    """
+    registry = registry or Registry.discover()
+    document = Document("config", config) if isinstance(config, Mapping) else read_document(Path(config))
+    recipe = next((one for one in registry.all(Recipe) if one.accepts(document.data)), None)
+    return recipe.compile(document.data) if recipe else plan_merge(document, registry, options)
+
+
+def execute(
+    plan: Plan,
+    out: Path | str,
+    *,
+    registry: Registry | None = None,
+    options: RunOptions | None = None,
+) -> Path:
+    """Carry out a plan; the finished folder, which appears under its name at once."""
+    registry = registry or Registry.discover()
+    options = options or RunOptions()
+    target = Path(out)
+    run = _Run(plan, registry, options)
+    inputs = [model.folder for model in plan.models]
+    check_target(target, inputs, options.overwrite, nbytes=plan.layout.size)
+    run.report(run.plan_ready())
+
+    for model in plan.models:
+        if model.fetch:
+            model.fetch()
+    outputs = [OutputTensor(step.name, step.dtype, step.shape) for step in plan.steps]
+    with Stage.open(
+        target,
+        plan.layout,
+        outputs,
+        manifest.identity(plan),
+        mode=options.mode,
+        overwrite=options.overwrite,
+        inputs=inputs,
+        recheck=options.recheck,
+    ) as stage:
+        if not stage.complete:
+            for name in stage.damaged:
+                run.warn(f"tensor '{name}' of the interrupted run is damaged and is merged again")
+            run.steps(stage)
+            stage.seal(plan.side_files, manifest.facts(plan, libraries(), run.warnings))
+    run.report(ModelSealed(options.display, str(target), plan.layout.size, run.seconds))
+    return target
+
+
+class _Run:
+    """One execution: its clock, its warnings, its reporters."""
+
+    def __init__(self, plan: Plan, registry: Registry, options: RunOptions) -> None:
+        self.plan = plan
+        self.registry = registry
+        self.options = options
+        self.warnings: list[str] = []
+        self.estimate: Estimate = estimate(plan, self._methods(), options.threads, options.max_memory)
+        self._begin = time.monotonic()
+        self._previous = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Since the execution began."""
+        return time.monotonic() - self._begin
+
+    def report(self, event: Event) -> None:
+        """Tell the reporters; one that fails is named once."""
+        for failure in self.registry.report(event):
+            self.warn(failure)
+
+    def warn(self, text: str) -> None:
+        """Tell the user, and the manifest."""
+        self.warnings.append(text)
+        self.report(Warned(self.options.display, text))
+
+    def plan_ready(self) -> PlanReady:
+        """The event that nothing stands in the way."""
+        return PlanReady(
+            self.options.display,
+            tuple(model.name for model in self.plan.models),
+            len(self.plan.steps),
+            self.plan.layout.size,
+            self.estimate.peak,
+            self.plan.warnings,
+        )
+
+    def steps(self, stage: Stage) -> None:
+        """Merge what an earlier run has not."""
+        from mergecore.reading import WeightFiles
+        from mergecore.runner import Runner
+
+        todo = [step for step in self.plan.steps if step.name not in stage.done]
+        methods = self._methods()
+        executor = self.registry.get(Executor, self.plan.executor)
+        with WeightFiles(self.plan.models) as files, one_thread_each():
+            runner = Runner(
+                plan=self.plan,
+                methods=methods,
+                providers={name: self.registry.provider(MergeMethod, name) for name in methods},
+                files=files,
+                storage=stage,
+                device=device(self.options.device),
+                allow_nonfinite=self.options.allow_nonfinite,
+            )
+            progress = _Progress(self.plan, todo)
+            for result in executor.run(_copies_first(todo), runner, self.estimate.workers):
+                stage.finish(result.name, result.digest, result.nonfinite)
+                self._step_done(result, progress)
+            files.check_unchanged()
+
+    def _step_done(self, result: StepResult, progress: _Progress) -> None:
+        progress.add(result)
+        now = self.seconds
+        self.report(
+            StepDone(
+                self.options.display,
+                result.name,
+                progress.done,
+                progress.total,
+                progress.done_bytes,
+                progress.total_bytes,
+                now,
+                self._previous,
+            )
+        )
+        self._previous = now
+
+    def _methods(self) -> dict[str, MergeMethod[Any]]:
+        names = {step.method for step in self.plan.steps if step.method}
+        return {name: self.registry.get(MergeMethod, name) for name in sorted(names)}
+
+
+class _Progress:
+    """How far a run is, what an earlier one did included."""
+
+    def __init__(self, plan: Plan, todo: list[Step]) -> None:
+        sizes = {name: slot.nbytes for name, slot in plan.layout.slots.items()}
+        self.total = len(plan.steps)
+        self.done = self.total - len(todo)
+        self.total_bytes = sum(sizes.values())
+        self.done_bytes = self.total_bytes - sum(sizes[step.name] for step in todo)
+
+    def add(self, result: StepResult) -> None:
+        """Count one more."""
+        self.done += 1
+        self.done_bytes += result.nbytes
+
+
+def _copies_first(steps: list[Step]) -> list[Step]:
+    """The steps in the order to run them: what may still fail without being merged comes first."""
+    return [step for step in steps if step.method is None] + [step for step in steps if step.method]
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Let every operation of torch run in the thread that calls it: the workers are the threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def device(name: str) -> torch.device:
+    """The torch device of that name; `auto` takes an accelerator if there is one."""
+    import torch
+
+    if name != "auto":
+        return torch.device(name)
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator or torch.device("cpu")
+
+
+def libraries() -> dict[str, str]:
+    """The versions of what computes and writes."""
+    import numpy as np
+    import torch
+
+    return {"torch": torch.__version__, "numpy": np.__version__}

@@ -1,0 +1,44 @@
+"""Sums that come out the same on every machine: a tree of elementwise additions, the last levels in float64.
+
+Library sums and dot products depend on the width of the vector unit; a fixed tree depends on IEEE rules only.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_FLOAT32_LEVELS_END = 1024
+
+
+def tree_sum(x: Tensor) -> Tensor:
+    """The sum over the last axis of `x` (…, m), in float64 (…).  Overwrites `x`."""
+    while x.shape[-1] > _FLOAT32_LEVELS_END:
+        x = _halved(x)
+    x = x.double()
+    while x.shape[-1] > 1:
+        x = _halved(x)
+    return x[..., 0] if x.shape[-1] else x.new_zeros(x.shape[:-1])
+
+
+def gram(x: Tensor) -> Tensor:
+    """Dot products of the rows of `x` (…, n, m) with each other, in float64 (…, n, n)."""
+    products = _gram(x)
+    return products if bool(torch.isfinite(products).all()) else _gram(x.double())
+
+
+def _gram(x: Tensor) -> Tensor:
+    n = x.shape[-2]
+    out = x.new_empty((*x.shape[:-2], n, n), dtype=torch.float64)
+    for i in range(n):
+        sums = tree_sum(x[..., i : i + 1, :] * x[..., i:, :])  # (…, n - i)
+        out[..., i, i:] = sums
+        out[..., i:, i] = sums
+    return out
+
+
+def _halved(x: Tensor) -> Tensor:
+    size = x.shape[-1]
+    half = (size + 1) // 2
+    x[..., : size - half] += x[..., half:]
+    return x[..., :half]

@@ -1,0 +1,173 @@
+"""Which elements are the k largest by magnitude, exactly, without sorting: histograms over the bit pattern.
+
+For finite numbers the order of magnitudes is the order of the bits without the sign.  A `Search` finds the
+k-th one digit of 16 bits at a time, and stops early by looking at the candidates when few are left.
+Equal magnitudes go by lowest position, so exactly k elements are kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Keys: TypeAlias = "npt.NDArray[np.uint32] | npt.NDArray[np.uint64]"
+CANDIDATES = 1 << 21
+"""How many candidates may be held in memory at once."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A cut that keeps exactly k magnitudes: all above `value`, and those equal to it that come first.
+
+    In blocks before `boundary` the equal ones are all kept, after it none; in it, the first `quota`.
+    """
+
+    value: float
+    boundary: int = 0
+    quota: int = 0
+
+    def trim_(self, x: Tensor, index: int) -> Tensor:
+        """Zero what the cut leaves out of `x`, the numbers of block `index`; in place, any shape."""
+        if self.value == 0:
+            return x
+        if index < self.boundary:
+            return _shrink_(x, _below(self.value, x.dtype))
+        if index > self.boundary:
+            return _shrink_(x, self.value)
+        flat = x.view(-1)
+        equal = (flat.abs() == self.value).nonzero().view(-1)
+        kept = flat[equal[: self.quota]].clone()
+        _shrink_(flat, self.value)
+        flat[equal[: self.quota]] = kept
+        return x
+
+
+KEEP_ALL = Cut(0.0)
+KEEP_NONE = Cut(float("inf"), boundary=-1)
+
+
+def kept_count(density: float, count: int) -> int:
+    """How many of `count` elements a density keeps: truncated, at least one unless the density is 0."""
+    if density <= 0:
+        return 0
+    return min(count, max(1, int(density * count)))
+
+
+class Search:
+    """The search for the cut that keeps the `k` largest magnitudes of `count` numbers in `blocks` blocks.
+
+    While `found` is false: call `look` once with every block, from any thread, then `narrow`.
+    """
+
+    def __init__(self, k: int, count: int, blocks: int, dtype: torch.dtype) -> None:
+        self.cut = KEEP_NONE if k <= 0 < count else KEEP_ALL
+        self.found = k >= count or k <= 0
+        self._wide = dtype == torch.float64
+        self._digits = 4 if self._wide else 2
+        self._level = 0
+        self._prefix = 0
+        self._rank = k
+        self._matching = count
+        self._lock = threading.Lock()
+        self._counts = np.zeros(0, dtype=np.int64)
+        self._candidates: list[Keys] = [np.empty(0, dtype=np.uint32)] * blocks
+        self._equal = [0] * blocks
+
+    def look(self, index: int, x: Tensor) -> None:
+        """Gather from the numbers `x` of block `index` what this pass needs."""
+        numbers = x.cpu().numpy().reshape(-1)
+        if self._level == 0:
+            self._add(_top_digits(numbers))
+        elif self._level == self._digits:
+            self._equal[index] = len(self._matches(numbers))
+        elif self._matching <= CANDIDATES:
+            self._candidates[index] = self._matches(numbers)
+        else:
+            shift = 16 * (self._digits - 1 - self._level)
+            digits = self._matches(numbers).astype(np.int64) >> shift
+            self._add(np.bincount(digits, minlength=1 << 16))
+
+    def narrow(self) -> None:
+        """Use what the pass gathered."""
+        if self._level == self._digits:
+            self._finish()
+        elif self._level and self._matching <= CANDIDATES:
+            self._choose()
+            self._finish()
+        else:
+            self._descend()
+            if self._level == self._digits and self._prefix == 0:
+                self.found = True  # the cut lies among zeros, which need no trimming
+
+    def _add(self, counts: npt.NDArray[np.int64]) -> None:
+        with self._lock:
+            self._counts = counts if self._counts.size == 0 else self._counts + counts
+
+    def _matches(self, numbers: npt.NDArray[np.floating]) -> Keys:
+        """The unknown digits of the magnitudes that begin with the known ones."""
+        width = 16 * (self._digits - self._level) + 1
+        if self._wide:
+            wide = (numbers.view(np.uint64) << np.uint64(1)) - np.uint64(
+                self._prefix << width
+            )  # without the sign
+            return wide[wide < np.uint64(1 << width)] >> np.uint64(1)
+        bits = (numbers.view(np.uint32) << np.uint32(1)) - np.uint32(self._prefix << width)
+        return bits[bits < np.uint32(1 << width)] >> np.uint32(1)
+
+    def _descend(self) -> None:
+        """Find the next digit of the wanted magnitude."""
+        above = np.cumsum(self._counts[::-1])[::-1]  # elements with this digit or a higher one
+        digit = int(np.flatnonzero(above >= self._rank)[-1])
+        self._rank -= int(above[digit] - self._counts[digit])
+        self._matching = int(self._counts[digit])
+        self._prefix = (self._prefix << 16) | digit
+        self._level += 1
+        self._counts = np.zeros(0, dtype=np.int64)
+
+    def _choose(self) -> None:
+        """Find all missing digits among the candidates, and count the equals block by block."""
+        everything = np.concatenate(self._candidates)
+        place = len(everything) - self._rank
+        key = np.partition(everything, place)[place]
+        self._rank -= int((everything > key).sum())
+        self._prefix = (self._prefix << (16 * (self._digits - self._level))) | int(key)
+        self._equal = [int((block == key).sum()) for block in self._candidates]
+
+    def _finish(self) -> None:
+        bits = np.array([self._prefix], dtype=np.uint64 if self._wide else np.uint32)
+        value = float(bits.view(np.float64 if self._wide else np.float32)[0])
+        self.found = True
+        self.cut = KEEP_ALL if value == 0 else _at(value, self._rank, self._equal)
+
+
+def _at(value: float, quota: int, equal: list[int]) -> Cut:
+    """The cut at `value` that keeps the first `quota` of its equals, of which block i holds `equal[i]`."""
+    for index, count in enumerate(equal):
+        if quota < count:
+            return Cut(value, index, quota)
+        quota -= count
+    return Cut(value, len(equal))
+
+
+def _top_digits(numbers: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
+    """How often each value of the 15 bits below the sign occurs."""
+    width = numbers.itemsize // 2
+    counts = np.bincount(numbers.view(np.uint16)[width - 1 :: width], minlength=1 << 16)
+    return counts[: 1 << 15] + counts[1 << 15 :]
+
+
+def _below(value: float, dtype: torch.dtype) -> float:
+    """The largest number of `dtype` below `value`."""
+    return float(torch.nextafter(torch.tensor(value, dtype=dtype), torch.tensor(0.0, dtype=dtype)))
+
+
+def _shrink_(x: Tensor, value: float) -> Tensor:
+    """Zero the elements of magnitude `value` and below, in place."""
+    torch.ops.aten.hardshrink.out(x, value, out=x)
+    return x

@@ -1,0 +1,152 @@
+"""What `mergecore plan` prints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from mergecore.dtypes import DTYPES
+from mergecore.errors import ConfigError
+from mergecore.estimate import Estimate
+from mergecore.sizes import size_text
+from mergecore.types import Json, Plan, Step, TensorInput
+
+
+def plan_as_text(plan: Plan, memory: Estimate, pattern: str | None = None) -> str:
+    """Models, what becomes of their tensors, layout, memory, warnings; and the tensors that match `pattern`."""
+    lines = ["models", *_models(plan), "", "output", *_output(plan, memory)]
+    if plan.layers:
+        lines += ["", "layers", *_layers(plan)]
+    if plan.dropped:
+        lines += ["", "not in the output"]
+        lines += [
+            f"  {plan.models[one.model].name}: {len(one.names)} tensors ({one.names[0]}, …): {one.reason}"
+            for one in plan.dropped
+        ]
+    if plan.warnings:
+        lines += ["", "warnings", *(f"  {text}" for text in plan.warnings)]
+    if pattern is not None:
+        lines += ["", *(line for step in matching(plan, pattern) for line in _tensor(plan, step))]
+    return "\n".join(lines)
+
+
+def plan_as_json(plan: Plan, memory: Estimate, pattern: str | None = None) -> dict[str, Json]:
+    """The same facts as plain values; all tensors without a pattern."""
+    return {
+        "models": [
+            {"reference": one.name, "revision": one.revision, "tensors": len(one.tensors)}
+            for one in plan.models
+        ],
+        "donor": plan.models[plan.donor].name,
+        "bytes": plan.layout.size,
+        "files": [{"name": file.name, "size": file.size} for file in plan.layout.files],
+        "workers": memory.workers,
+        "peak_memory": memory.peak,
+        "warnings": list(plan.warnings),
+        "dropped": [
+            {"model": plan.models[one.model].name, "names": list(one.names), "reason": one.reason}
+            for one in plan.dropped
+        ],
+        "layers": [[plan.models[model].name, index] for model, index in plan.layers],
+        "tensors": [_tensor_as_json(plan, step) for step in matching(plan, pattern or "*")],
+    }
+
+
+def matching(plan: Plan, pattern: str) -> list[Step]:
+    """The steps whose output name matches a glob, anywhere in the name.
+
+    Raises:
+        ConfigError: E105 when there is none.
+    """
+    found = [step for step in plan.steps if fnmatchcase(step.name, f"*{pattern}*")]
+    if not found:
+        first = plan.steps[0].name if plan.steps else "none"
+        raise ConfigError("E105", f"no output tensor matches '{pattern}'", hint=f"the first is '{first}'")
+    return found
+
+
+def _models(plan: Plan) -> list[str]:
+    lines = []
+    for number, (model, description) in enumerate(zip(plan.models, plan.descriptions, strict=True)):
+        formats = Counter(tensor.dtype for tensor in model.tensors.values())
+        stacks = ", ".join(f"{stack.count} × {stack.prefix.rstrip('.')}" for stack in description.stacks)
+        size = size_text(sum(file.size for file in model.weight_files))
+        donor = "; gives config and side files" if number == plan.donor else ""
+        revision = f" at {model.revision[:12]}" if model.revision else ""
+        lines.append(
+            f"  {model.name}{revision}: {description.family or 'unknown family'}, {len(model.tensors)} tensors, "
+            f"{size}, {'/'.join(formats)}{f', {stacks}' if stacks else ''}{donor}"
+        )
+    return lines
+
+
+def _output(plan: Plan, memory: Estimate) -> list[str]:
+    methods = Counter(step.method or "copied" for step in plan.steps)
+    formats = Counter(step.dtype for step in plan.steps)
+    files = plan.layout.files
+    names = (
+        files[0].name if len(files) == 1 else f"{files[0].name} … {files[-1].name}" if files else "no file"
+    )
+    return [
+        f"  {len(plan.steps)} tensors: {', '.join(f'{count} {name}' for name, count in methods.items())}",
+        f"  {size_text(plan.layout.size)} of {'/'.join(str(DTYPES[name].torch_name) for name in formats)} in {names}",
+        f"  about {size_text(memory.peak)} of memory with {memory.workers} workers",
+        f"  seed {plan.seed}",
+    ]
+
+
+def _layers(plan: Plan) -> list[str]:
+    """Runs of consecutive layers of one model, with both ends included."""
+    runs: list[tuple[int, int, int, int]] = []  # model, first layer, last layer, first output layer
+    for out, (model, layer) in enumerate(plan.layers):
+        if runs and runs[-1][0] == model and runs[-1][2] == layer - 1:
+            runs[-1] = (model, runs[-1][1], layer, runs[-1][3])
+        else:
+            runs.append((model, layer, layer, out))
+    lines = [
+        f"  {out} to {out + last - first} from layers {first} to {last} of {plan.models[model].name}"
+        for model, first, last, out in runs
+    ]
+    return [*lines, f"  {len(plan.layers)} layers in all"]
+
+
+def _tensor(plan: Plan, step: Step) -> list[str]:
+    role = f", {step.role}" if step.role else ""
+    depth = (
+        f", layer {step.depth.index + 1} of {step.depth.count} (t = {step.depth.t:.4g})" if step.depth else ""
+    )
+    lines = [f"{step.name} {list(step.shape)} {DTYPES[step.dtype].torch_name}{role}{depth}"]
+    lines.append(f"  {step.method or 'copied'}{f': {step.note}' if step.note else ''}")
+    if step.base:
+        lines.append(f"  base {_source(plan, step.base)}")
+    lines += [f"  from {_source(plan, one)}" for one in step.inputs]
+    if step.params is not None:
+        values = step.params.model_dump(by_alias=True)
+        lines.append("  with " + ", ".join(f"{name} {_shown(value)}" for name, value in values.items()))
+    return lines
+
+
+def _source(plan: Plan, one: TensorInput) -> str:
+    return f"{plan.models[one.model].name}: {one.tensor.name} {one.tensor.dtype}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{', '.join(_shown(one) for one in value)}]"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _tensor_as_json(plan: Plan, step: Step) -> dict[str, Json]:
+    return {
+        "name": step.name,
+        "dtype": step.dtype,
+        "shape": list(step.shape),
+        "method": step.method,
+        "note": step.note,
+        "role": step.role,
+        "t": step.depth.t if step.depth else None,
+        "base": _source(plan, step.base) if step.base else None,
+        "inputs": [_source(plan, one) for one in step.inputs],
+        "parameters": step.params.model_dump(mode="json", by_alias=True) if step.params is not None else None,
+    }

@@ -1,0 +1,229 @@
+"""From the three ways to write a merge (`models`, `slices`, `modules`) to one: slices of layers with their parts.
+
+Read `slices_of`; everything after it works on `Slice` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mergecore.config import MergeConfig, OutputSlice
+from mergecore.errors import Collector, ConfigError, InputError, MergecoreError, Place
+from mergecore.matching import Models, Part, Slice
+from mergecore.resolve import ParameterSource
+from mergecore.settings import PlaceOf
+from mergecore.types import MergeMethod, ModelReference
+from mergecore.yaml_document import DocPath
+
+
+def references(config: MergeConfig) -> list[tuple[ModelReference, DocPath]]:
+    """Every model of a config once, in order of appearance, the base first; and where it is written."""
+    found: dict[ModelReference, DocPath] = {}
+    if config.base_model:
+        found[config.base_model] = ("base_model",)
+    for reference, path in _mentioned(config):
+        found.setdefault(reference, path)
+    return list(found.items())
+
+
+def slices_of(
+    config: MergeConfig, method: MergeMethod[Any], models: Models, place_of: PlaceOf
+) -> tuple[Slice, ...]:
+    """The slices of a config, their layers within the models and their parts as the method wants them.
+
+    Raises:
+        ConfigError: E105 for a wrong number of models, E110 for a missing base, E111, E113 for layer ranges;
+            all of them together.
+    """
+    index = {reference: number for number, (reference, _) in enumerate(references(config))}
+    builder = _Builder(config, method, models, index, place_of)
+    problems = Collector()
+    made = []
+    for build in builder.slices():
+        with problems.collecting():
+            made.append(build())
+    problems.raise_any()
+    return tuple(made)
+
+
+def _mentioned(config: MergeConfig) -> Iterator[tuple[ModelReference, DocPath]]:
+    for prefix, models, slices in _bodies(config):
+        for i, entry in enumerate(models):
+            yield entry.model, (*prefix, "models", i, "model")
+        for i, one in enumerate(slices):
+            if one.base_model:
+                yield one.base_model, (*prefix, "slices", i, "base_model")
+            for j, source in enumerate(one.sources):
+                yield source.model, (*prefix, "slices", i, "sources", j, "model")
+
+
+def _bodies(config: MergeConfig) -> Iterator[tuple[DocPath, Sequence[Any], Sequence[OutputSlice]]]:
+    """The path of each body of a config, its models and its slices."""
+    yield (), config.models or (), config.slices or ()
+    for name, module in (config.modules or {}).items():
+        yield ("modules", name), module.models or (), module.slices or ()
+
+
+@dataclass(frozen=True)
+class _Entry:
+    model: int
+    layers: range | None
+    parameters: ParameterSource
+    path: DocPath
+
+
+@dataclass(frozen=True)
+class _Builder:
+    config: MergeConfig
+    method: MergeMethod[Any]
+    models: Models
+    index: Mapping[ModelReference, int]
+    place_of: PlaceOf
+
+    def slices(self) -> Iterator[Any]:
+        """A function for each slice that builds it, or raises what is wrong with it."""
+        top = self._source(self.config.parameters, ("parameters",))
+        if len(self.config.modules or {}) > 1:
+            yield self._several_modules
+            return
+        for prefix, models, slices in _bodies(self.config):
+            module = (self.config.modules or {}).get(str(prefix[-1])) if prefix else None
+            levels = (self._source(module.parameters, (*prefix, "parameters")), top) if module else (top,)
+            if models:
+                yield lambda prefix=prefix, models=models, levels=levels: self._whole(prefix, models, levels)
+            for i, one in enumerate(slices):
+                path = (*prefix, "slices", i)
+                yield lambda one=one, path=path, levels=levels: self._stacked(one, path, levels)
+
+    def _several_modules(self) -> Slice:
+        names = ", ".join(self.config.modules or {})
+        raise ConfigError(
+            "E105",
+            f"'modules' with several entries ({names}) is not supported",
+            place=self.place_of(("modules",)),
+            hint="write 'models:'; it merges every tensor of every module",
+        )
+
+    def _whole(self, prefix: DocPath, models: Sequence[Any], levels: tuple[ParameterSource, ...]) -> Slice:
+        entries = []
+        for i, entry in enumerate(models):
+            path = (*prefix, "models", i)
+            source = self._source(entry.parameters, (*path, "parameters"))
+            entries.append(_Entry(self.index[entry.model], None, source, path))
+        base = self.index[self.config.base_model] if self.config.base_model else None
+        if base is not None and self.method.base != "unused" and all(one.model != base for one in entries):
+            entries.append(_Entry(base, None, ParameterSource({}), ("base_model",)))
+        self._same_depth(entries)
+        return self._slice(entries, base, levels, (*prefix, "models"))
+
+    def _stacked(self, one: OutputSlice, path: DocPath, levels: tuple[ParameterSource, ...]) -> Slice:
+        problems = Collector()
+        entries = []
+        for j, source in enumerate(one.sources):
+            where = (*path, "sources", j)
+            with problems.collecting():
+                layers = self._layers(self.index[source.model], source.layer_range, (*where, "layer_range"))
+                own = self._source(source.parameters, (*where, "parameters"))
+                entries.append(_Entry(self.index[source.model], layers, own, where))
+        problems.raise_any()
+        lengths = {len(entry.layers) for entry in entries if entry.layers is not None}
+        if len(lengths) > 1:
+            told = ", ".join(f"{self._name(e.model)} {len(e.layers or ())}" for e in entries)
+            raise ConfigError(
+                "E113", f"the sources of a slice differ in length: {told} layers", place=self.place_of(path)
+            )
+        reference = one.base_model or self.config.base_model
+        base = self.index[reference] if reference else None
+        own = self._source(one.parameters, (*path, "parameters"))
+        return self._slice(entries, base, (own, *levels), (*path, "sources"))
+
+    def _slice(
+        self, entries: Sequence[_Entry], base: int | None, levels: tuple[ParameterSource, ...], path: DocPath
+    ) -> Slice:
+        method = self.method
+        if method.base == "required" and base is None:
+            what = f"{method.name} needs a base_model, and the config names none"
+            raise self._error("E110", what, ("merge_method",), "add 'base_model: …' at the top level")
+        bases = [entry for entry in entries if method.base != "unused" and entry.model == base]
+        others = [entry for entry in entries if entry not in bases]
+        if method.base != "unused" and base is not None:
+            self._check_base(bases, base, path)
+        self._check_number(len(others), path)
+        parts = tuple(self._part(entry) for entry in others)
+        if not bases:
+            return Slice(parts, None, levels)
+        part = self._part(bases[0])
+        if method.space == "delta":
+            return Slice(parts, part, levels)
+        return Slice((part, *parts), None, levels)
+
+    def _check_base(self, bases: Sequence[_Entry], base: int, path: DocPath) -> None:
+        name = self._name(base)
+        if not bases:
+            what = f"{self.method.name} needs base_model '{name}' among the sources of each slice"
+            raise self._error("E110", what, path, f"add '{{model: {name}, layer_range: […]}}' to the sources")
+        if len(bases) > 1:
+            raise self._error("E111", f"base_model '{name}' is listed twice", bases[1].path, "remove one")
+
+    def _check_number(self, number: int, path: DocPath) -> None:
+        least, most = self.method.models
+        if least <= number and (most is None or number <= most):
+            return
+        wanted = (
+            f"exactly {least}"
+            if least == most
+            else f"at least {least}"
+            if number < least
+            else f"at most {most}"
+        )
+        beside = " beside base_model" if self.method.base != "unused" else ""
+        what = f"{self.method.name} merges {wanted} model{'s' if wanted[-1] != '1' else ''}{beside}, not {number}"
+        raise self._error("E105", what, path, None)
+
+    def _layers(self, model: int, layer_range: tuple[int, int], path: DocPath) -> range:
+        main = self.models.descriptions[model].main
+        name = self._name(model)
+        if main is None:
+            stacks = (
+                ", ".join(f"{s.prefix}N ({s.count})" for s in self.models.descriptions[model].stacks)
+                or "none"
+            )
+            what = f"layer_range is ambiguous: {name} has the layer stacks {stacks}"
+            raise self._error("E113", what, path, "merge whole models with 'models:'")
+        first, stop = layer_range
+        if stop > main.count:
+            what = f"layer_range [{first}, {stop}] is beyond {name}, which has {main.count} layers"
+            hint = f"the end is not included: all its layers are [0, {main.count}]"
+            raise self._error("E113", what, path, hint)
+        return range(first, stop)
+
+    def _same_depth(self, entries: Sequence[_Entry]) -> None:
+        depths: dict[int, list[str]] = {}
+        for entry in entries:
+            if main := self.models.descriptions[entry.model].main:
+                depths.setdefault(main.count, []).append(self._name(entry.model))
+        if len(depths) > 1:
+            told = ", ".join(
+                f"{' and '.join(dict.fromkeys(names))} {count}" for count, names in depths.items()
+            )
+            raise InputError(
+                "E231",
+                f"the models have different numbers of layers: {told}",
+                place=self.place_of(("models",)),
+                hint="choose layers with 'slices:', the same number from each model",
+            )
+
+    def _part(self, entry: _Entry) -> Part:
+        return Part(entry.model, entry.layers, entry.parameters, entry.path)
+
+    def _source(self, mapping: Mapping[str, Any] | None, path: DocPath) -> ParameterSource:
+        return ParameterSource(mapping or {}, path)
+
+    def _name(self, model: int) -> str:
+        return self.models.checkpoints[model].name
+
+    def _error(self, code: str, what: str, path: DocPath, hint: str | None) -> MergecoreError:
+        place: Place | None = self.place_of(path)
+        return ConfigError(code, what, place=place, hint=hint)

@@ -1,0 +1,106 @@
+"""For authors of merge methods: run a method on tensors in memory, and check that it keeps its contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mergecore.engine import TensorGroup
+from mergecore.params import Params
+from mergecore.reading import Scratch
+from mergecore.types import MergeMethod
+
+__all__ = ["check_method", "run_method"]
+
+
+def run_method(
+    method: MergeMethod[Any],
+    params: Params,
+    tensors: Sequence[Tensor],
+    base: Tensor | None = None,
+    *,
+    name: str = "tensor",
+    seed: int = 0,
+    order: Callable[[int], Sequence[int]] = range,
+) -> Tensor:
+    """What `method` makes of `tensors`, before rounding: float64 if any of them is, else float32.
+
+    In delta space, `tensors` are the models beside `base`; a method in weight space that needs the base
+    takes it as the first of `tensors`.  `order` gives the order in which n blocks are worked on.
+    """
+    everyone = [*tensors, *([base] if base is not None else [])]
+    dtype = torch.float64 if any(one.dtype == torch.float64 for one in everyone) else torch.float32
+    sink = _Memory(everyone[0].shape, dtype)
+    group = TensorGroup(
+        name=name,
+        shape=tuple(everyone[0].shape),
+        n=len(tensors),
+        inputs=_InMemory(everyone),
+        sink=sink,
+        crew=_InOrder(order),
+        scratch=Scratch(torch.device("cpu")),
+        dtype=dtype,
+        delta=base is not None,
+        seed=seed,
+    )
+    merged = method.merge(group, params)
+    if isinstance(merged, Tensor):
+        group.put_whole(merged)
+    return sink.whole
+
+
+def check_method(method: MergeMethod[Any], params: Params, n: int = 3) -> None:
+    """Check on random tensors of many shapes what every method must keep.
+
+    The result has the shape of the inputs, is finite and the same on every run and in every order of the
+    blocks; the inputs are not modified.
+
+    Raises:
+        AssertionError: saying which of these does not hold, and for which shape.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((1,), (7,), (5, 3), (1, 9), (9, 1), (3, 4, 5), (600, 700)):
+        tensors = [torch.randn(shape, generator=generator) for _ in range(n)]
+        base = torch.randn(shape, generator=generator) if method.space == "delta" else None
+        before = [one.clone() for one in tensors]
+        merged = run_method(method, params, tensors, base)
+        again = run_method(method, params, tensors, base, order=lambda count: range(count - 1, -1, -1))
+        assert merged.shape == torch.Size(shape), f"{method.name}: {list(shape)} became {list(merged.shape)}"
+        assert bool(torch.isfinite(merged).all()), f"{method.name}: not finite for shape {list(shape)}"
+        assert torch.equal(merged, again), (
+            f"{method.name}: the order of blocks matters for shape {list(shape)}"
+        )
+        same = all(torch.equal(one, copy) for one, copy in zip(tensors, before, strict=True))
+        assert same, f"{method.name}: an input of shape {list(shape)} was modified"
+
+
+class _InMemory:
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._flat = [one.reshape(-1) for one in tensors]
+
+    def load(self, start: int, stop: int, rows: Sequence[Tensor]) -> None:
+        for flat, row in zip(self._flat, rows, strict=True):
+            row.copy_(flat[start:stop])
+
+    def raise_faults(self) -> None:
+        pass
+
+
+class _Memory:
+    def __init__(self, shape: torch.Size, dtype: torch.dtype) -> None:
+        self.whole = torch.full(shape, float("nan"), dtype=dtype)
+
+    def put(self, start: int, numbers: Tensor) -> None:
+        self.whole.view(-1)[start : start + numbers.numel()] = numbers
+
+
+class _InOrder:
+    def __init__(self, order: Callable[[int], Sequence[int]]) -> None:
+        self._order = order
+
+    def each(self, count: int, work: Callable[[int], None]) -> None:
+        for index in self._order(count):
+            work(index)

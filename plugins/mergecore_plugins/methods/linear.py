@@ -1,0 +1,53 @@
+"""Linear: the weighted average of the models (model soups)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mergecore import Field, MergeMethod, Params, PerModel, hookimpl
+from mergecore_plugins.methods.steps import check_sum, shares, weighted_sum_
+
+if TYPE_CHECKING:
+    from mergecore import TensorGroup
+    from mergecore.types import Merged
+
+
+class LinearParams(Params):
+    """Parameters of `linear`."""
+
+    weight: PerModel[float] = Field(description="share of the model")
+    normalize: bool = Field(True, description="divide by the sum of the weights")
+
+
+def linear(group: TensorGroup, params: LinearParams) -> Merged:
+    """The sum of w_i X_i, divided by the sum of w_i when normalised."""
+    weights = shares(params.weight) if params.normalize else params.weight
+    return group.map(lambda block: weighted_sum_(block.x, weights))
+
+
+def check(params: LinearParams, inputs: int) -> None:
+    """Raise E404 for weights that cannot be normalised."""
+    if params.normalize:
+        check_sum(params.weight)
+
+
+@hookimpl
+def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
+    yield MergeMethod(
+        name="linear",
+        merge=linear,
+        params=LinearParams,
+        paper="arXiv:2203.05482",
+        formula="sum_i w_i X_i / sum_i w_i",
+        example="""
+            merge_method: linear
+            models:
+              - model: ./a
+                parameters: {weight: 0.7}
+              - model: ./b
+                parameters: {weight: 0.3}
+            dtype: bfloat16
+        """,
+        check=check,
+    )

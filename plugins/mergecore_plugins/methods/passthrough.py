@@ -1,0 +1,52 @@
+"""Passthrough: the tensors of one model as they are, or scaled; the way to stack layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mergecore import Field, MergeMethod, Params, PerModel, hookimpl
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mergecore import Block, TensorGroup
+    from mergecore.types import Merged
+
+
+class PassthroughParams(Params):
+    """Parameters of `passthrough`."""
+
+    scale: PerModel[float | None] = Field(
+        None, description="factor of the tensor; nothing leaves it as it is"
+    )
+
+
+def passthrough(group: TensorGroup, params: PassthroughParams) -> Merged:
+    """X, or scale times X."""
+    [scale] = params.scale
+
+    def scaled(block: Block) -> Tensor:
+        return block.x[0] if scale is None else block.x[0].mul_(scale)
+
+    return group.map(scaled)
+
+
+@hookimpl
+def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
+    yield MergeMethod(
+        name="passthrough",
+        merge=passthrough,
+        params=PassthroughParams,
+        models=(1, 1),
+        formula="scale X",
+        example="""
+            merge_method: passthrough
+            slices:
+              - sources:
+                  - {model: ./a, layer_range: [0, 2]}
+              - sources:
+                  - {model: ./b, layer_range: [1, 3]}
+            dtype: bfloat16
+        """,
+    )

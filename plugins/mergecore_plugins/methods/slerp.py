@@ -1,0 +1,92 @@
+"""SLERP: the point at `t` on the arc between two models, each tensor taken as one vector."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mergecore import ConfigError, Field, MergeMethod, Params, PerModel, hookimpl
+from mergecore_plugins.methods.steps import check_sum, weighted_sum_
+
+if TYPE_CHECKING:
+    from mergecore import TensorGroup
+    from mergecore.types import Merged
+
+NEARLY_PARALLEL = 0.9995
+"""Above this cosine the arc is so flat that the straight line is as good and safer."""
+
+
+class SlerpParams(Params):
+    """Parameters of `slerp`."""
+
+    t: float | None = Field(None, description="position on the arc: 0 is the base model, 1 the other")
+    weight: PerModel[float | None] = Field((None,), description="in place of t, which is the share of the other")
+
+
+def slerp(group: TensorGroup, params: SlerpParams) -> Merged:
+    """c_0 X_0 + c_1 X_1, X_0 the base, with the coefficients of `arc`."""
+    (aa, ab), (_, bb) = group.gram().tolist()
+    coefficients = arc(aa, ab, bb, position(params))
+    return group.map(lambda block: weighted_sum_(block.x, coefficients))
+
+
+def arc(aa: float, ab: float, bb: float, t: float) -> tuple[float, float]:
+    """Coefficients of a and b at `t` of the arc between them, from their dot products.
+
+    The angle is that between the directions, the coefficients apply to the vectors as they are.  A vector of
+    length 0 stands at a right angle to everything.
+    """
+    lengths = [length if (length := math.sqrt(square)) > 1e-8 else 1.0 for square in (aa, bb)]
+    cosine = max(-1.0, min(1.0, ab / (lengths[0] * lengths[1])))
+    if abs(cosine) > NEARLY_PARALLEL:
+        return 1 - t, t
+    angle = math.acos(cosine)
+    return math.sin((1 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)
+
+
+def position(params: SlerpParams) -> float:
+    """`t`, or the share of the other model's weight."""
+    if params.t is not None:
+        return params.t
+    base, other = (weight or 0.0 for weight in params.weight)
+    return other / (base + other)
+
+
+def check(params: SlerpParams, inputs: int) -> None:
+    """Raise E109 when neither `t` nor the weights are given, E404 when the weights sum to 0."""
+    weights = [weight for weight in params.weight if weight is not None]
+    if params.t is None and not weights:
+        raise ConfigError(
+            "E109", "slerp needs 't'", hint="write parameters: {t: 0.5}, or a weight for each model"
+        )
+    if params.t is None:
+        check_sum([weight or 0.0 for weight in params.weight])
+
+
+@hookimpl
+def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
+    yield MergeMethod(
+        name="slerp",
+        merge=slerp,
+        params=SlerpParams,
+        base="required",
+        models=(1, 1),
+        paper="Shoemake, Animating rotation with quaternion curves, 1985",
+        formula="sin((1-t) w) / sin(w) X_0 + sin(t w) / sin(w) X_1, w the angle between the two",
+        example="""
+            merge_method: slerp
+            base_model: ./a
+            models:
+              - model: ./a
+              - model: ./b
+            parameters:
+              t:
+                - filter: self_attn
+                  value: [0, 0.5, 1]
+                - value: 0.5
+            dtype: bfloat16
+        """,
+        passes=2,
+        check=check,
+    )

@@ -1,0 +1,70 @@
+"""The reporter for people: a line of progress on a terminal, a line now and then elsewhere; on standard error."""
+
+from __future__ import annotations
+
+import sys
+
+from mergecore import hookimpl
+from mergecore.events import Event, ModelSealed, PlanReady, StepDone, Warned
+from mergecore.sizes import size_text
+
+SECONDS_BETWEEN_LINES = 10
+
+
+@hookimpl
+def mergecore_report(event: Event) -> None:
+    if event.display.style != "console" or event.display.verbosity < 0:
+        return
+    match event:
+        case PlanReady():
+            say(
+                f"merging {len(event.models)} models: {event.tensors} tensors, {size_text(event.nbytes)}, "
+                f"about {size_text(event.peak_memory)} of memory"
+            )
+            for text in event.warnings:
+                say(f"warning: {text}")
+        case StepDone():
+            step(event)
+        case Warned():
+            say(f"warning: {event.text}")
+        case ModelSealed():
+            rate = event.nbytes / max(event.seconds, 1e-9)
+            say(
+                f"done: {event.path} ({size_text(event.nbytes)} in {event.seconds:.1f} s, {size_text(int(rate))}/s)"
+            )
+
+
+def step(event: StepDone) -> None:
+    """Show progress: over and over in one line on a terminal, else each ten seconds in a new one."""
+    rate = event.done_bytes / max(event.seconds, 1e-9)
+    left = (event.total_bytes - event.done_bytes) / max(rate, 1e-9)
+    text = (
+        f"{event.done} of {event.total} tensors, {size_text(event.done_bytes)} of {size_text(event.total_bytes)}, "
+        f"{size_text(int(rate))}/s, {left:.0f} s left"
+    )
+    if event.display.terminal:
+        sys.stderr.write(f"\r\x1b[K{bar(event.done_bytes / max(event.total_bytes, 1))} {text}")
+        if event.done == event.total:
+            sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+    elif crossed(event.previous_seconds, event.seconds) and event.done < event.total:
+        say(text)
+    if event.display.verbosity > 0:
+        say(f"  {event.name}")
+
+
+def crossed(before: float, after: float) -> bool:
+    """Whether a multiple of ten seconds lies between two times."""
+    return int(before // SECONDS_BETWEEN_LINES) != int(after // SECONDS_BETWEEN_LINES)
+
+
+def bar(fraction: float, width: int = 24) -> str:
+    """A bar that is filled to `fraction`."""
+    full = round(fraction * width)
+    return "█" * full + "░" * (width - full)
+
+
+def say(text: str) -> None:
+    """Write a line."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
