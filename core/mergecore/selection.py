@@ -122,22 +122,32 @@ class Search:
 
     def _descend(self) -> None:
         """Find the next digit of the wanted magnitude."""
-        above = np.cumsum(self._counts[::-1])[::-1]  # elements with this digit or a higher one
-        digit = int(np.flatnonzero(above >= self._rank)[-1])
-        self._rank -= int(above[digit] - self._counts[digit])
+        digit = self._digit()
         self._matching = int(self._counts[digit])
         self._prefix = (self._prefix << 16) | digit
         self._level += 1
         self._counts = np.zeros(0, dtype=np.int64)
 
+    def _digit(self) -> int:
+        """The digit in which the wanted rank lies; the rank is counted from there on."""
+        above = np.cumsum(self._counts[::-1])[::-1]  # elements with this digit or a higher one
+        digit = int(np.flatnonzero(above >= self._rank)[-1])
+        self._rank -= int(above[digit] - self._counts[digit])
+        return digit
+
     def _choose(self) -> None:
         """Find all missing digits among the candidates, and count the equals block by block."""
-        everything = np.concatenate(self._candidates)
-        place = len(everything) - self._rank
-        key = np.partition(everything, place)[place]
-        self._rank -= int((everything > key).sum())
-        self._prefix = (self._prefix << (16 * (self._digits - self._level))) | int(key)
-        self._equal = [int((block == key).sum()) for block in self._candidates]
+        candidates = np.concatenate(self._candidates)
+        key = 0
+        for level in range(self._level, self._digits):
+            shift = 16 * (self._digits - 1 - level)
+            digits = (candidates.astype(np.int64) >> shift) & 0xFFFF
+            self._counts = np.bincount(digits, minlength=1 << 16)
+            digit = self._digit()
+            key = (key << 16) | digit
+            candidates = candidates[digits == digit]
+        self._prefix = (self._prefix << (16 * (self._digits - self._level))) | key
+        self._equal = [int(np.count_nonzero(block == key)) for block in self._candidates]
 
     def _finish(self) -> None:
         bits = np.array([self._prefix], dtype=np.uint64 if self._wide else np.uint32)
