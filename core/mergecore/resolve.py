@@ -1,0 +1,248 @@
+"""From the `parameters:` of a config to the typed parameters of one tensor.
+
+`check_parameters` looks at what is written, once for a config; a `Resolver` then gives the `Params` of each
+tensor.  Levels are plain mappings, the most particular one first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from pydantic import ValidationError
+
+from mergecore.errors import Collector, ConfigError, did_you_mean
+from mergecore.params import Parameter, Params, parameters_of
+from mergecore.settings import Case, Filter, PlaceOf, Setting, nowhere, parse_setting, value_at
+from mergecore.types import Json
+from mergecore.yaml_document import DocPath, Document
+
+P = TypeVar("P", bound=Params)
+
+
+@dataclass(frozen=True)
+class ParameterSource:
+    """One `parameters:` mapping of a config, and its path there."""
+
+    mapping: Mapping[str, Json]
+    path: DocPath = ()
+
+
+@dataclass(frozen=True)
+class TensorPosition:
+    """The output tensor that parameters are wanted for: its name, its position `t` in the slice, its role."""
+
+    name: str
+    t: float = 0.0
+    role: str = ""
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """One input of that tensor: the model, its name for the tensor, the `parameters:` of the model alone."""
+
+    model: str
+    tensor: str
+    sources: tuple[ParameterSource, ...] = ()
+    path: DocPath = ()
+    """Where the config names the model."""
+
+
+OBSOLETE = {
+    "embed_slerp": "embeddings are merged like every other tensor; remove it",
+    "input_model_parameters": "write 'parameters:' under each model",
+    "residual_weight": "it never had an effect; remove it",
+}
+"""What other tools once read or still accept without effect."""
+
+
+def check_parameters(
+    params: type[Params],
+    method: str,
+    shared: Sequence[ParameterSource],
+    per_model: Sequence[ParameterSource],
+    document: Document,
+) -> None:
+    """Refuse what `document` writes that `method` would not read.
+
+    shared: mappings that apply to all models (top level, modules, slices); per_model: those of single models.
+
+    Raises:
+        ConfigError: E109 for a name the method does not have, or has for all models only; E103, E104 and E105
+            for a value; several as `Problems`.
+    """
+    known = parameters_of(params)
+    problems = Collector()
+    for alone, sources in ((False, shared), (True, per_model)):
+        for source in sources:
+            for name, raw in source.mapping.items():
+                path = (*source.path, name)
+                with problems.collecting():
+                    if fault := _unread(name, known, method, alone):
+                        fault.place = document.key_place(path)
+                        raise fault
+                    _converted(known[name], parse_setting(raw, name, path, document.place), document.place)
+    problems.raise_any()
+
+
+class Resolver(Generic[P]):
+    """Gives the parameters of one tensor after another; what is equal is parsed and validated once."""
+
+    def __init__(self, params: type[P], method: str, place_of: PlaceOf = nowhere) -> None:
+        self._params = params
+        self._parameters = list(parameters_of(params).values())
+        self._method = method
+        self._place_of = place_of
+        # by the identity of a mapping, which is kept so that no other can take its id
+        self._settings: dict[tuple[int, str], tuple[Mapping[str, Json], Setting | None]] = {}
+        self._made: dict[str, P] = {}
+        self._said: dict[tuple[str, ...], ConfigError] = {}
+        self._filters: dict[DocPath, tuple[Filter, bool]] = {}
+
+    def resolve(
+        self, tensor: TensorPosition, inputs: Sequence[ModelInput], shared: Sequence[ParameterSource] = ()
+    ) -> P:
+        """The parameters for `tensor`.
+
+        A per-model parameter is looked for in the `sources` of its input, then in `shared`; its filters see
+        the input's tensor name.  Another is looked for in `shared` alone; its filters see the output's name.
+
+        Raises:
+            ConfigError: E104 or E105 for a value, E105 for a required parameter that is not set; several as
+                `Problems`.  What fails alike at many tensors is the same error each time.
+        """
+        problems = Collector()
+        values: dict[str, object] = {}
+        for parameter in self._parameters:
+            if parameter.per_model:
+                row = []
+                for one in inputs:
+                    with problems.collecting():
+                        levels = (*one.sources, *shared)
+                        row.append(self._value(parameter, levels, one.tensor, tensor, one))
+                values[parameter.field] = tuple(row)
+            else:
+                with problems.collecting():
+                    values[parameter.field] = self._value(parameter, shared, tensor.name, tensor, None)
+        problems.raise_any()
+        return self._checked(values, tensor)
+
+    def idle_filters(self) -> list[str]:
+        """A sentence for each filter that was tried and matched no tensor, in order of the document."""
+        return [
+            f"{place}: {what}" if (place := self._place_of((*path[:-1], "filter"))) else what
+            for path, (tried, matched) in self._filters.items()
+            if not matched
+            for what in [f"the filter '{tried.text}' matches no tensor{_filter_hint(tried.text)}"]
+        ]
+
+    def _value(
+        self,
+        parameter: Parameter,
+        levels: Sequence[ParameterSource],
+        name: str,
+        tensor: TensorPosition,
+        model: ModelInput | None,
+    ) -> object:
+        for source in levels:
+            setting = self._setting(source, parameter)
+            case = self._case(setting, name, tensor.role) if setting else None
+            if case:
+                return self._reading(parameter, case, tensor)
+        if parameter.required:
+            raise self._missing(parameter, tensor, model)
+        return parameter.default
+
+    def _setting(self, source: ParameterSource, parameter: Parameter) -> Setting | None:
+        """The converted setting, parsed when it is first wanted."""
+        key = (id(source.mapping), parameter.name)
+        if key not in self._settings:
+            setting = None
+            if parameter.name in source.mapping:
+                path = (*source.path, parameter.name)
+                raw = parse_setting(source.mapping[parameter.name], parameter.name, path, self._place_of)
+                setting = _converted(parameter, raw, self._place_of)
+            self._settings[key] = (source.mapping, setting)
+        return self._settings[key][1]
+
+    def _case(self, setting: Setting, name: str, role: str) -> Case | None:
+        chosen = setting.case_for(name, role)
+        for case in setting.cases:
+            if case.filter:
+                _, matched = self._filters.get(case.path, (case.filter, False))
+                self._filters[case.path] = (case.filter, matched or case is chosen or not case.knots)
+            if case is chosen:
+                break
+        return chosen
+
+    def _reading(self, parameter: Parameter, case: Case, tensor: TensorPosition) -> object:
+        if len(case.knots) == 1:
+            return case.knots[0]
+        value = value_at(case.knots, tensor.t)
+        try:
+            return parameter.convert(value)
+        except ConfigError as error:
+            what = f"{error.what} (between two knots, at t = {tensor.t:.4g} for '{tensor.name}')"
+            between = ConfigError(error.code, what, place=self._place_of(case.path), tensor=tensor.name)
+            raise self._said.setdefault(("between", parameter.name, repr(case.path)), between) from None
+
+    def _missing(self, parameter: Parameter, tensor: TensorPosition, model: ModelInput | None) -> ConfigError:
+        whose = f" for model {model.model}" if model else ""
+        where = "under the model, or at the top level for all models" if model else "at the top level"
+        what = f"missing required parameter '{parameter.name}' of {self._method}{whose}"
+        missing = ConfigError(
+            "E105",
+            f"{what} (tensor '{tensor.name}')",
+            place=self._place_of(model.path if model else ("merge_method",)),
+            tensor=tensor.name,
+            hint=f"write 'parameters: {{{parameter.name}: …}}' {where}",
+        )
+        return self._said.setdefault(("missing", parameter.name, model.model if model else ""), missing)
+
+    def _checked(self, values: Mapping[str, object], tensor: TensorPosition) -> P:
+        key = repr(values)  # unlike ==, it tells 1, 1.0 and True apart
+        if key not in self._made:
+            try:
+                self._made[key] = self._params.model_validate(values)
+            except ValidationError as error:
+                faults = "; ".join(detail["msg"] for detail in error.errors())
+                what = f"parameters of {self._method}: {faults}"
+                said = ConfigError("E105", what, place=self._place_of(("merge_method",)), tensor=tensor.name)
+                raise self._said.setdefault(("all", faults), said) from None
+        return self._made[key]
+
+
+def _unread(name: str, known: Mapping[str, Parameter], method: str, alone: bool) -> ConfigError | None:
+    """Why `method` does not read `name`, if so; `alone`: it stands under a single model."""
+    if name in OBSOLETE and name not in known:
+        return ConfigError("E109", f"'{name}' is obsolete", hint=OBSOLETE[name])
+    if name not in known:
+        near = did_you_mean(name, list(known))
+        hint = None if near else f"its parameters: {', '.join(known) or 'none'}"
+        return ConfigError("E109", f"'{name}' is no parameter of {method}{near}", hint=hint)
+    if alone and not known[name].per_model:
+        what = f"'{name}' is a parameter of {method} as a whole, not of one model"
+        return ConfigError("E109", what, hint="move it to the top-level parameters")
+    return None
+
+
+def _converted(parameter: Parameter, setting: Setting, place_of: PlaceOf) -> Setting:
+    return Setting(tuple(_converted_case(parameter, case, place_of) for case in setting.cases))
+
+
+def _converted_case(parameter: Parameter, case: Case, place_of: PlaceOf) -> Case:
+    knots = []
+    for i, knot in enumerate(case.knots):
+        try:
+            knots.append(parameter.convert(knot))
+        except ConfigError as error:
+            place = place_of((*case.path, i))
+            raise ConfigError(error.code, error.what, place=place, hint=error.hint) from None
+    return replace(case, knots=tuple(knots))
+
+
+def _filter_hint(text: str) -> str:
+    if "*" in text and ":" not in text:
+        return f"; it is looked for literally: write 'glob:{text}' for a pattern"
+    return ""
