@@ -1,0 +1,393 @@
+"""The merge config: its grammar as classes, and `read_config`, which makes them from a document.
+
+`config_errors` puts the complaints of the classes into our words; what concerns several keys, and the
+parameters of the method, are checked here.  Everything found is said at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, cast
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+)
+
+from mergecore.config_errors import explained, fault
+from mergecore.dtypes import DTYPES, MERGEABLE, parse_dtype
+from mergecore.errors import Collector, ConfigError, MergecoreError, Place
+from mergecore.params import Params
+from mergecore.references import Exists, exists_below, parse_reference
+from mergecore.resolve import ParameterSource, check_parameters
+from mergecore.settings import parse_setting
+from mergecore.sizes import parse_size
+from mergecore.types import Json, ModelReference
+from mergecore.yaml_document import DocPath, Document
+
+ParamsOf: TypeAlias = Callable[[str], "type[Params] | None"]
+"""The parameters of a merge method, by its name; it raises for an unknown one."""
+
+
+@dataclass(frozen=True)
+class ZeroToken:
+    """A new token whose embedding is zero."""
+
+
+@dataclass(frozen=True)
+class OtherToken:
+    """A new token that begins as a token of one model: the text or the id is given."""
+
+    model: ModelReference
+    token: str | None = None
+    token_id: int | None = None
+
+
+VocabularySource: TypeAlias = "Literal['union', 'base'] | ModelReference"
+TokenSource: TypeAlias = ModelReference | ZeroToken | OtherToken
+
+
+# ---- values ------------------------------------------------------------------------------------------------
+
+
+def _reference(value: Json, info: ValidationInfo) -> ModelReference:
+    exists: Exists = (info.context or {}).get("exists") or exists_below(Path())
+    try:
+        return parse_reference(value, exists)
+    except ConfigError as error:
+        raise fault(error) from None
+
+
+def _vocabulary_source(value: Json, info: ValidationInfo) -> VocabularySource:
+    if value == "union":
+        return "union"
+    if value == "base":
+        return "base"
+    reference = _reference(value, info)
+    if reference.path.startswith("model:"):
+        path = reference.path.removeprefix("model:")
+        raise fault(ConfigError("E112", f"'{value}' names no model", hint=f"write '{path}'"))
+    return reference
+
+
+def _token_source(value: Json, info: ValidationInfo) -> TokenSource | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or "kind" not in value:
+        return _reference(value, info)
+    if value == {"kind": "zero"}:
+        return ZeroToken()
+    token, token_id = value.get("token"), value.get("token_id")
+    right = isinstance(token, str) if token_id is None else token is None and type(token_id) is int
+    if value["kind"] != "model_token" or not right or value.keys() - {"kind", "model", "token", "token_id"}:
+        what = f"{value} is no source of a token"
+        hint = "write a model, {kind: zero}, or {kind: model_token, model: M, token: T} (or token_id: N)"
+        raise fault(ConfigError("E105", what, hint=hint))
+    model = _reference(value.get("model"), info)
+    return OtherToken(model, cast("str | None", token), cast("int | None", token_id))
+
+
+def _layer_range(value: Json) -> tuple[int, int]:
+    hint = "write [first, end]: layers are counted from 0, and 'end' is the one after the last"
+    ends = value if isinstance(value, list) else []
+    numbers = [int(str(end)) for end in ends if str(end).removeprefix("-").isdecimal()]
+    text = f"[{', '.join(map(str, ends))}]" if isinstance(value, list) else f"'{value}'"
+    if len(ends) != 2 or len(numbers) != 2:
+        raise fault(ConfigError("E113", f"layer_range {text} is not two whole numbers", hint=hint))
+    first, end = numbers
+    if not 0 <= first < end:
+        raise fault(ConfigError("E113", f"layer_range {text} holds no layer", hint=hint))
+    return first, end
+
+
+def _not_empty(value: Json) -> Json:
+    if value == []:
+        raise fault(
+            ConfigError("E104", "a slice needs at least one source", hint="write {model, layer_range}")
+        )
+    return value
+
+
+def _dtype(word: str) -> str:
+    try:
+        return parse_dtype(word)
+    except ConfigError as error:
+        raise fault(error) from None
+
+
+def _size(value: Json) -> int:
+    try:
+        return parse_size(value if isinstance(value, (str, int)) else str(value))
+    except ConfigError as error:
+        raise fault(error) from None
+
+
+_REFERENCE_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "string"}, {"type": "object"}],
+    "description": "PATH[@REVISION][+ADAPTER[@REVISION]], or {model, lora, override_architecture}",
+}
+_RANGE_SCHEMA: dict[str, Any] = {
+    "type": "array",
+    "items": {"type": "integer", "minimum": 0},
+    "minItems": 2,
+    "maxItems": 2,
+    "description": "the first layer, and the one after the last; counted from 0",
+}
+
+Reference = Annotated[ModelReference, PlainValidator(_reference), WithJsonSchema(_REFERENCE_SCHEMA)]
+Vocabulary = Annotated[
+    VocabularySource, PlainValidator(_vocabulary_source), WithJsonSchema(_REFERENCE_SCHEMA)
+]
+LayerRange = Annotated[tuple[int, int], PlainValidator(_layer_range), WithJsonSchema(_RANGE_SCHEMA)]
+DtypeName = Annotated[
+    str, AfterValidator(_dtype), WithJsonSchema({"enum": [DTYPES[name].torch_name for name in MERGEABLE]})
+]
+Size = Annotated[int, BeforeValidator(_size), WithJsonSchema({"type": ["string", "integer"]})]
+AnyTokenSource = Annotated[
+    TokenSource | None, PlainValidator(_token_source), WithJsonSchema({"type": ["string", "object", "null"]})
+]
+if TYPE_CHECKING:
+    Settings: TypeAlias = Mapping[str, Json]
+else:  # pydantic cannot take the recursive type
+    Settings = Annotated[
+        dict[str, Any],
+        BeforeValidator(lambda value: {} if value is None else value),
+        WithJsonSchema({"type": ["object", "null"]}),
+    ]
+
+
+# ---- the grammar -------------------------------------------------------------------------------------------
+
+
+class Part(BaseModel):
+    """A mapping of the config; keys that are not in it are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    title: ClassVar[str]
+
+
+class InputModel(Part):
+    """A model that takes part as a whole."""
+
+    title = "a model entry"
+    model: Reference
+    parameters: Settings = Field(default={}, description="parameters for this model")
+
+
+class InputSlice(Part):
+    """Layers of a model."""
+
+    title = "a source of a slice"
+    model: Reference
+    layer_range: LayerRange
+    parameters: Settings = Field(default={}, description="parameters for this model in this slice")
+
+
+class OutputSlice(Part):
+    """Consecutive layers of the output."""
+
+    title = "a slice"
+    sources: Annotated[tuple[InputSlice, ...], BeforeValidator(_not_empty)]
+    base_model: Reference | None = None
+    parameters: Settings = Field(default={}, description="parameters for this slice")
+
+
+class OutputModule(Part):
+    """One module of the output, such as the text model of a model that also sees: either models or slices."""
+
+    title = "a module"
+    models: tuple[InputModel, ...] | None = None
+    slices: tuple[OutputSlice, ...] | None = None
+    parameters: Settings = Field(default={}, description="parameters for this module")
+
+
+class TokenConfig(Part):
+    """Where the embedding of one token comes from."""
+
+    title = "a token"
+    source: AnyTokenSource = None
+    force: bool = Field(default=False, description="give every model this embedding")
+
+
+class TokenizerConfig(Part):
+    """The vocabulary of the output."""
+
+    title = "the tokenizer"
+    source: Vocabulary = Field(default="union", description="union, base, or a model")
+    tokens: dict[str, TokenConfig] | None = None
+    pad_to_multiple_of: Annotated[int, Field(ge=1)] | None = None
+    compat: Literal["mergekit"] | None = None
+
+
+class OutputConfig(Part):
+    """How the output is written."""
+
+    title = "the output"
+    writer: str = "safetensors"
+    shard_size: Size | None = Field(default=None, description="largest size of a file, such as 5GB")
+
+
+class MergeConfig(Part):
+    """A whole config; dtypes are the names of headers, such as "BF16"."""
+
+    title = "a merge config"
+    merge_method: str
+    models: tuple[InputModel, ...] | None = Field(default=None, description="whole models")
+    slices: tuple[OutputSlice, ...] | None = Field(default=None, description="layers put together")
+    modules: dict[str, OutputModule] | None = Field(default=None, description="models or slices by module")
+    base_model: Reference | None = None
+    parameters: Settings = Field(default={}, description="parameters for everything")
+    dtype: DtypeName | None = Field(default=None, description="precision of the output")
+    out_dtype: DtypeName | None = Field(default=None, description="precision of the output, before 'dtype'")
+    tokenizer_source: Vocabulary | None = Field(
+        default=None, description="short for 'tokenizer: {source: …}'"
+    )
+    tokenizer: TokenizerConfig | None = None
+    chat_template: str | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
+    name: str | None = None
+    output: OutputConfig = OutputConfig()
+
+    @property
+    def vocabulary(self) -> TokenizerConfig | None:
+        """What is asked of the tokenizer, in whichever form it was written."""
+        if self.tokenizer_source is None:
+            return self.tokenizer
+        return TokenizerConfig.model_construct(source=self.tokenizer_source)
+
+
+# ---- reading -----------------------------------------------------------------------------------------------
+
+
+def read_config(
+    document: Document, params_of: ParamsOf = lambda name: None, *, folder: Path = Path()
+) -> MergeConfig:
+    """The config in a document.
+
+    params_of: the parameters of a method by its name, None to leave them unchecked; what it raises is said
+        along with the rest.  folder: where relative paths start.
+
+    Raises:
+        ConfigError: E103 to E105, E109, E111 to E113, with places; several as `Problems`, by line.
+    """
+    problems = Collector()
+    params = None
+    method = document.data.get("merge_method")
+    if isinstance(method, str):
+        with problems.collecting(), _placed(document.place(("merge_method",))):
+            params = params_of(method)
+    config = None
+    try:
+        config = MergeConfig.model_validate(dict(document.data), context={"exists": exists_below(folder)})
+    except ValidationError as error:
+        for detail in error.errors():
+            problems.add(explained(detail, document, MergeConfig, str(method), params))
+    for found in (*_choices(document), *_twins(document)):
+        problems.add(found)
+    with problems.collecting():
+        _check_settings(document, str(method), params)
+    problems.errors.sort(key=_line)
+    problems.raise_any()
+    assert config is not None
+    return config
+
+
+def parameter_sources(data: Mapping[str, Json]) -> tuple[list[ParameterSource], list[ParameterSource]]:
+    """Every `parameters:` of a config that is a mapping: those for all models, and those for a single one."""
+    shared: list[ParameterSource] = []
+    single: list[ParameterSource] = []
+    for path, part in _parts(data):
+        settings = part.get("parameters")
+        if isinstance(settings, dict):
+            alone = len(path) > 1 and path[-2] in ("sources", "models") and isinstance(path[-1], int)
+            (single if alone else shared).append(ParameterSource(settings, (*path, "parameters")))
+    return shared, single
+
+
+@contextmanager
+def _placed(place: Place | None) -> Iterator[None]:
+    """Give an error without a place the one where it was caused."""
+    try:
+        yield
+    except MergecoreError as error:
+        error.place = error.place or place
+        raise
+
+
+def _line(error: MergecoreError) -> tuple[int, int]:
+    return (error.place.line, error.place.column) if isinstance(error.place, Place) else (0, 0)
+
+
+def _check_settings(document: Document, method: str, params: type[Params] | None) -> None:
+    shared, single = parameter_sources(document.data)
+    if params is not None:
+        check_parameters(params, method, shared, single, document)
+        return
+    problems = Collector()
+    for source in (*shared, *single):
+        for name, raw in source.mapping.items():
+            with problems.collecting():
+                parse_setting(raw, name, (*source.path, name), document.place)
+    problems.raise_any()
+
+
+def _choices(document: Document) -> Iterator[ConfigError]:
+    """Keys of which one is needed, or which exclude each other."""
+    for path, part in _parts(document.data):
+        top = path == ()
+        if not top and not (len(path) == 2 and path[0] == "modules"):
+            continue
+        keys = ("models", "slices", "modules") if top else ("models", "slices")
+        given = [key for key in keys if part.get(key)]
+        if len(given) != 1:
+            what = (
+                f"{' and '.join(given)} exclude each other"
+                if given
+                else f"one of {', '.join(keys)} is needed"
+            )
+            place = document.key_place((*path, given[1])) if given else document.place(path)
+            yield ConfigError("E104", what, place=place, hint="keep one" if given else None)
+    if document.data.get("tokenizer") is not None and document.data.get("tokenizer_source") is not None:
+        what = "'tokenizer' and 'tokenizer_source' exclude each other"
+        place = document.key_place(("tokenizer_source",))
+        yield ConfigError("E104", what, place=place, hint="write the source within 'tokenizer'")
+
+
+def _twins(document: Document) -> Iterator[ConfigError]:
+    """Models that are listed twice; slices may hold the same model several times."""
+    seen: dict[tuple[DocPath, str], DocPath] = {}
+    for path, part in _parts(document.data):
+        if len(path) < 2 or path[-2] != "models" or "model" not in part:
+            continue
+        key = (path[:-1], repr(part["model"]))
+        first = seen.setdefault(key, path)
+        if first != path:
+            place = document.place(first)
+            where = f"; first at line {place.line}" if place else ""
+            what = f"{part['model']!r} is listed twice under 'models'{where}"
+            hint = "list it once, with the weights added up"
+            yield ConfigError("E111", what, place=document.place((*path, "model")), hint=hint)
+
+
+def _parts(data: object, path: DocPath = ()) -> Iterator[tuple[DocPath, Mapping[str, Json]]]:
+    """Every mapping of the document that can hold `parameters`, with its path."""
+    if not isinstance(data, dict):
+        return
+    yield path, data
+    for key in ("models", "slices", "sources"):
+        items = data.get(key)
+        for i, item in enumerate(items if isinstance(items, list) else ()):
+            yield from _parts(item, (*path, key, i))
+    modules = data.get("modules")
+    for name, module in modules.items() if isinstance(modules, dict) else ():
+        yield from _parts(module, (*path, "modules", name))
