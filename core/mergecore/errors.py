@@ -118,11 +118,13 @@ class Collector:
 
     def __init__(self) -> None:
         self.errors: list[MergecoreError] = []
+        self._said: set[str] = set()
 
     def add(self, error: MergecoreError) -> None:
         """Keep `error`; a `Problems` is taken apart, and nothing is kept twice."""
         for one in error.errors if isinstance(error, Problems) else (error,):
-            if str(one) not in {str(kept) for kept in self.errors}:
+            if str(one) not in self._said:
+                self._said.add(str(one))
                 self.errors.append(one)
 
     @contextmanager

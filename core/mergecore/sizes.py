@@ -21,6 +21,10 @@ def parse_size(value: str | int) -> int:
     if found:
         number, unit, binary = found.groups()
         count = int(float(number) * (1024 if binary else 1000) ** _POWER[unit.upper()])
+    if re.fullmatch(r"[0-9.]+\s*[bB]", str(value).strip()) and count < 1000:
+        raise ConfigError(
+            "E105", f"'{value}' would be {count} bytes", hint=f"write {count}GB for billions of bytes"
+        )
     if count < 1:
         raise ConfigError("E105", f"'{value}' is no size", hint="write for example 500MB, 5GB or 4GiB")
     return count

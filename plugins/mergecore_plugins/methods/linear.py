@@ -17,7 +17,7 @@ class LinearParams(Params):
     """Parameters of `linear`."""
 
     weight: PerModel[float] = Field(description="share of the model")
-    normalize: bool = Field(True, description="divide by the sum of the weights")
+    normalize: bool = Field(default=True, description="divide by the sum of the weights")
 
 
 def linear(group: TensorGroup, params: LinearParams) -> Merged:

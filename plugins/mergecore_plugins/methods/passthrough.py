@@ -18,7 +18,7 @@ class PassthroughParams(Params):
     """Parameters of `passthrough`."""
 
     scale: PerModel[float | None] = Field(
-        None, description="factor of the tensor; nothing leaves it as it is"
+        default=(None,), description="factor of the tensor; nothing leaves it as it is"
     )
 
 

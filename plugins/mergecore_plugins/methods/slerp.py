@@ -20,8 +20,10 @@ NEARLY_PARALLEL = 0.9995
 class SlerpParams(Params):
     """Parameters of `slerp`."""
 
-    t: float | None = Field(None, description="position on the arc: 0 is the base model, 1 the other")
-    weight: PerModel[float | None] = Field((None,), description="in place of t, which is the share of the other")
+    t: float | None = Field(default=None, description="position on the arc: 0 is the base model, 1 the other")
+    weight: PerModel[float | None] = Field(
+        default=(None,), description="in place of t, which is the share of the other"
+    )
 
 
 def slerp(group: TensorGroup, params: SlerpParams) -> Merged:

@@ -17,9 +17,9 @@ class TaskArithmeticParams(Params):
     """Parameters of `task_arithmetic`."""
 
     weight: PerModel[float] = Field(description="factor of the model's task vector")
-    normalize: bool = Field(False, description="divide by the sum of the weights")
-    scale: float = Field(1.0, alias="lambda", description="factor of the merged task vector")
-    int8_mask: bool = Field(False, description="accepted for compatibility; has no effect")
+    normalize: bool = Field(default=False, description="divide by the sum of the weights")
+    scale: float = Field(default=1.0, alias="lambda", description="factor of the merged task vector")
+    int8_mask: bool = Field(default=False, description="accepted for compatibility; has no effect")
 
 
 def task_arithmetic(group: TensorGroup, params: TaskArithmeticParams) -> Merged:

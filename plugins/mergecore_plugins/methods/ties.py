@@ -20,14 +20,14 @@ class TiesParams(Params):
 
     weight: PerModel[float] = Field(description="factor of the model's task vector, also in the election")
     density: PerModel[Annotated[float, Field(ge=0, le=1)]] = Field(
-        1.0, description="fraction of entries kept"
+        default=(1.0,), description="fraction of entries kept"
     )
-    normalize: bool = Field(True, description="divide by the weights of the models that agree")
+    normalize: bool = Field(default=True, description="divide by the weights of the models that agree")
     rescale: bool | Literal["l1"] = Field(
-        False, description="restore each task vector's L1 norm after trimming"
+        default=False, description="restore each task vector's L1 norm after trimming"
     )
-    scale: float = Field(1.0, alias="lambda", description="factor of the merged task vector")
-    int8_mask: bool = Field(False, description="accepted for compatibility; has no effect")
+    scale: float = Field(default=1.0, alias="lambda", description="factor of the merged task vector")
+    int8_mask: bool = Field(default=False, description="accepted for compatibility; has no effect")
 
 
 def ties(group: TensorGroup, params: TiesParams) -> Merged:
