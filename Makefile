@@ -1,0 +1,57 @@
+# What a developer runs.  Needs make and Python >= 3.11; everything else goes into $(VENV).
+#   make demo    merge three small models three ways and show that it works
+#   make test    lint, types, tests
+#   make check   lint and types alone
+#   make bench   speed and memory, side by side with other tools on PATH; BENCH="--help" shows the options
+#   make format  put the code in the form that `check` wants
+#   make clean   remove everything that was made here
+
+VENV ?= .venv
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
+	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+BENCH ?=
+DEMO ?= mergecore-demo
+
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+
+.PHONY: demo test check lint types bench format clean
+
+demo: $(VENV)/installed
+	$(BIN)/mergecore demo --overwrite $(DEMO)
+
+test: check
+	$(BIN)/python -m pytest
+
+check: lint types
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/installed-dev
+	$(BIN)/mypy
+
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/run.py $(BENCH)
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis mergecore-demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; say where: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Entry points are metadata, so a change of pyproject.toml installs anew.
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) '.[dev]'
+	@touch $@ $(VENV)/installed
