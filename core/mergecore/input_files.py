@@ -1,0 +1,173 @@
+"""Files of a model that others wrote: opening them without waiting and without leaving their folder.
+
+Read `InputFolder` first: every file of a model is reached through it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mergecore.errors import InputError, MergecoreError, PolicyError, class_of
+
+ReadAt = Callable[[int, int], bytes]
+"""Bytes from an offset on, as many as asked for or as many as there are."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file that is not on this machine yet: its size, and a way to read parts of it."""
+
+    size: int
+    read: ReadAt
+
+
+@dataclass(frozen=True)
+class InputFolder:
+    """The folder of a model: the names in it, and the places to which its symbolic links may lead."""
+
+    path: Path
+    shown: str
+    """The folder as the user writes it, for messages."""
+    names: frozenset[str]
+    """Of the files in it and of those that will come; of sub-folders, too."""
+    roots: tuple[Path, ...]
+    remote: Mapping[str, RemoteFile] = field(default_factory=dict)
+
+    def place(self, name: str) -> str:
+        """`name` as messages show it."""
+        return f"{self.shown}/{name}"
+
+    def locate(self, name: str) -> Path:
+        """The real path of a file.
+
+        Raises:
+            MergecoreError: E236 when it is not there or cannot be followed, E302 when links lead outside.
+        """
+        return resolved(self.path / name, self.place(name), self.roots)
+
+    def read(self, name: str, *, code: str, max_bytes: int) -> bytes:
+        """The whole of a small file.
+
+        Raises:
+            MergecoreError: `code` when it is missing, E236, E302, E308 or E309.
+        """
+        if not os.path.lexists(self.path / name):
+            raise class_of(code)(code, "missing", place=self.place(name))
+        with open_regular(self.locate(name), self.place(name)) as (read, status):
+            if status.st_size > max_bytes:
+                what = f"the file has {status.st_size} bytes, limit {max_bytes}"
+                raise PolicyError("E308", what, place=self.place(name))
+            return read(0, status.st_size)
+
+
+def input_folder(
+    path: Path, shown: str, allowed_root: Path | None = None, remote: Mapping[str, RemoteFile] | None = None
+) -> InputFolder:
+    """The folder at `path`, listed; links may lead into `allowed_root` and within the cache of a hub.
+
+    Raises:
+        InputError: E701 when there is no such folder, E236 when it cannot be listed.
+    """
+    try:
+        names = [file.name for file in path.iterdir()]
+        real = Path(os.path.realpath(path, strict=True))
+    except FileNotFoundError:
+        raise InputError("E701", f"'{shown}': no such directory") from None
+    except NotADirectoryError:
+        raise InputError("E701", f"'{shown}': not a directory") from None
+    except OSError as error:
+        raise unreadable(error, shown) from None
+    further = [Path(os.path.realpath(allowed_root))] if allowed_root else []
+    return InputFolder(
+        path=path.absolute(),
+        shown=shown,
+        names=frozenset(names) | frozenset(remote or ()),
+        roots=(real, *further, *_blob_folders(real)),
+        remote=remote or {},
+    )
+
+
+def resolved(path: Path, place: str, roots: tuple[Path, ...] = ()) -> Path:
+    """The real path of `path`, which must lie below one of `roots` if any are given.
+
+    Raises:
+        MergecoreError: E236 when it is not there or cannot be followed, E302 when it lies elsewhere.
+    """
+    try:
+        real = Path(os.path.realpath(path, strict=True))
+    except OSError as error:
+        raise unreadable(error, place) from None
+    if roots and not any(real.is_relative_to(root) for root in roots):
+        raise PolicyError(
+            "E302",
+            f"symbolic link that leads outside the model directory, to '{real}'",
+            place=place,
+            hint="no flag allows this; put the file itself there, or name the directory that holds it",
+        )
+    return real
+
+
+@contextmanager
+def open_regular(path: Path, place: str) -> Iterator[tuple[ReadAt, os.stat_result]]:
+    """A way to read parts of a regular file, and its status; `path` must be no symbolic link.
+
+    Raises:
+        MergecoreError: E309 when it is no regular file, E236 when it cannot be opened or read.
+    """
+    try:
+        _check_regular(os.lstat(path).st_mode, place)
+        file = os.open(path, os.O_RDONLY | _CAREFULLY)
+    except OSError as error:
+        raise unreadable(error, place) from None
+    try:
+        status = os.fstat(file)
+        _check_regular(status.st_mode, place)
+        yield lambda offset, count: _read_fully(file, offset, count), status
+    except OSError as error:
+        raise unreadable(error, place) from None
+    finally:
+        os.close(file)
+
+
+def unreadable(error: OSError, place: str) -> MergecoreError:
+    """The error E236 for what the operating system said."""
+    reason = error.strerror or str(error)
+    return InputError("E236", f"cannot be read: {reason[:1].lower()}{reason[1:]}", place=place)
+
+
+_CAREFULLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+_KINDS = {
+    stat.S_IFIFO: "fifo",
+    stat.S_IFCHR: "character device",
+    stat.S_IFBLK: "block device",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symbolic link",
+}
+
+
+def _check_regular(mode: int, place: str) -> None:
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "unknown kind")
+        raise PolicyError("E309", f"not a regular file ({kind})", place=place)
+
+
+def _read_fully(file: int, offset: int, count: int) -> bytes:
+    parts = []
+    while count > 0 and (part := os.pread(file, min(count, 1 << 30), offset)):
+        parts.append(part)
+        offset, count = offset + len(part), count - len(part)
+    return b"".join(parts)
+
+
+def _blob_folders(real: Path) -> tuple[Path, ...]:
+    """Where the files of a snapshot in a hub cache really are: blobs of its repository or shared ones."""
+    repository = real.parent.parent
+    if real.parent.name == "snapshots" and repository.name.startswith("models--"):
+        return (repository / "blobs", repository.parent / "blobs")
+    return ()
