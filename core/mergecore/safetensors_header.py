@@ -73,7 +73,8 @@ def _header_bytes(read: ReadAt, size: int, place: str) -> bytes:
         hint = "it is damaged, or no safetensors file"
         raise InputError("E202", f"header length {length}, but {found}", place=place, hint=hint)
     head = start[: 8 + length]
-    head += read(len(head), 8 + length - len(head))
+    if missing := 8 + length - len(head):
+        head += read(len(head), missing)
     if len(head) != 8 + length:
         raise InputError("E235", "became shorter while its header was read", place=place)
     return head
