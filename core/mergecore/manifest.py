@@ -1,0 +1,235 @@
+"""The manifest of a merged model: what it was made from and a digest of everything in it.
+
+`facts` is known before a weight is read, `complete` adds what was written, `read_manifest` reads it back.
+Nothing in it depends on where or when the merge ran: no local path, no time, no host.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from mergecore import __version__
+from mergecore.digests import sample_digest
+from mergecore.errors import OutputError
+from mergecore.journal import Record
+from mergecore.strict_json import read_json
+from mergecore.types import Checkpoint, Json, Layout, ModelReference, OutputTensor, Plan
+
+NAME = "mergecore-manifest.json"
+FORMAT = "mergecore-manifest/1"
+RNG = "mergecore-rng/1"
+
+
+def is_inside(name: str) -> bool:
+    """Whether `name` is that of a file in a folder or below it, written in one way only."""
+    path = PurePosixPath(name)
+    return str(path) == name != "." and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
+def _checked(name: str) -> str:
+    if not is_inside(name):
+        raise ValueError("leads out of the folder")
+    return name
+
+
+_Name = Annotated[str, AfterValidator(_checked)]
+
+
+class WrittenTensor(BaseModel):
+    """A tensor as it was written, and where."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dtype: str
+    shape: tuple[int, ...]
+    digest: str
+    file: _Name
+    offset: int
+    nbytes: int
+
+
+class WrittenFile(BaseModel):
+    """A file of the model.  One of weights has a digest of its header only: its tensors have their own."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: _Name
+    size: int
+    sha256: str | None = None
+    header_bytes: int | None = None
+    header_sha256: str | None = None
+
+
+class Manifest(BaseModel):
+    """What `verify` needs of a manifest."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: str
+    fingerprint: str
+    tensors: Mapping[str, WrittenTensor]
+    files: tuple[WrittenFile, ...]
+
+
+def identity(plan: Plan) -> dict[str, Json]:
+    """What decides the bytes of the result; two plans of one identity and one layout make the same model."""
+    value: dict[str, Json] = {
+        "mergecore": __version__,
+        "document": dict(plan.document),
+        "seed": plan.seed,
+        "rng": RNG,
+        "models": [_model(model) for model in plan.models],
+        "plugins": dict(plan.plugins),
+    }
+    return _without_local_paths(value, plan)
+
+
+def facts(plan: Plan, libraries: Mapping[str, str], warnings: Sequence[str] = ()) -> dict[str, Json]:
+    """The manifest as far as the plan decides it; `warnings` are those of the run, after the plan's own."""
+    value: dict[str, Json] = {
+        "format": FORMAT,
+        "name": plan.title,
+        **identity(plan),
+        "libraries": dict(libraries),
+        "dropped": [
+            {"model": plan.models[one.model].name, "reason": one.reason, "names": list(one.names)}
+            for one in plan.dropped
+        ],
+        "warnings": [*plan.warnings, *warnings],
+    }
+    return _without_local_paths(value, plan)
+
+
+def complete(
+    facts: Mapping[str, Json],
+    fingerprint: str,
+    layout: Layout,
+    tensors: Sequence[OutputTensor],
+    records: Mapping[str, Record],
+    files: Sequence[WrittenFile],
+) -> dict[str, Json]:
+    """The whole manifest: `facts`, then what was written."""
+    return {
+        **facts,
+        "fingerprint": fingerprint,
+        "nonfinite": {tensor.name: count for tensor in tensors if (count := records[tensor.name].nonfinite)},
+        "files": [file.model_dump(exclude_none=True) for file in files],
+        "tensors": {tensor.name: _tensor(tensor, layout, records[tensor.name].digest) for tensor in tensors},
+    }
+
+
+def as_bytes(manifest: Mapping[str, Json]) -> bytes:
+    """The text of a manifest: one line per fact, tensor and file."""
+    lines = [f"{_compact(key)}: {_spread(value)}" for key, value in manifest.items()]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a finished folder.
+
+    Raises:
+        OutputError: E508 when there is none, or it is not one.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        hint = "only folders that mergecore wrote can be verified"
+        raise OutputError("E508", f"the folder holds no {NAME}", place=str(folder), hint=hint)
+    value = read_json(path, code="E508")
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        found = value.get("format") if isinstance(value, dict) else None
+        what = f"its format is {_compact(found)}, not '{FORMAT}'"
+        raise OutputError("E508", what, place=str(path), hint="use the mergecore version that wrote it")
+    try:
+        return Manifest.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise OutputError("E508", f"not a manifest: {where}: {first['msg']}", place=str(path)) from None
+
+
+def _model(model: Checkpoint) -> Json:
+    """A model by its content.  Where no revision vouches for the weights, a sample of them does."""
+    sampled = model.fetch is None and model.revision is None
+    files: list[Json] = []
+    for file in model.weight_files:
+        entry: dict[str, Json] = {
+            "name": file.path.name,
+            "size": file.size,
+            "header_sha256": file.header_sha256,
+        }
+        if sampled:
+            entry["sample_sha256"] = sample_digest(file.path, file.size)
+        files.append(entry)
+    return {"reference": model.name, "revision": model.revision, "files": files}
+
+
+def _tensor(tensor: OutputTensor, layout: Layout, digest: str) -> Json:
+    slot = layout.slots[tensor.name]
+    written = WrittenTensor(
+        dtype=tensor.dtype,
+        shape=tensor.shape,
+        digest=digest,
+        file=layout.files[slot.file].name,
+        offset=slot.offset,
+        nbytes=slot.nbytes,
+    )
+    value: dict[str, Json] = written.model_dump(mode="json")
+    return value
+
+
+def _without_local_paths(value: dict[str, Json], plan: Plan) -> dict[str, Json]:
+    """`value` with the last component of every absolute path in place of the path."""
+    known = {str(model.folder) for model in plan.models}
+    for model in plan.models:
+        known |= _paths(model.reference)
+    absolute = [
+        (_as_pattern(path), Path(path).name)
+        for path in sorted(known, key=len, reverse=True)
+        if path[0] in "/~"
+    ]
+
+    def shortened(text: str) -> str:
+        for pattern, name in absolute:
+            text = pattern.sub(name, text)
+        return Path(text).name if _LOCAL_PATH.fullmatch(text) else text
+
+    def walk(one: Json) -> Json:
+        if isinstance(one, str):
+            return shortened(one)
+        if isinstance(one, list):
+            return [walk(item) for item in one]
+        if isinstance(one, dict):
+            return {shortened(key): walk(item) for key, item in one.items()}
+        return one
+
+    return {key: walk(item) for key, item in value.items()}
+
+
+_LOCAL_PATH = re.compile(r"(~|/[^/\n]+)(/[^/\n]+)+/?")
+
+
+def _as_pattern(path: str) -> re.Pattern[str]:
+    return re.compile(r"(?<![\w/.~-])" + re.escape(path) + r"(?![\w.-])")
+
+
+def _paths(reference: ModelReference) -> set[str]:
+    return {reference.path} | (_paths(reference.adapter) if reference.adapter else set())
+
+
+def _spread(value: Json) -> str:
+    if isinstance(value, dict) and value:
+        inner = ",\n".join(f"  {_compact(key)}: {_compact(item)}" for key, item in value.items())
+        return "{\n" + inner + "\n}"
+    if isinstance(value, list) and value:
+        return "[\n" + ",\n".join(f"  {_compact(item)}" for item in value) + "\n]"
+    return _compact(value)
+
+
+def _compact(value: Json) -> str:
+    return json.dumps(value, ensure_ascii=False)

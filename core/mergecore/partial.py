@@ -1,0 +1,228 @@
+"""Begins an output, or takes up what an earlier run left of it; never mixes two plans.
+
+`begin` is the whole of it: it decides about an earlier run, reserves the disk, and says what is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal, TypeAlias
+
+from mergecore import disk, staging
+from mergecore.digests import block_bytes, digest_of_file_span
+from mergecore.errors import MergecoreError, OutputError
+from mergecore.journal import Journal
+from mergecore.manifest import NAME as MANIFEST
+from mergecore.sizes import size_text
+from mergecore.staging import Staging
+from mergecore.strict_json import read_json
+from mergecore.types import Json, Layout, OutputTensor
+
+Mode: TypeAlias = Literal["new", "resume", "restart"]
+_FORMAT = "mergecore-stage/1"
+_THREADS = 2
+_NAMED = 3
+_RESTART = "--restart to throw it away, or choose another output folder"
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is to be written: where, and according to which plan."""
+
+    places: Staging
+    layout: Layout
+    tensors: Mapping[str, OutputTensor]
+    plan: Mapping[str, Json]
+    """The identity of the plan and of its layout."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells this plan from every other, in hex."""
+        return _sha256(json.dumps(self.plan, sort_keys=True, separators=(",", ":")).encode())
+
+
+def described(identity: Mapping[str, Json], layout: Layout) -> dict[str, Json]:
+    """`identity` with a description of `layout`."""
+    slots = [[name, slot.file, slot.offset, slot.nbytes] for name, slot in layout.slots.items()]
+    return {
+        **identity,
+        "layout": {
+            "files": [
+                {"name": file.name, "size": file.size, "header_sha256": _sha256(file.header)}
+                for file in layout.files
+            ],
+            "slots_sha256": _sha256(json.dumps(slots).encode()),
+            "extra": {name: _sha256(data) for name, data in layout.extra.items()},
+        },
+    }
+
+
+def begin(output: Output, mode: Mode, *, recheck: bool) -> tuple[Journal, tuple[str, ...]]:
+    """The journal with what is done, and the tensors that were done but are damaged; the lock is held.
+
+    Raises:
+        OutputError: E503 when the disk is too small, E507 when an earlier run is in the way.
+    """
+    places = output.places
+    fresh = not places.partial or mode == "restart"
+    if not fresh:
+        _check_same_plan(output, mode)
+        return _take_up(output, recheck)
+    try:
+        staging.discard(places)
+        _reserve(output)
+        _write_plan(output)
+    except BaseException:
+        staging.clear(places)
+        raise
+    return Journal(places.journal), ()
+
+
+def _write_plan(output: Output) -> None:
+    places = output.places
+    content = {"format": _FORMAT, "tensors": len(output.layout.slots), "plan": dict(output.plan)}
+    disk.replace_file(places.plan, json.dumps(content).encode(), places.work / "plan.tmp")
+    for folder in (places.model, places.root, places.target.parent):
+        disk.sync_folder(folder)
+
+
+def _reserve(output: Output) -> None:
+    """Make every file of weights as long as it will be, with its header."""
+    output.places.model.mkdir(exist_ok=True)
+    for file in output.layout.files:
+        descriptor = os.open(output.places.model / file.name, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            disk.allocate(descriptor, file.size)
+            disk.write_at(descriptor, memoryview(file.header), 0)
+        except OSError as error:
+            if error.errno not in disk.NO_SPACE:
+                raise
+            what = f"the weights need {size_text(output.layout.size)}, the disk has less: {error.strerror}"
+            hint = "free some space or choose an output folder on another disk"
+            raise OutputError("E503", what, place=str(output.places.target), hint=hint) from error
+        finally:
+            os.close(descriptor)
+
+
+# ---- an earlier run ----------------------------------------------------------------------------------------
+
+
+def _check_same_plan(output: Output, mode: Mode) -> None:
+    earlier, total = _earlier_plan(output.places)
+    named = list(islice(_differences(earlier, dict(output.plan)), _NAMED + 1))
+    differences = ", ".join(named[:_NAMED]) + (", …" if len(named) > _NAMED else "")
+    if named and mode == "resume":
+        raise _refusal(output, f"the partial run is of another plan; it differs in {differences}", _RESTART)
+    if mode == "resume":
+        return
+    journal = Journal(output.places.journal)
+    journal.close()
+    count = f"{len(journal.records)} of {total} tensors"
+    if named:
+        raise _refusal(
+            output, f"a partial run of another plan exists ({count}); it differs in {differences}", _RESTART
+        )
+    hint = "--resume to go on, --restart to throw it away"
+    raise _refusal(output, f"a partial run exists ({count}, the same plan)", hint)
+
+
+def _refusal(output: Output, what: str, hint: str) -> OutputError:
+    return OutputError("E507", what, place=str(output.places.target), hint=hint)
+
+
+def _earlier_plan(places: Staging) -> tuple[Json, int]:
+    """The plan of the earlier run and its number of tensors; no plan where it cannot be read."""
+    try:
+        content = read_json(places.plan, code="E507")
+    except MergecoreError:
+        return None, 0
+    match content:
+        case {"format": str(form), "tensors": int(total), "plan": dict(plan)} if form == _FORMAT:
+            return plan, total
+    return None, 0
+
+
+def _differences(old: Json, new: Json, path: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (one, other) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(one, other, f"{path}[{_label(other, index)}]")
+    elif old != new or type(old) is not type(new):
+        yield f"{path}: {_short(old)} → {_short(new)}" if path else "everything"
+
+
+def _label(item: Json, index: int) -> str:
+    name = item.get("reference", item.get("name")) if isinstance(item, dict) else None
+    return name if isinstance(name, str) else str(index)
+
+
+def _short(value: Json) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _take_up(output: Output, recheck: bool) -> tuple[Journal, tuple[str, ...]]:
+    journal = Journal(output.places.journal)
+    try:
+        damaged = _damaged(output, journal, recheck)
+        if damaged:
+            _forget(output.places, journal, damaged)
+        if not output.places.committed:
+            _reserve(output)
+            disk.sync_folder(output.places.model)
+    except BaseException:
+        journal.close()
+        raise
+    return journal, damaged
+
+
+def _forget(places: Staging, journal: Journal, damaged: tuple[str, ...]) -> None:
+    """Take damaged tensors for not done: a model that counted as complete is not."""
+    (places.model / MANIFEST).unlink(missing_ok=True)
+    disk.sync_folder(places.model)
+    journal.forget(damaged)
+
+
+def _damaged(output: Output, journal: Journal, recheck: bool) -> tuple[str, ...]:
+    """Tensors in files that are gone or were cut, and those whose bytes are not what the journal says.
+
+    Bytes are read only where a crash of the machine may have lost them: that of a process cannot.
+    """
+    slots = output.layout.slots
+    sound = [_is_sound(output, index) for index in range(len(output.layout.files))]
+    suspects = set(journal.records) if recheck else journal.unsure
+    readable = [name for name in journal.records if sound[slots[name].file] and name in suspects]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        digests = dict(zip(readable, pool.map(lambda name: _digest(output, name), readable), strict=True))
+    return tuple(
+        name
+        for name, record in journal.records.items()
+        if not sound[slots[name].file] or digests.get(name, record.digest) != record.digest
+    )
+
+
+def _is_sound(output: Output, index: int) -> bool:
+    file = output.layout.files[index]
+    path = output.places.model / file.name
+    return path.is_file() and path.stat().st_size == file.size
+
+
+def _digest(output: Output, name: str) -> str:
+    slot = output.layout.slots[name]
+    file = os.open(output.places.model / output.layout.files[slot.file].name, os.O_RDONLY)
+    try:
+        return digest_of_file_span(file, slot.offset, slot.nbytes, block_bytes(output.tensors[name].dtype))
+    finally:
+        os.close(file)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,131 @@
+"""Completes a staged model: side files, a look at every header, and the manifest that says all is there.
+
+`seal` may be repeated after an interruption at any point of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mergecore import disk, manifest
+from mergecore.errors import InputError, PluginError, PolicyError
+from mergecore.journal import Record
+from mergecore.manifest import Manifest, WrittenFile
+from mergecore.partial import Output
+from mergecore.types import Json, Layout
+from mergecore.verify import check_weight_files, raise_all
+
+_CHUNK = 2**20
+
+
+def seal(
+    output: Output,
+    records: Mapping[str, Record],
+    side_files: Mapping[str, Path | bytes],
+    facts: Mapping[str, Json],
+) -> None:
+    """Make the staged folder complete; the weights are there and durable.
+
+    Raises:
+        OutputError: E508 when a file of weights is not what the plan says.
+        PluginError: E402 when a side file would take the place of another file.
+        PolicyError: E301 when the name of a side file leads out of the folder.
+    """
+    places, layout = output.places, output.layout
+    _remove_leftovers(places.model, layout)
+    written = [*_weight_files(layout), *_write_side_files(places.model, _names_checked(layout, side_files))]
+    tensors = list(output.tensors.values())
+    whole = manifest.complete(facts, output.fingerprint, layout, tensors, records, written)
+    raise_all(check_weight_files(places.model, Manifest.model_validate(whole)))
+    for file in layout.files:
+        disk.sync_file(places.model / file.name)
+    disk.sync_folder(places.model)
+    disk.replace_file(places.model / manifest.NAME, manifest.as_bytes(whole), places.work / "manifest.tmp")
+
+
+def check_names(layout: Layout) -> None:
+    """Refuse a layout with files that do not lie side by side in one folder.
+
+    Raises:
+        PluginError: E402.
+    """
+    names = [file.name for file in layout.files] + list(layout.extra)
+    for name in names:
+        if not manifest.is_inside(name) or "/" in name or names.count(name) > 1 or name == manifest.NAME:
+            raise PluginError(
+                "E402", f"the output writer cannot lay out a file '{name}'", hint="report it to its authors"
+            )
+
+
+def _names_checked(layout: Layout, side_files: Mapping[str, Path | bytes]) -> dict[str, Path | bytes]:
+    taken = {manifest.NAME, *(file.name for file in layout.files), *layout.extra}
+    for name in side_files:
+        if not manifest.is_inside(name):
+            raise PolicyError("E301", f"the side file '{name}' would be written outside the output folder")
+        if name in taken:
+            raise PluginError("E402", f"the side file '{name}' would replace a file of the merged model")
+    return {**layout.extra, **side_files}
+
+
+def _remove_leftovers(model: Path, layout: Layout) -> None:
+    """Remove what an interrupted sealing left: only what is written now may be published."""
+    weights = {file.name for file in layout.files}
+    for path in sorted(model.iterdir()):
+        if path.name not in weights:
+            if path.is_dir():
+                disk.remove_tree(path)
+            else:
+                path.unlink()
+
+
+def _weight_files(layout: Layout) -> list[WrittenFile]:
+    return [
+        WrittenFile(
+            name=file.name,
+            size=file.size,
+            header_bytes=len(file.header),
+            header_sha256=hashlib.sha256(file.header).hexdigest(),
+        )
+        for file in layout.files
+    ]
+
+
+def _write_side_files(model: Path, files: Mapping[str, Path | bytes]) -> list[WrittenFile]:
+    written = []
+    folders = set()
+    for name, content in files.items():
+        path = model / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folders |= {folder for folder in path.parents if folder.is_relative_to(model)}
+        copy = _Copy(content)
+        disk.write_file(path, copy.chunks())
+        written.append(WrittenFile(name=name, size=copy.size, sha256=copy.sha256.hexdigest()))
+    for folder in sorted(folders, reverse=True):
+        disk.sync_folder(folder)
+    return written
+
+
+class _Copy:
+    """The bytes of a side file on their way out, with their number and digest."""
+
+    def __init__(self, content: Path | bytes) -> None:
+        self._content = content
+        self.size = 0
+        self.sha256 = hashlib.sha256()
+
+    def chunks(self) -> Iterator[bytes]:
+        for chunk in [self._content] if isinstance(self._content, bytes) else _read(self._content):
+            self.size += len(chunk)
+            self.sha256.update(chunk)
+            yield chunk
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+    except OSError as error:
+        raise InputError("E236", f"cannot be read: {error.strerror}", place=str(path)) from error

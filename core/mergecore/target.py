@@ -1,0 +1,133 @@
+"""The checks of an output folder that a plan makes before anything is written.
+
+`check_target` is the whole of it; `holds_result` says whether the folder already is what the plan would make.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from mergecore import disk
+from mergecore.errors import MergecoreError, OutputError
+from mergecore.manifest import NAME as MANIFEST
+from mergecore.manifest import read_manifest
+from mergecore.sizes import size_text
+from mergecore.staging import Staging
+
+
+def check_target(
+    target: Path, inputs: Sequence[Path], overwrite: bool, *, nbytes: int = 0, fingerprint: str | None = None
+) -> None:
+    """Refuse a target that cannot or must not be written; `nbytes` is what the weights will take.
+
+    A folder that holds the finished result of the plan with this `fingerprint` is welcome.
+
+    Raises:
+        OutputError: E501 it exists, E502 it is an input, E503 the disk is too small, E505 no permission.
+    """
+    path = absolute(target)
+    if path.is_symlink():
+        raise _error(
+            "E501", target, "the output folder is a symbolic link", "give the folder it should point to"
+        )
+    _check_inputs(target, path, inputs)
+    if path.exists() and not path.is_dir():
+        raise _error(
+            "E501", target, "the output exists and is not a directory", "choose another output folder"
+        )
+    if path.is_dir():
+        _check_folder(target, path, overwrite, fingerprint)
+    _check_disk(target, path, nbytes)
+
+
+def absolute(target: Path) -> Path:
+    """`target` from the root on, without following links."""
+    return Path(os.path.abspath(target))  # noqa: PTH100 - Path.resolve() would follow them
+
+
+def holds_result(target: Path, fingerprint: str) -> bool:
+    """Whether `target` is the result of this plan, by its manifest and the sizes of its files."""
+    if not (target / MANIFEST).is_file():
+        return False
+    try:
+        manifest = read_manifest(target)
+    except MergecoreError:
+        return False
+    return manifest.fingerprint == fingerprint and all(
+        (target / file.name).is_file() and (target / file.name).stat().st_size == file.size
+        for file in manifest.files
+    )
+
+
+def _error(code: str, target: Path, what: str, hint: str) -> OutputError:
+    return OutputError(code, what, place=str(target), hint=hint)
+
+
+def _check_inputs(target: Path, path: Path, inputs: Sequence[Path]) -> None:
+    real = path.resolve()
+    for one in inputs:
+        model = one.resolve()
+        hint = "choose another output folder"
+        if real == model:
+            raise _error("E502", target, f"the output folder is the input model {one}", hint)
+        if real.is_relative_to(model):
+            raise _error("E502", target, f"the output folder is inside the input model {one}", hint)
+        if model.is_relative_to(real):
+            raise _error("E502", target, f"the output folder contains the input model {one}", hint)
+
+
+def _check_folder(target: Path, path: Path, overwrite: bool, fingerprint: str | None) -> None:
+    if path.is_mount():
+        what = "the output folder is a mount point and cannot be put in place in one step"
+        raise _error("E505", target, what, f"choose a folder inside it, such as {target / 'merged'}")
+    if not path.name or path == Path.cwd():
+        what = "the output folder is the current folder and cannot be put in place in one step"
+        raise _error("E505", target, what, "choose a folder inside it")
+    with disk.telling(target, "reading the output folder"):
+        empty = not any(path.iterdir())
+    ours = (path / MANIFEST).is_file()
+    if empty or (overwrite and ours) or (fingerprint is not None and holds_result(path, fingerprint)):
+        return
+    if overwrite:
+        what = f"the output folder holds no {MANIFEST}: --overwrite replaces finished merges only"
+        raise _error("E501", target, what, "choose another output folder")
+    if ours:
+        what = "the output folder is not empty: it holds another merge"
+        raise _error("E501", target, what, "choose another output folder, or --overwrite to replace it")
+    what = "the output folder is not empty"
+    raise _error(
+        "E501", target, what, "choose another output folder (--overwrite replaces finished merges only)"
+    )
+
+
+def _check_disk(target: Path, path: Path, nbytes: int) -> None:
+    parent = next(folder for folder in path.parents if folder.exists())
+    if not parent.is_dir():
+        raise _error("E505", target, f"{parent} is not a directory", "choose another output folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise _error(
+            "E505", target, f"no permission to write in {parent}", "choose a folder you may write to"
+        )
+    if path.exists() and path.stat().st_dev != parent.stat().st_dev:
+        raise _error(
+            "E505",
+            target,
+            f"the output folder is on another disk than {parent}",
+            "choose another output folder",
+        )
+    status = os.statvfs(parent)
+    free = status.f_bavail * status.f_frsize + _allocated(Staging(path).model)
+    if nbytes > free:
+        what = f"the weights need {size_text(nbytes)}, the disk has {size_text(free)} free"
+        raise _error("E503", target, what, "free some space or choose an output folder on another disk")
+
+
+def _allocated(folder: Path) -> int:
+    """Bytes that an earlier run has reserved already."""
+    if not folder.is_dir():
+        return 0
+    return sum(
+        entry.stat().st_blocks * 512 for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)
+    )
