@@ -16,24 +16,14 @@ def run_threads(steps: Sequence[Step], run_step: RunStep, workers: int) -> Itera
     if workers <= 1:
         yield from (run_step(step, _Alone()) for step in steps)
         return
-    crew = _Crew(len(steps))
     results: queue.Queue[StepResult | BaseException] = queue.Queue()
-    remaining = iter(steps)
-
-    def work() -> None:
-        try:
-            while (step := crew.next_step(remaining)) is not None:
-                results.put(run_step(step, crew))
-                crew.step_done()
-            crew.help_others()
-        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that asked for the run
-            crew.stop()
-            results.put(error)
-
-    threads = [threading.Thread(target=work, name=f"mergecore-{index}") for index in range(workers)]
-    for thread in threads:
-        thread.start()
+    crew = _Crew(steps, run_step, results)
+    started: list[threading.Thread] = []
     try:
+        for index in range(workers):
+            thread = threading.Thread(target=crew.work, name=f"mergecore-{index}")
+            thread.start()
+            started.append(thread)
         for _ in steps:
             result = results.get()
             if isinstance(result, BaseException):
@@ -41,12 +31,12 @@ def run_threads(steps: Sequence[Step], run_step: RunStep, workers: int) -> Itera
             yield result
     finally:
         crew.stop()
-        for thread in threads:
+        for thread in started:
             thread.join()
 
 
-class _Stopped(Exception):
-    """The run is over; nobody waits for this work."""
+class _Stopped(BaseException):
+    """The run is over and nobody waits for this work; no `except Exception` of a step may keep it."""
 
 
 class _Alone:
@@ -64,7 +54,7 @@ class _Pass:
         self.total = total
         self.work = work
         self.indices = count()
-        self.exhausted = False
+        self.open = True
         self.helpers = 0
         self.error: BaseException | None = None
 
@@ -72,20 +62,29 @@ class _Pass:
 class _Crew:
     """Workers that share steps, and the blocks of steps."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(
+        self, steps: Sequence[Step], run_step: RunStep, results: queue.Queue[StepResult | BaseException]
+    ) -> None:
+        self._remaining = iter(steps)
+        self._run_step = run_step
+        self._results = results
         self._changed = threading.Condition()
-        self._open: list[_Pass] = []
-        self._unfinished = steps
+        self._passes: list[_Pass] = []
+        self._unfinished = len(steps)
         self._stopped = False
 
-    def next_step(self, remaining: Iterator[Step]) -> Step | None:
-        with self._changed:
-            return None if self._stopped else next(remaining, None)
-
-    def step_done(self) -> None:
-        with self._changed:
-            self._unfinished -= 1
-            self._changed.notify_all()
+    def work(self) -> None:
+        """Work on steps, then help with those of others, until all are done; what a worker thread does."""
+        try:
+            while (step := self._next_step()) is not None:
+                self._results.put(self._run_step(step, self))
+                self._step_done()
+            self._help_others()
+        except _Stopped:
+            pass
+        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that asked for the run
+            self._results.put(error)
+            self.stop()
 
     def stop(self) -> None:
         with self._changed:
@@ -97,51 +96,57 @@ class _Crew:
             return _Alone().each(count, work)
         shared = _Pass(count, work)
         with self._changed:
-            self._open.append(shared)
+            self._passes.append(shared)
             self._changed.notify_all()
-        try:
-            self._work_on(shared)
-        finally:
-            with self._changed:
-                self._open.remove(shared)
-                self._changed.wait_for(lambda: shared.helpers == 0)
+        self._work_on(shared)
+        with self._changed:
+            self._passes.remove(shared)
+            self._changed.wait_for(lambda: shared.helpers == 0)
         if shared.error is not None:
             raise shared.error
         return None
 
-    def help_others(self) -> None:
-        """Work on open passes until every step is done."""
+    def _next_step(self) -> Step | None:
+        with self._changed:
+            return None if self._stopped else next(self._remaining, None)
+
+    def _step_done(self) -> None:
+        with self._changed:
+            self._unfinished -= 1
+            self._changed.notify_all()
+
+    def _help_others(self) -> None:
         while (shared := self._join_pass()) is not None:
-            try:
-                self._work_on(shared)
-            except BaseException as error:  # noqa: BLE001 - it is raised in the thread that owns the pass
-                shared.error = error
-            finally:
-                with self._changed:
-                    shared.helpers -= 1
-                    self._changed.notify_all()
+            self._work_on(shared)
+            with self._changed:
+                shared.helpers -= 1
+                self._changed.notify_all()
 
     def _join_pass(self) -> _Pass | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._wanting() or not self._unfinished or self._stopped)
-            wanting = self._wanting()
-            if self._stopped or not wanting:
-                return None
-            wanting[0].helpers += 1
-            return wanting[0]
+            self._changed.wait_for(lambda: self._open_pass() or not self._unfinished or self._stopped)
+            shared = None if self._stopped else self._open_pass()
+            if shared:
+                shared.helpers += 1
+            return shared
 
-    def _wanting(self) -> list[_Pass]:
-        return [shared for shared in self._open if not shared.exhausted]
+    def _open_pass(self) -> _Pass | None:
+        return next((shared for shared in self._passes if shared.open), None)
 
     def _work_on(self, shared: _Pass) -> None:
-        while shared.error is None:
-            if self._stopped:
-                raise _Stopped
-            index = next(shared.indices)
-            if index >= shared.total:
-                shared.exhausted = True
-                return
-            shared.work(index)
+        """Work on blocks until none is left; an error ends the pass and is raised where it began."""
+        try:
+            while shared.open:
+                if self._stopped:
+                    raise _Stopped
+                index = next(shared.indices)
+                if index >= shared.total:
+                    shared.open = False
+                else:
+                    shared.work(index)
+        except BaseException as error:  # noqa: BLE001 - `each` raises it
+            shared.open = False
+            shared.error = shared.error or error
 
 
 @hookimpl
