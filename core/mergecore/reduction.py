@@ -10,6 +10,9 @@ from torch import Tensor
 
 _FLOAT32_LEVELS_END = 1024
 
+_TINY = 2.0**-80
+"""Sums of squares below this may have lost bits: float32 has its full precision down to 2^-126."""
+
 
 def tree_sum(x: Tensor) -> Tensor:
     """The sum over the last axis of `x` (…, m), in float64 (…).  Overwrites `x`."""
@@ -22,9 +25,19 @@ def tree_sum(x: Tensor) -> Tensor:
 
 
 def gram(x: Tensor) -> Tensor:
-    """Dot products of the rows of `x` (…, n, m) with each other, in float64 (…, n, n)."""
+    """Dot products of the rows of `x` (…, n, m) with each other, in float64 (…, n, n).
+
+    Products that float32 cannot hold, or holds with few bits only, are computed again in float64.
+    """
     products = _gram(x)
-    return products if bool(torch.isfinite(products).all()) else _gram(x.double())
+    return _gram(x.double()) if _lost_bits(x, products) else products
+
+
+def _lost_bits(x: Tensor, products: Tensor) -> bool:
+    if not bool(torch.isfinite(products).all()):
+        return True
+    tiny = products.diagonal(dim1=-2, dim2=-1) < _TINY
+    return bool(tiny.any()) and bool((tiny & (x != 0).any(-1)).any())
 
 
 def _gram(x: Tensor) -> Tensor:
