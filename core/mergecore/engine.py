@@ -6,22 +6,39 @@ over blocks are added in block order.  So the bytes do not depend on threads or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from mergecore import rng
 from mergecore.blocks import BLOCK
-from mergecore.errors import MergecoreError, PluginError
+from mergecore.errors import InputError, PluginError
 from mergecore.reading import Scratch
 from mergecore.reduction import gram
 from mergecore.selection import Cut, Search, kept_count
-from mergecore.types import Blocks, Crew, Depth
+from mergecore.types import Blocks, Crew, Depth, MergeMethod
 
 MapBlock = Callable[["Block"], Tensor]
+
+
+def merge_group(method: MergeMethod[Any], group: TensorGroup, params: Any) -> None:
+    """Let `method` make the result of `group` and put it into the sink.
+
+    Raises:
+        PluginError: E605 when what it returns is not a result.
+    """
+    merged = method.merge(group, params)
+    if isinstance(merged, Tensor):
+        group.put_whole(merged)
+    elif not isinstance(merged, Blocks):
+        raise _wrong(f"it returned {_kind(merged)}, not a tensor or what `map` returns")
+    elif not group.finished:
+        raise _wrong("it returned blocks that `map` has not made")
 
 
 class Inputs(Protocol):
@@ -77,7 +94,7 @@ class TensorGroup:
     """The inputs of one output tensor, as a merge method sees them.
 
     Nothing is read before it is asked for: `map` makes the result in one pass, `reduce` and `kth_largest`
-    make earlier passes, `x` reads everything into memory.
+    make earlier passes, `x` reads everything into memory.  There is always at least one element.
     """
 
     def __init__(
@@ -103,12 +120,15 @@ class TensorGroup:
         self.layer = depth
         self.role = role
         self.count = torch.Size(shape).numel()
+        self.finished = False
+        """Whether the result is written."""
         self._inputs = inputs
         self._sink = sink
         self._crew = crew
         self._scratch = scratch
         self._delta = delta
         self._seed = seed
+        self._passing = False
 
     @property
     def device(self) -> torch.device:
@@ -130,28 +150,25 @@ class TensorGroup:
         """Make the result block by block: `merge_block` returns the merged numbers, of the shape of `x[0]`."""
 
         def work(block: Block) -> None:
-            self._put(block, merge_block(block))
+            self._put(block, _tensor(merge_block(block)))
 
-        return Blocks(self._each(work, rows))
+        return Blocks(self._each(work, rows, final=True))
 
     def reduce(self, measure_block: MapBlock, rows: bool = False) -> Tensor:
         """The float64 sum over all blocks, in block order, of what `measure_block` returns."""
-        parts: dict[int, Tensor] = {}
-
-        def work(block: Block) -> None:
-            parts[block.index] = measure_block(block).to(torch.float64, copy=True)
-
-        total = torch.zeros((), dtype=torch.float64)
-        for index in range(self._each(work, rows)):
-            total = total + parts.pop(index).cpu()
-        return total
+        total = _OrderedSum()
+        self._each(lambda block: total.add(block.index, _tensor(measure_block(block))), rows)
+        return total.value
 
     def gram(self) -> Tensor:
         """Dot products of the inputs with each other over all elements, float64 (n, n)."""
         return self.reduce(lambda block: gram(block.x))
 
     def kth_largest(self, i: int, density: float) -> Cut:
-        """The cut that keeps the `density` fraction of largest magnitudes of input `i`, exactly."""
+        """The cut that keeps the `density` fraction of largest magnitudes of input `i`, exactly.
+
+        It goes by position in flat blocks: trim in a `map` without `rows`.
+        """
         return self.kth_largest_each([density if j == i else 1.0 for j in range(self.n)])[i]
 
     def kth_largest_each(self, densities: Sequence[float]) -> list[Cut]:
@@ -175,17 +192,15 @@ class TensorGroup:
 
     def put_whole(self, result: Tensor) -> None:
         """Write a result that was computed as a whole tensor."""
-        if tuple(result.shape) != self.shape:
-            raise _wrong_result(f"a tensor of shape {list(result.shape)}, not {list(self.shape)}")
+        if result.shape != self.shape:
+            raise _wrong(f"it returned {_told(result)} for a tensor of {list(self.shape)}")
         flat = result.reshape(-1)
+        self._each(lambda block: self._put(block, flat[block.start : block.stop]), final=True)
 
-        def work(block: Block) -> None:
-            self._put(block, flat[block.start : block.stop])
-
-        self._each(work)
-
-    def _each(self, work: Callable[[Block], None], rows: bool = False) -> int:
-        """Call `work` with every block; the number of blocks."""
+    def _each(self, work: Callable[[Block], None], rows: bool = False, final: bool = False) -> int:
+        """Call `work` with every block, in a pass that writes the result if `final`; the number of blocks."""
+        if final and self.finished:
+            raise _wrong("it makes its result twice")
         columns = self.shape[-1] if rows and self.shape else self.count if rows else 1
         size = max(1, BLOCK // max(1, columns)) * columns
         count = -(-self.count // size) if self.count else 0
@@ -195,15 +210,27 @@ class TensorGroup:
             stop = min(start + size, self.count)
             work(self._block(index, start, stop, columns if rows else None))
 
-        try:
+        with self._pass():
             self._crew.each(count, run)
-        except MergecoreError:
+        self.finished = self.finished or final
+        return count
+
+    @contextmanager
+    def _pass(self) -> Iterator[None]:
+        """One pass over the inputs; what is wrong with their numbers is told at its end."""
+        if self._passing:
+            raise _wrong("it begins a pass over its inputs within another one, whose block would be lost")
+        self._passing = True
+        try:
+            yield
+        except InputError:
             raise
         except Exception:
             self._inputs.raise_faults()  # a function that trips over a NaN is not to blame
             raise
+        finally:
+            self._passing = False
         self._inputs.raise_faults()
-        return count
 
     def _block(self, index: int, start: int, stop: int, columns: int | None) -> Block:
         width = stop - start
@@ -218,17 +245,46 @@ class TensorGroup:
         return Block(index, start, stop, x, base, self._seed, self.name)
 
     def _put(self, block: Block, result: Tensor) -> None:
-        wanted = (block.stop - block.start,)
-        if not isinstance(result, Tensor):
-            raise _wrong_result(f"{type(result).__name__}, not a tensor")
-        if result.numel() != wanted[0] or not result.is_floating_point():
-            raise _wrong_result(
-                f"{list(result.shape)} {result.dtype} for a block of {list(block.x.shape[1:])}"
-            )
+        if result.shape != block.x.shape[1:] or not result.is_floating_point():
+            wanted = f"for a block of {list(block.x.shape[1:])} floating-point numbers"
+            raise _wrong(f"it returned {_told(result)} {wanted}")
         if block.base is not None:
             result = block.base.view(-1).add_(result.reshape(-1))
         self._sink.put(block.start, result.reshape(-1))
 
 
-def _wrong_result(what: str) -> PluginError:
-    return PluginError("E605", f"the method returned {what}")
+class _OrderedSum:
+    """A sum of parts that come in any order; they are added in the order of their numbers."""
+
+    def __init__(self) -> None:
+        self.value = torch.zeros((), dtype=torch.float64)
+        self._next = 0
+        self._early: dict[int, Tensor] = {}
+        self._lock = threading.Lock()
+
+    def add(self, index: int, part: Tensor) -> None:
+        """Add part `index`, now or as soon as those before it are there; a copy of it."""
+        part = part.to("cpu", torch.float64, copy=True)
+        with self._lock:
+            self._early[index] = part
+            while self._next in self._early:
+                self.value = self.value + self._early.pop(self._next)
+                self._next += 1
+
+
+def _tensor(result: object) -> Tensor:
+    if not isinstance(result, Tensor):
+        raise _wrong(f"it returned {_kind(result)} for a block, not a tensor")
+    return result
+
+
+def _kind(result: object) -> str:
+    return "nothing" if result is None else type(result).__name__
+
+
+def _told(result: Tensor) -> str:
+    return f"{list(result.shape)} of {str(result.dtype).removeprefix('torch.')}"
+
+
+def _wrong(what: str) -> PluginError:
+    return PluginError("E605", what)

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import TypeAlias, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mergecore.dtypes import DTYPES, torch_dtype
-from mergecore.errors import InputError
+from mergecore.dtypes import torch_dtype
+from mergecore.errors import Collector, InputError
 from mergecore.types import Checkpoint, TensorInfo
 
 
@@ -55,8 +55,11 @@ class WeightFiles:
     """The weight files of a plan, each opened once; use as a context manager."""
 
     def __init__(self, models: Iterable[Checkpoint]) -> None:
-        self._stamps = {file.path: (file.stamp, file.size) for model in models for file in model.weight_files}
-        self._descriptors: dict[Path, int] = {}
+        self._planned = {file.path: file for model in models for file in model.weight_files}
+        self._names = {
+            file.path: f"{model.name}/{file.path.name}" for model in models for file in model.weight_files
+        }
+        self._opened: dict[Path, _OpenFile] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> WeightFiles:
@@ -65,71 +68,115 @@ class WeightFiles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for descriptor in self._descriptors.values():
-            os.close(descriptor)
-        self._descriptors.clear()
+        for opened in self._opened.values():
+            os.close(opened.descriptor)
+        self._opened.clear()
 
     def read(self, tensor: TensorInfo, first_byte: int, into: memoryview) -> None:
         """Fill `into` with the bytes of `tensor` from `first_byte` on.
 
         Raises:
-            InputError: E235 when the file ends early, E236 when it cannot be read.
+            InputError: E235 when the file is not the one that was planned with, or ends early, E236 when it
+                cannot be read.
         """
-        descriptor = self._descriptor(tensor.data.file)
+        path = tensor.data.file
+        descriptor = self._descriptor(path)
         offset = tensor.data.offset + first_byte
         while into:
-            try:
+            with self._telling(path):
                 count = os.preadv(descriptor, [into], offset)
-            except OSError as error:
-                raise InputError(
-                    "E236", f"{tensor.data.file.name}: cannot be read: {error.strerror}"
-                ) from error
             if count == 0:
-                raise _changed(tensor.data.file, "it is shorter now")
+                raise self._changed(path, "it is shorter now")
             into = into[count:]
             offset += count
 
-    def hint(self, tensor: TensorInfo, nbytes: int) -> None:
-        """Tell the system that the first `nbytes` of `tensor` will be read soon."""
-        if hasattr(os, "posix_fadvise"):
-            descriptor = self._descriptor(tensor.data.file)
-            os.posix_fadvise(descriptor, tensor.data.offset, nbytes, os.POSIX_FADV_WILLNEED)
-
     def check_unchanged(self) -> None:
-        """Raise E235 when a file that was read is not the one that was planned with."""
-        for path in self._descriptors:
-            self._check(path)
+        """Raise E235 when a file that was read is another one by now."""
+        for path, opened in self._opened.items():
+            with self._telling(path):
+                self._check(path, opened.stamp, opened.size, path.stat())
 
     def _descriptor(self, path: Path) -> int:
-        descriptor = self._descriptors.get(path)
-        if descriptor is None:
+        if path not in self._opened:
             with self._lock:
-                descriptor = self._descriptors.get(path)
-                if descriptor is None:
-                    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-                    self._descriptors[path] = descriptor
-                    self._check(path)
-        return descriptor
+                if path not in self._opened:
+                    self._opened[path] = self._open(path)
+        return self._opened[path].descriptor
 
-    def _check(self, path: Path) -> None:
-        if path in self._stamps:
-            state = path.stat()
-            now = ((state.st_dev, state.st_ino, state.st_mtime_ns), state.st_size)
-            if now != self._stamps[path]:
-                raise _changed(path, "its size, inode or modification time is another")
+    def _open(self, path: Path) -> _OpenFile:
+        planned = self._planned.get(path)
+        with self._telling(path):
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # it may be a pipe by now
+            try:
+                state = os.fstat(descriptor)
+                if planned:
+                    downloaded = planned.stamp == _UNKNOWN
+                    self._check(path, _stamp(state) if downloaded else planned.stamp, planned.size, state)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        return _OpenFile(descriptor, _stamp(state), state.st_size)
+
+    def _check(self, path: Path, stamp: Stamp, size: int, state: os.stat_result) -> None:
+        if state.st_size != size:
+            raise self._changed(path, f"it has {state.st_size} bytes, not {size}")
+        if _stamp(state) != stamp:
+            raise self._changed(path, "its inode or modification time is another")
+
+    @contextmanager
+    def _telling(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise self._changed(path, "it is gone") from None
+        except OSError as error:
+            raise InputError("E236", f"cannot be read: {error.strerror}", place=self._name(path)) from error
+
+    def _changed(self, path: Path, how: str) -> InputError:
+        what = f"the file changed after the merge was planned: {how}"
+        return InputError("E235", what, place=self._name(path), hint="run again when nobody writes to it")
+
+    def _name(self, path: Path) -> str:
+        return self._names.get(path, path.name)
+
+
+Stamp: TypeAlias = tuple[int, int, int]
+
+_UNKNOWN: Stamp = (0, 0, 0)
+"""The stamp of a file that was not there yet when the merge was planned."""
+
+
+@dataclass(frozen=True)
+class _OpenFile:
+    descriptor: int
+    stamp: Stamp
+    size: int
+
+
+def _stamp(state: os.stat_result) -> Stamp:
+    return (state.st_dev, state.st_ino, state.st_mtime_ns)
+
+
+# ---- numbers -----------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Fault:
-    """Non-finite values found in one tensor."""
+    """Wrong values found in one tensor: how many, and where the first one is."""
 
     count: int = 0
     first: int = -1
 
-    def add(self, count: int, first: int) -> None:
-        """Count `count` more, the first of them at `first`."""
-        self.count += count
-        self.first = first if self.first < 0 else min(self.first, first)
+    def add(self, places: Tensor) -> None:
+        """Count the elements at `places` (k,), which ascend."""
+        if len(places):
+            self.count += len(places)
+            self.first = int(places[0]) if self.first < 0 else min(self.first, int(places[0]))
+
+    @property
+    def values(self) -> str:
+        """`1 value is`, or `7 values are`."""
+        return "1 value is" if self.count == 1 else f"{self.count} values are"
 
 
 class StepInputs:
@@ -142,47 +189,49 @@ class StepInputs:
         tensors: Sequence[tuple[str, TensorInfo]],
         allow_nonfinite: bool = False,
     ) -> None:
-        """`tensors`: each with the words to use in messages, in the order of the rows that `load` fills."""
+        """`tensors`: each with the model's name, in the order of the rows that `load` fills."""
         self._files = files
         self._scratch = scratch
         self._tensors = tensors
-        self._faults: dict[str, Fault] = {}
+        self._faults = [Fault() for _ in tensors]
         self._lock = threading.Lock()
         self._check = not allow_nonfinite
 
     def load(self, start: int, stop: int, rows: Iterable[Tensor]) -> None:
         """Fill each of `rows` (m,) with the elements `start` to `stop` of one input."""
-        for (name, tensor), row in zip(self._tensors, rows, strict=True):
-            raw = read_elements(self._files, self._scratch, tensor, start, stop)
-            if self._check and DTYPES[tensor.dtype].floating:
-                self._note(name, raw, start)
-            row.copy_(raw)
+        for (_, tensor), row, fault in zip(self._tensors, rows, self._faults, strict=True):
+            direct = row.dtype == torch_dtype(tensor.dtype) and row.device.type == "cpu"
+            raw = row if direct else self._scratch.raw("input", stop - start, torch_dtype(tensor.dtype))
+            read_elements(self._files, tensor, start, raw)
+            if self._check and has_nonfinite(raw):
+                with self._lock:
+                    fault.add(nonfinite_places(raw) + start)
+            if not direct:
+                row.copy_(raw)
 
     def raise_faults(self) -> None:
         """Raise E234 for the non-finite values met so far; from then on they are no longer looked for."""
         self._check = False
-        for name, fault in self._faults.items():
-            values = "1 value is" if fault.count == 1 else f"{fault.count} values are"
-            raise InputError(
-                "E234",
-                f"{name}: {values} not finite (NaN or Inf), the first at index {fault.first}",
-                tensor=dict(self._tensors)[name].name,
-                hint="the checkpoint is damaged; use another, or --allow-nonfinite",
-            )
-
-    def _note(self, name: str, raw: Tensor, start: int) -> None:
-        if has_nonfinite(raw):
-            bad = (~torch.isfinite(raw)).nonzero().view(-1)
-            with self._lock:
-                self._faults.setdefault(name, Fault()).add(len(bad), start + int(bad[0]))
+        problems = Collector()
+        for (model, tensor), fault in zip(self._tensors, self._faults, strict=True):
+            if fault.count:
+                problems.add(nonfinite_input(model, tensor, fault))
+        problems.raise_any()
 
 
-def read_elements(files: WeightFiles, scratch: Scratch, tensor: TensorInfo, start: int, stop: int) -> Tensor:
-    """The elements `start` to `stop` of `tensor` as stored, flat, in a buffer of this thread."""
-    dtype = torch_dtype(tensor.dtype)
-    raw = scratch.raw("input", stop - start, dtype)
-    files.read(tensor, start * dtype.itemsize, as_bytes(raw))
-    return raw
+def nonfinite_input(model: str, tensor: TensorInfo, fault: Fault) -> InputError:
+    """The error E234 for a tensor of an input."""
+    return InputError(
+        "E234",
+        f"{model}: tensor '{tensor.name}': {fault.values} not finite (NaN or Inf), the first at index {fault.first}",
+        tensor=tensor.name,
+        hint="the checkpoint is damaged; use another, or --allow-nonfinite",
+    )
+
+
+def read_elements(files: WeightFiles, tensor: TensorInfo, start: int, into: Tensor) -> None:
+    """Fill `into`, flat and of the dtype of `tensor`, with the elements from `start` on, as they are stored."""
+    files.read(tensor, start * into.itemsize, as_bytes(into))
 
 
 def as_bytes(flat: Tensor) -> memoryview:
@@ -194,25 +243,22 @@ def has_nonfinite(flat: Tensor) -> bool:
     """Whether a flat host tensor of floats holds a NaN or an Inf; two maxima over the bits, no temporary."""
     if not flat.numel():
         return False
-    bits = torch.finfo(flat.dtype).bits
-    unsigned = flat.view(_INTEGERS[bits]).numpy().view(f"u{bits // 8}")
-    exponent = _EXPONENTS[flat.dtype]
-    sign = 1 << (bits - 1)
-    return bool(unsigned.view(f"i{bits // 8}").max() >= exponent or unsigned.max() >= exponent + sign)
+    width = flat.itemsize
+    bits = flat.view(torch.uint8).numpy()
+    infinity = _INFINITY[flat.dtype]
+    positive = bits.view(f"i{width}").max() >= infinity  # NaN lies beyond Inf
+    return bool(positive or bits.view(f"u{width}").max() >= infinity + (1 << (8 * width - 1)))
 
 
-_INTEGERS = {8: torch.uint8, 16: torch.int16, 32: torch.int32, 64: torch.int64}
-_EXPONENTS = {
-    dtype: int(
-        np.asarray(torch.tensor([float("inf")], dtype=dtype).view(_INTEGERS[torch.finfo(dtype).bits])[0])
-    )
-    for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+_INFINITY = {
+    torch.bfloat16: 0x7F80,
+    torch.float16: 0x7C00,
+    torch.float32: 0x7F80_0000,
+    torch.float64: 0x7FF0_0000_0000_0000,
 }
+"""The bits of infinity."""
 
 
-def _changed(path: Path, how: str) -> InputError:
-    return InputError(
-        "E235",
-        f"{path.name}: the file changed while it was read: {how}",
-        hint="run again when nobody writes to it",
-    )
+def nonfinite_places(flat: Tensor) -> Tensor:
+    """The positions (k,) of NaN and Inf in a flat tensor, ascending."""
+    return (~torch.isfinite(flat)).nonzero().view(-1)

@@ -13,10 +13,21 @@ from torch import Tensor
 from mergecore.blocks import BLOCK
 from mergecore.digests import block_digest, tensor_digest
 from mergecore.dtypes import torch_dtype
-from mergecore.engine import TensorGroup
-from mergecore.errors import InputError, MergecoreError, MergeError, PluginError
-from mergecore.reading import Fault, Scratch, StepInputs, WeightFiles, as_bytes, has_nonfinite, read_elements
-from mergecore.types import Blocks, Crew, MergeMethod, Plan, Step, StepResult, TensorInput
+from mergecore.engine import TensorGroup, merge_group
+from mergecore.errors import Collector, InputError, MergecoreError, MergeError, PluginError
+from mergecore.reading import (
+    Fault,
+    Scratch,
+    StepInputs,
+    WeightFiles,
+    as_bytes,
+    has_nonfinite,
+    nonfinite_input,
+    nonfinite_places,
+    read_elements,
+)
+from mergecore.rounding import round_into
+from mergecore.types import Crew, MergeMethod, Plan, Step, StepResult, TensorInput
 
 if TYPE_CHECKING:
     from mergecore.plugins import Plugin
@@ -59,36 +70,26 @@ class Runner:
         return output.result(crew)
 
     def _merge(self, step: Step, method: MergeMethod[Any], crew: Crew, output: _Output) -> None:
-        delta = method.space == "delta" and step.base is not None
-        tensors = [*step.inputs, step.base] if delta and step.base else list(step.inputs)
+        base = step.base if method.space == "delta" else None
+        tensors = [*step.inputs, *([base] if base else [])]
         wide = any(one.tensor.dtype == "F64" for one in tensors)
+        named = [(self._name(one), one.tensor) for one in tensors]
         group = TensorGroup(
             name=step.name,
             shape=step.shape,
             n=len(step.inputs),
-            inputs=StepInputs(
-                self.files,
-                self.scratch,
-                [(self._words(one), one.tensor) for one in tensors],
-                self.allow_nonfinite,
-            ),
+            inputs=StepInputs(self.files, self.scratch, named, self.allow_nonfinite),
             sink=output,
             crew=crew,
             scratch=self.scratch,
             dtype=torch.float64 if wide else torch.float32,
-            delta=delta,
+            delta=base is not None,
             seed=self.plan.seed,
             depth=step.depth,
             role=step.role,
         )
         try:
-            merged = method.merge(group, step.params)
-            if isinstance(merged, Tensor):
-                group.put_whole(merged)
-            elif not isinstance(merged, Blocks):
-                raise PluginError(
-                    "E605", f"the method returned {type(merged).__name__}, not blocks or a tensor"
-                )
+            merge_group(method, group, step.params)
         except PluginError as error:
             raise self._blame(step, error.code, error.what) from error
         except MergecoreError:
@@ -98,34 +99,36 @@ class Runner:
 
     def _copy(self, step: Step, crew: Crew, output: _Output) -> None:
         source, *others = step.inputs
+        dtype = torch_dtype(source.tensor.dtype)
         total = source.tensor.count
 
         def work(index: int) -> None:
             start = index * BLOCK
-            stop = min(start + BLOCK, total)
-            raw = read_elements(self.files, self.scratch, source.tensor, start, stop)
+            block = self.scratch.raw("input", min(BLOCK, total - start), dtype)
+            read_elements(self.files, source.tensor, start, block)
             for other in others:
-                self._compare(source, other, start, raw.clone())
-            output.put(
-                start, read_elements(self.files, self.scratch, source.tensor, start, stop) if others else raw
-            )
+                self._compare(source, other, start, block)
+            output.put(start, block)
 
         crew.each(-(-total // BLOCK), work)
 
     def _compare(self, source: TensorInput, other: TensorInput, start: int, wanted: Tensor) -> None:
         """Raise E233 when the elements of `other` from `start` on are not those of `source`."""
-        found = read_elements(self.files, self.scratch, other.tensor, start, start + wanted.numel())
-        if other.tensor.dtype != source.tensor.dtype or not torch.equal(found, wanted):
-            raise InputError(
-                "E233",
-                f"tensor '{source.tensor.name}' is {source.tensor.dtype}, which is never averaged, and differs "
-                f"between {self.plan.models[source.model].name} and {self.plan.models[other.model].name}",
-                tensor=source.tensor.name,
-                hint="make it equal in all models, or leave one out",
-            )
+        if other.tensor.dtype == source.tensor.dtype:
+            found = self.scratch.raw("other", wanted.numel(), wanted.dtype)
+            read_elements(self.files, other.tensor, start, found)
+            if torch.equal(found.view(torch.uint8), wanted.view(torch.uint8)):
+                return
+        raise InputError(
+            "E233",
+            f"tensor '{source.tensor.name}' is {source.tensor.dtype}, which is never averaged, and differs "
+            f"between {self._name(source)} and {self._name(other)}",
+            tensor=source.tensor.name,
+            hint="make it equal in all models, or leave one out",
+        )
 
-    def _words(self, one: TensorInput) -> str:
-        return f"{self.plan.models[one.model].name}: tensor '{one.tensor.name}'"
+    def _name(self, one: TensorInput) -> str:
+        return self.plan.models[one.model].name
 
     def _blame(self, step: Step, code: str, what: str) -> PluginError:
         plugin = self.providers.get(step.method or "")
@@ -150,15 +153,16 @@ class _Output:
         self._digests: dict[int, bytes] = {}
         self._aligned = True
         self._lock = threading.Lock()
-        self._fault = Fault()
-        self._overflow = 0.0
+        self._nonfinite = Fault()
+        self._overflow = Fault()
+        self._largest = 0.0
 
     def put(self, start: int, numbers: Tensor) -> None:
-        """Round `numbers` once to the output dtype, check them and write them."""
+        """Round `numbers` (m,) once to the output dtype, check them and write them."""
         out = numbers
         if numbers.dtype != self._dtype or numbers.device.type != "cpu" or not numbers.is_contiguous():
             out = self._runner.scratch.raw("output", numbers.numel(), self._dtype)
-            out.copy_(numbers)
+            round_into(out, numbers)
         if self._dtype.is_floating_point and self._dtype.itemsize > 1 and has_nonfinite(out):
             self._note(start, numbers, out)
         data = as_bytes(out)
@@ -170,46 +174,58 @@ class _Output:
 
     def result(self, crew: Crew) -> StepResult:
         """The finished tensor; raises when its numbers are wrong."""
+        if not self._runner.allow_nonfinite:
+            self._raise_faults()
         blocks = -(-self._count // BLOCK)
-        if self._fault.count and not self._runner.allow_nonfinite:
-            raise self._wrong()
         if not self._aligned:
             crew.each(blocks, self._read_back)
         digest = tensor_digest([self._digests[index] for index in range(blocks)])
-        return StepResult(self._step.name, digest, self._count * self._dtype.itemsize, self._fault.count)
+        bad = self._nonfinite.count + self._overflow.count
+        return StepResult(self._step.name, digest, self._count * self._dtype.itemsize, bad)
 
     def _read_back(self, index: int) -> None:
         start = index * BLOCK
-        size = min(BLOCK, self._count - start)
-        raw = self._runner.scratch.raw("output", size, self._dtype)
-        self._runner.storage.read(self._step.name, start * self._dtype.itemsize, as_bytes(raw))
-        self._digests[index] = block_digest(as_bytes(raw))
+        block = self._runner.scratch.raw("output", min(BLOCK, self._count - start), self._dtype)
+        self._runner.storage.read(self._step.name, start * self._dtype.itemsize, as_bytes(block))
+        self._digests[index] = block_digest(as_bytes(block))
 
     def _note(self, start: int, numbers: Tensor, out: Tensor) -> None:
-        bad = (~torch.isfinite(out)).nonzero().view(-1)
-        exact = numbers.reshape(-1)[bad.to(numbers.device)].double().cpu()
-        finite = exact[torch.isfinite(exact)]
+        """Tell numbers that the output dtype cannot hold from those that were not finite before."""
+        places = nonfinite_places(out)
+        exact = numbers.cpu()[places]
+        fits = torch.isfinite(exact)
         with self._lock:
-            self._fault.add(len(bad), start + int(bad[0]))
-            if len(finite):
-                self._overflow = max(self._overflow, float(finite.abs().max()))
+            self._overflow.add(places[fits] + start)
+            self._nonfinite.add(places[~fits] + start)
+            self._largest = max(self._largest, float(exact[fits].abs().amax()) if fits.any() else 0.0)
 
-    def _wrong(self) -> MergeError:
-        step, fault = self._step, self._fault
-        values = "1 value" if fault.count == 1 else f"{fault.count} values"
-        if self._overflow:
-            name = str(self._dtype).removeprefix("torch.")
-            limit = torch.finfo(self._dtype).max
-            return MergeError(
-                "E403",
-                f"tensor '{step.name}': {values} too large for {name}: up to {self._overflow:.4g}, "
-                f"the limit is {limit:.6g}; the first at index {fault.first}",
-                tensor=step.name,
-                hint="choose out_dtype: bfloat16 or float32, or --allow-nonfinite",
+    def _raise_faults(self) -> None:
+        problems = Collector()
+        if self._overflow.count:
+            problems.add(self._too_large())
+        if self._nonfinite.count:
+            problems.add(self._not_finite())
+        problems.raise_any()
+
+    def _too_large(self) -> MergeError:
+        fault, name = self._overflow, str(self._dtype).removeprefix("torch.")
+        return MergeError(
+            "E403",
+            f"tensor '{self._step.name}': {fault.values} too large for {name}: up to {self._largest:.6g}, "
+            f"the limit is {torch.finfo(self._dtype).max:.6g}; the first at index {fault.first}",
+            tensor=self._step.name,
+            hint="choose out_dtype: bfloat16 or float32, or --allow-nonfinite",
+        )
+
+    def _not_finite(self) -> MergecoreError:
+        step, fault = self._step, self._nonfinite
+        if step.method is None:
+            return nonfinite_input(
+                self._runner.plan.models[step.inputs[0].model].name, step.inputs[0].tensor, fault
             )
         return MergeError(
             "E401",
-            f"tensor '{step.name}': {values} not finite after '{step.method or 'copy'}', "
+            f"tensor '{step.name}': {fault.values} not finite after '{step.method}', "
             f"the first at index {fault.first}",
             tensor=step.name,
             hint="check the parameters of this tensor with `mergecore plan --tensor`, or use --allow-nonfinite",

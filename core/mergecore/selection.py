@@ -33,18 +33,19 @@ class Cut:
     quota: int = 0
 
     def trim_(self, x: Tensor, index: int) -> Tensor:
-        """Zero what the cut leaves out of `x`, the numbers of block `index`; in place, any shape."""
+        """Zero what the cut leaves out of `x` (m,), the numbers of flat block `index`; in place."""
+        if x.dim() != 1:
+            raise ValueError("a cut goes by position in flat blocks; trim in a pass without rows")
         if self.value == 0:
             return x
         if index < self.boundary:
             return _shrink_(x, _below(self.value, x.dtype))
         if index > self.boundary:
             return _shrink_(x, self.value)
-        flat = x.view(-1)
-        equal = (flat.abs() == self.value).nonzero().view(-1)
-        kept = flat[equal[: self.quota]].clone()
-        _shrink_(flat, self.value)
-        flat[equal[: self.quota]] = kept
+        first = (x.abs() == self.value).nonzero().view(-1)[: self.quota]
+        kept = x[first]
+        _shrink_(x, self.value)
+        x[first] = kept
         return x
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mergecore.engine import TensorGroup
+from mergecore.engine import TensorGroup, merge_group
 from mergecore.params import Params
 from mergecore.reading import Scratch
 from mergecore.types import MergeMethod
@@ -46,9 +46,7 @@ def run_method(
         delta=base is not None,
         seed=seed,
     )
-    merged = method.merge(group, params)
-    if isinstance(merged, Tensor):
-        group.put_whole(merged)
+    merge_group(method, group, params)
     return sink.whole
 
 
