@@ -1,0 +1,44 @@
+"""`mergecore demo`: three fine-tunes of one small model, merged three ways and scored, without a network.
+
+The command is here.  `show.py` is what it does, step by step; `digits.py` is the data, `scoring.py` the
+measuring, `train.py` how the checkpoints in `assets/` were made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from mergecore import hookimpl
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+@hookimpl
+def mergecore_commands() -> Iterator[click.Command]:
+    """Yield the `demo` command."""
+    yield demo
+
+
+@click.command()
+@click.argument("out", default="mergecore-demo", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--overwrite", is_flag=True, help="Write the demo again into a folder that exists.")
+@click.option(
+    "--score", is_flag=True, help="Merge nothing; score what is in OUT, merges of your own included."
+)
+def demo(out: Path, overwrite: bool, score: bool) -> None:
+    """Merge three small models three ways and show that it works.
+
+    Writes checkpoints, configs and merged models into the folder OUT (./mergecore-demo if not named).
+    Needs no network and takes less than a minute.
+    """
+    if score:
+        from mergecore_plugins.commands.demo import scoring
+
+        scoring.score(out)
+    else:
+        from mergecore_plugins.commands.demo import show
+
+        show.run(out, overwrite=overwrite)
