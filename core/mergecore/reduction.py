@@ -1,6 +1,7 @@
 """Sums that come out the same on every machine: a tree of elementwise additions, the last levels in float64.
 
-Library sums and dot products depend on the width of the vector unit; a fixed tree depends on IEEE rules only.
+Library sums and dot products depend on the width of the vector unit; a fixed tree depends on IEEE rules and on
+whether the machine has a fused multiply-add, as the weighted sums of the methods do.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ import torch
 from torch import Tensor
 
 _FLOAT32_LEVELS_END = 1024
+_STRETCH = 2**16
+"""Products are added up over stretches of this many elements, which stay in the cache."""
+_PRODUCTS_END = 2**12
 
 _TINY = 2.0**-80
 """Sums of squares below this may have lost bits: float32 has its full precision down to 2^-126."""
@@ -42,12 +46,23 @@ def _lost_bits(x: Tensor, products: Tensor) -> bool:
 
 def _gram(x: Tensor) -> Tensor:
     n = x.shape[-2]
+    sums = tree_sum(torch.cat([_products(x, i) for i in range(n)], dim=-2))  # (…, pairs)
+    first, second = torch.triu_indices(n, n)
     out = x.new_empty((*x.shape[:-2], n, n), dtype=torch.float64)
-    for i in range(n):
-        sums = tree_sum(x[..., i : i + 1, :] * x[..., i:, :])  # (…, n - i)
-        out[..., i, i:] = sums
-        out[..., i:, i] = sums
+    out[..., first, second] = sums
+    out[..., second, first] = sums
     return out
+
+
+def _products(x: Tensor, i: int) -> Tensor:
+    """The products of row `i` of `x` with itself and the rows after it, summed down to (…, n - i, ≤ 4096)."""
+    first, *others = x.split(_STRETCH, dim=-1)
+    total = first[..., i : i + 1, :] * first[..., i:, :]
+    for stretch in others:
+        total[..., : stretch.shape[-1]].addcmul_(stretch[..., i : i + 1, :], stretch[..., i:, :])
+    while total.shape[-1] > _PRODUCTS_END:
+        total = _halved(total)
+    return total
 
 
 def _halved(x: Tensor) -> Tensor:
