@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-SAMPLE_SECONDS = 0.01
+SAMPLE_SECONDS = 0.02
 TAIL_BYTES = 4000
 PROC = Path("/proc")
 
