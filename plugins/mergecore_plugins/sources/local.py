@@ -1,0 +1,72 @@
+"""Models in local folders, and single safetensors files.
+
+`accepts` says which references mean a path; `open_local` opens it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mergecore import hookimpl
+from mergecore.checkpoint import open_file, open_folder
+from mergecore.errors import ConfigError, InputError
+from mergecore.references import HUB, exists_below
+from mergecore.types import Checkpoint, ModelReference, ModelSource, OpenOptions
+from mergecore_plugins.sources.hub import cached_snapshot, is_hub_id
+
+
+@hookimpl
+def mergecore_model_sources() -> Iterator[ModelSource]:
+    yield ModelSource(name="local", accepts=accepts, open=open_local)
+
+
+def accepts(reference: ModelReference, options: OpenOptions) -> bool:
+    """Whether the reference is a path: something that exists, or that cannot be the id of a hub model."""
+    path = reference.path
+    if reference.adapter or path.startswith(HUB):
+        return False
+    return not is_hub_id(path) or _exists(local_path(path))
+
+
+def local_path(path: str) -> Path:
+    """Where a path written in a config leads; relative ones start in the working directory."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # there is no such user
+        return Path(path)
+
+
+def open_local(reference: ModelReference, options: OpenOptions) -> Checkpoint:
+    """The model in the folder, or the tensors of the file, that the reference names.
+
+    Raises:
+        MergecoreError: E112 when the reference is ambiguous, E701 when there is nothing; E2xx and E3xx for
+            what is wrong with the model.
+    """
+    path = local_path(reference.path)
+    if not _exists(path):
+        hint = f"write models of the hub as 'owner/name' or '{HUB}owner/name'"
+        raise InputError("E701", f"'{reference.path}': no such directory", hint=hint)
+    _check_meaning(reference)
+    if path.is_dir():
+        return open_folder(path, reference)
+    if path.suffix == ".safetensors":
+        return open_file(path, reference)
+    raise InputError("E201", f"'{reference.path}': expected a directory or a safetensors file")
+
+
+def _exists(path: Path) -> bool:
+    return exists_below(Path())(str(path))
+
+
+def _check_meaning(reference: ModelReference) -> None:
+    """The reference cannot just as well mean a model of the hub."""
+    path = reference.path
+    if reference.revision:
+        hint = f"write '{HUB}{reference}' for the model of the hub" if is_hub_id(path) else "remove it"
+        what = f"'{reference}': '{path}' is a path here, and a path has no revision '{reference.revision}'"
+        raise ConfigError("E112", what, hint=hint)
+    if is_hub_id(path) and cached_snapshot(path, None):
+        what = f"'{path}' is ambiguous: a directory here, and a model in the hub cache"
+        raise ConfigError("E112", what, hint=f"write './{path}' or '{HUB}{path}'")
