@@ -1,0 +1,174 @@
+"""Describes a checkpoint from the names and shapes of its tensors and from config.json alone.
+
+Read `describe`.  It knows no model family, so it works for all of them, remote code included; a describer
+that knows more has a lower rank and is asked first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+from mergecore import hookimpl
+from mergecore.layer_stacks import config_sections, find_stacks, is_text, layer_counts, split_name
+from mergecore.model_config import vocabulary_sizes
+from mergecore.types import Architecture, Checkpoint, Description, Json, Stack, TensorFacts, TensorInfo
+from mergecore_architectures.roles import (
+    is_after,
+    is_token_embedding,
+    is_vocabulary_head,
+    layer_role,
+    modality,
+    outer_role,
+    tied_head,
+)
+
+
+@hookimpl
+def mergecore_architectures() -> Iterator[Architecture]:
+    yield Architecture(name="names", describe=describe, rank=90)
+
+
+def describe(checkpoint: Checkpoint) -> Description:
+    """What the names say; there is always something."""
+    tensors, config = checkpoint.tensors, checkpoint.config
+    stacks = find_stacks(tensors)
+    main = main_stack(stacks, tensors, config)
+    facts = _facts(tensors, stacks, main, config)
+    return Description(
+        by="names",
+        family=_family(config),
+        stacks=stacks,
+        main=main,
+        tensors=facts,
+        tied=_tied(config, facts, tensors),
+        layer_count_key=_layer_count_key(main, config),
+    )
+
+
+def main_stack(stacks: Sequence[Stack], names: Iterable[str], config: Mapping[str, Json]) -> Stack | None:
+    """The stack that layer ranges mean: a decoder or language model before others, encoders and towers last.
+
+    Of several such, the only one with as many layers as `config` states; None when that leaves a choice.
+    """
+    sizes = Counter(parts[0] for name in names if (parts := split_name(name)))
+    thick = [stack for stack in stacks if sizes[stack.prefix] >= _THICK * stack.count] or stacks
+    best = min((_distance(stack.prefix) for stack in thick), default=0)
+    chosen = [stack for stack in thick if _distance(stack.prefix) == best]
+    if len(chosen) > 1:
+        stated = {count for _, count in layer_counts(config)}
+        chosen = [stack for stack in chosen if stack.count in stated]
+    return chosen[0] if len(chosen) == 1 else None
+
+
+_THICK = 3
+"""Tensors that a layer has at least; what has fewer is a short sequence of modules, such as a projector."""
+
+
+def _distance(name: str) -> int:
+    """How far a part of the model with this name is from being the text decoder."""
+    words = set(re.split(r"[._]", name.lower()))
+    if modality(name):
+        return 4
+    if not words.isdisjoint({"decoder", "language", "llm", "lm"}):
+        return 0
+    return 1 if "text" in words else 3 if "encoder" in words else 2
+
+
+def _family(config: Mapping[str, Json]) -> str:
+    architectures = config.get("architectures")
+    first = architectures[0] if isinstance(architectures, list) and architectures else ""
+    return str(config.get("model_type") or first)
+
+
+# ---- tensors -----------------------------------------------------------------------------------------------
+
+
+def _facts(
+    tensors: Mapping[str, TensorInfo], stacks: Sequence[Stack], main: Stack | None, config: Mapping[str, Json]
+) -> dict[str, TensorFacts]:
+    prefixes = {stack.prefix for stack in stacks}
+    sparse = any("expert" in name for name in tensors)
+    rows = vocabulary_sizes(config) | {
+        tensor.shape[0] for tensor in tensors.values() if _is_token_matrix(tensor)
+    }
+    facts = {}
+    for name, tensor in tensors.items():
+        parts = split_name(name)
+        kind = modality(name)
+        after = kind == "extra"
+        if parts and parts[0] in prefixes:
+            role = _role(kind, layer_role(parts[2], sparse))
+            facts[name] = TensorFacts(parts[0], parts[1], parts[2], after, role)
+        else:
+            after = after or (kind is None and not _before(name, main) and is_after(name))
+            axis = _vocabulary_axis(tensor, rows) if kind is None else None
+            facts[name] = TensorFacts(None, None, name, after, _role(kind, outer_role(name)), axis)
+    return facts
+
+
+def _role(kind: str | None, role: str) -> str:
+    """The role within its part of the model; parts beside the text model come first in it."""
+    if kind in (None, "extra"):
+        return role
+    return f"{kind}.{role}" if role else str(kind)
+
+
+def _before(name: str, main: Stack | None) -> bool:
+    """Whether a tensor belongs to an encoder that feeds the main stack."""
+    return main is not None and _distance(name) == 3 and _distance(main.prefix) < 3
+
+
+def _is_token_matrix(tensor: TensorInfo) -> bool:
+    name = tensor.name
+    return len(tensor.shape) == 2 and not modality(name) and not split_name(name) and is_token_embedding(name)
+
+
+def _vocabulary_axis(tensor: TensorInfo, rows: Collection[int]) -> int | None:
+    if _is_token_matrix(tensor):
+        return 0
+    if is_vocabulary_head(tensor.name) or (outer_role(tensor.name) == "embed" and len(tensor.shape) == 2):
+        return next((axis for axis, size in enumerate(tensor.shape) if size in rows), None)
+    return None
+
+
+# ---- config ------------------------------------------------------------------------------------------------
+
+
+def _tied(
+    config: Mapping[str, Json], facts: Mapping[str, TensorFacts], tensors: Mapping[str, TensorInfo]
+) -> dict[str, str]:
+    """The missing head and the embedding that stands for it, where the config ties them or must mean to."""
+    embeddings = [name for name, fact in facts.items() if fact.role == "embed" and fact.vocabulary_axis == 0]
+    heads = [name for name, fact in facts.items() if fact.role == "head"]
+    classifies = not heads and any(fact.role == "head.classifier" for fact in facts.values())
+    complete = any(facts[name].vocabulary_axis == 0 and len(tensors[name].shape) == 2 for name in heads)
+    if not embeddings or classifies or complete:
+        return {}
+    parts = [part for path, part in config_sections(config) if not path or is_text(path)]
+    flags = [part["tie_word_embeddings"] for part in parts if "tie_word_embeddings" in part]
+    tie = flags[0] if flags else _family_has_head(config)
+    return {tied_head(tensors): embeddings[0]} if tie is True else {}
+
+
+def _family_has_head(config: Mapping[str, Json]) -> bool:
+    """A language model without a head on disk and without a word on it in its config ties by default."""
+    architectures = config.get("architectures")
+    named = architectures if isinstance(architectures, list) else []
+    return any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in named)
+
+
+def _layer_count_key(main: Stack | None, config: Mapping[str, Json]) -> tuple[str, ...] | None:
+    """The key that holds the number of layers of the main stack: by value, then by the words of its name."""
+    if main is None:
+        return None
+    beside = modality(main.prefix)
+    paths = [
+        path
+        for path, count in layer_counts(config)
+        if count == main.count and (beside or not modality(".".join(path)))
+    ]
+    words = re.findall(r"decoder|encoder", main.prefix)
+    telling = [path for path in paths if words and words[-1] in path[-1]]
+    return next(iter([*telling, *paths]), None)
