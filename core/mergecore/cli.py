@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import click
 
 from mergecore import __version__
-from mergecore.errors import MergecoreError, Problems
+from mergecore.errors import ConfigError, MergecoreError, Problems
 from mergecore.plugins import Registry
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,10 +35,26 @@ class PluginGroup(click.Group):
     """A group whose commands are its own and those of plugins."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return sorted({*super().list_commands(context), *Registry.discover().commands()})
+        return sorted({*super().list_commands(context), *_registry(context).commands()})
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        return super().get_command(context, name) or Registry.discover().commands().get(name)
+        own = super().get_command(context, name)
+        if own is not None:
+            return own
+        try:
+            return _registry(context).get(click.Command, name)
+        except ConfigError:
+            return None  # click tells that there is no such command
+
+
+def _registry(context: click.Context) -> Registry:
+    """The plugins, found once for a command line."""
+    registry: Registry = context.meta.get(_REGISTRY) or Registry.discover()
+    context.meta[_REGISTRY] = registry
+    return registry
+
+
+_REGISTRY = "mergecore.registry"
 
 
 @click.group(
@@ -86,8 +102,10 @@ def run(words: list[str]) -> int:
         error.show()
         return error.exit_code
     except (Interrupted, click.Abort) as error:
-        click.echo("mergecore: interrupted; run again with --resume to go on", err=True)
-        return error.exit_code if isinstance(error, Interrupted) else 130
+        hint = "; run again with --resume to go on" if words[:1] == ["merge"] else ""
+        click.echo(f"mergecore: interrupted{hint}", err=True)
+        cause = error.__cause__ if isinstance(error, click.Abort) else error
+        return cause.exit_code if isinstance(cause, Interrupted) else 130
     except MergecoreError as error:
         tell(error, words)
         return (error.first if isinstance(error, Problems) else error).exit_code

@@ -79,12 +79,20 @@ def plan_options(command: Any) -> Any:
 @plan_options
 def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> None:
     """Merge models as CONFIG says, into the folder OUT."""
+    from mergecore.errors import Collector
     from mergecore.pipeline import execute, plan
     from mergecore.target import check_target
 
     registry = Registry.discover(disabled)
-    check_target(out, (), given["overwrite"] or given["mode"] == "resume")
-    made = plan(config, registry=registry, options=_plan_options(given))
+    problems = Collector()
+    made = None
+    with problems.collecting():
+        made = plan(config, registry=registry, options=_plan_options(given))
+    if made is None:
+        with problems.collecting():
+            check_target(out, (), given["overwrite"])
+    problems.raise_any()
+    assert made is not None
     execute(made, out, registry=registry, options=_run_options(given))
 
 
@@ -163,11 +171,11 @@ def list_plugins(disabled: Sequence[str], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(plugin) for plugin in found]))
         return
-    click.echo(
-        table(
-            [(p.name, p.status, p.distribution, p.version, ", ".join(p.provides) or p.reason) for p in found]
-        )
-    )
+    told = ["; ".join(filter(None, (", ".join(plugin.provides), plugin.reason))) for plugin in found]
+    rows = [
+        (p.name, p.status, p.distribution, p.version, words) for p, words in zip(found, told, strict=True)
+    ]
+    click.echo(table(rows))
 
 
 @plugins.command("show")

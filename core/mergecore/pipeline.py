@@ -16,10 +16,11 @@ from mergecore import manifest
 from mergecore.estimate import Estimate, estimate
 from mergecore.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
 from mergecore.planning import PlanOptions, plan_merge
+from mergecore.partial import described, fingerprint
 from mergecore.plugins import Registry
 from mergecore.stage import Stage
 from mergecore.target import check_target
-from mergecore.types import Executor, Json, MergeMethod, OutputTensor, Plan, Recipe, Step, StepResult
+from mergecore.types import Executor, Json, MergeMethod, OutputTensor, Plan, Recipe, RunStep, Step, StepResult
 from mergecore.yaml_document import Document, read_document
 
 if TYPE_CHECKING:
@@ -75,8 +76,11 @@ def plan(
     """
     registry = registry or Registry.discover()
     document = Document("config", config) if isinstance(config, Mapping) else read_document(Path(config))
-    recipe = next((one for one in registry.all(Recipe) if one.accepts(document.data)), None)
-    return recipe.compile(document.data) if recipe else plan_merge(document, registry, options)
+    for recipe in registry.all(Recipe):
+        with registry.calling(Recipe, recipe.name):
+            if recipe.accepts(document.data):
+                return recipe.compile(document.data)
+    return plan_merge(document, registry, options)
 
 
 def execute(
@@ -92,8 +96,18 @@ def execute(
     target = Path(out)
     run = _Run(plan, registry, options)
     inputs = [model.folder for model in plan.models]
-    check_target(target, inputs, options.overwrite, nbytes=plan.layout.size)
+    identity = manifest.identity(plan)
+    check_target(
+        target,
+        inputs,
+        options.overwrite,
+        nbytes=plan.layout.size,
+        fingerprint=fingerprint(described(identity, plan.layout)),
+    )
     run.report(run.plan_ready())
+    for plugin in registry.unusable():
+        what = f"plugin '{plugin.name}' ({plugin.origin}) cannot be used: {plugin.reason}"
+        run.report(Warned(run.options.display, what))
 
     for model in plan.models:
         if model.fetch:
@@ -103,7 +117,7 @@ def execute(
         target,
         plan.layout,
         outputs,
-        manifest.identity(plan),
+        identity,
         mode=options.mode,
         overwrite=options.overwrite,
         inputs=inputs,
@@ -175,10 +189,14 @@ class _Run:
                 allow_nonfinite=self.options.allow_nonfinite,
             )
             progress = _Progress(self.plan, todo)
-            for result in executor.run(_copies_first(todo), runner, self.estimate.workers):
+            for result in self._results(executor, _copies_first(todo), runner):
                 stage.finish(result.name, result.digest, result.nonfinite)
                 self._step_done(result, progress)
             files.check_unchanged()
+
+    def _results(self, executor: Executor, steps: list[Step], run_step: RunStep) -> Iterator[StepResult]:
+        with self.registry.calling(Executor, executor.name):
+            yield from executor.run(steps, run_step, self.estimate.workers)
 
     def _step_done(self, result: StepResult, progress: _Progress) -> None:
         progress.add(result)

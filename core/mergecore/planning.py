@@ -24,6 +24,7 @@ from mergecore.types import (
     Checkpoint,
     Description,
     Json,
+    Layout,
     MergeMethod,
     ModelReference,
     ModelSource,
@@ -70,11 +71,10 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
 
     slices = slices_of(config, method, models, document.place)
     found = match(models, slices)
-    compiler = _Compiler(config, method, models, options, document.place)
+    compiler = _Compiler(config, method, models, options, document.place, registry)
     steps = compiler.steps(found)
 
-    writer, writer_params = _writer(config, registry, options)
-    outputs = [OutputTensor(step.name, step.dtype, step.shape) for step in steps]
+    writer, layout = _layout(config, registry, options, steps)
     strategy, vocabulary = _vocabulary(config, models, registry)
     effective = _effective(document.data, options)
     files, more_warnings = output_files(config, models, found, steps, vocabulary.files, effective)
@@ -83,7 +83,7 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
         models=checkpoints,
         donor=models.donor,
         steps=tuple(steps),
-        layout=writer.layout(outputs, writer_params),
+        layout=layout,
         side_files=files,
         seed=config.seed if options.seed is None else options.seed,
         executor="threads",
@@ -93,7 +93,7 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
         dropped=tuple(dropped(models, slices, used)),
         warnings=(*vocabulary.warnings, *more_warnings, *compiler.warnings()),
         plugins=_versions(
-            registry, [(MergeMethod, method.name), (OutputWriter, writer.name), (TokenizerStrategy, strategy)]
+            registry, [(MergeMethod, method.name), (OutputWriter, writer), (TokenizerStrategy, strategy)]
         ),
         title=config.name or "",
     )
@@ -113,18 +113,36 @@ def _opened(
     opened = []
     for reference, path in mentioned:
         with problems.collecting():
-            source = next((one for one in sources if one.accepts(reference, options)), None)
-            if source is None:
+            checkpoint = _open(reference, registry, sources, options)
+            if checkpoint is None:
                 what = f"'{reference}': no installed plugin opens it; a folder or a hub id is expected"
-                raise InputError("E701", what, place=place_of(path))
-            opened.append(source.open(reference, options))
+                raise InputError("E701", what, place=place_of(path), hint=_unusable(registry))
+            opened.append(checkpoint)
     problems.raise_any()
     return tuple(opened)
 
 
+def _open(
+    reference: ModelReference, registry: Registry, sources: Sequence[ModelSource], options: OpenOptions
+) -> Checkpoint | None:
+    """The model, opened by the first source that accepts it."""
+    for source in sources:
+        with registry.calling(ModelSource, source.name):
+            if source.accepts(reference, options):
+                return source.open(reference, options)
+    return None
+
+
+def _unusable(registry: Registry) -> str | None:
+    """What the user may want to know when a plugin is wanted that is not there."""
+    names = ", ".join(f"{plugin.name} ({plugin.status})" for plugin in registry.plugins() if plugin.reason)
+    return f"these plugins cannot be used: {names}; see `mergecore plugins list`" if names else None
+
+
 def _described(checkpoint: Checkpoint, registry: Registry) -> Description:
     for architecture in sorted(registry.all(Architecture), key=lambda one: (one.rank, one.name)):
-        description = architecture.describe(checkpoint)
+        with registry.calling(Architecture, architecture.name):
+            description = architecture.describe(checkpoint)
         if description is not None:
             return description
     raise PluginError("E605", "no installed plugin describes checkpoints", hint="enable the plugin 'names'")
@@ -159,11 +177,13 @@ class _Compiler:
         models: Models,
         options: PlanOptions,
         place_of: PlaceOf,
+        registry: Registry,
     ) -> None:
         self.config = config
         self.method = method
         self.models = models
         self.options = options
+        self.registry = registry
         self.problems = Collector()
         self.resolver: Resolver[Params] = Resolver(method.params, method.name, place_of)
 
@@ -225,7 +245,8 @@ class _Compiler:
         ]
         params = self.resolver.resolve(position, rows, target.slice.levels)
         if self.method.check:
-            self.method.check(params, len(inputs))
+            with self.registry.calling(MergeMethod, self.method.name):
+                self.method.check(params, len(inputs))
         everyone = [*inputs, *([base] if base else [])]
         stored = promoted([one.tensor.dtype for one in everyone])
         return Step(
@@ -322,10 +343,16 @@ def _everything(step: Step) -> list[TensorInput]:
 # ---- the other plugins -------------------------------------------------------------------------------------
 
 
-def _writer(config: MergeConfig, registry: Registry, options: PlanOptions) -> tuple[OutputWriter[Any], Any]:
+def _layout(
+    config: MergeConfig, registry: Registry, options: PlanOptions, steps: Sequence[Step]
+) -> tuple[str, Layout]:
+    """The name of the output writer, and how it lays the tensors out."""
     writer: OutputWriter[Any] = registry.get(OutputWriter, config.output.writer)
     size = options.shard_size or config.output.shard_size
-    return writer, writer.params() if size is None else writer.params(shard_size=size)
+    outputs = [OutputTensor(step.name, step.dtype, step.shape) for step in steps]
+    with registry.calling(OutputWriter, writer.name):
+        params = writer.params() if size is None else writer.params(shard_size=size)
+        return writer.name, writer.layout(outputs, params)
 
 
 def _vocabulary(config: MergeConfig, models: Models, registry: Registry) -> tuple[str, Any]:
@@ -333,7 +360,8 @@ def _vocabulary(config: MergeConfig, models: Models, registry: Registry) -> tupl
     name = "copy" if wanted is None else wanted.source if isinstance(wanted.source, str) else "model"
     strategy: TokenizerStrategy[Any] = registry.get(TokenizerStrategy, name)
     request = TokenizerRequest(models.checkpoints, models.donor, models.descriptions)
-    return name, strategy.build(request, strategy.params())
+    with registry.calling(TokenizerStrategy, name):
+        return name, strategy.build(request, strategy.params())
 
 
 def _versions(registry: Registry, used: Sequence[tuple[type, str]]) -> dict[str, str]:

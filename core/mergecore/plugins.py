@@ -1,21 +1,22 @@
-"""What is installed, what is wrong with it, and who provides which name; `Registry` is the way in.
+"""Who provides which name, and what is wrong with the others; `Registry` is the way in.
 
-Every plugin is one entry point of the group "mergecore", loaded on its own when something it may provide is
-wanted.  One that cannot be used is kept with the reason, and everything else goes on.
+Every plugin is loaded on its own when something it may provide is wanted.  One that cannot be used is kept
+with the reason, and everything else goes on.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
-import importlib_metadata
-import pluggy
+import click
 
-from mergecore import API, hookspecs
-from mergecore.errors import ConfigError, PluginError, did_you_mean
+from mergecore.discovery import BLOCKED_BY, Entry, Plugin, installed
+from mergecore.errors import ConfigError, MergecoreError, PluginError, did_you_mean
+from mergecore.loading import Loader, Offer, told
 from mergecore.types import (
     Architecture,
     Executor,
@@ -27,24 +28,11 @@ from mergecore.types import (
 )
 
 if TYPE_CHECKING:
-    import click
-
     from mergecore.events import Event
 
-GROUP = "mergecore"
-OWN_DISTRIBUTION = "mergecore"
+__all__ = ["WORD_OF", "Plugin", "Registry"]
 
-HOOK_OF: dict[type, str] = {
-    ModelSource: "mergecore_model_sources",
-    Architecture: "mergecore_architectures",
-    TokenizerStrategy: "mergecore_tokenizer_strategies",
-    MergeMethod: "mergecore_merge_methods",
-    Recipe: "mergecore_recipes",
-    Executor: "mergecore_executors",
-    OutputWriter: "mergecore_output_writers",
-}
-
-WORD_OF: dict[type, str] = {
+WORD_OF: Mapping[type, str] = {
     ModelSource: "model source",
     Architecture: "architecture",
     TokenizerStrategy: "tokenizer strategy",
@@ -52,41 +40,10 @@ WORD_OF: dict[type, str] = {
     Recipe: "recipe",
     Executor: "executor",
     OutputWriter: "output writer",
+    click.Command: "command",
 }
 
 V = TypeVar("V")
-Entry = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """One entry point: where it comes from, whether it works, what it provides."""
-
-    name: str
-    module: str
-    distribution: str
-    version: str
-    status: str = "not loaded"
-    """`active`, `broken`, `blocked`, `contested` or `not loaded`."""
-    reason: str = ""
-    code: str = "E601"
-    provides: tuple[str, ...] = ()
-
-    @property
-    def origin(self) -> str:
-        """Distribution and version, marked when it is this package itself."""
-        built_in = ", built-in" if self.distribution == OWN_DISTRIBUTION else ""
-        return f"{self.distribution} {self.version}{built_in}"
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A value and the plugin that yields it."""
-
-    kind: str
-    name: str
-    value: object
-    plugin: str
 
 
 @dataclass
@@ -101,39 +58,39 @@ class _Slot:
 class Registry:
     """The installed plugins, loaded one by one when they are needed."""
 
-    def __init__(self, slots: Iterable[tuple[Plugin, Entry]]) -> None:
-        self._manager = pluggy.PluginManager(GROUP)
-        self._manager.add_hookspecs(hookspecs)
-        self._slots = [_Slot(plugin, load) for plugin, load in slots]
+    def __init__(self, found: Iterable[tuple[Plugin, Entry]]) -> None:
+        self._slots = [_Slot(plugin, load) for plugin, load in found]
+        self._names = {slot.plugin.name for slot in self._slots if slot.plugin.status != "blocked"}
+        self._loader = Loader(self._names)
+        self._contests: dict[tuple[type, str], str] = {}
+        self._complete = False
         self._deaf: set[str] = set()
         self._contest_entry_points()
 
     @classmethod
     def discover(cls, disabled: Collection[str] = (), environ: Mapping[str, str] = os.environ) -> Registry:
-        """The installed plugins; those in `disabled` or blocked by the environment stay out."""
-        points = sorted(
-            importlib_metadata.entry_points(group=GROUP),
-            key=lambda point: (point.name, point.dist.name if point.dist else ""),
-        )
-        blocked = _blocker(disabled, environ)
-        return cls((blocked(_record(point)), point.load) for point in points)
+        """The installed plugins; those in `disabled` or blocked by the environment stay out.
+
+        Raises:
+            ConfigError: E606 when `disabled` names what is not installed.
+        """
+        return cls(installed(disabled, environ))
 
     def get(self, kind: type[V], name: str) -> V:
         """The value of `kind` called `name`.
 
         Raises:
             ConfigError: E108 for a name near one that exists, E606 for another that nobody provides.
-            PluginError: E601, E602, E603 or E607 when the plugin that should provide it cannot be used.
+            PluginError: E601 to E605 or E607 when the plugin that should provide it cannot be used.
         """
-        owners = [slot for slot in self._slots if slot.plugin.name == name]
-        for slot in owners:
+        for slot in self._called(name):
             self._load(slot)
-        found = self._offers(kind, name)
+        found = [offer for offer in self._offers(kind, name) if offer.plugin == name]
         if not found:
             self.load_all()
             found = self._offers(kind, name)
         if not found:
-            raise self._absent(kind, name, owners)
+            raise self._absent(kind, name)
         value = found[0].value
         assert isinstance(value, kind)
         return value
@@ -146,46 +103,66 @@ class Registry:
 
     def commands(self) -> dict[str, click.Command]:
         """Subcommands that plugins add, by name."""
-        import click
-
         self.load_all()
-        offers = [o for slot in self._active() for o in slot.offers if isinstance(o.value, click.Command)]
+        offers = self._offers(click.Command)
         return {offer.name: offer.value for offer in offers if isinstance(offer.value, click.Command)}
 
     def provider(self, kind: type, name: str) -> Plugin:
-        """The plugin that provides a value that `get` returned."""
+        """The plugin that provides what `get` returns."""
+        self.get(kind, name)
         offer = self._offers(kind, name)[0]
-        return next(slot.plugin for slot in self._slots if offer in slot.offers)
+        return next(slot.plugin for slot in self._active() if slot.plugin.name == offer.plugin)
 
     def plugins(self) -> list[Plugin]:
         """Every plugin, loaded, with its state."""
         self.load_all()
         return [slot.plugin for slot in self._slots]
 
-    def broken(self) -> list[Plugin]:
-        """The plugins that were tried and cannot be used."""
-        return [slot.plugin for slot in self._slots if slot.plugin.status == "broken"]
+    def unusable(self) -> list[Plugin]:
+        """The plugins that cannot be used, wholly or in part, although nobody blocks them."""
+        return [plugin for plugin in self.plugins() if plugin.reason and plugin.status != "blocked"]
+
+    @contextmanager
+    def calling(self, kind: type, name: str) -> Iterator[None]:
+        """While the value `name` of another distribution is at work, blame what it raises on its plugin.
+
+        Raises:
+            PluginError: E604.
+        """
+        plugin = self.provider(kind, name)
+        try:
+            yield
+        except MergecoreError:
+            raise
+        except (Exception, SystemExit) as error:
+            if plugin.built_in:
+                raise  # a bug of ours, which keeps its traceback
+            what = f"{WORD_OF[kind]} '{name}' of plugin '{plugin.distribution}' ({plugin.origin}) failed: "
+            hint = "--debug shows where; report it to the authors of the plugin"
+            raise PluginError("E604", what + told(error), plugin=plugin.name, hint=hint) from error
 
     def report(self, event: Event) -> list[str]:
         """Tell every reporter of `event`; return a sentence for each that failed and will hear no more."""
+        self.load_all()
         failures = []
-        for impl in self._manager.hook.mergecore_report.get_hookimpls():
-            if impl.plugin_name in self._deaf:
+        for name, hear in self._loader.reporters().items():
+            if name in self._deaf:
                 continue
             try:
-                impl.function(event)
-            except Exception as error:  # noqa: BLE001 - a reporter is somebody else's code
-                self._deaf.add(impl.plugin_name)
-                failures.append(
-                    f"reporter '{impl.plugin_name}' failed and is silenced: {type(error).__name__}: {error}"
-                )
+                hear(event)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a reporter is somebody else's code
+                self._deaf.add(name)
+                origin = next(slot.plugin.origin for slot in self._active() if slot.plugin.name == name)
+                failures.append(f"reporter '{name}' ({origin}) failed and is silenced: {told(error)}")
         return failures
 
     def load_all(self) -> None:
         """Load every plugin that is neither blocked nor contested, and settle who owns which name."""
-        for slot in self._slots:
-            self._load(slot)
-        self._contest_values()
+        if not self._complete:
+            for slot in self._slots:
+                self._load(slot)
+            self._contest_values()
+            self._complete = True
 
     # ---- loading ----
 
@@ -193,111 +170,67 @@ class Registry:
         if slot.plugin.status != "not loaded":
             return
         try:
-            module = slot.load()
-            api = getattr(module, "MERGECORE_API", API)
-            if api != API:
-                raise PluginError("E603", f"needs mergecore API {api}; this is {API}")
-            self._register(module, slot)
-            slot.offers = list(self._collect(slot))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - importing a plugin may raise anything, even SystemExit
-            self._manager.unregister(name=slot.plugin.name)
-            mine = isinstance(error, PluginError)
-            reason = str(error) if mine else f"{type(error).__name__}: {error}"
-            code = error.code if isinstance(error, PluginError) else "E601"
-            slot.plugin = replace(slot.plugin, status="broken", reason=_one_line(reason), code=code)
-            return
-        provides = tuple(f"{offer.kind}:{offer.name}" for offer in slot.offers) or self._heard(slot)
-        slot.plugin = replace(slot.plugin, status="active", provides=provides)
+            slot.offers = self._loader.load(slot.plugin.name, slot.load)
+        except PluginError as error:
+            slot.plugin = replace(slot.plugin, status="broken", reason=str(error), code=error.code)
+        else:
+            slot.plugin = replace(slot.plugin, status="active", provides=self._provided(slot))
 
-    def _register(self, module: object, slot: _Slot) -> None:
-        self._manager.register(module, slot.plugin.name)
-        self._manager.check_pending()  # a misspelled hook would otherwise be ignored in silence
-        if not self._manager.get_hookcallers(module):
-            raise PluginError("E605", "implements no hook of mergecore")
-
-    def _collect(self, slot: _Slot) -> Iterator[Offer]:
-        import click
-
-        kinds: dict[type, str] = {**HOOK_OF, click.Command: "mergecore_commands"}
-        owned = {other.plugin.name for other in self._slots if other is not slot}
-        for kind, hook in kinds.items():
-            for value in self._yielded(hook, slot):
-                if not isinstance(value, kind):
-                    raise PluginError("E605", f"{hook} yields {value!r}, which is no {kind.__name__}")
-                name = getattr(value, "name", None)
-                if not isinstance(name, str) or not name:
-                    raise PluginError("E605", f"{hook} yields a {kind.__name__} without a name")
-                if name in owned and name != slot.plugin.name:
-                    raise PluginError(
-                        "E602", f"yields the {kind.__name__} '{name}', a name that belongs to plugin '{name}'"
-                    )
-                yield Offer(kind.__name__, name, value, slot.plugin.name)
-
-    def _yielded(self, hook: str, slot: _Slot) -> Iterator[object]:
-        for impl in getattr(self._manager.hook, hook).get_hookimpls():
-            if impl.plugin_name == slot.plugin.name:
-                yield from impl.function()
-
-    def _heard(self, slot: _Slot) -> tuple[str, ...]:
-        impls = self._manager.hook.mergecore_report.get_hookimpls()
-        return ("Reporter",) if any(impl.plugin_name == slot.plugin.name for impl in impls) else ()
+    def _provided(self, slot: _Slot) -> tuple[str, ...]:
+        hears = slot.plugin.name in self._loader.reporters()
+        return (*(str(offer) for offer in slot.offers), *(("Reporter",) if hears else ()))
 
     # ---- conflicts ----
 
     def _contest_entry_points(self) -> None:
-        for slot in self._slots:
-            rivals = [
-                other.plugin
-                for other in self._slots
-                if other.plugin.name == slot.plugin.name and other.plugin.status != "blocked"
-            ]
-            if len(rivals) > 1 and slot.plugin.status != "blocked":
-                slot.plugin = _contested(slot.plugin, slot.plugin.name, rivals)
+        for name in self._names:
+            slots = [slot for slot in self._called(name) if slot.plugin.status != "blocked"]
+            if len(slots) > 1:
+                reason = _claims(name, [slot.plugin for slot in slots])
+                for slot in slots:
+                    slot.plugin = replace(slot.plugin, status="contested", reason=reason, code="E602")
 
     def _contest_values(self) -> None:
-        claims: dict[tuple[str, str], list[_Slot]] = {}
+        claims: dict[tuple[type, str], list[_Slot]] = {}
         for slot in self._active():
             for offer in slot.offers:
                 claims.setdefault((offer.kind, offer.name), []).append(slot)
-        for (_, name), slots in claims.items():
+        for (kind, name), slots in claims.items():
             if len(slots) > 1:
-                rivals = [slot.plugin for slot in slots]
+                reason = _claims(name, [slot.plugin for slot in slots])
+                self._contests[kind, name] = reason
                 for slot in slots:
-                    slot.plugin = _contested(slot.plugin, name, rivals)
+                    self._withdraw(slot, (kind, name), reason)
 
-    def _absent(self, kind: type, name: str, owners: list[_Slot]) -> ConfigError | PluginError:
-        word = WORD_OF[kind]
-        rivals = [s for s in self._slots if s.plugin.status == "contested" and f"'{name}'" in s.plugin.reason]
-        for slot in owners or rivals:
-            plugin = slot.plugin
-            what = f"{word} '{name}' comes with plugin '{plugin.name}' ({plugin.origin})"
-            if plugin.status == "blocked":
-                source = f"'{plugin.distribution}' {plugin.version}"
-                what = f"{word} '{name}' comes with {source}, which is {plugin.reason}"
-                return PluginError("E607", what, plugin=plugin.name, hint="take it off that list")
-            if plugin.status == "contested":
-                return PluginError(
-                    "E602", plugin.reason, plugin=plugin.name, hint=f"--no-plugin blocks '{name}'"
-                )
-            if plugin.status == "broken":
-                return PluginError(
-                    plugin.code, f"{what}, which cannot be used: {plugin.reason}", plugin=plugin.name
-                )
+    def _withdraw(self, slot: _Slot, claim: tuple[type, str], reason: str) -> None:
+        """Take a contested value away from a plugin, which keeps what else it has."""
+        slot.offers = [offer for offer in slot.offers if (offer.kind, offer.name) != claim]
+        provides = self._provided(slot)
+        status = "active" if provides else "contested"
+        reasons = "; ".join(filter(None, (slot.plugin.reason, reason)))
+        slot.plugin = replace(slot.plugin, status=status, provides=provides, reason=reasons, code="E602")
+
+    # ---- what is not there ----
+
+    def _absent(self, kind: type, name: str) -> MergecoreError:
+        """Why nobody provides the value `name`."""
+        if reason := self._contests.get((kind, name)):
+            return PluginError("E602", reason, hint="block one of them with --no-plugin")
+        plugins = [slot.plugin for slot in self._called(name)]
+        plugins.sort(key=lambda plugin: (plugin.status == "blocked", plugin.built_in))
+        for plugin in plugins:
+            if plugin.status in _UNUSABLE:
+                return _refusal(f"{WORD_OF[kind]} '{name}'", plugin)
         known = sorted(offer.name for offer in self._offers(kind))
-        near = did_you_mean(name, known)
-        unusable = [p.name for p in self.broken()]
-        also = f"; broken plugins, which may provide it: {', '.join(unusable)}" if unusable else ""
-        if near:
-            return ConfigError(
-                "E108", f"'{name}' is no {word}{near}", hint=f"installed: {', '.join(known)}{also}"
-            )
-        return ConfigError(
-            "E606",
-            f"{word} '{name}': no installed plugin provides it",
-            hint=f"installed: {', '.join(known)}{also}",
-        )
+        others = [f"{slot.plugin.name} ({slot.plugin.status})" for slot in self._slots if slot.plugin.reason]
+        also = f"; cannot be used, and may provide it: {', '.join(others[:5])}" if others else ""
+        hint = f"installed: {', '.join(known)}{also}"
+        if near := did_you_mean(name, known):
+            return ConfigError("E108", f"'{name}' is no {WORD_OF[kind]}{near}", hint=hint)
+        return ConfigError("E606", f"{WORD_OF[kind]} '{name}': no installed plugin provides it", hint=hint)
+
+    def _called(self, name: str) -> list[_Slot]:
+        return [slot for slot in self._slots if slot.plugin.name == name]
 
     def _active(self) -> list[_Slot]:
         return [slot for slot in self._slots if slot.plugin.status == "active"]
@@ -307,51 +240,33 @@ class Registry:
             offer
             for slot in self._active()
             for offer in slot.offers
-            if isinstance(offer.value, kind) and name in (None, offer.name)
+            if offer.kind is kind and name in (None, offer.name)
         ]
 
 
-def _record(point: importlib_metadata.EntryPoint) -> Plugin:
-    distribution = point.dist
-    return Plugin(
-        name=point.name,
-        module=point.value,
-        distribution=distribution.name if distribution else "?",
-        version=distribution.version if distribution else "?",
+# ---- words -------------------------------------------------------------------------------------------------
+
+_UNUSABLE = ("broken", "contested", "blocked")
+
+
+def _refusal(what: str, plugin: Plugin) -> PluginError:
+    """The error for a value whose plugin cannot be used."""
+    if plugin.status == "contested":
+        hint = f"block one of them, for example with --no-plugin {plugin.distribution}:{plugin.name}"
+        return PluginError("E602", plugin.reason, plugin=plugin.name, hint=hint)
+    if plugin.status == "blocked":
+        told = f"{what} comes with '{plugin.distribution}' {plugin.version}, which is {plugin.reason}"
+        hint = BLOCKED_BY[plugin.reason.removeprefix("blocked by ")]
+        return PluginError("E607", told, plugin=plugin.name, hint=hint)
+    told = (
+        f"{what} comes with plugin '{plugin.name}' ({plugin.origin}), which cannot be used: {plugin.reason}"
     )
+    return PluginError(plugin.code, told, plugin=plugin.name)
 
 
-def _blocker(disabled: Collection[str], environ: Mapping[str, str]) -> Callable[[Plugin], Plugin]:
-    """A function that marks a plugin blocked when the command line or the environment says so."""
-    denied = _words(environ.get("MERGECORE_DISABLE_PLUGINS", ""))
-    allowed = environ.get("MERGECORE_PLUGINS")
-
-    def mark(plugin: Plugin) -> Plugin:
-        names = {plugin.name, plugin.distribution}
-        if names & set(disabled):
-            return replace(plugin, status="blocked", reason="blocked by --no-plugin")
-        if names & denied:
-            return replace(plugin, status="blocked", reason="blocked by MERGECORE_DISABLE_PLUGINS")
-        if allowed is not None and plugin.distribution != OWN_DISTRIBUTION and not names & _words(allowed):
-            return replace(plugin, status="blocked", reason="blocked by MERGECORE_PLUGINS")
-        return plugin
-
-    return mark
-
-
-def _words(text: str) -> set[str]:
-    return {word.strip() for word in text.split(",") if word.strip()}
-
-
-def _contested(plugin: Plugin, name: str, rivals: list[Plugin]) -> Plugin:
-    who = " and ".join(
-        f"{rival.name} ({rival.origin})"
-        for rival in sorted(rivals, key=lambda r: r.distribution, reverse=True)
-    )
-    return replace(
-        plugin, status="contested", reason=f"two plugins claim the name '{name}': {who}; neither is used"
-    )
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _claims(name: str, rivals: Collection[Plugin]) -> str:
+    """The sentence that names all who claim a name, others before the built-in one."""
+    ordered = sorted(rivals, key=lambda rival: (rival.built_in, rival.distribution, rival.name))
+    who = " and ".join(f"{rival.name} ({rival.origin})" for rival in ordered)
+    number = "two" if len(ordered) == 2 else str(len(ordered))
+    return f"{number} plugins claim the name '{name}': {who}; none of them gets it"

@@ -94,7 +94,7 @@ class Runner:
             raise self._blame(step, error.code, error.what) from error
         except MergecoreError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._blame(step, "E604", f"{type(error).__name__}: {error}") from error
 
     def _copy(self, step: Step, crew: Crew, output: _Output) -> None:
@@ -132,7 +132,7 @@ class Runner:
 
     def _blame(self, step: Step, code: str, what: str) -> PluginError:
         plugin = self.providers.get(step.method or "")
-        origin = f" of plugin '{plugin.name}' ({plugin.origin})" if plugin else ""
+        origin = f" of plugin '{plugin.distribution}' ({plugin.origin})" if plugin else ""
         return PluginError(
             code,
             f"method '{step.method}'{origin} failed on tensor '{step.name}': {what}",
