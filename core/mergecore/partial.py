@@ -44,7 +44,12 @@ class Output:
     @property
     def fingerprint(self) -> str:
         """What tells this plan from every other, in hex."""
-        return _sha256(json.dumps(self.plan, sort_keys=True, separators=(",", ":")).encode())
+        return fingerprint(self.plan)
+
+
+def fingerprint(plan: Mapping[str, Json]) -> str:
+    """What tells a described plan from every other, in hex."""
+    return _sha256(json.dumps(plan, sort_keys=True, separators=(",", ":")).encode())
 
 
 def described(identity: Mapping[str, Json], layout: Layout) -> dict[str, Json]:
@@ -77,17 +82,18 @@ def begin(output: Output, mode: Mode, *, recheck: bool) -> tuple[Journal, tuple[
     try:
         staging.discard(places)
         _reserve(output)
+        journal = Journal(places.journal)  # before the plan, whose sync of the folder makes its name durable
         _write_plan(output)
     except BaseException:
         staging.clear(places)
         raise
-    return Journal(places.journal), ()
+    return journal, ()
 
 
 def _write_plan(output: Output) -> None:
     places = output.places
     content = {"format": _FORMAT, "tensors": len(output.layout.slots), "plan": dict(output.plan)}
-    disk.replace_file(places.plan, json.dumps(content).encode(), places.work / "plan.tmp")
+    disk.replace_file(places.plan, json.dumps(content).encode())
     for folder in (places.model, places.root, places.target.parent):
         disk.sync_folder(folder)
 

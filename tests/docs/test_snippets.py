@@ -1,0 +1,90 @@
+"""Every snippet of README and docs runs, in a folder that holds the models they name."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.conftest import Outcome
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+NAMED = re.compile(r"`([\w.-]+\.(?:py|toml|yml))`[^`]*$")
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """A fenced block, and the file that the text before it names."""
+
+    page: Path
+    language: str
+    text: str
+    name: str | None
+
+
+def snippets(page: Path) -> list[Snippet]:
+    text = page.read_text(encoding="utf8")
+    found = []
+    for match in FENCE.finditer(text):
+        before = text[max(0, match.start() - 120) : match.start()].rpartition("```")[2]
+        named = NAMED.search(before)
+        found.append(Snippet(page, match[1], match[2], named[1] if named else None))
+    return found
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, tiny_llamas: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with the models that the pages name."""
+    for name in ("base", "code", "math"):
+        shutil.copytree(tiny_llamas / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_snippets_run_in_the_order_of_their_page(
+    page: Path, workplace: Path, cli: Callable[..., Outcome]
+) -> None:
+    for number, snippet in enumerate(snippets(page)):
+        if snippet.name:
+            (workplace / snippet.name).write_text(snippet.text, encoding="utf8")
+        for words in commands(snippet, number):
+            outcome = cli(*words)
+            assert outcome.code == 0, f"{words}\n{outcome.err}"
+        if snippet.language == "python":
+            run_python(snippet, workplace / (snippet.name or f"snippet_{number}.py"))
+
+
+def commands(snippet: Snippet, number: int) -> Iterator[list[str]]:
+    """The command lines of a snippet; those of make and pip are tried by continuous integration."""
+    if snippet.language == "yaml" and "merge_method:" in snippet.text:
+        config = Path(f"snippet-{number}.yml")
+        config.write_text(snippet.text, encoding="utf8")
+        yield ["merge", str(config), f"out-{number}"]
+    for line in snippet.text.splitlines() if snippet.language == "console" else ():
+        if line.startswith("$ mergecore "):
+            yield shlex.split(line.removeprefix("$ mergecore "), comments=True)
+        elif line.startswith("$ "):
+            assert line.split()[1] in ("make", "pip"), f"'{line}' is not tried by any test"
+
+
+def run_python(snippet: Snippet, script: Path) -> None:
+    script.write_text(snippet.text, encoding="utf8")
+    done = subprocess.run(
+        [sys.executable, script], cwd=script.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{snippet.text}\n{done.stderr}"
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf8")):
+            assert (page.parent / target).exists(), f"{page}: {target}"
