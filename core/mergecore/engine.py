@@ -20,7 +20,7 @@ from mergecore.blocks import BLOCK
 from mergecore.errors import InputError, PluginError
 from mergecore.reading import Scratch
 from mergecore.reduction import gram
-from mergecore.selection import Cut, Search, kept_count
+from mergecore.selection import Cut, Search, Wanted, kept_count, look_for
 from mergecore.types import Blocks, Crew, Depth, MergeMethod
 
 MapBlock = Callable[["Block"], Tensor]
@@ -177,18 +177,36 @@ class TensorGroup:
 
     def cuts(self, counts: Sequence[int]) -> list[Cut]:
         """For each input the cut that keeps its `counts[i]` largest magnitudes; the passes are shared."""
-        blocks = -(-self.count // BLOCK)
-        searches = [Search(k, self.count, blocks, self.dtype) for k in counts]
-        while pending := [i for i, search in enumerate(searches) if not search.found]:
+        searches = [self._search(k) for k in counts]
 
-            def look(block: Block, pending: list[int] = pending) -> None:
-                for i in pending:
-                    searches[i].look(block.index, block.x[i])
+        def look(block: Block) -> None:
+            for i, search in enumerate(searches):
+                if not search.found:
+                    search.look(block.index, block.x[i])
 
-            self._each(look)
-            for i in pending:
-                searches[i].narrow()
-        return [search.cut for search in searches]
+        return self._found(searches, look)
+
+    def cut_of(self, quantity: MapBlock, k: Wanted) -> Cut:
+        """The cut that keeps the `k` largest magnitudes of a quantity with one number for each element.
+
+        `quantity(block)` is (m,), of the dtype of the group; it is computed again in every pass.  `k` may be a
+        function: it is then given how many of the numbers are not 0.
+        """
+        search = self._search(k)
+        return self._found([search], lambda block: search.look(block.index, _tensor(quantity(block))))[0]
+
+    def largest_of(self, quantity: MapBlock, ranks: Sequence[int], rows: bool = False) -> list[float]:
+        """The r-th largest magnitude of a quantity, for each r of `ranks`; 1 is the largest.
+
+        The quantity is one as for `cut_of`; (rows, columns) with `rows`.
+        """
+        searches = [self._search(rank, rows, value=True) for rank in ranks]
+
+        def look(block: Block) -> None:
+            pending = [search for search in searches if not search.found]
+            look_for(pending, block.index, _tensor(quantity(block)))
+
+        return [cut.value for cut in self._found(searches, look, rows)]
 
     def put_whole(self, result: Tensor) -> None:
         """Write a result that was computed as a whole tensor."""
@@ -201,8 +219,7 @@ class TensorGroup:
         """Call `work` with every block, in a pass that writes the result if `final`; the number of blocks."""
         if final and self.finished:
             raise _wrong("it makes its result twice")
-        columns = self.shape[-1] if rows and self.shape else self.count if rows else 1
-        size = max(1, BLOCK // max(1, columns)) * columns
+        columns, size = self._sizes(rows)
         count = -(-self.count // size) if self.count else 0
 
         def run(index: int) -> None:
@@ -214,6 +231,25 @@ class TensorGroup:
             self._crew.each(count, run)
         self.finished = self.finished or final
         return count
+
+    def _sizes(self, rows: bool) -> tuple[int, int]:
+        """The elements of a row and of a block."""
+        columns = self.shape[-1] if rows and self.shape else self.count if rows else 1
+        return columns, max(1, BLOCK // max(1, columns)) * columns
+
+    def _search(self, k: Wanted, rows: bool = False, value: bool = False) -> Search:
+        blocks = -(-self.count // self._sizes(rows)[1])
+        return Search(k, self.count, blocks, self.dtype, value=value)
+
+    def _found(
+        self, searches: Sequence[Search], look: Callable[[Block], None], rows: bool = False
+    ) -> list[Cut]:
+        """The cuts of `searches`, after as many passes of `look` as they need."""
+        while pending := [search for search in searches if not search.found]:
+            self._each(look, rows)
+            for search in pending:
+                search.narrow()
+        return [search.cut for search in searches]
 
     @contextmanager
     def _pass(self) -> Iterator[None]:

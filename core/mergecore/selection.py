@@ -8,6 +8,7 @@ Equal magnitudes go by lowest position, so exactly k elements are kept.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,7 +17,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+Numbers: TypeAlias = "npt.NDArray[np.floating]"
+Counts: TypeAlias = "npt.NDArray[np.int64]"
 Keys: TypeAlias = "npt.NDArray[np.uint32] | npt.NDArray[np.uint64]"
+Wanted: TypeAlias = "int | Callable[[int], int]"
+"""How many to keep, or what that follows from: how many are not zero."""
 CANDIDATES = 1 << 21
 """How many candidates may be held in memory at once."""
 
@@ -63,28 +68,45 @@ def kept_count(density: float, count: int) -> int:
 class Search:
     """The search for the cut that keeps the `k` largest magnitudes of `count` numbers in `blocks` blocks.
 
-    While `found` is false: call `look` once with every block, from any thread, then `narrow`.
+    While `found` is false: call `look` once with every block, from any thread, then `narrow`.  A search for
+    everything ends before it begins, unless the `value` of the cut is wanted too.
     """
 
-    def __init__(self, k: int, count: int, blocks: int, dtype: torch.dtype) -> None:
-        self.cut = KEEP_NONE if k <= 0 < count else KEEP_ALL
-        self.found = k >= count or k <= 0
+    def __init__(
+        self, k: Wanted, count: int, blocks: int, dtype: torch.dtype, *, value: bool = False
+    ) -> None:
+        self.cut = KEEP_ALL
+        self.found = False
         self._wide = dtype == torch.float64
         self._digits = 4 if self._wide else 2
         self._level = 0
         self._prefix = 0
-        self._rank = k
-        self._matching = count
+        self._rank = 0
+        self._wanted = k
+        self._value = value
+        self._count = self._matching = count
+        self._nonzero = 0
         self._lock = threading.Lock()
         self._counts = np.zeros(0, dtype=np.int64)
         self._candidates: list[Keys] = [np.empty(0, dtype=np.uint32)] * blocks
         self._equal = [0] * blocks
+        if not callable(k):
+            self._want(k)
 
     def look(self, index: int, x: Tensor) -> None:
         """Gather from the numbers `x` of block `index` what this pass needs."""
-        numbers = x.cpu().numpy().reshape(-1)
-        if self._level == 0:
-            self._add(_top_digits(numbers))
+        look_for([self], index, x)
+
+    @property
+    def at_top(self) -> bool:
+        """Whether it needs to know how often each value of the topmost digit occurs."""
+        return self._level == 0
+
+    def gather(self, index: int, numbers: Numbers, top: Counts | None) -> None:
+        """As `look`, given what was asked for with `at_top`."""
+        if top is not None and self.at_top:
+            zeros = 0 if top[0] == 0 or not callable(self._wanted) else int(np.count_nonzero(numbers == 0))
+            self._add(top, len(numbers) - zeros)
         elif self._level == self._digits:
             self._equal[index] = len(self._matches(numbers))
         elif self._matching <= CANDIDATES:
@@ -96,6 +118,10 @@ class Search:
 
     def narrow(self) -> None:
         """Use what the pass gathered."""
+        if self._level == 0 and callable(self._wanted):
+            self._want(self._wanted(self._nonzero))
+        if self.found:
+            return
         if self._level == self._digits:
             self._finish()
         elif self._level and self._matching <= CANDIDATES:
@@ -106,11 +132,19 @@ class Search:
             if self._level == self._digits and self._prefix == 0:
                 self.found = True  # the cut lies among zeros, which need no trimming
 
-    def _add(self, counts: npt.NDArray[np.int64]) -> None:
+    def _want(self, k: int) -> None:
+        """Begin to look for the `k` largest, or be done."""
+        self._rank = min(k, self._count)
+        if k <= 0 < self._count:
+            self.cut = KEEP_NONE
+        self.found = k <= 0 or (k >= self._count and not self._value)
+
+    def _add(self, counts: Counts, nonzero: int = 0) -> None:
         with self._lock:
             self._counts = counts if self._counts.size == 0 else self._counts + counts
+            self._nonzero += nonzero
 
-    def _matches(self, numbers: npt.NDArray[np.floating]) -> Keys:
+    def _matches(self, numbers: Numbers) -> Keys:
         """The unknown digits of the magnitudes that begin with the known ones."""
         width = 16 * (self._digits - self._level) + 1
         if self._wide:
@@ -157,6 +191,14 @@ class Search:
         self.cut = KEEP_ALL if value == 0 else _at(value, self._rank, self._equal)
 
 
+def look_for(searches: Iterable[Search], index: int, x: Tensor) -> None:
+    """Gather for each of `searches` from the same numbers, `x` of block `index`."""
+    numbers: Numbers = x.cpu().numpy().reshape(-1)
+    top = _top_digits(numbers) if any(search.at_top for search in searches) else None
+    for search in searches:
+        search.gather(index, numbers, top)
+
+
 def _at(value: float, quota: int, equal: list[int]) -> Cut:
     """The cut at `value` that keeps the first `quota` of its equals, of which block i holds `equal[i]`."""
     for index, count in enumerate(equal):
@@ -166,7 +208,7 @@ def _at(value: float, quota: int, equal: list[int]) -> Cut:
     return Cut(value, len(equal))
 
 
-def _top_digits(numbers: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
+def _top_digits(numbers: Numbers) -> Counts:
     """How often each value of the 15 bits below the sign occurs."""
     width = numbers.itemsize // 2
     counts = np.bincount(numbers.view(np.uint16)[width - 1 :: width], minlength=1 << 16)
