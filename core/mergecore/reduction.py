@@ -1,7 +1,8 @@
 """Sums that come out the same on every machine: a tree of elementwise additions, the last levels in float64.
 
-Library sums and dot products depend on the width of the vector unit; a fixed tree depends on IEEE rules and on
-whether the machine has a fused multiply-add, as the weighted sums of the methods do.
+Library sums and dot products depend on the width of the vector unit; a fixed tree depends on IEEE rules only.
+Multiply and add apart: what does both at once (`addcmul`, `add` with `alpha`) is rounded once on machines with a
+fused multiply-add and twice on others.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 _FLOAT32_LEVELS_END = 1024
-_STRETCH = 2**16
+_STRETCH = 2**17
 """Products are added up over stretches of this many elements, which stay in the cache."""
 _PRODUCTS_END = 2**12
 
@@ -58,8 +59,12 @@ def _products(x: Tensor, i: int) -> Tensor:
     """The products of row `i` of `x` with itself and the rows after it, summed down to (…, n - i, ≤ 4096)."""
     first, *others = x.split(_STRETCH, dim=-1)
     total = first[..., i : i + 1, :] * first[..., i:, :]
+    products = torch.empty_like(total) if others else total
     for stretch in others:
-        total[..., : stretch.shape[-1]].addcmul_(stretch[..., i : i + 1, :], stretch[..., i:, :])
+        part = products[..., : stretch.shape[-1]]
+        total[..., : stretch.shape[-1]] += torch.mul(
+            stretch[..., i : i + 1, :], stretch[..., i:, :], out=part
+        )
     while total.shape[-1] > _PRODUCTS_END:
         total = _halved(total)
     return total
