@@ -108,7 +108,7 @@ def run(words: list[str]) -> int:
         return cause.exit_code if isinstance(cause, Interrupted) else 130
     except MergecoreError as error:
         tell(error, words)
-        return (error.first if isinstance(error, Problems) else error).exit_code
+        return error.exit_code
     except BrokenPipeError:
         return 141
     except Exception:  # noqa: BLE001 - a bug keeps its traceback, and its exit code

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,7 @@ class Place:
 class MergecoreError(Exception):
     """Something a user can mend; printed in one line, without a traceback."""
 
-    exit_code: ClassVar[int] = 1
-    title: ClassVar[str] = "error"
+    exit_code = 1
 
     def __init__(
         self,
@@ -106,10 +104,11 @@ class Problems(MergecoreError):
     def __init__(self, errors: Sequence[MergecoreError]) -> None:
         super().__init__(errors[0].code, "; ".join(str(error) for error in errors))
         self.errors = tuple(errors)
+        self.exit_code = errors[0].exit_code
 
     @property
     def first(self) -> MergecoreError:
-        """The error that decides the exit code."""
+        """The error that decides code and exit code."""
         return self.errors[0]
 
 

@@ -40,8 +40,11 @@ def parse_json(
     place: Place | str | None = None,
     max_bytes: int = MAX_BYTES,
     max_depth: int = MAX_DEPTH,
+    infinite: bool = False,
 ) -> Json:
     """The value that `source` holds; `what` names it in messages, as in "header is not valid JSON".
+
+    infinite: take Infinity for a number, as Python writes it; configs of some state space models hold one.
 
     Raises:
         MergecoreError: `code` when it is no UTF-8 or no JSON; E308 beyond a limit.
@@ -50,7 +53,7 @@ def parse_json(
         data = source.encode() if isinstance(source, str) else source
         _check_size(data, max_bytes)
         _check_depth(data, max_depth)
-        value: Json = _decoder().decode(_decoded(data))
+        value: Json = _decoder(infinite).decode(_decoded(data))
         if b"\\ud" in data or b"\\uD" in data:
             json.dumps(value, ensure_ascii=False).encode()
     except _Refused as refused:
@@ -120,9 +123,12 @@ def _decoded(data: bytes) -> str:
         raise _Refused(f"not UTF-8 at byte {error.start}") from None
 
 
-def _decoder() -> json.JSONDecoder:
+def _decoder(infinite: bool) -> json.JSONDecoder:
     return json.JSONDecoder(
-        object_pairs_hook=_without_twins, parse_constant=_no_constant, parse_float=_finite, parse_int=_bounded
+        object_pairs_hook=_without_twins,
+        parse_constant=_infinity if infinite else _no_constant,
+        parse_float=_finite,
+        parse_int=_bounded,
     )
 
 
@@ -139,6 +145,10 @@ def _without_twins(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 def _no_constant(word: str) -> Json:
     raise _Refused(f"{word} is not JSON")
+
+
+def _infinity(word: str) -> Json:
+    return _no_constant(word) if word == "NaN" else float(word)
 
 
 def _finite(text: str) -> float:

@@ -124,7 +124,7 @@ def no_weights(folder: InputFolder) -> MergecoreError:
             "E303",
             f"the weights are pickles ({_listed(pickles)}), which can run code when they are read",
             place=folder.shown,
-            hint=f"convert them to safetensors{_command(pickles, folder)}, or allow them with --allow-pickle",
+            hint=f"convert them to safetensors{_command(pickles, folder)}; mergecore does not read pickles",
         )
     others = sorted(name for name in folder.names if name.endswith(_FOREIGN))
     instead = f"; {_listed(others)} cannot be used" if others else ""

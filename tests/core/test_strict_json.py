@@ -6,6 +6,7 @@ import json
 import os
 import re
 from importlib.util import find_spec
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,14 @@ def test_no_other_module_parses_json_or_yaml() -> None:
             for file in Path(folder).rglob("*.py"):
                 if file.name not in allowed:
                     assert not parsing.search(file.read_text()), f"{file} parses by itself"
+
+
+def test_infinity_is_a_number_only_where_it_is_allowed() -> None:
+    # configs of Mamba2 hold "time_step_limit": [0.0, Infinity]
+    assert parse_json('{"a": [0.0, Infinity, -Infinity]}', code="E220", infinite=True) == {
+        "a": [0.0, inf, -inf]
+    }
+    with pytest.raises(MergecoreError, match="NaN is not JSON"):
+        parse_json('{"a": NaN}', code="E220", infinite=True)
+    with pytest.raises(MergecoreError, match="Infinity is not JSON"):
+        parse_json('{"a": Infinity}', code="E220")
