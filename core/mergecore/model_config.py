@@ -165,7 +165,7 @@ def _format(stated: Mapping[str, Json]) -> str:
 
 def _packed(tensor: TensorInfo) -> str | None:
     """The format in which `tensor` is packed, if it is."""
-    if tensor.dtype.startswith(("F8", "F6", "F4")):
+    if tensor.dtype.startswith(("F8_", "F6_", "F4")):
         return f"fp{tensor.dtype[1]}"
     if tensor.dtype == "U8" and tensor.name.endswith("_blocks"):
         return "MXFP4"
