@@ -160,7 +160,7 @@ class _Output:
     def put(self, start: int, numbers: Tensor) -> None:
         """Round `numbers` (m,) once to the output dtype, check them and write them."""
         out = numbers
-        if numbers.dtype != self._dtype or numbers.device.type != "cpu" or not numbers.is_contiguous():
+        if numbers.dtype != self._dtype or numbers.device.type != "cpu" or numbers.stride(0) != 1:
             out = self._runner.scratch.raw("output", numbers.numel(), self._dtype)
             round_into(out, numbers)
         if self._dtype.is_floating_point and self._dtype.itemsize > 1 and has_nonfinite(out):
