@@ -5,34 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mergecore import Field, MergeMethod, Params, PerModel, hookimpl
-from mergecore_plugins.methods.steps import check_sum, shares, weighted_sum_
+from mergecore import Field, MergeMethod, hookimpl
+from mergecore_plugins.methods.steps import TaskVectorParams, check_task_vectors, task_weights, weighted_sum_
 
 if TYPE_CHECKING:
     from mergecore import TensorGroup
     from mergecore.types import Merged
 
 
-class TaskArithmeticParams(Params):
+class TaskArithmeticParams(TaskVectorParams):
     """Parameters of `task_arithmetic`."""
 
-    weight: PerModel[float] = Field(description="factor of the model's task vector")
-    normalize: bool = Field(default=False, description="divide by the sum of the weights")
-    scale: float = Field(default=1.0, alias="lambda", description="factor of the merged task vector")
-    int8_mask: bool = Field(default=False, description="accepted for compatibility; has no effect")
+    scale: float = Field(1.0, alias="lambda", description="factor of the merged task vector")
 
 
 def task_arithmetic(group: TensorGroup, params: TaskArithmeticParams) -> Merged:
     """B + lambda times the sum of w_i (X_i - B), divided by the sum of w_i when normalised."""
-    weights = shares(params.weight) if params.normalize else params.weight
-    factors = [weight * params.scale for weight in weights]
-    return group.map(lambda block: weighted_sum_(block.x, factors))
-
-
-def check(params: TaskArithmeticParams, inputs: int) -> None:
-    """Raise E404 for weights that cannot be normalised."""
-    if params.normalize:
-        check_sum(params.weight)
+    weights = task_weights(params.weight, params.normalize, params.scale)
+    return group.map(lambda block: weighted_sum_(block.x, weights))
 
 
 @hookimpl
@@ -56,5 +46,5 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
             parameters: {lambda: 0.8}
             dtype: bfloat16
         """,
-        check=check,
+        check=check_task_vectors,
     )

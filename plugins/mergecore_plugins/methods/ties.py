@@ -3,46 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from mergecore import Field, MergeMethod, Params, PerModel, hookimpl
-from mergecore_plugins.methods.steps import elect_and_sum_, l1_factors, trim_
+from mergecore import Field, MergeMethod, hookimpl
+from mergecore_plugins.methods.steps import (
+    Rescale,
+    SparseParams,
+    check_task_vectors,
+    elect_and_sum_,
+    norm_matched,
+    trimmed,
+)
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from mergecore import Block, TensorGroup
+    from mergecore import TensorGroup
     from mergecore.types import Merged
 
 
-class TiesParams(Params):
+class TiesParams(SparseParams):
     """Parameters of `ties`."""
 
-    weight: PerModel[float] = Field(description="factor of the model's task vector, also in the election")
-    density: PerModel[Annotated[float, Field(ge=0, le=1)]] = Field(
-        default=(1.0,), description="fraction of entries kept"
-    )
-    normalize: bool = Field(default=True, description="divide by the weights of the models that agree")
-    rescale: bool | Literal["l1"] = Field(
-        default=False, description="restore each task vector's L1 norm after trimming"
-    )
-    scale: float = Field(default=1.0, alias="lambda", description="factor of the merged task vector")
-    int8_mask: bool = Field(default=False, description="accepted for compatibility; has no effect")
+    normalize: bool = Field(True, description="divide by the weights of the models that agree")
+    rescale: Rescale = Field(False, description="restore each task vector's L1 norm after trimming")
 
 
 def ties(group: TensorGroup, params: TiesParams) -> Merged:
     """B + lambda times the elected mean of the trimmed w_i (X_i - B)."""
-    cuts = group.kth_largest_each(params.density)
-    factors = l1_factors(group, cuts) if params.rescale else (1.0,) * group.n
-
-    def merge(block: Block) -> Tensor:
-        x = trim_(block, cuts)
-        for row, factor in zip(x, factors, strict=True):
-            if factor != 1:
-                row.mul_(factor)
-        return elect_and_sum_(x, params.weight, params.normalize).mul_(params.scale)
-
-    return group.map(merge)
+    sparse = trimmed(group.kth_largest_each(params.density))
+    if params.rescale:
+        sparse = norm_matched(group, sparse)
+    return group.map(
+        lambda block: elect_and_sum_(sparse(block), params.weight, params.normalize).mul_(params.scale)
+    )
 
 
 @hookimpl
@@ -66,4 +58,5 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
             dtype: bfloat16
         """,
         passes=3,
+        check=check_task_vectors,
     )

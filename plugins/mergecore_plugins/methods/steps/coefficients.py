@@ -1,0 +1,34 @@
+"""Coefficients of a merge from the weights that users give: plain floats in, plain floats out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mergecore import MergeError
+
+
+def shares(weights: Sequence[float]) -> tuple[float, ...]:
+    """The weights divided by their sum; all 0 stay 0."""
+    total = sum(weights) or 1.0
+    return tuple(weight / total for weight in weights)
+
+
+def check_sum(weights: Sequence[float]) -> None:
+    """Raise E404 when dividing by the sum of the weights would blow up."""
+    if weights and abs(sum(weights)) <= 1e-9 * sum(abs(weight) for weight in weights):
+        raise MergeError(
+            "E404",
+            f"the weights sum to 0 ({', '.join(f'{weight:g}' for weight in weights)}), so they cannot be normalised",
+            hint="change a weight, or set normalize: false",
+        )
+
+
+def check_task_weights(weights: Sequence[float]) -> None:
+    """As `check_sum`, but all 0 will do: nothing is then added to the base."""
+    if any(weights):
+        check_sum(weights)
+
+
+def task_weights(weights: Sequence[float], normalize: bool, scale: float = 1.0) -> tuple[float, ...]:
+    """Factors of the task vectors: the weights, or their shares, times `scale`."""
+    return tuple(weight * scale for weight in (shares(weights) if normalize else weights))

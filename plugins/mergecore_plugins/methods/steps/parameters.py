@@ -1,0 +1,64 @@
+"""The parameters that methods on task vectors have in common; a method subclasses them, and may change a default."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypeAlias
+
+from mergecore import ConfigError, Field, Params, PerModel
+from mergecore_plugins.methods.steps.coefficients import check_task_weights
+
+Rescale: TypeAlias = bool | Literal["l1"]
+"""`True`: what a task vector loses is made up for in the way of the paper; "l1": its L1 norm is restored."""
+
+Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+
+
+class TaskVectorParams(Params):
+    """How task vectors are weighted."""
+
+    weight: PerModel[float] = Field(description="factor of the model's task vector")
+    normalize: bool = Field(False, description="divide by the sum of the weights")
+    int8_mask: bool = Field(False, description="accepted for compatibility; has no effect")
+
+
+class SparseParams(TaskVectorParams):
+    """How task vectors are made sparse, and what happens to their sum."""
+
+    density: PerModel[Fraction] = Field(
+        (1.0,), description="fraction of entries kept; 1 leaves all as they are"
+    )
+    rescale: Rescale = Field(False, description="restore each task vector's L1 norm")
+    scale: float = Field(1.0, alias="lambda", description="factor of the merged task vector")
+
+
+def check_task_vectors(params: TaskVectorParams, inputs: int) -> None:
+    """Raise E404 for weights that cannot be normalised."""
+    if params.normalize:
+        check_task_weights(params.weight)
+
+
+Epsilon: TypeAlias = Annotated[float, Field(ge=0)]
+Threshold: TypeAlias = Annotated[float, Field(ge=0)]
+
+
+def check_ranks(densities: Sequence[float], epsilons: Sequence[float]) -> None:
+    """Raise E105 when density - epsilon or density + epsilon is no probability between 0 and 1."""
+    for density, epsilon in zip(densities, epsilons, strict=True):
+        if 0 < density < 1 and not 0 < density - epsilon <= density + epsilon < 1:
+            raise ConfigError(
+                "E105",
+                f"epsilon {epsilon:g} with density {density:g} gives keep probabilities from "
+                f"{density - epsilon:g} to {density + epsilon:g}; they must lie between 0 and 1",
+                hint=f"choose an epsilon below {min(density, 1 - density):g}",
+            )
+
+
+def check_consensus(k: int, inputs: int) -> None:
+    """Raise E105 when more models must agree than there are."""
+    if k > inputs:
+        raise ConfigError(
+            "E105",
+            f"k is {k}, and only {inputs} models are merged: nothing would be kept",
+            hint=f"choose a k from 1 to {inputs}",
+        )
