@@ -1,0 +1,59 @@
+"""DARE: drop entries of the task vectors at random, make up for it by rescaling, add them up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mergecore import Field, MergeMethod, hookimpl
+from mergecore_plugins.methods.steps import (
+    Rescale,
+    SparseParams,
+    check_task_vectors,
+    dropped,
+    task_weights,
+    weighted_sum_,
+)
+
+if TYPE_CHECKING:
+    from mergecore import TensorGroup
+    from mergecore.types import Merged
+
+
+class DareLinearParams(SparseParams):
+    """Parameters of `dare_linear`."""
+
+    rescale: Rescale = Field(
+        True, description="divide what is kept by the density; l1: restore the L1 norm instead"
+    )
+
+
+def dare_linear(group: TensorGroup, params: DareLinearParams) -> Merged:
+    """B + lambda times the sum of w_i m_i (X_i - B) / density_i, m_i random masks."""
+    sparse = dropped(group, params.density, params.rescale)
+    weights = task_weights(params.weight, params.normalize, params.scale)
+    return group.map(lambda block: weighted_sum_(sparse(block), weights))
+
+
+@hookimpl
+def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
+    yield MergeMethod(
+        name="dare_linear",
+        merge=dare_linear,
+        params=DareLinearParams,
+        space="delta",
+        base="required",
+        paper="arXiv:2311.03099",
+        formula="B + lambda sum_i w_i m_i (X_i - B) / p_i, m_i = 1 with probability p_i (density), else 0",
+        example="""
+            merge_method: dare_linear
+            base_model: ./base
+            models:
+              - model: ./a
+                parameters: {weight: 0.6, density: 0.5}
+              - model: ./b
+                parameters: {weight: 0.4, density: 0.5}
+            dtype: bfloat16
+        """,
+        check=check_task_vectors,
+    )
