@@ -1,0 +1,74 @@
+"""DELLA: drop entries of the task vectors at random, small ones more often; elect a sign, average what agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mergecore import Field, MergeMethod, PerModel, hookimpl
+from mergecore_plugins.methods.steps import (
+    Epsilon,
+    Rescale,
+    SparseParams,
+    check_ranks,
+    check_task_vectors,
+    dropped_by_rank,
+    elect_and_sum_,
+)
+
+if TYPE_CHECKING:
+    from mergecore import TensorGroup
+    from mergecore.types import Merged
+
+
+class DellaParams(SparseParams):
+    """Parameters of `della`."""
+
+    epsilon: PerModel[Epsilon] = Field(
+        (0.15,), description="how far the keep probability departs from the density"
+    )
+    normalize: bool = Field(True, description="divide by the weights of the models that agree")
+    rescale: Rescale = Field(
+        True, description="divide each entry by its keep probability; l1: restore the L1 norm instead"
+    )
+
+
+def della(group: TensorGroup, params: DellaParams) -> Merged:
+    """B + lambda times the elected mean of w_i m_i (X_i - B) / p_i, m_i random masks, p_i by rank in the row."""
+    sparse = dropped_by_rank(group, params.density, params.epsilon, params.rescale)
+    return group.map(
+        lambda block: elect_and_sum_(sparse(block), params.weight, params.normalize).mul_(params.scale),
+        rows=True,
+    )
+
+
+def check(params: DellaParams, inputs: int) -> None:
+    """Raise E404 for weights that cannot be normalised, E105 for keep probabilities outside of (0, 1)."""
+    check_task_vectors(params, inputs)
+    check_ranks(params.density, params.epsilon)
+
+
+@hookimpl
+def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
+    yield MergeMethod(
+        name="della",
+        merge=della,
+        params=DellaParams,
+        space="delta",
+        base="required",
+        paper="arXiv:2406.11617",
+        formula="B + lambda sum_i w_i e_i m_i (X_i - B) / p_i / sum_i w_i e_i, m_i = 1 with probability p_i, else 0; "
+        "p_i = density - epsilon + 2 epsilon r / (columns - 1), r: rank of the magnitude in its row from 0; "
+        "e_i: agrees with the elected sign",
+        example="""
+            merge_method: della
+            base_model: ./base
+            models:
+              - model: ./a
+                parameters: {weight: 0.6, density: 0.5, epsilon: 0.1}
+              - model: ./b
+                parameters: {weight: 0.4, density: 0.5, epsilon: 0.1}
+            dtype: bfloat16
+        """,
+        check=check,
+    )
