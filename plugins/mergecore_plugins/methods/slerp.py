@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mergecore import ConfigError, Field, MergeMethod, Params, PerModel, hookimpl
 from mergecore_plugins.methods.steps import check_sum, weighted_sum_
+from mergecore_plugins.methods.steps.sphere import arc, cosines, lengths
 
 if TYPE_CHECKING:
     from mergecore import TensorGroup
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 NEARLY_PARALLEL = 0.9995
 """Above this cosine the arc is so flat that the straight line is as good and safer."""
+SHORT = 1e-8
+"""Tensors up to this length count as 0."""
 
 
 class SlerpParams(Params):
@@ -27,24 +29,15 @@ class SlerpParams(Params):
 
 
 def slerp(group: TensorGroup, params: SlerpParams) -> Merged:
-    """c_0 X_0 + c_1 X_1, X_0 the base, with the coefficients of `arc`."""
-    (aa, ab), (_, bb) = group.gram().tolist()
-    coefficients = arc(aa, ab, bb, position(params))
-    return group.map(lambda block: weighted_sum_(block.x, coefficients))
+    """c_0 X_0 + c_1 X_1, X_0 the base; the angle is that of the directions, the factors are for the tensors.
 
-
-def arc(aa: float, ab: float, bb: float, t: float) -> tuple[float, float]:
-    """Coefficients of a and b at `t` of the arc between them, from their dot products.
-
-    The angle is that between the directions, the coefficients apply to the vectors as they are.  A vector of
-    length 0 stands at a right angle to everything.
+    A tensor of length 0 stands at a right angle to everything.
     """
-    lengths = [length if (length := math.sqrt(square)) > 1e-8 else 1.0 for square in (aa, bb)]
-    cosine = max(-1.0, min(1.0, ab / (lengths[0] * lengths[1])))
-    if abs(cosine) > NEARLY_PARALLEL:
-        return 1 - t, t
-    angle = math.acos(cosine)
-    return math.sin((1 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)
+    gram = group.gram()
+    length = lengths(gram)
+    cosine = cosines(gram, length.masked_fill(length <= SHORT, 1))[0, 1]
+    factors = [factor.item() for factor in arc(cosine, position(params), NEARLY_PARALLEL)]
+    return group.map(lambda block: weighted_sum_(block.x, factors))
 
 
 def position(params: SlerpParams) -> float:
@@ -63,7 +56,7 @@ def check(params: SlerpParams, inputs: int) -> None:
             "E109", "slerp needs 't'", hint="write parameters: {t: 0.5}, or a weight for each model"
         )
     if params.t is None:
-        check_sum([weight or 0.0 for weight in params.weight])
+        check_sum([weight or 0.0 for weight in params.weight], option=None)
 
 
 @hookimpl

@@ -13,13 +13,13 @@ def shares(weights: Sequence[float]) -> tuple[float, ...]:
     return tuple(weight / total for weight in weights)
 
 
-def check_sum(weights: Sequence[float]) -> None:
-    """Raise E404 when dividing by the sum of the weights would blow up."""
+def check_sum(weights: Sequence[float], option: str | None = "normalize") -> None:
+    """Raise E404 when dividing by the sum of the weights would blow up; `option` is what turns that off."""
     if weights and abs(sum(weights)) <= 1e-9 * sum(abs(weight) for weight in weights):
         raise MergeError(
             "E404",
             f"the weights sum to 0 ({', '.join(f'{weight:g}' for weight in weights)}), so they cannot be normalised",
-            hint="change a weight, or set normalize: false",
+            hint=f"change a weight, or set {option}: false" if option else "change a weight",
         )
 
 
