@@ -1,0 +1,108 @@
+"""NuSLERP: the point between two models, or two task vectors, on the arc that their weights divide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mergecore import Field, MergeMethod, Params, PerModel, hookimpl
+from mergecore_plugins.methods.steps import check_sum, weighted_sum_
+from mergecore_plugins.methods.steps.sphere import arc, cosines, lengths
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mergecore import TensorGroup
+    from mergecore.types import Merged
+
+PARALLEL = 1 - 2**-25
+"""Above this cosine, which float32 rounds to 1, two vectors are parallel or opposite: there is no arc."""
+SHORTEST = 1e-7
+"""Vectors shorter than this count as this long, so that a zero vector stands at a right angle to everything."""
+
+
+class NuslerpParams(Params):
+    """Parameters of `nuslerp`."""
+
+    weight: PerModel[float] = Field(
+        description="share of the model: the second one's is the position on the arc"
+    )
+    nuslerp_flatten: bool = Field(True, description="take each tensor as one vector")
+    nuslerp_row_wise: bool = Field(
+        False, description="unless flattened: false takes the rows of a matrix as vectors, true its columns"
+    )
+
+
+def nuslerp(group: TensorGroup, params: NuslerpParams) -> Merged:
+    """c_1 X_1 + c_2 X_2, of the tensors, or of their differences to the base when there is one."""
+    t = position(params.weight)
+    if params.nuslerp_flatten or len(group.shape) < 2:
+        first, second = _factors(group.gram(), t)
+        return group.map(lambda block: weighted_sum_(block.x, (first.item(), second.item())))
+    if not params.nuslerp_row_wise:
+        return group.map(lambda block: _on_rows_(block.x, t), rows=True)
+    if len(group.shape) > 2:
+        return group.map_columns(lambda block: _sum_(block.x, _factors(_gram_of_columns(block.x), t)))
+    factors = _factors(group.reduce(lambda block: _gram_of_columns(block.x), rows=True), t)  # (columns,)
+    return group.map(lambda block: _sum_(block.x, factors), rows=True)
+
+
+def position(weights: Sequence[float]) -> float:
+    """The share of the second weight."""
+    first, second = weights
+    return second / (first + second)
+
+
+def _on_rows_(x: Tensor, t: float) -> Tensor:
+    from mergecore.reduction import gram
+
+    first, second = _factors(gram(x.transpose(0, 1)), t)  # (rows,)
+    return _sum_(x, (first.unsqueeze(-1), second.unsqueeze(-1)))
+
+
+def _gram_of_columns(x: Tensor) -> Tensor:
+    from mergecore.reduction import gram
+
+    return gram(x.permute(2, 0, 1))  # (columns, 2, 2)
+
+
+def _factors(gram: Tensor, t: float) -> tuple[Tensor, Tensor]:
+    cosine = cosines(gram, lengths(gram).clamp(min=SHORTEST))[..., 0, 1]
+    return arc(cosine, t, PARALLEL)
+
+
+def _sum_(x: Tensor, factors: tuple[Tensor, Tensor]) -> Tensor:
+    first, second = (factor.to(x) for factor in factors)
+    return x[0].mul_(first).addcmul_(x[1], second)
+
+
+def check(params: NuslerpParams, inputs: int) -> None:
+    """Raise E404 for weights that sum to 0: they say nothing of a position."""
+    check_sum(params.weight, option=None)
+
+
+@hookimpl
+def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
+    yield MergeMethod(
+        name="nuslerp",
+        merge=nuslerp,
+        params=NuslerpParams,
+        space="delta",
+        base="optional",
+        models=(2, 2),
+        paper="Shoemake, Animating rotation with quaternion curves, 1985",
+        formula="[B +] sin((1-t) w) / sin(w) X_1 + sin(t w) / sin(w) X_2, t = w_2 / (w_1 + w_2), "
+        "w the angle between the two [differences to B]",
+        example="""
+            merge_method: nuslerp
+            models:
+              - model: ./a
+                parameters: {weight: 0.4}
+              - model: ./b
+                parameters: {weight: 0.6}
+            dtype: bfloat16
+        """,
+        reproducible="same-machine",
+        passes=2,
+        check=check,
+    )
