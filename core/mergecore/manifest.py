@@ -7,7 +7,6 @@ Nothing in it depends on where or when the merge ran: no local path, no time, no
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -18,8 +17,9 @@ from mergecore import __version__
 from mergecore.digests import sample_digest
 from mergecore.errors import OutputError
 from mergecore.journal import Record
+from mergecore.local_paths import without_local_paths
 from mergecore.strict_json import read_json
-from mergecore.types import Checkpoint, Json, Layout, ModelReference, OutputTensor, Plan
+from mergecore.types import Checkpoint, Json, Layout, OutputTensor, Plan
 
 NAME = "mergecore-manifest.json"
 FORMAT = "mergecore-manifest/1"
@@ -87,7 +87,7 @@ def identity(plan: Plan) -> dict[str, Json]:
         "models": [_model(model) for model in plan.models],
         "plugins": dict(plan.plugins),
     }
-    return _without_local_paths(value, plan)
+    return without_local_paths(value, plan.models)
 
 
 def facts(plan: Plan, libraries: Mapping[str, str], warnings: Sequence[str] = ()) -> dict[str, Json]:
@@ -103,7 +103,7 @@ def facts(plan: Plan, libraries: Mapping[str, str], warnings: Sequence[str] = ()
         ],
         "warnings": [*plan.warnings, *warnings],
     }
-    return _without_local_paths(value, plan)
+    return without_local_paths(value, plan.models)
 
 
 def complete(
@@ -181,45 +181,6 @@ def _tensor(tensor: OutputTensor, layout: Layout, digest: str) -> Json:
     )
     value: dict[str, Json] = written.model_dump(mode="json")
     return value
-
-
-def _without_local_paths(value: dict[str, Json], plan: Plan) -> dict[str, Json]:
-    """`value` with the last component of every absolute path in place of the path."""
-    known = {str(model.folder) for model in plan.models}
-    for model in plan.models:
-        known |= _paths(model.reference)
-    absolute = [
-        (_as_pattern(path), Path(path).name)
-        for path in sorted(known, key=len, reverse=True)
-        if path[0] in "/~"
-    ]
-
-    def shortened(text: str) -> str:
-        for pattern, name in absolute:
-            text = pattern.sub(name, text)
-        return Path(text).name if _LOCAL_PATH.fullmatch(text) else text
-
-    def walk(one: Json) -> Json:
-        if isinstance(one, str):
-            return shortened(one)
-        if isinstance(one, list):
-            return [walk(item) for item in one]
-        if isinstance(one, dict):
-            return {shortened(key): walk(item) for key, item in one.items()}
-        return one
-
-    return {key: walk(item) for key, item in value.items()}
-
-
-_LOCAL_PATH = re.compile(r"(~|/[^/\n]+)(/[^/\n]+)+/?")
-
-
-def _as_pattern(path: str) -> re.Pattern[str]:
-    return re.compile(r"(?<![\w/.~-])" + re.escape(path) + r"(?![\w.-])")
-
-
-def _paths(reference: ModelReference) -> set[str]:
-    return {reference.path} | (_paths(reference.adapter) if reference.adapter else set())
 
 
 def _spread(value: Json) -> str:
