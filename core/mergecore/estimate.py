@@ -44,11 +44,7 @@ def estimate(
     Raises:
         MergeError: E405 when not even one worker fits.
     """
-    wanted = (
-        threads or len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else threads or os.cpu_count() or 1
-    )
+    wanted = threads or _processors()
     per_worker = max((_blocks(step) for step in plan.steps), default=0)
     whole = max((_whole(step, methods) for step in plan.steps), default=0)
     one = Estimate(1, per_worker, whole)
@@ -61,6 +57,11 @@ def estimate(
             hint="allow more, or merge fewer models at once",
         )
     return Estimate(min(wanted, (max_memory - INTERPRETER) // max(1, per_worker + whole)), per_worker, whole)
+
+
+def _processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _blocks(step: Step) -> int:

@@ -120,6 +120,7 @@ class _Matcher:
     def __init__(self, models: Models, found: Match) -> None:
         self.models = models
         self.found = found
+        self.layers = [_layers(description) for description in models.descriptions]
 
     def whole(self, one: Slice) -> None:
         """Every tensor of every model, layers in order."""
@@ -148,16 +149,16 @@ class _Matcher:
 
     def _layer(self, one: Slice, k: int, prefix: str, depth: Depth) -> None:
         """Layer `k` of a slice: tensors are matched by their names within the layer."""
-        prefixes = [
-            f"{self._main(part.model)}{part.layers[k]}." for part in one.everyone if part.layers is not None
-        ]
+        starts: list[str] = []
         suffixes: dict[str, TensorFacts] = {}
-        for part, start in zip(one.everyone, prefixes, strict=True):
-            for name, facts in self.models.descriptions[part.model].tensors.items():
-                if name.startswith(start):
-                    suffixes.setdefault(name.removeprefix(start), facts)
+        for part in one.everyone:
+            assert part.layers is not None
+            main, layer = self._main(part.model), part.layers[k]
+            starts.append(f"{main}{layer}.")
+            for facts in self.layers[part.model].get((main, layer), ()):
+                suffixes.setdefault(facts.suffix, facts)
         for suffix, facts in suffixes.items():
-            self._add(prefix + suffix, facts, one, depth, [start + suffix for start in prefixes])
+            self._add(prefix + suffix, facts, one, depth, [start + suffix for start in starts])
 
     def _add(
         self, name: str, facts: TensorFacts, one: Slice, depth: Depth | None, names: Sequence[str]
@@ -199,6 +200,15 @@ class _Matcher:
         main = self.models.descriptions[model].main
         assert main is not None
         return main.prefix
+
+
+def _layers(description: Description) -> dict[tuple[str, int], list[TensorFacts]]:
+    """The tensors of each layer of each stack."""
+    layers: dict[tuple[str, int], list[TensorFacts]] = {}
+    for facts in description.tensors.values():
+        if facts.stack is not None and facts.layer is not None:
+            layers.setdefault((facts.stack, facts.layer), []).append(facts)
+    return layers
 
 
 def _note(where: dict[int, list[str]], model: int, name: str) -> None:

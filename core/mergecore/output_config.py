@@ -17,11 +17,17 @@ from mergecore.types import Json
 DTYPE_KEYS = ("dtype", "torch_dtype")
 
 _LAYER_INDICES = re.compile(
-    r"mlp_only_layers|cross_attention_layers|hybrid_layer_ids|full_attn_idxs|moe_layers|no_rope_layer_ids"
+    r"mlp_only_layers|moe_layers|cross_attention_layers|full_attn_idxs|attn_layer_indices|hybrid_layer_ids"
+    r"|local_layer_ids|no_rope_layer_ids|ple_layer_ids|(invalid|non_linear)_ple_layers"
 )
 """Keys whose lists hold numbers of layers, not one value for each."""
 
-_FIRST_LAYERS = ("first_k_dense_replace", "max_window_layers")
+_OTHER_LISTS = re.compile(
+    r"architectures|keys_to_ignore_at_inference|(bad_words|forced_decoder)_ids|\w*token(s|_ids?)"
+)
+"""Keys whose lists have nothing to do with layers, whatever their length."""
+
+_FIRST_LAYERS = ("first_k_dense_replace", "max_window_layers", "num_dense_layers")
 """Keys that hold a number of leading layers; right for any stacking only while they are 0 or all layers."""
 
 
@@ -47,7 +53,7 @@ def output_config(
     untied: the head is written although the donor ties it to the embeddings.
     architecture: takes the place of `architectures`.
     """
-    config = {key: copy.deepcopy(value) for key, value in donor.items() if not key.startswith("_")}
+    config = {key: _without_paths(value) for key, value in donor.items() if not key.startswith("_")}
     warnings: list[str] = []
     if dtype is not None:
         _set_dtype(config, str(DTYPES[dtype].torch_name))
@@ -61,12 +67,19 @@ def output_config(
     return config, warnings
 
 
+def _without_paths(value: Json) -> Json:
+    """A copy without the paths from which its parts were once loaded."""
+    if isinstance(value, dict):
+        return {key: _without_paths(item) for key, item in value.items() if key != "_name_or_path"}
+    return copy.deepcopy(value)
+
+
 def _set_dtype(config: dict[str, Json], word: str) -> None:
     """Write the dtype under the keys that are there; under the older one, which all readers know, if none is."""
     sections = [config, *(value for value in config.values() if isinstance(value, dict))]
     for section in sections:
         for key in DTYPE_KEYS:
-            if isinstance(section.get(key), str):
+            if key in section and not isinstance(section[key], dict):
                 section[key] = word
     if not any(key in config for key in DTYPE_KEYS):
         config["torch_dtype"] = word
@@ -78,17 +91,17 @@ def _restack(config: dict[str, Json], stacking: Stacking) -> list[str]:
     before = section[key]
     assert isinstance(before, int)
     count = len(stacking.layers)
+    same = [index for _, index in stacking.layers] == list(range(before))
     warnings: list[str] = []
     for name, value in list(section.items()):
         if isinstance(value, list) and _LAYER_INDICES.fullmatch(name):
             section[name] = _renumbered(name, path, stacking)
-        elif isinstance(value, list) and len(value) == before:
+        elif isinstance(value, list) and len(value) == before and not _OTHER_LISTS.fullmatch(name):
             section[name] = _picked(name, path, value, stacking)
-        elif name in _FIRST_LAYERS and isinstance(value, int) and value:
-            if value >= before:
-                section[name] = count
-            elif count != before or any(index != i for i, (_, index) in enumerate(stacking.layers)):
-                warnings.append(f"{name} stays {value}; check that it fits the stacked layers")
+        elif name in _FIRST_LAYERS and isinstance(value, int) and value >= before:
+            section[name] = count
+        elif not same and value and (name in _FIRST_LAYERS or (isinstance(value, list) and "layer" in name)):
+            warnings.append(f"{name} stays {value}; check that it fits the stacked layers")
     section[key] = count
     return warnings
 

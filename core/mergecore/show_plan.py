@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from mergecore.dtypes import DTYPES
-from mergecore.errors import ConfigError
+from mergecore.errors import ConfigError, printable
 from mergecore.estimate import Estimate
 from mergecore.sizes import size_text
 from mergecore.types import Json, Plan, Step, TensorInput
@@ -28,7 +28,7 @@ def plan_as_text(plan: Plan, memory: Estimate, pattern: str | None = None) -> st
         lines += ["", "warnings", *(f"  {text}" for text in plan.warnings)]
     if pattern is not None:
         lines += ["", *(line for step in matching(plan, pattern) for line in _tensor(plan, step))]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def plan_as_json(plan: Plan, memory: Estimate, pattern: str | None = None) -> dict[str, Json]:
@@ -60,9 +60,9 @@ def matching(plan: Plan, pattern: str) -> list[Step]:
         ConfigError: E105 when there is none.
     """
     found = [step for step in plan.steps if fnmatchcase(step.name, f"*{pattern}*")]
-    if not found:
-        first = plan.steps[0].name if plan.steps else "none"
-        raise ConfigError("E105", f"no output tensor matches '{pattern}'", hint=f"the first is '{first}'")
+    if not found and plan.steps:
+        hint = f"the first is '{plan.steps[0].name}'"
+        raise ConfigError("E105", f"no output tensor matches '{pattern}'", hint=hint)
     return found
 
 
