@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from mergecore import hookimpl
+from mergecore.errors import printable
 from mergecore.events import Event, ModelSealed, PlanReady, StepDone, Warned
 from mergecore.sizes import size_text
 
@@ -18,20 +19,20 @@ def mergecore_report(event: Event) -> None:
     match event:
         case PlanReady():
             say(
+                event,
                 f"merging {len(event.models)} models: {event.tensors} tensors, {size_text(event.nbytes)}, "
-                f"about {size_text(event.peak_memory)} of memory"
+                f"about {size_text(event.peak_memory)} of memory",
             )
             for text in event.warnings:
-                say(f"warning: {text}")
+                say(event, f"warning: {text}")
         case StepDone():
             step(event)
         case Warned():
-            say(f"warning: {event.text}")
+            say(event, f"warning: {event.text}")
         case ModelSealed():
-            rate = event.nbytes / max(event.seconds, 1e-9)
-            say(
-                f"done: {event.path} ({size_text(event.nbytes)} in {event.seconds:.1f} s, {size_text(int(rate))}/s)"
-            )
+            rate = size_text(int(event.nbytes / max(event.seconds, 1e-9)))
+            size = size_text(event.nbytes)
+            say(event, f"done: {event.path} ({size} in {event.seconds:.1f} s, {rate}/s)")
 
 
 def step(event: StepDone) -> None:
@@ -42,15 +43,16 @@ def step(event: StepDone) -> None:
         f"{event.done} of {event.total} tensors, {size_text(event.done_bytes)} of {size_text(event.total_bytes)}, "
         f"{size_text(int(rate))}/s, {left:.0f} s left"
     )
-    if event.display.terminal:
-        sys.stderr.write(f"\r\x1b[K{bar(event.done_bytes / max(event.total_bytes, 1))} {text}")
-        if event.done == event.total:
-            sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
-    elif crossed(event.previous_seconds, event.seconds) and event.done < event.total:
-        say(text)
     if event.display.verbosity > 0:
-        say(f"  {event.name}")
+        say(event, f"  {event.name}")
+    if event.done == event.total:
+        clear(event)
+    elif event.display.terminal:
+        clear(event)
+        sys.stderr.write(f"{bar(event.done_bytes / max(event.total_bytes, 1))} {text}")
+        sys.stderr.flush()
+    elif crossed(event.previous_seconds, event.seconds):
+        say(event, text)
 
 
 def crossed(before: float, after: float) -> bool:
@@ -64,7 +66,15 @@ def bar(fraction: float, width: int = 24) -> str:
     return "█" * full + "░" * (width - full)
 
 
-def say(text: str) -> None:
-    """Write a line."""
-    sys.stderr.write(f"{text}\n")
+def say(event: Event, text: str) -> None:
+    """Write a line, where the bar was if there is one; names in it come from files."""
+    clear(event)
+    sys.stderr.write(f"{printable(text)}\n")
     sys.stderr.flush()
+
+
+def clear(event: Event) -> None:
+    """Take the bar away from a terminal."""
+    if event.display.terminal:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
