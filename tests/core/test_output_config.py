@@ -1,0 +1,162 @@
+"""config.json of the output: as the donor wrote it, but true of the tensors that are written."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from tiny import llama_config
+
+from mergecore.output_config import Stacking, output_config
+from mergecore.types import Json
+
+Config = dict[str, Json]
+
+
+def stacked(
+    donor: Config, *layers: tuple[Config, int], key: tuple[str, ...] = ("num_hidden_layers",)
+) -> Config:
+    return output_config(donor, dtype=None, stacking=Stacking(key, layers))[0]
+
+
+def warned(donor: Config, *layers: tuple[Config, int]) -> list[str]:
+    return output_config(donor, dtype=None, stacking=Stacking(("num_hidden_layers",), layers))[1]
+
+
+def test_what_is_true_stays_as_it_was_written() -> None:
+    donor = llama_config(
+        2, rope_theta=10000.0, rope_scaling={"factor": 8.0, "type": "linear"}, custom=[1, {"a": None}]
+    )
+    before = copy.deepcopy(donor)
+    config, warnings = output_config(donor, dtype="F32")
+    assert config == donor == before
+    assert list(config) == list(donor)
+    assert warnings == []
+    assert config["rope_scaling"] is not donor["rope_scaling"]
+
+
+def test_private_keys_and_old_paths_are_left_out() -> None:
+    donor: Config = {
+        "_name_or_path": "/home/me/x",
+        "a": {"_name_or_path": "/home/me/x", "b": 1},
+        "_commit_hash": "c",
+    }
+    config, _ = output_config(donor, dtype=None)
+    assert config == {"a": {"b": 1}}
+
+
+# ---- dtype -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("donor", "expected"),
+    [
+        ({"torch_dtype": "float32"}, {"torch_dtype": "bfloat16"}),
+        ({"dtype": "float32"}, {"dtype": "bfloat16"}),
+        ({"dtype": None}, {"dtype": "bfloat16"}),
+        ({"dtype": "float16", "torch_dtype": "float16"}, {"dtype": "bfloat16", "torch_dtype": "bfloat16"}),
+        ({}, {"torch_dtype": "bfloat16"}),
+        (
+            {"dtype": "float32", "text_config": {"dtype": "float32"}, "vision_config": {}},
+            {"dtype": "bfloat16", "text_config": {"dtype": "bfloat16"}, "vision_config": {}},
+        ),
+    ],
+)
+def test_the_dtype_is_written_where_the_donor_has_it(donor: Config, expected: Config) -> None:
+    assert output_config(donor, dtype="BF16")[0] == expected
+
+
+def test_without_a_dtype_the_word_of_the_donor_stays() -> None:
+    assert output_config({"torch_dtype": "float16"}, dtype=None)[0] == {"torch_dtype": "float16"}
+
+
+# ---- layers ------------------------------------------------------------------------------------------------
+
+
+def test_layers_are_counted() -> None:
+    donor = llama_config(2)
+    assert stacked(donor, (donor, 0), (donor, 1), (donor, 1)) == llama_config(3)
+
+
+def test_layers_are_counted_where_the_config_does_it() -> None:
+    donor: Config = {
+        "num_hidden_layers": 7,
+        "text_config": {"num_hidden_layers": 2, "layer_types": ["a", "b"]},
+    }
+    config = stacked(donor, *[(donor, 1)] * 3, key=("text_config", "num_hidden_layers"))
+    assert config == {
+        "num_hidden_layers": 7,
+        "text_config": {"num_hidden_layers": 3, "layer_types": ["b"] * 3},
+    }
+    assert donor["text_config"] == {"num_hidden_layers": 2, "layer_types": ["a", "b"]}
+
+
+def test_each_layer_brings_its_entry_of_every_list() -> None:
+    """Layers 0 and 1 of one model and 1 of the other: their types, and rope or not."""
+    one: Config = {"num_hidden_layers": 2, "layer_types": ["full", "sliding"], "no_rope_layers": [1, 0]}
+    other: Config = {"num_hidden_layers": 2, "layer_types": ["full", "linear"]}
+    config = stacked(one, (one, 0), (one, 1), (other, 1))
+    assert config["layer_types"] == ["full", "sliding", "linear"]
+    assert config["no_rope_layers"] == [1, 0, 0]  # the other model has no such list: as the donor's layer 1
+
+
+def test_a_deeper_model_without_the_list_takes_the_last_entry() -> None:
+    donor: Config = {"num_hidden_layers": 2, "layer_types": ["full", "sliding"]}
+    assert stacked(donor, ({}, 5), (donor, 0))["layer_types"] == ["sliding", "full"]
+
+
+def test_lists_of_layer_numbers_are_renumbered() -> None:
+    """Layer 1 is dense in the donor; it becomes the layers 1 and 2."""
+    donor: Config = {"num_hidden_layers": 3, "mlp_only_layers": [1]}
+    config = stacked(donor, (donor, 0), (donor, 1), (donor, 1), (donor, 2))
+    assert config == {"num_hidden_layers": 4, "mlp_only_layers": [1, 2]}
+
+
+def test_a_list_of_layer_numbers_with_as_many_as_there_are_layers_is_no_list_of_values() -> None:
+    donor: Config = {"num_hidden_layers": 2, "cross_attention_layers": [0, 1]}
+    assert stacked(donor, (donor, 1))["cross_attention_layers"] == [0]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["eos_token_id", "architectures", "suppress_tokens", "special_token_ids", "keys_to_ignore_at_inference"],
+)
+def test_lists_that_happen_to_have_as_many_entries_are_kept(key: str) -> None:
+    donor: Config = {"num_hidden_layers": 2, key: [1, 2]}
+    assert stacked(donor, (donor, 0))[key] == [1, 2]
+
+
+@pytest.mark.parametrize("key", ["first_k_dense_replace", "max_window_layers", "num_dense_layers"])
+def test_a_number_of_leading_layers_that_means_all_stays_all(key: str) -> None:
+    donor: Config = {"num_hidden_layers": 2, key: 2}
+    assert stacked(donor, *[(donor, 0)] * 5)[key] == 5
+    assert warned(donor, *[(donor, 0)] * 5) == []
+
+
+def test_a_number_of_leading_layers_that_may_be_wrong_is_told() -> None:
+    donor: Config = {"num_hidden_layers": 3, "max_window_layers": 1}
+    wanted = ["max_window_layers stays 1; check that it fits the stacked layers"]
+    assert warned(donor, (donor, 0), (donor, 2), (donor, 1)) == wanted
+    assert warned(donor, (donor, 0), (donor, 1)) == wanted
+    assert warned(donor, (donor, 0), (donor, 1), (donor, 2)) == []
+    assert warned({"num_hidden_layers": 3, "max_window_layers": 0}, (donor, 1)) == []
+
+
+def test_a_list_that_speaks_of_layers_and_cannot_be_understood_is_told() -> None:
+    donor: Config = {"num_hidden_layers": 3, "strange_layers": [0, 1]}
+    assert warned(donor, (donor, 0)) == ["strange_layers stays [0, 1]; check that it fits the stacked layers"]
+    assert warned({**donor, "strange_layers": []}, (donor, 0)) == []
+
+
+# ---- heads and names ---------------------------------------------------------------------------------------
+
+
+def test_a_head_of_its_own_is_not_tied() -> None:
+    config, warnings = output_config({"tie_word_embeddings": True}, dtype=None, untied=True)
+    assert config == {"tie_word_embeddings": False}
+    assert warnings == ["the head is written on its own, so tie_word_embeddings becomes false"]
+
+
+def test_the_architecture_can_be_overridden() -> None:
+    config, _ = output_config(llama_config(1), dtype=None, architecture="MyForCausalLM")
+    assert config["architectures"] == ["MyForCausalLM"]
