@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import torch
 
     from mergecore.engine import TensorGroup
@@ -171,6 +173,28 @@ class Architecture:
 
 
 @dataclass(frozen=True)
+class TokenTable:
+    """The vocabulary of a model, as its tokenizer files state it."""
+
+    file: str
+    """Which file states it, such as "tokenizer.json"."""
+    kind: str
+    """`BPE`, `Unigram`, `WordPiece`, `WordLevel`, or nothing where the file does not say."""
+    ids: Mapping[str, int]
+    """Every token, added ones included; no two have one id, and some ids may have no token."""
+    added: Mapping[str, Mapping[str, Json]]
+    """Tokens beside the model of the tokenizer, with their flags."""
+    special: frozenset[str]
+    """Tokens that are added, or play a part such as the end of a text; the others are ordinary."""
+
+
+def _vocabulary_reader() -> Callable[[Checkpoint], TokenTable | None]:
+    from mergecore.vocabulary import VocabularyReader
+
+    return VocabularyReader().read
+
+
+@dataclass(frozen=True)
 class TokenizerRequest:
     """What a tokenizer strategy decides from."""
 
@@ -179,19 +203,42 @@ class TokenizerRequest:
     donor: int
     """Index of the model that gives config and side files."""
     descriptions: tuple[Description, ...]
+    extra: tuple[Checkpoint, ...] = ()
+    """Models that are not merged, and only give the embeddings of single tokens."""
+    source: Checkpoint | None = None
+    """The model whose vocabulary is asked for by name; it may be one of the others."""
+    tokens: tuple[str, ...] = ()
+    """Tokens that the output must have."""
+    read: Callable[[Checkpoint], TokenTable | None] = field(default_factory=_vocabulary_reader)
+    """Reads the vocabulary of a model, the same files once; None when it has no tokenizer."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The vocabulary of the output: the files that define it, and what the user should know."""
+    """The vocabulary of the output: its files, and where its rows are in the tensors of each model."""
 
     files: Mapping[str, Path | bytes]
+    rows: tuple[Sequence[int] | None, ...] = ()
+    """For each model of the request, extra ones last: the row of each id of the output, -1 where it has none.
+
+    None for a model whose tensors are taken as they are; so are all where there are no rows at all.
+    """
+    ids: Mapping[str, int] = field(default_factory=dict)
+    """The tokens of the output; empty when nobody had to read them."""
+    size: int | None = None
+    """How many ids the output has; None to keep the number of rows that the donor's tensors have."""
+    config: Mapping[str, Json] | None = None
+    """Config of the model whose vocabulary it is, when that is not the donor: its special ids are right."""
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerStrategy(Generic[P]):
-    """A way to choose the output vocabulary."""
+    """A way to choose the output vocabulary.
+
+    `build` decides and raises a `MergecoreError` for models that do not fit together.  The core aligns the
+    tensors by its answer: rows that a model lacks, padding, and what the config says of single tokens.
+    """
 
     name: str
     build: Callable[[TokenizerRequest, P], Vocabulary]
@@ -243,6 +290,31 @@ class MergeMethod(Generic[P]):
 # ---- plans -------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, eq=False)
+class RowSource:
+    """Rows of a stored tensor: `rows[i]` (aligned,) stands for row i of the output, -1 where none does."""
+
+    model: int
+    """Index into `Plan.models`."""
+    tensor: TensorInfo
+    rows: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class RowMap:
+    """How the rows of a tensor, along `axis`, become those of the output while it is read.
+
+    Row i of the output is the mean of what the `sources` have for it, zero where none has anything.  Rows
+    from `aligned` up to `size` are padding: the mean of all rows before them.
+    """
+
+    axis: int
+    size: int
+    aligned: int
+    sources: tuple[RowSource, ...]
+    """At least one: the tensor of the input itself comes first."""
+
+
 @dataclass(frozen=True)
 class TensorInput:
     """One input of a step: which model, which tensor."""
@@ -250,6 +322,16 @@ class TensorInput:
     model: int
     """Index into `Plan.models`."""
     tensor: TensorInfo
+    rows: RowMap | None = None
+    """How its rows are brought to those of the output; None when they are taken as they are."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape it has in the step."""
+        if self.rows is None:
+            return self.tensor.shape
+        axis = self.rows.axis
+        return (*self.tensor.shape[:axis], self.rows.size, *self.tensor.shape[axis + 1 :])
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,23 @@
-"""The tokenizer strategy `copy`: the donor's vocabulary and its files, byte for byte."""
+"""The tokenizer strategy `copy`, used where a config says nothing: the donor's vocabulary and files as they are.
+
+Rows keep their places.  Models whose ordinary tokens differ are refused; see `copy`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mergecore import Params, TokenizerStrategy, hookimpl
-from mergecore.types import TokenizerRequest, Vocabulary
+from mergecore import Checkpoint, InputError, Params, TokenizerStrategy, hookimpl
+from mergecore.output_files import is_tokenizer_file
+from mergecore.types import Description, TokenizerRequest, TokenTable, Vocabulary
+from mergecore.vocabulary import TokenizerFiles, same_vocabulary
+from mergecore_plugins.tokenizers.comparison import Comparison, compare, some
+
+
+@hookimpl
+def mergecore_tokenizer_strategies() -> Iterator[TokenizerStrategy[Any]]:
+    yield TokenizerStrategy(name="copy", build=copy, params=CopyParams)
 
 
 class CopyParams(Params):
@@ -14,13 +25,79 @@ class CopyParams(Params):
 
 
 def copy(request: TokenizerRequest, params: CopyParams) -> Vocabulary:
-    """The donor's tokenizer files."""
-    from mergecore.output_files import is_tokenizer_file
+    """The donor's tokenizer files, byte for byte.
 
+    A model without a tokenizer must have tensors of the donor's size.  One whose vocabulary differs in added
+    or special tokens only is merged by position, with a warning.
+
+    Raises:
+        InputError: E240 when the vocabularies differ in ordinary tokens.
+    """
     donor = request.models[request.donor]
-    return Vocabulary({name: path for name, path in donor.side_files.items() if is_tokenizer_file(name)})
+    rows: list[Sequence[int] | None] = []
+    warnings = []
+    for model, description in zip(request.models, request.descriptions, strict=True):
+        known = TokenizerFiles(model).main is not None and TokenizerFiles(donor).main is not None
+        rows.append(range(_table_rows(model, description)) if known else None)
+        if known and not same_vocabulary(donor, model):
+            warnings += _accepted(donor, model, request)
+    files = {name: path for name, path in donor.side_files.items() if is_tokenizer_file(name)}
+    return Vocabulary(files, tuple(rows), warnings=(*warnings, *_absent(request)))
 
 
-@hookimpl
-def mergecore_tokenizer_strategies() -> Iterator[TokenizerStrategy[Any]]:
-    yield TokenizerStrategy(name="copy", build=copy, params=CopyParams)
+def _table_rows(model: Checkpoint, description: Description) -> int:
+    """The rows of the largest tensor that has one for each token."""
+    axes = {name: facts.vocabulary_axis for name, facts in description.tensors.items()}
+    return max(
+        (model.tensors[name].shape[axis] for name, axis in axes.items() if axis is not None), default=0
+    )
+
+
+def _accepted(donor: Checkpoint, model: Checkpoint, request: TokenizerRequest) -> list[str]:
+    """What to say of a vocabulary that differs from the donor's, or E240."""
+    left, right = request.read(donor), request.read(model)
+    assert left is not None
+    assert right is not None
+    found = compare(left, right)
+    if not found.differing:
+        return []
+    if all(token in left.special or token in right.special for token in found.differing):
+        return [_warning(donor, model, found)]
+    what = f"the vocabularies of {donor.name} and {model.name} differ: {found.told(donor.name, model.name)}"
+    raise InputError("E240", f"{what}{_examples(found, left, right)}", hint=CHOICES)
+
+
+CHOICES = (
+    "say which vocabulary the output has: 'tokenizer: {source: base}' keeps that of the base, "
+    "'{source: union}' adds the tokens of the others to it, '{source: <model>}' takes that of a model"
+)
+
+
+def _examples(found: Comparison, left: TokenTable, right: TokenTable) -> str:
+    ordinary = [token for token in found.differing if token not in left.special | right.special]
+    return f" (such as {some(ordinary, 3)})"
+
+
+def _warning(donor: Checkpoint, model: Checkpoint, found: Comparison) -> str:
+    facts = [
+        f"only {name} has {some(tokens)}"
+        for name, tokens in ((donor.name, found.left), (model.name, found.right))
+        if tokens
+    ]
+    if found.moved:
+        facts.append(f"{some(found.moved)} have other ids")
+    if found.renamed:
+        shown = "; ".join(f"{number} is '{one}' and '{other}'" for number, one, other in found.renamed[:4])
+        facts.append(f"rows are merged by position, though id {shown}")
+    return (
+        f"the vocabularies of {donor.name} and {model.name} differ in added or special tokens: "
+        f"{'; '.join(facts)}; the output has those of {donor.name} ('tokenizer: {{source: union}}' keeps both)"
+    )
+
+
+def _absent(request: TokenizerRequest) -> list[str]:
+    donor = request.models[request.donor]
+    others = [model.name for model in request.models if TokenizerFiles(model).main]
+    if TokenizerFiles(donor).main or not others:
+        return []
+    return [f"{donor.name} has no tokenizer, so the output has none; {', '.join(others)} would have one"]
