@@ -14,6 +14,9 @@ from mergecore.types import Checkpoint, Depth, Description, Dropped, TensorFacts
 from mergecore.yaml_document import DocPath
 
 
+LACKED = "the base, or else the first model, lacks it"
+
+
 @dataclass(frozen=True)
 class Part:
     """One model in a slice: which of its layers (None: all), and the parameters written for it."""
@@ -60,7 +63,7 @@ class Match:
     missing: dict[int, list[str]] = field(default_factory=dict)
     """By model, the output tensors that it lacks."""
     unexpected: dict[int, list[str]] = field(default_factory=dict)
-    """By model, the tensors that only it has."""
+    """By model, the tensors that the leading one (the base, or else the first) lacks."""
     layers: list[tuple[int, int]] = field(default_factory=list)
     """For each output layer the model and layer that stand first; empty when no layers were selected."""
 
@@ -93,19 +96,21 @@ def match(models: Models, slices: Sequence[Slice]) -> Match:
 def dropped(models: Models, slices: Sequence[Slice], used: Iterable[tuple[int, str]]) -> list[Dropped]:
     """What no output takes, with the reason."""
     taken = set(used)
+    names_taken = {name for _, name in taken}
     merged = {part.model for one in slices for part in one.everyone}
     leftover: dict[tuple[int, str], list[str]] = {}
     for model, checkpoint in enumerate(models.checkpoints):
         for name in checkpoint.tensors:
             if (model, name) not in taken:
-                reason = _reason(models, slices, model, name, model in merged)
+                reason = "the model gives config and side files only"
+                if model in merged:
+                    reason = _reason(models, slices, model, name, name in names_taken)
                 leftover.setdefault((model, reason), []).append(name)
     return [Dropped(model, tuple(names), reason) for (model, reason), names in leftover.items()]
 
 
-def _reason(models: Models, slices: Sequence[Slice], model: int, name: str, merged: bool) -> str:
-    if not merged:
-        return "the model gives config and side files only"
+def _reason(models: Models, slices: Sequence[Slice], model: int, name: str, given: bool) -> str:
+    """Why a tensor of a merged model reaches no output; `given`: that of another model does."""
     facts = models.descriptions[model].tensors.get(name, TensorFacts())
     sliced = slices[0].parts[0].layers is not None
     main = models.descriptions[model].main
@@ -113,7 +118,7 @@ def _reason(models: Models, slices: Sequence[Slice], model: int, name: str, merg
         return "no slice takes this layer"
     if sliced:
         return f"tensors outside the layers come from the {'last' if facts.after else 'first'} slice"
-    return "only this model has it"
+    return "another model gives it" if given else LACKED
 
 
 class _Matcher:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from mergecore.config import MergeConfig, read_config
 from mergecore.dtypes import DTYPES, MERGEABLE, promoted
 from mergecore.errors import Collector, InputError, PluginError
-from mergecore.matching import Match, Models, Slice, Target, dropped, match
+from mergecore.matching import LACKED, Match, Models, Slice, Target, dropped, match
 from mergecore.output_files import output_files
 from mergecore.params import Params
 from mergecore.plugins import Registry
@@ -188,7 +188,7 @@ class _Compiler:
         self.resolver: Resolver[Params] = Resolver(method.params, method.name, place_of)
 
     def steps(self, found: Match) -> list[Step]:
-        """The steps, those that only compare and copy first.
+        """The steps, in the order of the targets.
 
         Raises:
             MergecoreError: E230 to E233 and whatever the parameters cause, all together.
@@ -216,18 +216,22 @@ class _Compiler:
             if self.options.unexpected == "drop":
                 return None
             part, tensor = present[0]
-            return self._copy(target, [TensorInput(part.model, tensor)], "only this model has it")
+            return self._copy(target, [TensorInput(part.model, tensor)], LACKED)
         if self.options.missing == "base":
             present = [(part, tensor or lead) for part, tensor in parts]
         self._check_shapes(target.name, [(part.model, tensor.shape) for part, tensor in present])
         inputs = [TensorInput(part.model, tensor) for part, tensor in present]
         if not DTYPES[lead.dtype].floating or lead.count == 0:
+            self._check_formats(target.name, inputs)
             return self._copy(target, inputs, "no numbers to merge; equal in all models")
         for one in inputs:
             self._check_mergeable(one)
         return self._merge(target, present, inputs)
 
     def _merge(self, target: Target, present: Sequence[Any], inputs: list[TensorInput]) -> Step:
+        if target.slice.base and target.base is None and self.options.missing == "skip":
+            what = f"'{target.name}': {self._name(target.slice.base.model)} is the base here, and lacks it"
+            raise InputError("E231", what, tensor=target.name, hint="use --missing base")
         base = inputs.pop(0) if target.slice.base else None
         parts = [part for part, _ in present][1 if base else 0 :]
         least = self.method.models[0] + (1 if self.method.base == "required" and base is None else 0)
@@ -290,6 +294,13 @@ class _Compiler:
             else "merge models of one size, or leave the odd one out",
         )
 
+    def _check_formats(self, name: str, inputs: Sequence[TensorInput]) -> None:
+        formats = {self._name(one.model): one.tensor.dtype for one in inputs}
+        if len(set(formats.values())) > 1:
+            told = ", ".join(f"{model} {dtype}" for model, dtype in formats.items())
+            what = f"'{name}' holds no numbers to merge, and its formats differ: {told}"
+            raise InputError("E233", what, tensor=name, hint="make it equal in all models, or leave one out")
+
     def _check_mergeable(self, one: TensorInput) -> None:
         if one.tensor.dtype not in MERGEABLE:
             what = f"{self._name(one.model)}: tensor '{one.tensor.name}' is {one.tensor.dtype}, which cannot be merged"
@@ -317,9 +328,9 @@ class _Compiler:
             self.problems.add(
                 InputError(
                     "E232",
-                    f"{_tensors(names)} only in {self._name(model)}: {_some(names)}",
+                    f"{_tensors(names)} unexpected in {self._name(model)}: {_some(names)}",
                     tensor=names[0],
-                    hint="--unexpected copy takes it over, --unexpected drop leaves it out",
+                    hint=f"{LACKED}; --unexpected copy takes it over, --unexpected drop leaves it out",
                 )
             )
 
