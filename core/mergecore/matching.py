@@ -13,7 +13,6 @@ from mergecore.resolve import ParameterSource
 from mergecore.types import Checkpoint, Depth, Description, Dropped, TensorFacts, TensorInfo
 from mergecore.yaml_document import DocPath
 
-
 LACKED = "the base, or else the first model, lacks it"
 
 
