@@ -13,7 +13,6 @@ from torch import Tensor
 _FLOAT32_LEVELS_END = 1024
 _STRETCH = 2**17
 """Products are added up over stretches of this many elements, which stay in the cache."""
-_PRODUCTS_END = 2**12
 
 _TINY = 2.0**-80
 """Sums of squares below this may have lost bits: float32 has its full precision down to 2^-126."""
@@ -56,7 +55,10 @@ def _gram(x: Tensor) -> Tensor:
 
 
 def _products(x: Tensor, i: int) -> Tensor:
-    """The products of row `i` of `x` with itself and the rows after it, summed down to (…, n - i, ≤ 4096)."""
+    """The products of row `i` of `x` with itself and the rows after it, summed down to few (…, n - i, few).
+
+    Four float32 levels of the tree at least, unless few are left: float64 is for what the cache holds.
+    """
     first, *others = x.split(_STRETCH, dim=-1)
     total = first[..., i : i + 1, :] * first[..., i:, :]
     products = torch.empty_like(total) if others else total
@@ -65,7 +67,8 @@ def _products(x: Tensor, i: int) -> Tensor:
         total[..., : stretch.shape[-1]] += torch.mul(
             stretch[..., i : i + 1, :], stretch[..., i:, :], out=part
         )
-    while total.shape[-1] > _PRODUCTS_END:
+    few = max(64, min(x.shape[-1], _STRETCH) // 16)
+    while total.shape[-1] > few:
         total = _halved(total)
     return total
 
