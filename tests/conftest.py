@@ -6,25 +6,13 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import torch
+from fixture_types import Cli, Outcome, WriteModel, WritePlugin
 from safetensors.torch import save_file
-
-WritePlugin = Callable[..., Path]
-WriteModel = Callable[..., Path]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command line did."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -90,7 +78,7 @@ def write_model() -> WriteModel:
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Outcome]]:
+def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
     """A function that runs a command line of mergecore in this process."""
     from mergecore.cli import run
 

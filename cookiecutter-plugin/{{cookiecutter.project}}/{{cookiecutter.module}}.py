@@ -1,9 +1,15 @@
 """{{ cookiecutter.method }}: {{ cookiecutter.summary }}"""
 
-from collections.abc import Iterator
+from __future__ import annotations
 
-from mergecore import Field, MergeMethod, Params, TensorGroup, hookimpl
-from mergecore.types import Merged
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mergecore import Field, MergeMethod, Params, hookimpl
+
+if TYPE_CHECKING:  # these would load torch, which listing a plugin does not need
+    from mergecore import TensorGroup
+    from mergecore.types import Merged
 
 
 class {{ cookiecutter.__params }}(Params):
@@ -13,7 +19,7 @@ class {{ cookiecutter.__params }}(Params):
 
 
 def {{ cookiecutter.method }}(group: TensorGroup, params: {{ cookiecutter.__params }}) -> Merged:
-    """(1 - t) X_1 + t X_2, block by block; block.x is (2, m), a row for each model."""
+    """(1 - t) X_0 + t X_1, block by block; block.x is (2, m), a row for each model."""
     return group.map(lambda block: block.x[0].lerp(block.x[1], params.t))
 
 
@@ -25,5 +31,5 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[{{ cookiecutter.__params }
         merge={{ cookiecutter.method }},
         params={{ cookiecutter.__params }},
         models=(2, 2),
-        formula="(1 - t) X_1 + t X_2",
+        formula="(1 - t) X_0 + t X_1",
     )

@@ -8,19 +8,15 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
+from fixture_types import Cli, WriteModel, WritePlugin
 
 from mergecore import ConfigError, Executor, MergecoreError, MergeMethod, ModelSource, PluginError
 from mergecore.cli import cli as group
 from mergecore.events import Display, Warned
 from mergecore.loading import HOOK_OF, OWN_COMMANDS
 from mergecore.plugins import WORD_OF, Plugin, Registry
-
-WritePlugin = Callable[..., Path]
-WriteModel = Callable[..., Path]
-Cli = Callable[..., Any]
 
 HEAD = """
 from mergecore import Executor, MergeMethod, Params, PerModel, hookimpl

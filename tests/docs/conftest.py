@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.tiny import llama, llama_config, write_checkpoint
+from tiny import llama, llama_config, write_checkpoint
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixture_types import WriteModel
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
 
 Bake = Callable[..., Path]
-WriteModel = Callable[..., Path]
 
 
 @pytest.fixture
@@ -26,9 +26,9 @@ def bake(project: Path, tmp_path: Path) -> Bake:
 
     def make(**answers: str) -> Path:
         out = tmp_path / "baked" / "-".join(answers.values() or ["proposed"])
-        command = [sys.executable, "-m", "cookiecutter", "--no-input", "--config-file", settings, "-o", out]
+        options = ["--no-input", "--config-file", str(settings), "-o", str(out)]
         words = [f"{name}={answer}" for name, answer in answers.items()]
-        done = run(*command, project / "cookiecutter-plugin", *words)
+        done = run(sys.executable, "-m", "cookiecutter", *options, project / "cookiecutter-plugin", *words)
         if done.returncode:
             raise ValueError(done.stdout + done.stderr)
         [made] = out.iterdir()
@@ -129,21 +129,13 @@ def test_a_baked_plugin_installs_is_listed_and_merges(
     made = bake(method="half_way", author="Somebody")
     plugin = build(made, tmp_path / "dist")
     python, mergecore = environment / "bin" / "python", environment / "bin" / "mergecore"
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        python,
-        "install",
-        "--quiet",
-        "--no-index",
-        "--no-deps",
-        "--no-compile",
-    ]
-    installed = run(*pip, "--ignore-installed", wheel, plugin)
+    options = ["--quiet", "--no-index", "--no-deps", "--no-compile", "--ignore-installed"]
+    pip = ("-m", "pip", "--python", str(python), "install")
+    installed = run(sys.executable, *pip, *options, wheel, plugin)
     assert installed.returncode == 0, installed.stderr
 
+    light = run(python, "-c", "import sys, mergecore_half_way; sys.exit('torch' in sys.modules)")
+    assert light.returncode == 0, "listing the plugin would load torch"
     where = run(python, "-c", "import mergecore; print(mergecore.__file__)").stdout.strip()
     assert Path(where).is_relative_to(environment)
 

@@ -1,0 +1,68 @@
+"""Entry points: one for each module with a hook, sorted, installed, and all of them work."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from pathlib import Path
+
+import importlib_metadata
+import pytest
+
+from mergecore.plugins import Registry
+
+
+@pytest.fixture(scope="module")
+def declared(project: Path) -> dict[str, str]:
+    """The entry points of pyproject.toml, in the order they stand there."""
+    document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf8"))
+    entries: dict[str, str] = document["project"]["entry-points"]["mergecore"]
+    return entries
+
+
+def implements_a_hook(module: Path) -> bool:
+    tree = ast.parse(module.read_text(encoding="utf8"))
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return any("hookimpl" in ast.unparse(mark) for function in functions for mark in function.decorator_list)
+
+
+def modules_with_hooks(project: Path) -> set[str]:
+    found = set()
+    for path in project.glob("*/mergecore*/**/*.py"):
+        if implements_a_hook(path):
+            parts = path.relative_to(project).with_suffix("").parts[1:]
+            found.add(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    return found
+
+
+def test_every_module_with_a_hook_has_an_entry_point_and_the_reverse(
+    declared: dict[str, str], project: Path
+) -> None:
+    assert set(declared.values()) == modules_with_hooks(project)
+
+
+def test_no_module_has_two_entry_points(declared: dict[str, str]) -> None:
+    assert len(set(declared.values())) == len(declared)
+
+
+def test_entry_points_are_sorted(declared: dict[str, str]) -> None:
+    assert list(declared) == sorted(declared)
+
+
+def test_an_entry_point_is_called_as_its_module(declared: dict[str, str]) -> None:
+    assert list(declared) == [module.rpartition(".")[2] for module in declared.values()]
+
+
+def test_the_installed_entry_points_are_those_of_the_project(declared: dict[str, str]) -> None:
+    points = importlib_metadata.distribution("mergecore").entry_points.select(group="mergecore")
+    assert {point.name: point.value for point in points} == declared, "run `pip install -e .` again"
+
+
+def test_every_built_in_plugin_works_and_provides_what_its_name_says(declared: dict[str, str]) -> None:
+    own = [plugin for plugin in Registry.discover((), {}).plugins() if plugin.built_in]
+    assert [(plugin.name, plugin.status, plugin.reason) for plugin in own] == [
+        (name, "active", "") for name in declared
+    ]
+    for plugin in own:
+        names = [offer.partition(":")[2] for offer in plugin.provides if offer != "Reporter"]
+        assert plugin.name in names or not names, plugin

@@ -1,0 +1,114 @@
+"""Which package may import which: the core no plugin, a plugin the core and its own kind, everyone what is declared."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import importlib_metadata
+
+MAY_IMPORT = {
+    "mergecore": {"mergecore"},
+    "mergecore_plugins": {"mergecore", "mergecore_plugins"},
+    "mergecore_architectures": {"mergecore", "mergecore_architectures"},
+    "mergecore_contrib": {"mergecore", "mergecore_contrib"},
+}
+
+SHARED = "mergecore_plugins.methods.steps"
+"""The steps that merge methods consist of; any plugin may use them."""
+
+
+def sources(project: Path) -> Iterator[tuple[str, Path]]:
+    """Every module of the four packages, by its dotted name."""
+    for path in sorted(project.glob("*/mergecore*/**/*.py")):
+        parts = path.relative_to(project).with_suffix("").parts[1:]
+        yield ".".join(part for part in parts if part != "__init__"), path
+
+
+def imports(module: str, path: Path) -> set[str]:
+    """The modules that a module imports anywhere, also inside functions and for type checkers only."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_the_four_packages_are_there(project: Path) -> None:
+    assert {module.partition(".")[0] for module, _ in sources(project)} == set(MAY_IMPORT)
+
+
+def test_imports_between_the_packages_have_one_direction(project: Path) -> None:
+    wrong = [
+        f"{module} imports {name}"
+        for module, path in sources(project)
+        for name in sorted(imports(module, path))
+        if (package := name.partition(".")[0]) in MAY_IMPORT
+        and package not in MAY_IMPORT[module.partition(".")[0]]
+    ]
+    assert not wrong
+
+
+def test_plugins_of_one_kind_do_not_import_those_of_another(project: Path) -> None:
+    def kind(name: str) -> str:
+        return ".".join(name.split(".")[:2])
+
+    wrong = [
+        f"{module} imports {name}"
+        for module, path in sources(project)
+        for name in sorted(imports(module, path))
+        if name.startswith("mergecore_plugins.")
+        and kind(name) != kind(module)
+        and not name.startswith(SHARED)
+    ]
+    assert not wrong
+
+
+def test_a_merge_method_imports_no_other_method(project: Path) -> None:
+    methods = {
+        module for module, _ in sources(project) if re.fullmatch(r"mergecore_plugins\.methods\.\w+", module)
+    }
+    wrong = [
+        f"{module} imports {name}"
+        for module, path in sources(project)
+        if module in methods - {SHARED}
+        for name in sorted(imports(module, path))
+        if name.startswith("mergecore_plugins.methods.") and not name.startswith(SHARED)
+    ]
+    assert not wrong
+
+
+def test_what_is_imported_is_declared_as_a_dependency(project: Path) -> None:
+    document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf8"))
+    declared = {canonical(re.split(r"[<>=~! ;\[]", line)[0]) for line in document["project"]["dependencies"]}
+    providers = importlib_metadata.packages_distributions()
+    for module, path in sources(project):
+        for name in imports(module, path):
+            package = name.partition(".")[0]
+            if package not in MAY_IMPORT and package not in sys.stdlib_module_names:
+                owners = {canonical(owner) for owner in providers.get(package, [package])}
+                assert owners & declared, f"{module} imports {package}"
+
+
+def test_the_tested_versions_name_every_dependency(project: Path) -> None:
+    document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf8"))["project"]
+    lines = [
+        *document["dependencies"],
+        *(line for extra in document["optional-dependencies"].values() for line in extra),
+    ]
+    declared = {canonical(re.split(r"[<>=~! ;\[]", line)[0]) for line in lines}
+    text = (project / "constraints.txt").read_text(encoding="utf8")
+    pinned = {canonical(name) for name in re.findall(r"^([\w-]+)==[\w.]+$", text, re.MULTILINE)}
+    assert declared - pinned == set()
+
+
+def canonical(name: str) -> str:
+    """A distribution name as package tools compare it."""
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()

@@ -1,0 +1,94 @@
+"""What `import mergecore` promises: names that resolve, say what they are, and are documented."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import mergecore
+from mergecore import hookspecs
+
+HOOKS = [name for name in dir(hookspecs) if name.startswith("mergecore_")]
+VALUES = {"API", "PerModel", "__version__", "hookimpl"}  # they are no classes or functions of ours
+
+
+@pytest.mark.parametrize("name", mergecore.__all__)
+def test_a_public_name_resolves_and_has_a_docstring(name: str) -> None:
+    value = getattr(mergecore, name)
+    if name not in VALUES:
+        text = value.__dict__.get("__doc__") if inspect.isclass(value) else value.__doc__
+        assert text
+        assert not text.startswith(f"{name}(")  # what dataclasses say of themselves
+
+
+def test_names_are_sorted_and_listed_once() -> None:
+    assert list(mergecore.__all__) == sorted(set(mergecore.__all__))
+
+
+def test_a_name_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(AttributeError, match="module 'mergecore' has no attribute 'ties'"):
+        _ = mergecore.ties
+
+
+@pytest.mark.parametrize("name", mergecore.__all__)
+def test_a_public_name_is_documented(name: str, project: Path) -> None:
+    text = (project / "docs" / "reference" / "hooks.md").read_text(encoding="utf8")
+    table = text.partition("## What `import mergecore` gives")[2]
+    assert f"`{name}`" in table
+
+
+def test_modules_and_their_public_functions_and_classes_have_docstrings(project: Path) -> None:
+    missing = []
+    for path in sorted(project.glob("*/mergecore*/**/*.py")):
+        tree = ast.parse(path.read_text(encoding="utf8"))
+        name = path.relative_to(project).as_posix()
+        if tree.body and not ast.get_docstring(tree):
+            missing.append(name)
+        for node in tree.body:
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
+                continue
+            if node.name not in HOOKS and not ast.get_docstring(node):
+                missing.append(f"{name}: {node.name}")
+    assert not missing
+
+
+# ---- hooks -------------------------------------------------------------------------------------------------
+
+
+def test_there_are_nine_hooks() -> None:
+    assert len(HOOKS) == 9
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_hook_has_a_docstring(hook: str) -> None:
+    text = inspect.getdoc(getattr(hookspecs, hook))
+    assert text
+    assert text.startswith(("Yield ", "Hear "))
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_hook_is_documented_with_its_signature_and_an_example(hook: str, project: Path) -> None:
+    text = (project / "docs" / "reference" / "hooks.md").read_text(encoding="utf8")
+    signature = str(inspect.signature(getattr(hookspecs, hook))).replace("'", "")
+    heading = f"\n## `{hook}{signature}`\n"
+    assert text.count(heading) == 1
+    section = text.partition(heading)[2].partition("\n## ")[0]
+    assert f"@hookimpl\ndef {hook}(" in section
+
+
+def test_hooks_are_documented_in_the_order_of_the_specs(project: Path) -> None:
+    text = (project / "docs" / "reference" / "hooks.md").read_text(encoding="utf8")
+    source = inspect.getsource(hookspecs)
+    assert re.findall(r"^## `(mergecore_\w+)", text, re.MULTILINE) == re.findall(
+        r"^def (\w+)", source, re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_hook_has_a_test_that_is_named_after_it(hook: str, project: Path) -> None:
+    tests = (path.read_text(encoding="utf8") for path in (project / "tests").rglob("test_*.py"))
+    assert any(f"def test_{hook}" in text for text in tests)

@@ -1,0 +1,63 @@
+"""The wheel holds the four packages, all of their files and nothing else."""
+
+from __future__ import annotations
+
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOTS = ("core", "plugins", "architectures", "contrib")
+DATA = {".json", ".md", ".npz", ".safetensors", ".yaml", ".yml"}
+
+
+@pytest.fixture(scope="module")
+def files(wheel: Path) -> set[str]:
+    """The names in the wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def test_every_file_of_the_packages_is_in_the_wheel(files: set[str], project: Path) -> None:
+    expected = {
+        path.relative_to(project / root).as_posix()
+        for root in ROOTS
+        for path in (project / root).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {name for name in files if ".dist-info/" not in name} == expected
+
+
+def test_the_wheel_holds_code_type_markers_and_data(files: set[str]) -> None:
+    others = {name for name in files if ".dist-info/" not in name and not name.endswith(".py")}
+    assert {name for name in others if Path(name).suffix not in DATA} == {
+        "mergecore/py.typed",
+        "mergecore_plugins/py.typed",
+        "mergecore_architectures/py.typed",
+        "mergecore_contrib/py.typed",
+    }
+    assert not [name for name in files if "test_" in name or "conftest" in name]
+
+
+def test_the_metadata_names_license_version_and_entry_points(wheel: Path, project: Path) -> None:
+    document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf8"))["project"]
+    facts = f"mergecore-{document['version']}.dist-info"
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = archive.read(f"{facts}/METADATA").decode()
+        entries = archive.read(f"{facts}/entry_points.txt").decode()
+        assert archive.read(f"{facts}/licenses/LICENSE") == (project / "LICENSE").read_bytes()
+    assert "License-Expression: Apache-2.0" in metadata
+    assert "Requires-Python: >=3.11" in metadata
+    assert "[console_scripts]\nmergecore = mergecore.cli:main\n" in entries
+    for name, module in document["entry-points"]["mergecore"].items():
+        assert f"\n{name} = {module}\n" in entries
+
+
+def test_the_version_of_the_code_is_that_of_the_metadata(project: Path) -> None:
+    import mergecore
+
+    document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf8"))
+    assert mergecore.__version__ == document["project"]["version"]
