@@ -198,14 +198,18 @@ class TensorGroup:
 
     def cuts(self, counts: Sequence[int]) -> list[Cut]:
         """For each input the cut that keeps its `counts[i]` largest magnitudes; the passes are shared."""
-        searches = [self._search(k) for k in counts]
+        return [cut for [cut] in self.cuts_each([[k] for k in counts])]
+
+    def cuts_each(self, counts: Sequence[Sequence[int]]) -> list[list[Cut]]:
+        """As `cuts`, with any number of cuts for each input, one for each of `counts[i]`."""
+        searches = [[self._search(k) for k in row] for row in counts]
 
         def look(block: Block) -> None:
-            for i, search in enumerate(searches):
-                if not search.found:
-                    search.look(block.index, block.x[i])
+            for x, row in zip(block.x, searches, strict=True):
+                look_for([search for search in row if not search.found], block.index, x)
 
-        return self._found(searches, look)
+        self._found([search for row in searches for search in row], look)
+        return [[search.cut for search in row] for row in searches]
 
     def cut_of(self, quantity: MapBlock, k: Wanted) -> Cut:
         """The cut that keeps the `k` largest magnitudes of a quantity with one number for each element.

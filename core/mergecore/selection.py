@@ -147,13 +147,12 @@ class Search:
     def _matches(self, numbers: Numbers) -> Keys:
         """The unknown digits of the magnitudes that begin with the known ones."""
         width = 16 * (self._digits - self._level) + 1
+        # shifted by one bit, they have no sign; taking the places is a third faster than indexing by a mask
         if self._wide:
-            wide = (numbers.view(np.uint64) << np.uint64(1)) - np.uint64(
-                self._prefix << width
-            )  # without the sign
-            return wide[wide < np.uint64(1 << width)] >> np.uint64(1)
+            wide = (numbers.view(np.uint64) << np.uint64(1)) - np.uint64(self._prefix << width)
+            return wide.take(np.flatnonzero(wide < np.uint64(1 << width))) >> np.uint64(1)
         bits = (numbers.view(np.uint32) << np.uint32(1)) - np.uint32(self._prefix << width)
-        return bits[bits < np.uint32(1 << width)] >> np.uint32(1)
+        return bits.take(np.flatnonzero(bits < np.uint32(1 << width))) >> np.uint32(1)
 
     def _descend(self) -> None:
         """Find the next digit of the wanted magnitude."""

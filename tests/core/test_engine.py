@@ -148,6 +148,11 @@ def test_cuts_keep_the_largest_magnitudes_of_each_input() -> None:
     assert run(merge, numbers, torch.tensor([0.0, 1.0, 8.0, 2.0, 3.0, 9.0])).tolist() == [3, 0, 82, 0, -5, 90]
 
 
+def test_an_input_can_have_several_cuts() -> None:
+    cuts = look(lambda group: group.cuts_each([[2, 5], [], [10]]), TEN, TEN, TEN)
+    assert [[cut.value for cut in row] for row in cuts] == [[8, 5], [], [0]]
+
+
 def test_one_input_can_be_cut_alone() -> None:
     cut = look(lambda group: group.kth_largest(1, 0.2), TEN, TEN * 2)
     assert cut.value == 16  # 2 of 10: 18 and 16
