@@ -21,6 +21,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "ties": {"density": 0.4},
     "dare_linear": {"density": 0.4},
     "dare_ties": {"density": 0.4},
+    "breadcrumbs": {"density": 0.4, "gamma": 0.1},
+    "breadcrumbs_ties": {"density": 0.4, "gamma": 0.1},
     "della": {"density": 0.4, "epsilon": 0.2},
     "della_linear": {"density": 0.4, "epsilon": 0.2},
     "consensus_ta": {"k": 2},

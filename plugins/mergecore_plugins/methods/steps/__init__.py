@@ -24,7 +24,15 @@ from mergecore_plugins.methods.steps.parameters import (
     check_task_vectors,
 )
 from mergecore_plugins.methods.steps.post import keep_consensus_
-from mergecore_plugins.methods.steps.pre import Sparse, dropped, dropped_by_rank, norm_matched, trimmed
+from mergecore_plugins.methods.steps.pre import (
+    Sparse,
+    banded,
+    bands_of,
+    dropped,
+    dropped_by_rank,
+    norm_matched,
+    trimmed,
+)
 
 __all__ = [
     "Epsilon",
@@ -34,6 +42,8 @@ __all__ = [
     "SparseParams",
     "TaskVectorParams",
     "Threshold",
+    "banded",
+    "bands_of",
     "check_consensus",
     "check_ranks",
     "check_sum",

@@ -7,6 +7,7 @@ with each block: it overwrites `block.x` and returns it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from mergecore_plugins.methods.steps.parameters import Rescale
@@ -29,6 +30,47 @@ def trimmed(cuts: Sequence[Cut]) -> Sparse:
         return block.x
 
     return trim
+
+
+@dataclass(frozen=True)
+class Band:
+    """What lies between two cuts: kept by `outer`, but not by `inner`."""
+
+    outer: Cut
+    inner: Cut
+
+    def keep_(self, x: Tensor, index: int) -> Tensor:
+        """Zero what is outside of the band in `x` (m,), the numbers of flat block `index`; in place."""
+        largest = self.inner.trim_(x.clone(), index)
+        return self.outer.trim_(x, index).sub_(largest)
+
+
+def band_counts(density: float, gamma: float, count: int) -> tuple[int, int]:
+    """How many of `count` magnitudes the outer cut of a band keeps, and the inner one.
+
+    The largest gamma · count are left out, and of the others the largest density · count kept, both truncated;
+    where that is more than there are, fewer of the largest are left out.
+    """
+    kept = int(density * count)
+    outer = min(count, kept + int(gamma * count))
+    return outer, outer - kept
+
+
+def banded(bands: Sequence[Band]) -> Sparse:
+    """Each x_i with the magnitudes in its band only."""
+
+    def keep(block: Block) -> Tensor:
+        for row, band in zip(block.x, bands, strict=True):
+            band.keep_(row, block.index)
+        return block.x
+
+    return keep
+
+
+def bands_of(group: TensorGroup, densities: Sequence[float], gammas: Sequence[float]) -> list[Band]:
+    """The band of each input of this tensor, all found in the same passes."""
+    counts = [band_counts(*row, group.count) for row in zip(densities, gammas, strict=True)]
+    return [Band(*cuts) for cuts in group.cuts_each(counts)]
 
 
 def dropped(group: TensorGroup, densities: Sequence[float], rescale: Rescale) -> Sparse:

@@ -1,0 +1,66 @@
+"""Breadcrumbs with TIES: leave the largest and the smallest entries out, elect a sign, add what agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mergecore import Field, MergeMethod, PerModel, hookimpl
+from mergecore_plugins.methods.steps import (
+    Fraction,
+    Rescale,
+    SparseParams,
+    banded,
+    bands_of,
+    check_task_vectors,
+    elect_and_sum_,
+    norm_matched,
+)
+
+if TYPE_CHECKING:
+    from mergecore import TensorGroup
+    from mergecore.types import Merged
+
+
+class BreadcrumbsTiesParams(SparseParams):
+    """Parameters of `breadcrumbs_ties`."""
+
+    gamma: PerModel[Fraction] = Field((0.01,), description="fraction of largest entries left out")
+    normalize: bool = Field(False, description="divide by the weights of the models that agree")
+    rescale: Rescale = Field(False, description="restore each task vector's L1 norm after trimming")
+
+
+def breadcrumbs_ties(group: TensorGroup, params: BreadcrumbsTiesParams) -> Merged:
+    """B + lambda times the elected sum of w_i c_i (X_i - B), c_i: neither among the largest nor the smallest."""
+    sparse = banded(bands_of(group, params.density, params.gamma))
+    if params.rescale:
+        sparse = norm_matched(group, sparse)
+    return group.map(
+        lambda block: elect_and_sum_(sparse(block), params.weight, params.normalize).mul_(params.scale)
+    )
+
+
+@hookimpl
+def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
+    yield MergeMethod(
+        name="breadcrumbs_ties",
+        merge=breadcrumbs_ties,
+        params=BreadcrumbsTiesParams,
+        space="delta",
+        base="required",
+        paper="arXiv:2312.06795",
+        formula="B + lambda sum_i w_i e_i c_i (X_i - B), "
+        "c_i = 1 for the density largest magnitudes after the gamma largest, else 0; e_i: agrees with the elected sign",
+        example="""
+            merge_method: breadcrumbs_ties
+            base_model: ./base
+            models:
+              - model: ./a
+                parameters: {weight: 0.6, density: 0.8, gamma: 0.05}
+              - model: ./b
+                parameters: {weight: 0.4, density: 0.8, gamma: 0.05}
+            dtype: bfloat16
+        """,
+        passes=3,
+        check=check_task_vectors,
+    )

@@ -1,0 +1,58 @@
+"""TIES: trim, elect, average what agrees."""
+
+from __future__ import annotations
+
+import pytest
+from task_vectors import GOLDEN_WEIGHTS, close, golden, merged
+
+FOUR = [4.0, 1, -3, 0.5], [2.0, -2, 1, 0.5]
+"""Trimmed to two of four: 4 . -3 . and 2 -2 . ."""
+
+
+def test_what_is_left_and_agrees_is_averaged() -> None:
+    assert merged("ties", *FOUR, weight=1, density=0.5).tolist() == [3, -2, -3, 0]
+
+
+def test_weights_count_in_the_election_and_in_the_average() -> None:
+    """(4 + 6) / 4; 1 against -6: -6 / 3; -3 against 3 elects plus: 3 / 3; 0.5 + 1.5 over 4."""
+    assert merged("ties", *FOUR, weight=[1, 3]).tolist() == [2.5, -2, 1, 0.5]
+
+
+def test_without_normalize_the_weighted_sum_is_taken_and_lambda_scales_it() -> None:
+    options = {"weight": [1, 3], "normalize": False, "lambda": 2}
+    assert merged("ties", *FOUR, **options).tolist() == [20, -12, 6, 4]
+
+
+def test_rescale_restores_the_norm_of_each_task_vector() -> None:
+    """8.5 / 7 times 4 . -3 ., and 5.5 / 4 times 2 -2 . .; no two agree but at the first place."""
+    result = merged("ties", *FOUR, weight=1, density=0.5, rescale=True)
+    assert result.tolist() == pytest.approx([(4 * 8.5 / 7 + 2 * 5.5 / 4) / 2, -2 * 5.5 / 4, -3 * 8.5 / 7, 0])
+
+
+def test_a_density_keeps_at_least_one_entry_unless_it_is_0() -> None:
+    assert merged("ties", [1.0, -5, 2], weight=1, density=0.01).tolist() == [0, -5, 0]
+    assert merged("ties", [1.0, -5, 2], weight=1, density=0).tolist() == [0, 0, 0]
+
+
+def test_of_equal_magnitudes_the_first_are_kept() -> None:
+    assert merged("ties", [1.0, -1, 1, -1, 1], weight=1, density=0.6).tolist() == [1, -1, 1, 0, 0]
+
+
+GOLDEN = [
+    (
+        {"density": 0.5},
+        "0.555278 0.258467 -0.175782 -0.397116 -0.383424 -0.320817 "
+        "0.253931 0.549143 0.361841 -0.163076 -0.414229 -0.395029",
+    ),
+    (
+        {"density": 0.5, "normalize": False, "lambda": 2.0},
+        "0.544223 0.258467 -0.163346 -0.397116 -0.396415 -0.320817 "
+        "0.266614 0.549143 0.350308 -0.163076 -0.414229 -0.404943",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "digits"), GOLDEN)
+def test_golden_numbers_come_out(options: dict[str, float], digits: str) -> None:
+    base, deltas = golden()
+    assert close(merged("ties", *deltas, base=base, weight=GOLDEN_WEIGHTS, **options), digits)
