@@ -53,6 +53,10 @@ class Line:
     write_bytes: int
 
     @property
+    def tool(self) -> str:
+        return self.label.partition(" -j ")[0]
+
+    @property
     def net_wall(self) -> float:
         return self.wall - self.startup_wall
 
@@ -158,9 +162,9 @@ def _main_row(line: Line) -> list[str]:
 def _against(lines: Sequence[Line]) -> str:
     """How many times more other tools use than mergecore with the most threads."""
     rows: list[list[str]] = []
-    ours = {line.method: line for line in lines if line.label.startswith("mergecore") and not line.fault}
+    ours = {line.method: line for line in lines if line.tool == "mergecore" and not line.fault}
     for line in lines:
-        if line.label.startswith("mergecore") or line.fault or line.method not in ours:
+        if line.tool == "mergecore" or line.fault or line.method not in ours:
             continue
         best = ours[line.method]
         rows.append([
@@ -179,14 +183,12 @@ def _threads(lines: Sequence[Line]) -> str:
     """What more threads of one tool gain over the fewest, in wall time without start-up."""
     rows: list[list[str]] = []
     good = [line for line in lines if " -j " in line.label and not line.fault]
-    for first in good:
-        tool, _, fewest = first.label.rpartition(" -j ")
-        same = [line for line in good if line.method == first.method and line.label.startswith(f"{tool} -j ")]
-        if same[0] is first:
-            rows += [
-                [first.method, f"{tool} -j {fewest} / {more.label}", _times(first.net_wall, more.net_wall)]
-                for more in same[1:]
-            ]
+    for method, tool in dict.fromkeys((line.method, line.tool) for line in good):
+        fewest, *more = [line for line in good if (line.method, line.tool) == (method, tool)]
+        rows += [
+            [method, f"{fewest.label} / {line.label}", _times(fewest.net_wall, line.net_wall)]
+            for line in more
+        ]
     return _table(("method", "tools", "wall without start-up"), rows) if rows else ""
 
 
