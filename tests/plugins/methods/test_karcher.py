@@ -39,7 +39,8 @@ def in_tensors(models: list[Tensor], steps: int) -> Tensor:
         tangent = ((angle / angle.sin())[:, None] * (unit - cosine[:, None] * u)).mean(0)
         step = tangent.norm()
         u = step.cos() * u + step.sin() * tangent / step
-    return (u * length.mean()).view(models[0].shape)
+    mean: Tensor = u * length.mean()
+    return mean.view(models[0].shape)
 
 
 @pytest.mark.parametrize("steps", [1, 3])

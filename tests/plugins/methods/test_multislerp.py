@@ -48,7 +48,8 @@ def with_tangents(models: list[Tensor], weights: list[float]) -> Tensor:
     tangent = weight @ (unit - (unit @ mean)[:, None] * mean)
     angle = tangent.norm() + 1e-8
     point = mean * angle.cos() + tangent * (angle.sin() / angle)
-    return (point * (weight @ length)).view(models[0].shape)
+    merged: Tensor = point * (weight @ length)
+    return merged.view(models[0].shape)
 
 
 def test_the_usual_form_with_tangents_gives_the_same() -> None:
