@@ -12,7 +12,7 @@ from typing import Any, Literal
 from mergecore.config import MergeConfig, read_config
 from mergecore.dtypes import DTYPES, MERGEABLE, promoted
 from mergecore.errors import Collector, InputError, PluginError
-from mergecore.matching import LACKED, Match, Models, Slice, Target, dropped, match
+from mergecore.matching import LACKED, Match, Models, Part, Slice, Target, dropped, match
 from mergecore.output_files import output_files
 from mergecore.params import Params
 from mergecore.plugins import Registry
@@ -33,6 +33,7 @@ from mergecore.types import (
     OutputWriter,
     Plan,
     Step,
+    TensorInfo,
     TensorInput,
     TokenizerRequest,
     TokenizerStrategy,
@@ -207,63 +208,62 @@ class _Compiler:
         return self.resolver.idle_filters()
 
     def _step(self, target: Target) -> Step | None:
-        parts = [
-            (part, tensor) for part, tensor in zip(target.slice.everyone, self._row(target), strict=True)
+        found = [
+            (part, TensorInput(part.model, tensor) if tensor else None)
+            for part, tensor in zip(target.slice.everyone, self._row(target), strict=True)
         ]
-        present = [(part, tensor) for part, tensor in parts if tensor is not None]
-        lead = next((tensor for part, tensor in parts if part.model == self._lead(target.slice)), None)
+        present = [(part, one) for part, one in found if one is not None]
+        lead = next((one for part, one in found if part.model == self._lead(target.slice)), None)
         if lead is None:
             if self.options.unexpected == "drop":
                 return None
-            part, tensor = present[0]
-            return self._copy(target, [TensorInput(part.model, tensor)], LACKED)
+            return self._copy(target, [present[0][1]], LACKED)
         if self.options.missing == "base":
-            present = [(part, tensor or lead) for part, tensor in parts]
-        self._check_shapes(target.name, [(part.model, tensor.shape) for part, tensor in present])
-        inputs = [TensorInput(part.model, tensor) for part, tensor in present]
-        if not DTYPES[lead.dtype].floating or lead.count == 0:
+            present = [(part, one or lead) for part, one in found]
+        inputs = [one for _, one in present]
+        self._check_shapes(target.name, inputs)
+        if not DTYPES[lead.tensor.dtype].floating or lead.tensor.count == 0:
             self._check_formats(target.name, inputs)
             return self._copy(target, inputs, "no numbers to merge; equal in all models")
         for one in inputs:
             self._check_mergeable(one)
-        return self._merge(target, present, inputs)
+        return self._merge(target, present)
 
-    def _merge(self, target: Target, present: Sequence[Any], inputs: list[TensorInput]) -> Step:
+    def _merge(self, target: Target, present: list[tuple[Part, TensorInput]]) -> Step:
         if target.slice.base and target.base is None and self.options.missing == "skip":
             what = f"'{target.name}': {self._name(target.slice.base.model)} is the base here, and lacks it"
             raise InputError("E231", what, tensor=target.name, hint="use --missing base")
-        base = inputs.pop(0) if target.slice.base else None
-        parts = [part for part, _ in present][1 if base else 0 :]
+        base = present.pop(0)[1] if target.slice.base else None
         least = self.method.models[0] + (1 if self.method.base == "required" and base is None else 0)
-        if len(inputs) < least:
-            what = (
-                f"'{target.name}': {self.method.name} needs {least} tensors, and only {len(inputs)} are there"
-            )
+        if len(present) < least:
+            what = f"'{target.name}': {self.method.name} needs {least} tensors, and only {len(present)} are there"
             raise InputError("E231", what, tensor=target.name, hint="use --missing base")
-        position = TensorPosition(target.name, target.depth.t if target.depth else 0.0, target.facts.role)
-        rows = [
-            ModelInput(
-                self.models.checkpoints[part.model].name, one.tensor.name, (part.parameters,), part.path
-            )
-            for part, one in zip(parts, inputs, strict=True)
-        ]
-        params = self.resolver.resolve(position, rows, target.slice.levels)
-        if self.method.check:
-            with self.registry.calling(MergeMethod, self.method.name):
-                self.method.check(params, len(inputs))
+        inputs = tuple(one for _, one in present)
         everyone = [*inputs, *([base] if base else [])]
         stored = promoted([one.tensor.dtype for one in everyone])
         return Step(
             name=target.name,
             dtype=self.config.out_dtype or self.config.dtype or stored,
             shape=inputs[0].tensor.shape,
-            inputs=tuple(inputs),
+            inputs=inputs,
             method=self.method.name,
-            params=params,
+            params=self._params(target, present),
             base=base,
             depth=target.depth,
             role=target.facts.role,
         )
+
+    def _params(self, target: Target, present: Sequence[tuple[Part, TensorInput]]) -> Params:
+        position = TensorPosition(target.name, target.depth.t if target.depth else 0.0, target.facts.role)
+        rows = [
+            ModelInput(self._name(part.model), one.tensor.name, (part.parameters,), part.path)
+            for part, one in present
+        ]
+        params = self.resolver.resolve(position, rows, target.slice.levels)
+        if self.method.check:
+            with self.registry.calling(MergeMethod, self.method.name):
+                self.method.check(params, len(rows))
+        return params
 
     def _copy(self, target: Target, inputs: Sequence[TensorInput], note: str) -> Step:
         tensor = inputs[0].tensor
@@ -272,17 +272,17 @@ class _Compiler:
             dtype = self.config.out_dtype or self.config.dtype or dtype
         return Step(target.name, dtype, tensor.shape, tuple(inputs), role=target.facts.role, note=note)
 
-    def _row(self, target: Target) -> list[Any]:
+    def _row(self, target: Target) -> list[TensorInfo | None]:
         return [target.base, *target.inputs] if target.slice.base else list(target.inputs)
 
     def _lead(self, one: Slice) -> int:
         models = [part.model for part in one.everyone]
         return self.models.donor if self.models.donor in models else models[0]
 
-    def _check_shapes(self, name: str, shapes: Sequence[tuple[int, tuple[int, ...]]]) -> None:
-        if len({shape for _, shape in shapes}) == 1:
+    def _check_shapes(self, name: str, inputs: Sequence[TensorInput]) -> None:
+        if len({one.tensor.shape for one in inputs}) == 1:
             return
-        told = ", ".join(f"{self._name(model)} {list(shape)}" for model, shape in shapes)
+        told = ", ".join(f"{self._name(one.model)} {list(one.tensor.shape)}" for one in inputs)
         facts = self.models.descriptions[self.models.donor].tensors.get(name)
         vocabulary = facts is not None and facts.vocabulary_axis is not None
         raise InputError(
