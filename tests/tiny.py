@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mergecore.plugins import Registry
 from mergecore.types import Json
 
 HIDDEN, INNER, VOCABULARY = 4, 6, 8
@@ -93,3 +95,9 @@ def listing(folder: Path) -> dict[str, str]:
         else sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
     }
+
+
+@cache
+def registry() -> Registry:
+    """The installed plugins, found once for all tests."""
+    return Registry.discover()
