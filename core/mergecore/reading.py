@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TypeAlias, cast
+from typing import Protocol, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -179,6 +179,16 @@ class Fault:
         return "1 value is" if self.count == 1 else f"{self.count} values are"
 
 
+class Mapped(Protocol):
+    """A tensor whose rows are not read as they are stored."""
+
+    def load(self, start: int, stop: int, into: Tensor, check: bool) -> None:
+        """Fill `into` (m,) with the elements `start` to `stop` of the tensor as the output has it."""
+
+    def faults(self) -> Iterable[tuple[str, TensorInfo, Fault]]:
+        """The wrong values in stored tensors, each with the name of its model."""
+
+
 class StepInputs:
     """The inputs of one output tensor, read stretch by stretch as numbers of the dtype to compute in."""
 
@@ -188,18 +198,26 @@ class StepInputs:
         scratch: Scratch,
         tensors: Sequence[tuple[str, TensorInfo]],
         allow_nonfinite: bool = False,
+        mapped: Mapping[int, Mapped] | None = None,
     ) -> None:
-        """`tensors`: each with the model's name, in the order of the rows that `load` fills."""
+        """`tensors`: each with the model's name, in the order of the rows that `load` fills.
+
+        mapped: those whose own rows are moved, by their places among the tensors.
+        """
         self._files = files
         self._scratch = scratch
         self._tensors = tensors
+        self._mapped = mapped or {}
         self._faults = [Fault() for _ in tensors]
         self._lock = threading.Lock()
         self._check = not allow_nonfinite
 
     def load(self, start: int, stop: int, rows: Iterable[Tensor]) -> None:
         """Fill each of `rows` (m,) with the elements `start` to `stop` of one input."""
-        for (_, tensor), row, fault in zip(self._tensors, rows, self._faults, strict=True):
+        for i, ((_, tensor), row, fault) in enumerate(zip(self._tensors, rows, self._faults, strict=True)):
+            if i in self._mapped:
+                self._mapped[i].load(start, stop, row, self._check)
+                continue
             direct = row.dtype == torch_dtype(tensor.dtype) and row.device.type == "cpu"
             raw = row if direct else self._scratch.raw("input", stop - start, torch_dtype(tensor.dtype))
             read_elements(self._files, tensor, start, raw)
@@ -213,7 +231,11 @@ class StepInputs:
         """Raise E234 for the non-finite values met so far; from then on they are no longer looked for."""
         self._check = False
         problems = Collector()
-        for (model, tensor), fault in zip(self._tensors, self._faults, strict=True):
+        named = [(*one, fault) for one, fault in zip(self._tensors, self._faults, strict=True)]
+        for model, tensor, fault in [
+            *named,
+            *(found for one in self._mapped.values() for found in one.faults()),
+        ]:
             if fault.count:
                 problems.add(nonfinite_input(model, tensor, fault))
         problems.raise_any()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +27,7 @@ from mergecore.reading import (
     read_elements,
 )
 from mergecore.rounding import round_into
+from mergecore.row_reading import MappedRows
 from mergecore.types import Crew, MergeMethod, Plan, Step, StepResult, TensorInput
 
 if TYPE_CHECKING:
@@ -72,17 +73,15 @@ class Runner:
     def _merge(self, step: Step, method: MergeMethod[Any], crew: Crew, output: _Output) -> None:
         base = step.base if method.space == "delta" else None
         tensors = [*step.inputs, *([base] if base else [])]
-        wide = any(one.tensor.dtype == "F64" for one in tensors)
-        named = [(self._name(one), one.tensor) for one in tensors]
         group = TensorGroup(
             name=step.name,
             shape=step.shape,
             n=len(step.inputs),
-            inputs=StepInputs(self.files, self.scratch, named, self.allow_nonfinite),
+            inputs=self._inputs(tensors, crew),
             sink=output,
             crew=crew,
             scratch=self.scratch,
-            dtype=torch.float64 if wide else torch.float32,
+            dtype=_precision(tensors),
             delta=base is not None,
             seed=self.plan.seed,
             depth=step.depth,
@@ -97,8 +96,24 @@ class Runner:
         except (Exception, SystemExit) as error:
             raise self._blame(step, "E604", f"{type(error).__name__}: {error}") from error
 
+    def _inputs(self, tensors: Sequence[TensorInput], crew: Crew) -> StepInputs:
+        """The inputs of a step, ready to be read."""
+        named = [(self._name(one), one.tensor) for one in tensors]
+        models = self.plan.models
+        mapped = {
+            i: MappedRows(self.files, self.scratch, one.rows, lambda model: models[model].name)
+            for i, one in enumerate(tensors)
+            if one.rows
+        }
+        for one in mapped.values():
+            one.prepare(crew)
+        return StepInputs(self.files, self.scratch, named, self.allow_nonfinite, mapped)
+
     def _copy(self, step: Step, crew: Crew, output: _Output) -> None:
         source, *others = step.inputs
+        if source.rows:
+            self._copy_rows(step, crew, output)
+            return
         dtype = torch_dtype(source.tensor.dtype)
         total = source.tensor.count
 
@@ -111,6 +126,20 @@ class Runner:
             output.put(start, block)
 
         crew.each(-(-total // BLOCK), work)
+
+    def _copy_rows(self, step: Step, crew: Crew, output: _Output) -> None:
+        """Copy a tensor of floating-point numbers whose rows are moved."""
+        inputs, dtype = self._inputs(step.inputs, crew), _precision(step.inputs)
+        total = torch.Size(step.shape).numel()
+
+        def work(index: int) -> None:
+            start = index * BLOCK
+            block = self.scratch.raw("copied", min(BLOCK, total - start), dtype)
+            inputs.load(start, start + len(block), [block])
+            output.put(start, block)
+
+        crew.each(-(-total // BLOCK), work)
+        inputs.raise_faults()
 
     def _compare(self, source: TensorInput, other: TensorInput, start: int, wanted: Tensor) -> None:
         """Raise E233 when the elements of `other` from `start` on are not those of `source`."""
@@ -140,6 +169,11 @@ class Runner:
             plugin=plugin.name if plugin else None,
             hint="report it to the authors of the plugin",
         )
+
+
+def _precision(tensors: Sequence[TensorInput]) -> torch.dtype:
+    """The dtype to compute in."""
+    return torch.float64 if any("F64" in one.dtypes for one in tensors) else torch.float32
 
 
 class _Output:

@@ -270,6 +270,11 @@ class MergeMethod(Generic[P]):
     whole: the function uses `group.x`, so whole tensors are held in memory.
     check: further conditions on one tensor's parameters, found while planning; it gets the parameters and
         the number of inputs, and raises a `MergecoreError`.
+    check_all: the same for all tensors together; it gets their steps and the names of `Plan.models`.
+    prepare: what takes all tensors before the first is merged, such as a threshold for the whole model.  It
+        gets their groups in the order of the plan, each made anew whenever it is taken, and the parameters of
+        each.  What it returns is `group.state` from then on and stands in the manifest, so it is small and
+        plain values; None when these parameters need nothing, and then it reads nothing.
     """
 
     name: str
@@ -285,6 +290,8 @@ class MergeMethod(Generic[P]):
     passes: int = 1
     whole: bool = False
     check: Callable[[P, int], None] | None = None
+    check_all: Callable[[Sequence[Step], Sequence[str]], None] | None = None
+    prepare: Callable[[Sequence[TensorGroup], Sequence[P]], Json] | None = None
 
 
 # ---- plans -------------------------------------------------------------------------------------------------
@@ -324,6 +331,11 @@ class TensorInput:
     tensor: TensorInfo
     rows: RowMap | None = None
     """How its rows are brought to those of the output; None when they are taken as they are."""
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The dtypes of everything that is read for it."""
+        return (self.tensor.dtype, *(one.tensor.dtype for one in (self.rows.sources if self.rows else ())))
 
     @property
     def shape(self) -> tuple[int, ...]:
