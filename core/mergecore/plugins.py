@@ -7,7 +7,7 @@ with the reason, and everything else goes on.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -225,9 +225,11 @@ class Registry:
         others = [f"{slot.plugin.name} ({slot.plugin.status})" for slot in self._slots if slot.plugin.reason]
         also = f"; cannot be used, and may provide it: {', '.join(others[:5])}" if others else ""
         hint = f"installed: {', '.join(known)}{also}"
-        if near := did_you_mean(name, known):
+        near = did_you_mean(name, known)
+        if near and _is_slip(name, known):
             return ConfigError("E108", f"'{name}' is no {WORD_OF[kind]}{near}", hint=hint)
-        return ConfigError("E606", f"{WORD_OF[kind]} '{name}': no installed plugin provides it", hint=hint)
+        what = f"{WORD_OF[kind]} '{name}': no installed plugin provides it{near}"
+        return ConfigError("E606", what, hint=hint)
 
     def _called(self, name: str) -> list[_Slot]:
         return [slot for slot in self._slots if slot.plugin.name == name]
@@ -262,6 +264,13 @@ def _refusal(what: str, plugin: Plugin) -> PluginError:
         f"{what} comes with plugin '{plugin.name}' ({plugin.origin}), which cannot be used: {plugin.reason}"
     )
     return PluginError(plugin.code, told, plugin=plugin.name)
+
+
+def _is_slip(name: str, known: Sequence[str]) -> bool:
+    """Whether a name is that close to a known one that nothing else can be meant."""
+    from difflib import get_close_matches
+
+    return bool(get_close_matches(name.lower(), known, n=1, cutoff=0.75))
 
 
 def _claims(name: str, rivals: Collection[Plugin]) -> str:

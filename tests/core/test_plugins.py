@@ -308,6 +308,18 @@ def test_a_name_near_nothing_wants_a_plugin_that_is_not_installed(write_plugin: 
     assert text.endswith("; cannot be used, and may provide it: broken (broken)")
 
 
+def test_a_name_that_only_resembles_a_known_one_may_be_that_of_another_plugin() -> None:
+    with pytest.raises(ConfigError, match=r"^merge method 'sliced_terpo': no installed plugin") as caught:
+        discover().get(MergeMethod, "sliced_terpo")
+    assert caught.value.code == "E606"
+    with pytest.raises(ConfigError, match=r"provides it; did you mean 'passthrough'\?") as caught:
+        discover().get(MergeMethod, "passthrough_of_layers")
+    assert caught.value.code == "E606"
+    with pytest.raises(ConfigError, match=r"^'TIES' is no merge method; did you mean 'ties'\?") as caught:
+        discover().get(MergeMethod, "TIES")
+    assert caught.value.code == "E108"
+
+
 def test_a_plugin_of_that_name_and_another_kind_does_not_help() -> None:
     with pytest.raises(ConfigError, match=r"^merge method 'threads': no installed plugin provides it"):
         discover().get(MergeMethod, "threads")
