@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from mergecore import manifest
 from mergecore.estimate import Estimate, estimate
 from mergecore.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
-from mergecore.planning import PlanOptions, plan_merge
 from mergecore.partial import described, fingerprint
+from mergecore.planning import PlanOptions, plan_merge
 from mergecore.plugins import Registry
 from mergecore.stage import Stage
 from mergecore.target import check_target
