@@ -49,9 +49,11 @@ $(BIN)/python:
 
 # Entry points are metadata, so a change of pyproject.toml installs anew.
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV); the first time takes some minutes"
 	$(INSTALL) .
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV); the first time takes some minutes"
 	$(INSTALL) '.[dev]'
 	@touch $@ $(VENV)/installed
