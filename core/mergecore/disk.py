@@ -66,6 +66,14 @@ def read_at(file: int, buffer: memoryview, offset: int) -> int:
     return done
 
 
+def sync(file: int) -> None:
+    """Make durable what an open file holds."""
+    if hasattr(os, "fdatasync"):
+        os.fdatasync(file)
+    else:
+        os.fsync(file)
+
+
 def write_file(path: Path, chunks: Iterable[bytes]) -> None:
     """Write a whole file, durably but for its name: that needs `sync_folder`."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
@@ -74,13 +82,14 @@ def write_file(path: Path, chunks: Iterable[bytes]) -> None:
         for chunk in chunks:
             write_at(file, memoryview(chunk), offset)
             offset += len(chunk)
-        os.fdatasync(file)
+        sync(file)
     finally:
         os.close(file)
 
 
-def replace_file(path: Path, data: bytes, scratch: Path) -> None:
-    """Make `path` hold `data` or leave it as it was; `scratch` is a name beside it for the meantime."""
+def replace_file(path: Path, data: bytes) -> None:
+    """Make `path` hold `data`, durably, or leave it as it was."""
+    scratch = path.with_name(f"{path.name}.tmp")
     write_file(scratch, [data])
     scratch.rename(path)
     sync_folder(path.parent)
@@ -90,7 +99,7 @@ def sync_file(path: Path) -> None:
     """Make what a file holds durable."""
     file = os.open(path, os.O_RDWR)
     try:
-        os.fdatasync(file)
+        sync(file)
     finally:
         os.close(file)
 
@@ -113,11 +122,10 @@ def allocate(file: int, size: int) -> None:
     The raw call: where a file system cannot reserve, the emulation in the C library writes every block.
     """
     os.ftruncate(file, size)
-    code = (
-        _call("fallocate64", ctypes.c_int(file), ctypes.c_int(0), ctypes.c_int64(0), ctypes.c_int64(size))
-        if size
-        else 0
-    )
+    arguments = (ctypes.c_int(file), ctypes.c_int(0), ctypes.c_int64(0), ctypes.c_int64(size))
+    code = _call("fallocate64", *arguments) if size else 0
+    if code == errno.ENOSYS:
+        code = _call("fallocate", *arguments)  # the name in C libraries whose offsets always have 64 bits
     if code not in (0, *_UNSUPPORTED):
         raise OSError(code, os.strerror(code))
 

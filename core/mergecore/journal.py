@@ -83,7 +83,7 @@ class Journal:
         data = self._opening + b"".join(_line(line) for line in lines)
         self._written = max(self._written, self._end + len(data))
         disk.write_at(self._file, memoryview(data), self._end)
-        os.fdatasync(self._file)
+        disk.sync(self._file)
         self._end += len(data)
         self._opening = b""
         for line in lines:

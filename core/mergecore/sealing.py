@@ -39,10 +39,7 @@ def seal(
     tensors = list(output.tensors.values())
     whole = manifest.complete(facts, output.fingerprint, layout, tensors, records, written)
     raise_all(check_weight_files(places.model, Manifest.model_validate(whole)))
-    for file in layout.files:
-        disk.sync_file(places.model / file.name)
-    disk.sync_folder(places.model)
-    disk.replace_file(places.model / manifest.NAME, manifest.as_bytes(whole), places.work / "manifest.tmp")
+    disk.replace_file(places.model / manifest.NAME, manifest.as_bytes(whole))
 
 
 def check_names(layout: Layout) -> None:
@@ -94,7 +91,7 @@ def _weight_files(layout: Layout) -> list[WrittenFile]:
 
 def _write_side_files(model: Path, files: Mapping[str, Path | bytes]) -> list[WrittenFile]:
     written = []
-    folders = set()
+    folders: set[Path] = set()
     for name, content in files.items():
         path = model / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -228,10 +228,12 @@ class Stage:
         index = self._output.layout.slots[name].file
         with self._guard:
             if index not in self._open_files:
-                path = self._output.places.model / self._output.layout.files[index].name
-                self._open_files[index] = _OpenFile(os.open(path, os.O_RDWR))
+                self._open_files[index] = _OpenFile(os.open(self._path_of(index), os.O_RDWR))
             self._open_files[index].tensors.add(name)
             return self._open_files[index].descriptor
+
+    def _path_of(self, index: int) -> Path:
+        return self._output.places.model / self._output.layout.files[index].name
 
     def _commit(self) -> None:
         """Make the finished tensors durable, then journal them.
@@ -259,7 +261,9 @@ class Stage:
             with self._guard:
                 opened = self._open_files.get(index)
             if opened:
-                os.fdatasync(opened.descriptor)
+                disk.sync(opened.descriptor)
+            else:  # it holds empty tensors only
+                disk.sync_file(self._path_of(index))
 
     def _close_files(self, batch: Sequence[Record]) -> None:
         """Close the files in which no tensor is being written: many small files need few descriptors."""

@@ -189,7 +189,7 @@ def _replace(staging: Staging) -> None:
     """Exchange the staged model and the target; where the system cannot, there is a moment without target."""
     status = staging.model.stat()
     mark = json.dumps([status.st_dev, status.st_ino]).encode()
-    disk.replace_file(staging.swap, mark, staging.work / "swap.tmp")
+    disk.replace_file(staging.swap, mark)
     if not disk.exchange(staging.model, staging.target):
         staging.target.rename(staging.old)
         staging.model.rename(staging.target)

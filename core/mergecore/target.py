@@ -119,7 +119,7 @@ def _check_disk(target: Path, path: Path, nbytes: int) -> None:
         )
     status = os.statvfs(parent)
     free = status.f_bavail * status.f_frsize + _allocated(Staging(path).model)
-    if nbytes > free:
+    if status.f_blocks and nbytes > free:  # some network file systems do not know
         what = f"the weights need {size_text(nbytes)}, the disk has {size_text(free)} free"
         raise _error("E503", target, what, "free some space or choose an output folder on another disk")
 
