@@ -98,6 +98,14 @@ class Aligner:
             for i, one in enumerate(inputs)
         ]
 
+    def check_used(self) -> None:
+        """Raise E240 when the vocabulary changes and no tensor is known to follow it."""
+        if self.common.vocabulary.size is not None and not self.aligned:
+            what = "no tensor is known to have a row for each token, so none can follow another vocabulary"
+            raise InputError(
+                "E240", what, hint="leave out 'tokenizer', or install a plugin that knows the model"
+            )
+
     def warnings(self) -> list[str]:
         """What the user should know of the rows."""
         names = {number: token for token, number in self.common.vocabulary.ids.items()}

@@ -26,8 +26,9 @@ def open_folder(
     revision: str | None = None,
     allowed_root: Path | None = None,
     remote: Mapping[str, RemoteFile] | None = None,
+    weights: bool = True,
 ) -> Checkpoint:
-    """The model in `folder`; no weight is read.
+    """The model in `folder`; no weight is read, and without `weights` only small files are looked at.
 
     Symbolic links may lead to other files of the folder, into `allowed_root`, and, in the cache of a hub, to
     its blobs.  `remote` holds files that are in the folder only later; the caller adds `fetch`.
@@ -36,23 +37,25 @@ def open_folder(
         MergecoreError: everything that is wrong with the model, as `Problems` when there are several.
     """
     files = input_folder(folder, reference.path.rstrip("/") or reference.path, allowed_root, remote)
+    if not weights:
+        return _without_weights(files, reference, revision)
     if _ADAPTER in files.names and CONFIG not in files.names:
         raise _is_adapter(files)
     problems = Collector()
     config: dict[str, Json] | None = None
-    weights = Weights({}, ())
+    found = Weights({}, ())
     with problems.collecting():
         config = read_config(files)
     with problems.collecting():
-        weights = read_weights(files)
-    _check_together(config, weights, files, problems)
+        found = read_weights(files)
+    _check_together(config, found, files, problems)
     sides = _side_files(files, problems)
     problems.raise_any()
     return Checkpoint(
         reference=reference,
         folder=files.path,
-        tensors=weights.tensors,
-        weight_files=weights.files,
+        tensors=found.tensors,
+        weight_files=found.files,
         config=config or {},
         side_files=sides,
         revision=revision,
@@ -75,6 +78,16 @@ def open_file(file: Path, reference: ModelReference) -> Checkpoint:
 def is_side_file(name: str) -> bool:
     """Whether a file of that name, relative to the folder of a model, is carried into a merged model."""
     return bool(_SIDE_FILE.fullmatch(name))
+
+
+def _without_weights(files: InputFolder, reference: ModelReference, revision: str | None) -> Checkpoint:
+    problems = Collector()
+    config: dict[str, Json] = {}
+    with problems.collecting():
+        config = read_config(files) if CONFIG in files.names else {}
+    sides = _side_files(files, problems)
+    problems.raise_any()
+    return Checkpoint(reference, files.path, {}, (), config, sides, revision)
 
 
 # ---- what belongs together ---------------------------------------------------------------------------------

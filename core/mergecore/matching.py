@@ -35,6 +35,8 @@ class Slice:
     base: Part | None
     levels: tuple[ParameterSource, ...]
     """Parameters for all parts, the closest first."""
+    base_model: int | None = None
+    """The base that the config names, whether or not differences to it are merged."""
 
     @property
     def everyone(self) -> tuple[Part, ...]:
@@ -96,12 +98,15 @@ def dropped(models: Models, slices: Sequence[Slice], used: Iterable[tuple[int, s
     """What no output takes, with the reason."""
     taken = set(used)
     names_taken = {name for _, name in taken}
+    giving = {model for model, _ in taken}
     merged = {part.model for one in slices for part in one.everyone}
     leftover: dict[tuple[int, str], list[str]] = {}
     for model, checkpoint in enumerate(models.checkpoints):
         for name in checkpoint.tensors:
             if (model, name) not in taken:
                 reason = "the model gives config and side files only"
+                if model not in merged and model in giving:
+                    reason = "the model gives the embeddings of single tokens only"
                 if model in merged:
                     reason = _reason(models, slices, model, name, name in names_taken)
                 leftover.setdefault((model, reason), []).append(name)

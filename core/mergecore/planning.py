@@ -9,25 +9,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mergecore.alignment import Aligner, Common
 from mergecore.config import MergeConfig, read_config
 from mergecore.dtypes import DTYPES, MERGEABLE, promoted
-from mergecore.errors import Collector, InputError, PluginError
+from mergecore.errors import Collector, InputError
 from mergecore.matching import LACKED, Match, Models, Part, Slice, Target, dropped, match
+from mergecore.opening import Opener, check_architectures
 from mergecore.output_files import output_files
+from mergecore.output_vocabulary import Opened, open_models, output_vocabulary
 from mergecore.params import Params
 from mergecore.plugins import Registry
 from mergecore.resolve import ModelInput, Resolver, TensorPosition
 from mergecore.settings import PlaceOf
-from mergecore.slices import references, slices_of
+from mergecore.slices import slices_of
 from mergecore.types import (
-    Architecture,
-    Checkpoint,
-    Description,
     Json,
     Layout,
     MergeMethod,
-    ModelReference,
-    ModelSource,
     OpenOptions,
     OutputTensor,
     OutputWriter,
@@ -35,10 +33,10 @@ from mergecore.types import (
     Step,
     TensorInfo,
     TensorInput,
-    TokenizerRequest,
     TokenizerStrategy,
 )
-from mergecore.yaml_document import DocPath, Document
+from mergecore.types import Vocabulary as VocabularyOfOutput
+from mergecore.yaml_document import Document
 
 
 @dataclass(frozen=True)
@@ -63,25 +61,24 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
     options = options or PlanOptions()
     config = read_config(document, lambda name: registry.get(MergeMethod, name).params)
     method: MergeMethod[Any] = registry.get(MergeMethod, config.merge_method)
-    mentioned = references(config)
-    checkpoints = _opened(mentioned, registry, OpenOptions(options.offline), document.place)
-    descriptions = tuple(_described(checkpoint, registry) for checkpoint in checkpoints)
-    models = Models(checkpoints, descriptions, donor=0)
+    opener = Opener(registry, OpenOptions(options.offline), document.place)
+    opened = open_models(config, opener)
+    models = Models(opened.checkpoints, opened.descriptions, donor=0)
     if not options.allow_crimes:
-        _check_architectures(checkpoints)
+        check_architectures(opened.checkpoints[: opened.merged])
 
     slices = slices_of(config, method, models, document.place)
     found = match(models, slices)
     compiler = _Compiler(config, method, models, options, document.place, registry)
+    strategy, vocabulary = compiler.vocabulary(opened, opener)
     steps = compiler.steps(found)
 
     writer, layout = _layout(config, registry, options, steps)
-    strategy, vocabulary = _vocabulary(config, models, registry)
     effective = _effective(document.data, options)
-    files, more_warnings = output_files(config, models, found, steps, vocabulary.files, effective)
-    used = {(one.model, one.tensor.name) for step in steps for one in _everything(step)}
+    files, more_warnings = output_files(config, models, found, steps, vocabulary.vocabulary.files, effective)
+    used = {read for step in steps for one in _everything(step) for read in one.reads}
     return Plan(
-        models=checkpoints,
+        models=opened.checkpoints,
         donor=models.donor,
         steps=tuple(steps),
         layout=layout,
@@ -89,80 +86,15 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
         seed=config.seed if options.seed is None else options.seed,
         executor="threads",
         document=effective,
-        descriptions=descriptions,
+        descriptions=opened.descriptions,
         layers=tuple(found.layers),
         dropped=tuple(dropped(models, slices, used)),
-        warnings=(*vocabulary.warnings, *more_warnings, *compiler.warnings()),
+        warnings=(*vocabulary.vocabulary.warnings, *more_warnings, *compiler.warnings()),
         plugins=_versions(
             registry, [(MergeMethod, method.name), (OutputWriter, writer), (TokenizerStrategy, strategy)]
         ),
         title=config.name or "",
     )
-
-
-# ---- models ------------------------------------------------------------------------------------------------
-
-
-def _opened(
-    mentioned: Sequence[tuple[ModelReference, DocPath]],
-    registry: Registry,
-    options: OpenOptions,
-    place_of: PlaceOf,
-) -> tuple[Checkpoint, ...]:
-    sources = sorted(registry.all(ModelSource), key=lambda source: (source.rank, source.name))
-    problems = Collector()
-    opened = []
-    for reference, path in mentioned:
-        with problems.collecting():
-            checkpoint = _open(reference, registry, sources, options)
-            if checkpoint is None:
-                what = f"'{reference}': no installed plugin opens it; a folder or a hub id is expected"
-                raise InputError("E701", what, place=place_of(path), hint=_unusable(registry))
-            opened.append(checkpoint)
-    problems.raise_any()
-    return tuple(opened)
-
-
-def _open(
-    reference: ModelReference, registry: Registry, sources: Sequence[ModelSource], options: OpenOptions
-) -> Checkpoint | None:
-    """The model, opened by the first source that accepts it."""
-    for source in sources:
-        with registry.calling(ModelSource, source.name):
-            if source.accepts(reference, options):
-                return source.open(reference, options)
-    return None
-
-
-def _unusable(registry: Registry) -> str | None:
-    """What the user may want to know when a plugin is wanted that is not there."""
-    names = ", ".join(f"{plugin.name} ({plugin.status})" for plugin in registry.plugins() if plugin.reason)
-    return f"these plugins cannot be used: {names}; see `mergecore plugins list`" if names else None
-
-
-def _described(checkpoint: Checkpoint, registry: Registry) -> Description:
-    for architecture in sorted(registry.all(Architecture), key=lambda one: (one.rank, one.name)):
-        with registry.calling(Architecture, architecture.name):
-            description = architecture.describe(checkpoint)
-        if description is not None:
-            return description
-    raise PluginError("E605", "no installed plugin describes checkpoints", hint="enable the plugin 'names'")
-
-
-def _check_architectures(checkpoints: Sequence[Checkpoint]) -> None:
-    """Raise E222 when the configs are of different model families."""
-    families = {one.name: _family(one) for one in checkpoints if _family(one)}
-    if len(set(families.values())) > 1:
-        told = ", ".join(f"{name} is {family}" for name, family in families.items())
-        raise InputError(
-            "E222",
-            f"the models are of different architectures: {told}",
-            hint="remove the odd one; --allow-crimes merges them as long as names and shapes agree",
-        )
-
-
-def _family(checkpoint: Checkpoint) -> str:
-    return str(checkpoint.config.get("model_type") or "")
 
 
 # ---- steps -------------------------------------------------------------------------------------------------
@@ -187,6 +119,15 @@ class _Compiler:
         self.registry = registry
         self.problems = Collector()
         self.resolver: Resolver[Params] = Resolver(method.params, method.name, place_of)
+        self.aligner: Aligner | None = None
+
+    def vocabulary(self, opened: Opened, opener: Opener) -> tuple[str, Common]:
+        """The tokenizer strategy and what it decides; nothing yet when it finds something wrong."""
+        with self.problems.collecting():
+            name, common = output_vocabulary(self.config, opened, self.models.donor, opener)
+            self.aligner = Aligner(common, self.models.find, self._name)
+            return name, common
+        return "", Common(VocabularyOfOutput({}))
 
     def steps(self, found: Match) -> list[Step]:
         """The steps, in the order of the targets.
@@ -200,12 +141,22 @@ class _Compiler:
         for target in found.targets:
             with self.problems.collecting():
                 steps.append(self._step(target))
+        if self.aligner:
+            with self.problems.collecting():
+                self.aligner.check_used()
+        self._check_all([step for step in steps if step and step.method])
         self.problems.raise_any()
         return [step for step in steps if step is not None]
 
+    def _check_all(self, steps: Sequence[Step]) -> None:
+        if self.method.check_all:
+            names = [checkpoint.name for checkpoint in self.models.checkpoints]
+            with self.problems.collecting(), self.registry.calling(MergeMethod, self.method.name):
+                self.method.check_all(steps, names)
+
     def warnings(self) -> list[str]:
         """What was found that does not stop the merge."""
-        return self.resolver.idle_filters()
+        return [*(self.aligner.warnings() if self.aligner else ()), *self.resolver.idle_filters()]
 
     def _step(self, target: Target) -> Step | None:
         found = [
@@ -217,17 +168,31 @@ class _Compiler:
         if lead is None:
             if self.options.unexpected == "drop":
                 return None
-            return self._copy(target, [present[0][1]], LACKED)
+            return self._copy(target, self._aligned(target, [present[0]]), LACKED)
         if self.options.missing == "base":
             present = [(part, one or lead) for part, one in found]
-        inputs = [one for _, one in present]
-        self._check_shapes(target.name, inputs)
+        inputs = self._aligned(target, present)
+        present = [(part, one) for (part, _), one in zip(present, inputs, strict=True)]
         if not DTYPES[lead.tensor.dtype].floating or lead.tensor.count == 0:
             self._check_formats(target.name, inputs)
             return self._copy(target, inputs, "no numbers to merge; equal in all models")
         for one in inputs:
             self._check_mergeable(one)
         return self._merge(target, present)
+
+    def _aligned(self, target: Target, present: Sequence[tuple[Part, TensorInput]]) -> list[TensorInput]:
+        """The inputs of an output tensor, all of one shape: with the rows that the vocabulary wants."""
+        inputs, axis = [one for _, one in present], target.facts.vocabulary_axis
+        if axis is not None and self.aligner is None:
+            return inputs  # what is wrong with the vocabularies is told; the shapes would be told twice
+        if axis is not None and self.aligner is not None:
+            models = [part.model for part, _ in present]
+            base = models.index(target.slice.base_model) if target.slice.base_model in models else None
+            leader = self._lead(target.slice)
+            lead = models.index(leader) if leader in models else 0
+            inputs = self.aligner.align(target.name, inputs, axis, lead, base)
+        self._check_shapes(target.name, inputs)
+        return inputs
 
     def _merge(self, target: Target, present: list[tuple[Part, TensorInput]]) -> Step:
         if target.slice.base and target.base is None and self.options.missing == "skip":
@@ -244,7 +209,7 @@ class _Compiler:
         return Step(
             name=target.name,
             dtype=self.config.out_dtype or self.config.dtype or stored,
-            shape=inputs[0].tensor.shape,
+            shape=inputs[0].shape,
             inputs=inputs,
             method=self.method.name,
             params=self._params(target, present),
@@ -266,11 +231,13 @@ class _Compiler:
         return params
 
     def _copy(self, target: Target, inputs: Sequence[TensorInput], note: str) -> Step:
-        tensor = inputs[0].tensor
-        dtype = tensor.dtype
+        dtype = inputs[0].tensor.dtype
         if DTYPES[dtype].floating:
             dtype = self.config.out_dtype or self.config.dtype or dtype
-        return Step(target.name, dtype, tensor.shape, tuple(inputs), role=target.facts.role, note=note)
+        elif any(one.rows for one in inputs):
+            what = f"'{target.name}' is {dtype}, and its rows, one for each token, would have to be moved"
+            raise InputError("E233", what, tensor=target.name, hint="leave out 'tokenizer'")
+        return Step(target.name, dtype, inputs[0].shape, tuple(inputs), role=target.facts.role, note=note)
 
     def _row(self, target: Target) -> list[TensorInfo | None]:
         return [target.base, *target.inputs] if target.slice.base else list(target.inputs)
@@ -280,9 +247,9 @@ class _Compiler:
         return self.models.donor if self.models.donor in models else models[0]
 
     def _check_shapes(self, name: str, inputs: Sequence[TensorInput]) -> None:
-        if len({one.tensor.shape for one in inputs}) == 1:
+        if len({one.shape for one in inputs}) == 1:
             return
-        told = ", ".join(f"{self._name(one.model)} {list(one.tensor.shape)}" for one in inputs)
+        told = ", ".join(f"{self._name(one.model)} {list(one.shape)}" for one in inputs)
         facts = self.models.descriptions[self.models.donor].tensors.get(name)
         vocabulary = facts is not None and facts.vocabulary_axis is not None
         raise InputError(
@@ -364,15 +331,6 @@ def _layout(
     with registry.calling(OutputWriter, writer.name):
         params = writer.params() if size is None else writer.params(shard_size=size)
         return writer.name, writer.layout(outputs, params)
-
-
-def _vocabulary(config: MergeConfig, models: Models, registry: Registry) -> tuple[str, Any]:
-    wanted = config.vocabulary
-    name = "copy" if wanted is None else wanted.source if isinstance(wanted.source, str) else "model"
-    strategy: TokenizerStrategy[Any] = registry.get(TokenizerStrategy, name)
-    request = TokenizerRequest(models.checkpoints, models.donor, models.descriptions)
-    with registry.calling(TokenizerStrategy, name):
-        return name, strategy.build(request, strategy.params())
 
 
 def _versions(registry: Registry, used: Sequence[tuple[type, str]]) -> dict[str, str]:

@@ -153,11 +153,11 @@ class _Builder:
         self._check_number(len(others), path)
         parts = tuple(self._part(entry) for entry in others)
         if not bases:
-            return Slice(parts, None, levels)
+            return Slice(parts, None, levels, base)
         part = self._part(bases[0])
         if method.space == "delta":
-            return Slice(parts, part, levels)
-        return Slice((part, *parts), None, levels)
+            return Slice(parts, part, levels, base)
+        return Slice((part, *parts), None, levels, base)
 
     def _check_base(self, bases: Sequence[_Entry], base: int, path: DocPath) -> None:
         name = self._name(base)

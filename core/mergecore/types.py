@@ -44,6 +44,8 @@ class OpenOptions:
     """What the user allows while models are opened."""
 
     offline: bool = False
+    weights: bool = True
+    """Whether weights are needed; without, a folder of small files will do."""
 
 
 @dataclass(frozen=True)
@@ -336,6 +338,12 @@ class TensorInput:
     def dtypes(self) -> tuple[str, ...]:
         """The dtypes of everything that is read for it."""
         return (self.tensor.dtype, *(one.tensor.dtype for one in (self.rows.sources if self.rows else ())))
+
+    @property
+    def reads(self) -> tuple[tuple[int, str], ...]:
+        """Model and name of every tensor that is read for it."""
+        further = self.rows.sources if self.rows else ()
+        return ((self.model, self.tensor.name), *((one.model, one.tensor.name) for one in further))
 
     @property
     def shape(self) -> tuple[int, ...]:

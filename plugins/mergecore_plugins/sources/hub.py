@@ -54,14 +54,14 @@ def open_hub(reference: ModelReference, options: OpenOptions) -> Checkpoint:
         what = f"'{reference}' cannot be a model of the hub"
         raise ConfigError("E112", what, hint=f"write '{HUB}owner/name' or '{HUB}owner/name@revision'")
     if options.offline or _offline_by_environment():
-        return _open_cached(model)
+        return _open_cached(model, options)
     try:
         commit, sizes = _listing(model)
     except InputError as error:
         if error.code == "E704" and cached_snapshot(model.repository, reference.revision):
-            return _open_cached(model)
+            return _open_cached(model, options)
         raise
-    return _open_online(model, commit, sizes)
+    return _open_online(model, options, commit, sizes)
 
 
 def cached_snapshot(repository: str, revision: str | None) -> Path | None:
@@ -109,7 +109,7 @@ def _offline_by_environment() -> bool:
     return constants.HF_HUB_OFFLINE or any(word.upper() in ("1", "ON", "YES", "TRUE") for word in words)
 
 
-def _open_cached(model: _HubModel) -> Checkpoint:
+def _open_cached(model: _HubModel, options: OpenOptions) -> Checkpoint:
     reference = model.reference
     folder = cached_snapshot(model.repository, reference.revision)
     get = f"download it while online: hf download {model.repository}"
@@ -118,7 +118,7 @@ def _open_cached(model: _HubModel) -> Checkpoint:
         what = f"'{reference.path}': no such directory, and no such model{at} in the hub cache (offline)"
         raise InputError("E701", what, hint=f"correct the path, or {get}")
     try:
-        return open_folder(folder, reference, folder.name)
+        return open_folder(folder, reference, folder.name, weights=options.weights)
     except MergecoreError as error:
         first = error.first if isinstance(error, Problems) else error
         if first.code not in ("E201", "E212", "E220"):
@@ -142,7 +142,7 @@ def _listing(model: _HubModel) -> tuple[str, dict[str, int]]:
     return info.sha or "", files
 
 
-def _open_online(model: _HubModel, commit: str, sizes: Mapping[str, int]) -> Checkpoint:
+def _open_online(model: _HubModel, options: OpenOptions, commit: str, sizes: Mapping[str, int]) -> Checkpoint:
     folder = _cached(model.repository) / "snapshots" / commit
     with _explained(model):
         folder.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ def _open_online(model: _HubModel, commit: str, sizes: Mapping[str, int]) -> Che
         for name, size in sizes.items()
         if "/" not in name and not _is_small(name) and not (folder / name).exists()
     }
-    opened = open_folder(folder, model.reference, commit, remote=remote)
+    opened = open_folder(folder, model.reference, commit, remote=remote, weights=options.weights)
     absent = [file for file in opened.weight_files if file.path.name in remote]
     return replace(opened, fetch=partial(_fetch, model, commit, absent) if absent else None)
 

@@ -50,7 +50,7 @@ def open_local(reference: ModelReference, options: OpenOptions) -> Checkpoint:
         raise InputError("E701", f"'{reference.path}': no such directory", hint=hint)
     _check_meaning(reference)
     if path.is_dir():
-        return open_folder(path, reference)
+        return open_folder(path, reference, weights=options.weights)
     if path.suffix == ".safetensors":
         return open_file(path, reference)
     raise InputError("E201", f"'{reference.path}': expected a directory or a safetensors file")

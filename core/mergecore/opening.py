@@ -1,0 +1,79 @@
+"""Opens and describes the models that a config names, with whichever plugins can; read `Opener`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mergecore.errors import Collector, InputError, PluginError
+from mergecore.plugins import Registry
+from mergecore.settings import PlaceOf
+from mergecore.types import Architecture, Checkpoint, Description, ModelReference, ModelSource, OpenOptions
+from mergecore.yaml_document import DocPath
+
+
+@dataclass(frozen=True)
+class Opener:
+    """What opening a model needs: plugins, what the user allows, and where references are written."""
+
+    registry: Registry
+    options: OpenOptions
+    place_of: PlaceOf
+
+    def open_all(self, mentioned: Sequence[tuple[ModelReference, DocPath]]) -> tuple[Checkpoint, ...]:
+        """The models, with the paths of the config that name them.
+
+        Raises:
+            MergecoreError: everything that is wrong with any of them.
+        """
+        problems = Collector()
+        opened = []
+        for reference, path in mentioned:
+            with problems.collecting():
+                opened.append(self.open(reference, path))
+        problems.raise_any()
+        return tuple(opened)
+
+    def open(self, reference: ModelReference, path: DocPath) -> Checkpoint:
+        """The model, opened by the first source that accepts it.
+
+        Raises:
+            MergecoreError: E701 when none does, or what is wrong with the model.
+        """
+        for source in sorted(self.registry.all(ModelSource), key=lambda one: (one.rank, one.name)):
+            with self.registry.calling(ModelSource, source.name):
+                if source.accepts(reference, self.options):
+                    return source.open(reference, self.options)
+        what = f"'{reference}': no installed plugin opens it; a folder or a hub id is expected"
+        raise InputError("E701", what, place=self.place_of(path), hint=self._unusable())
+
+    def describe(self, checkpoint: Checkpoint) -> Description:
+        """What the first describer that knows the model says of it."""
+        for architecture in sorted(self.registry.all(Architecture), key=lambda one: (one.rank, one.name)):
+            with self.registry.calling(Architecture, architecture.name):
+                description = architecture.describe(checkpoint)
+            if description is not None:
+                return description
+        raise PluginError(
+            "E605", "no installed plugin describes checkpoints", hint="enable the plugin 'names'"
+        )
+
+    def _unusable(self) -> str | None:
+        """What the user may want to know when a plugin is wanted that is not there."""
+        plugins = [plugin for plugin in self.registry.plugins() if plugin.reason]
+        names = ", ".join(f"{plugin.name} ({plugin.status})" for plugin in plugins)
+        return f"these plugins cannot be used: {names}; see `mergecore plugins list`" if names else None
+
+
+def check_architectures(checkpoints: Sequence[Checkpoint]) -> None:
+    """Raise E222 when the configs are of different model families."""
+    families = {
+        one.name: family for one in checkpoints if (family := str(one.config.get("model_type") or ""))
+    }
+    if len(set(families.values())) > 1:
+        told = ", ".join(f"{name} is {family}" for name, family in families.items())
+        raise InputError(
+            "E222",
+            f"the models are of different architectures: {told}",
+            hint="remove the odd one; --allow-crimes merges them as long as names and shapes agree",
+        )
