@@ -44,6 +44,8 @@ CASES: Mapping[str, Case] = {
     "sce": Case(weighted=False, parameters={"select_topk": 0.4}),
     "nearswap": Case(models=1, base_listed=True, weighted=False, parameters={"t": 0.0005}),
     "arcee_fusion": Case(models=1, base_listed=True, weighted=False),
+    "consensus_ta": Case(),
+    "consensus_ties": Case(per_model={"density": 0.5}),
     "ram": Case(weighted=False, parameters={"epsilon": 0.0005}),
     "ramplus_tl": Case(weighted=False, parameters={"epsilon": 0.0005, "r": 0.2, "alpha": 0.3}),
 }
