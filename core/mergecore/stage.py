@@ -47,6 +47,7 @@ class Stage:
         self._lock: int | None = None
         self._journal: Journal | None = None
         self._records: dict[str, Record] = {}
+        self._done: dict[str, str] = {}
         self._guard = threading.Lock()
         self._committing = threading.Lock()
         self._open_files: dict[int, _OpenFile] = {}
@@ -93,7 +94,7 @@ class Stage:
     @property
     def done(self) -> Mapping[str, str]:
         """Digests of the finished tensors by name, with those of earlier runs."""
-        return {name: record.digest for name, record in self._records.items()}
+        return self._done
 
     def write(self, name: str, start: int, data: memoryview | bytes | bytearray) -> None:
         """Keep `data`, the bytes of tensor `name` from byte `start` on.  Safe from any thread.
@@ -140,6 +141,7 @@ class Stage:
                 )
             self._records[name] = Record(name, digest, nonfinite)
             self._queue.append(self._records[name])
+            self._done[name] = digest
             self._queued_bytes += nbytes
             late = time.monotonic() - self._committed_at >= COMMIT_SECONDS
             due = late or self._queued_bytes >= COMMIT_BYTES
@@ -206,6 +208,7 @@ class Stage:
             self._release()
         self._journal, self.damaged = begin(self._output, mode, recheck=recheck)
         self._records = dict(self._journal.records)
+        self._done = {name: record.digest for name, record in self._records.items()}
         if places.committed:
             staging.publish(places, overwrite=self._overwrite)
             self.complete = True
