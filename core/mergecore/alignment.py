@@ -6,12 +6,13 @@ config forces, there is a common row: what the config says, else the base's, els
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from mergecore.errors import InputError
-from mergecore.types import RowMap, RowSource, TensorInfo, TensorInput, Vocabulary
+from mergecore.types import RowMap, RowSource, Step, TensorInfo, TensorInput, Vocabulary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -223,6 +224,36 @@ class Aligner:
             elif (rows >= 0).any():
                 others.append(replace(source, rows=_frozen(rows)))
         return RowMap(axis, size, count, (RowSource(one.model, one.tensor, _frozen(mine)), *others))
+
+
+def rows_digest(steps: Iterable[Step]) -> str | None:
+    """A digest of every row map; None when all tensors are taken as they are."""
+    digest = hashlib.sha256()
+    found = False
+    for step in steps:
+        for one in (*step.inputs, *([step.base] if step.base else ())):
+            for source in one.rows.sources if one.rows else ():
+                found = True
+                words = (step.name, one.model, one.rows and one.rows.size, source.model, source.tensor.name)
+                digest.update(repr(words).encode())
+                digest.update(source.rows.astype("<i8").tobytes())
+    return digest.hexdigest() if found else None
+
+
+def rows_in_words(rows: RowMap, name_of: Callable[[int], str]) -> str:
+    """How many rows come from where, such as "64 own, 2 of m/b, 14 padding"."""
+    import numpy as np
+
+    has = np.stack([source.rows >= 0 for source in rows.sources])  # (sources, aligned)
+    alone = has.sum(axis=0) == 1
+    counts = {
+        "own" if i == 0 else f"of {name_of(source.model)}": int((has[i] & alone).sum())
+        for i, source in enumerate(rows.sources)
+    }
+    counts["means"] = int((has.sum(axis=0) > 1).sum())
+    counts["zero"] = int((~has.any(axis=0)).sum())
+    counts["padding"] = rows.size - rows.aligned
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
 
 
 def _stacked(rows: Sequence[Rows], count: int) -> Rows:

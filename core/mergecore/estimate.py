@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mergecore.blocks import BLOCK
 from mergecore.errors import MergeError
-from mergecore.types import MergeMethod, Plan, Step
+from mergecore.types import MergeMethod, Plan, RowSource, Step
 
 INTERPRETER = 220 << 20
 """What Python and torch take before the first block."""
 
 CANDIDATES = 1 << 23
 """What the search for one cut may hold: candidates of 4 bytes."""
+
+MOVED = 4
+"""Blocks of 8 bytes for inputs whose rows are moved: as stored, nearby, of another model, to be added up."""
 
 TEMPORARIES = 6
 """Blocks of numbers that a method may make beside its inputs."""
@@ -29,11 +33,13 @@ class Estimate:
     per_worker: int
     whole: int
     """Bytes of whole tensors that the methods ask for, for each worker."""
+    maps: int = 0
+    """Bytes that say which rows go where."""
 
     @property
     def peak(self) -> int:
         """Bytes of anonymous memory at the peak, interpreter included."""
-        return INTERPRETER + self.workers * (self.per_worker + self.whole)
+        return INTERPRETER + self.maps + self.workers * (self.per_worker + self.whole)
 
 
 def estimate(
@@ -47,16 +53,18 @@ def estimate(
     wanted = threads or _processors()
     per_worker = max((_blocks(step) for step in plan.steps), default=0)
     whole = max((_whole(step, methods) for step in plan.steps), default=0)
-    one = Estimate(1, per_worker, whole)
+    maps = sum(source.rows.nbytes for step in plan.steps for source in _row_sources(step))
+    one = Estimate(1, per_worker, whole, maps)
     if max_memory is None:
-        return Estimate(wanted, per_worker, whole)
+        return replace(one, workers=wanted)
     if max_memory < one.peak:
         raise MergeError(
             "E405",
             f"the merge needs about {one.peak >> 20} MB with one worker, --max-memory allows {max_memory >> 20} MB",
             hint="allow more, or merge fewer models at once",
         )
-    return Estimate(min(wanted, (max_memory - INTERPRETER) // max(1, per_worker + whole)), per_worker, whole)
+    fitting = (max_memory - INTERPRETER - maps) // max(1, per_worker + whole)
+    return replace(one, workers=min(wanted, fitting))
 
 
 def _processors() -> int:
@@ -67,12 +75,18 @@ def _processors() -> int:
 def _blocks(step: Step) -> int:
     """Bytes of one worker while it works on `step`: raw bytes, inputs, base, temporaries, candidates."""
     inputs = [*step.inputs, *([step.base] if step.base else [])]
-    width = 8 if any(one.tensor.dtype == "F64" for one in inputs) else 4
+    width = 8 if any("F64" in one.dtypes for one in inputs) else 4
     size = max(BLOCK, step.shape[-1] if step.shape else 1)
-    return size * (2 * width + (len(inputs) + 1 + TEMPORARIES) * width) + len(inputs) * CANDIDATES
+    moved = size * 8 * MOVED if _row_sources(step) else 0
+    return size * (2 * width + (len(inputs) + 1 + TEMPORARIES) * width) + len(inputs) * CANDIDATES + moved
+
+
+def _row_sources(step: Step) -> list[RowSource]:
+    inputs = [*step.inputs, *([step.base] if step.base else [])]
+    return [source for one in inputs if one.rows for source in one.rows.sources]
 
 
 def _whole(step: Step, methods: Mapping[str, MergeMethod[Any]]) -> int:
     if step.method is None or not methods[step.method].whole:
         return 0
-    return step.inputs[0].tensor.count * 4 * (len(step.inputs) + 1)
+    return math.prod(step.shape) * 4 * (len(step.inputs) + 1)

@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from mergecore import __version__
+from mergecore.alignment import rows_digest
 from mergecore.digests import sample_digest
 from mergecore.errors import OutputError
 from mergecore.journal import Record
@@ -87,6 +88,8 @@ def identity(plan: Plan) -> dict[str, Json]:
         "models": [_model(model) for model in plan.models],
         "plugins": dict(plan.plugins),
     }
+    if rows := rows_digest(plan.steps):
+        value["rows_sha256"] = rows
     return without_local_paths(value, plan.models)
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+from mergecore.alignment import rows_in_words
 from mergecore.dtypes import DTYPES
 from mergecore.errors import ConfigError, printable
 from mergecore.estimate import Estimate
@@ -128,7 +129,8 @@ def _tensor(plan: Plan, step: Step) -> list[str]:
 
 
 def _source(plan: Plan, one: TensorInput) -> str:
-    return f"{plan.models[one.model].name}: {one.tensor.name} {one.tensor.dtype}"
+    rows = f", rows: {rows_in_words(one.rows, lambda model: plan.models[model].name)}" if one.rows else ""
+    return f"{plan.models[one.model].name}: {one.tensor.name} {one.tensor.dtype}{rows}"
 
 
 def _shown(value: object) -> str:
