@@ -77,6 +77,7 @@ def test_a_config_lists_the_models_a_method_reads() -> None:
         "models": [{"model": "base"}, {"model": "a"}],
         "parameters": {"t": 0.4},
         "dtype": "bfloat16",
+        "out_dtype": "bfloat16",
     }
     assert inputs_of("slerp", base, models) == [base, models[0]]
     assert inputs_of("linear", base, models) == models
