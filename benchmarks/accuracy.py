@@ -32,7 +32,7 @@ from benchmarks.methods import CASES, config_for
 import mergecore
 from mergecore.plugins import Registry
 from mergecore.testing import run_method
-from mergecore.types import MergeMethod, Step, TensorInput
+from mergecore.types import Json, MergeMethod, Step, TensorInput
 
 SHAPE = LlamaShape(
     hidden=256, intermediate=688, layers=4, heads=4, key_value_heads=2, vocabulary=2000, tied=False
@@ -78,14 +78,14 @@ def compare(method: str, made: Checkpoints, folder: Path, command: str | None) -
     return ratios
 
 
-def with_exact_weights(config: dict[str, object]) -> dict[str, object]:
+def with_exact_weights(config: dict[str, object]) -> dict[str, Json]:
     """The config with weights that no precision rounds."""
     models = cast("list[dict[str, dict[str, object]]]", config["models"])
     for model, weight in zip(
         [one for one in models if "weight" in one.get("parameters", {})], WEIGHTS, strict=False
     ):
         model["parameters"]["weight"] = weight
-    return config
+    return cast("dict[str, Json]", config)
 
 
 def exactly(step: Step, registry: Registry, seed: int) -> Tensor:
@@ -102,7 +102,7 @@ def stored(one: TensorInput) -> Tensor:
     return load_file(one.tensor.data.file)[one.tensor.name]
 
 
-def other(command: str, config: Mapping[str, object], out: Path) -> dict[str, Tensor] | None:
+def other(command: str, config: Mapping[str, Json], out: Path) -> dict[str, Tensor] | None:
     """What another tool makes of a config; None when it fails, which is said."""
     file = out.with_suffix(".yml")
     file.write_text(yaml.safe_dump(dict(config)), encoding="utf8")

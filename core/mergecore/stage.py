@@ -166,6 +166,17 @@ class Stage:
             staging.publish(self._output.places, overwrite=self._overwrite)
         self._release()
 
+    def discard(self) -> None:
+        """Remove what was made: the plan cannot be carried out, so nothing can go on from it.
+
+        Raises:
+            OutputError: E504 when the disk fails.
+        """
+        if self._journal:
+            self._broken = True
+            with self._telling("removing what was made"):
+                staging.clear(self._output.places)
+
     def close(self) -> None:
         """Make durable what is finished and let go; what is staged stays, if anything is finished.
 

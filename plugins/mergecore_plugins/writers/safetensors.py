@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
@@ -28,14 +27,7 @@ _ORDER = {dtype: place for place, dtype in enumerate(_DTYPES)}
 
 
 def _bytes(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    return parse_size(f"{text[:-1]}G" if _BILLIONS.fullmatch(text) else text)
-
-
-_BILLIONS = re.compile(r"[0-9]+[bB]")
-"""`5B` means 5 billion bytes, as in other merge tools."""
+    return parse_size(value) if isinstance(value, str) else value
 
 
 class SafetensorsParams(Params):

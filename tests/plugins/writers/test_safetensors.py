@@ -117,8 +117,6 @@ def test_every_shard_has_the_bytes_that_save_file_writes(tmp_path: Path) -> None
         ("7", 7),
         ("5GB", 5 * 10**9),
         ("500MB", 500 * 10**6),
-        ("5B", 5 * 10**9),
-        ("5b", 5 * 10**9),
         ("3k", 3000),
         ("3M", 3 * 10**6),
         ("2GiB", 2**31),

@@ -1,0 +1,53 @@
+"""The whole pipeline: what it leaves behind, and what it does when it is asked again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.tiny import listing, llama, llama_config, write_checkpoint, write_llama
+
+import mergecore
+from mergecore.manifest import NAME as MANIFEST
+from mergecore.types import Json
+
+
+@pytest.fixture
+def two_models(tmp_path: Path) -> dict[str, Json]:
+    """A config that merges two checkpoints in the folder of the test."""
+    for seed, name in enumerate("ab"):
+        write_llama(tmp_path / name, 2, seed=seed)
+    models: list[Json] = [{"model": str(tmp_path / name), "parameters": {"weight": 0.5}} for name in "ab"]
+    return {"merge_method": "linear", "models": models}
+
+
+def test_a_merge_that_is_there_already_is_left_as_it_is(tmp_path: Path, two_models: dict[str, Json]) -> None:
+    out = mergecore.merge(two_models, tmp_path / "out")
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+
+    mergecore.merge(two_models, tmp_path / "out")
+
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+def test_a_merge_that_can_never_succeed_leaves_nothing(tmp_path: Path, two_models: dict[str, Json]) -> None:
+    tensors = llama(2, seed=1)
+    tensors["model.norm.weight"][0] = float("nan")
+    write_checkpoint(tmp_path / "b", tensors, llama_config(2))
+    before = listing(tmp_path)
+
+    with pytest.raises(mergecore.InputError, match=r"model\.norm\.weight.*1 value is not finite"):
+        mergecore.merge(two_models, tmp_path / "out")
+
+    assert listing(tmp_path) == before
+
+
+def test_a_merged_model_can_be_merged_again(tmp_path: Path, two_models: dict[str, Json]) -> None:
+    out = mergecore.merge(two_models, tmp_path / "out")
+
+    twice = mergecore.merge(
+        {"merge_method": "passthrough", "models": [{"model": str(out)}]}, tmp_path / "twice"
+    )
+
+    assert (twice / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
+    assert (twice / MANIFEST).read_bytes() != (out / MANIFEST).read_bytes()
