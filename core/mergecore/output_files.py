@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mergecore.alignment import Common
 from mergecore.card import model_card
 from mergecore.config import MergeConfig
 from mergecore.dtypes import DTYPES, nbytes
 from mergecore.matching import Match, Models
 from mergecore.output_config import Stacking, output_config
+from mergecore.special_ids import GENERATION, SpecialIds, generation_config, set_vocabulary_size
 from mergecore.types import Json, Step
-
-TOKENIZER_FILES = frozenset(
-    {
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "vocab.json",
-        "merges.txt",
-        "vocab.txt",
-        "spiece.model",
-        "sentencepiece.bpe.model",
-        "tokenizer.model",
-        "tekken.json",
-        "tiktoken.model",
-        "chat_template.jinja",
-        "chat_template.json",
-    }
-)
-"""What a tokenizer strategy decides about; every other side file comes from the donor."""
 
 
 def is_tokenizer_file(name: str) -> bool:
-    """Whether a side file belongs to the tokenizer or its chat templates."""
-    return name in TOKENIZER_FILES or name.startswith("additional_chat_templates/")
+    """Whether a tokenizer strategy decides about a side file; every other one comes from the donor."""
+    return bool(_TOKENIZER_FILE.fullmatch(name))
+
+
+_TOKENIZER_FILE = re.compile(
+    r"(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|normalizer|tekken|chat_template)\.json"
+    r"|(vocab|merges|dict)\.txt|vocab\.(bpe|tsv)|bpe\.codes|tokenizer\.model\.v[0-9]+"
+    r"|[\w.-]+\.(model|spm|tiktoken|jinja)|additional_chat_templates/.+",
+    re.ASCII,
+)
 
 
 def output_files(
@@ -45,7 +36,7 @@ def output_files(
     models: Models,
     found: Match,
     steps: Sequence[Step],
-    vocabulary: Mapping[str, Path | bytes],
+    common: Common,
     document: Mapping[str, Json],
 ) -> tuple[dict[str, Path | bytes], list[str]]:
     """The files by name, and what the user should know of them."""
@@ -55,7 +46,7 @@ def output_files(
         for name, path in donor.side_files.items()
         if not is_tokenizer_file(name) and name != "config.json"
     }
-    files |= vocabulary
+    files |= common.vocabulary.files
     merged, warnings = output_config(
         donor.config,
         dtype=_main_dtype(steps),
@@ -63,10 +54,23 @@ def output_files(
         untied=_untied(models, steps),
         architecture=donor.reference.architecture,
     )
+    if common.vocabulary.size is not None:
+        set_vocabulary_size(merged, common.padded(common.vocabulary.size))
+        rows = common.vocabulary.rows[models.donor] if common.vocabulary.rows else None
+        ids = SpecialIds(common.vocabulary, donor, rows)
+        ids.follow("config.json", merged)
+        generation = generation_config(donor)
+        if ids.follow(GENERATION, generation):
+            files[GENERATION] = _as_json(generation)
+        warnings += ids.warnings
     if donor.config:
-        files["config.json"] = (json.dumps(merged, indent=2, ensure_ascii=False) + "\n").encode()
+        files["config.json"] = _as_json(merged)
     files["README.md"] = model_card(config.name or "", config.merge_method, models.checkpoints, document)
     return files, warnings
+
+
+def _as_json(value: Mapping[str, Json]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _main_dtype(steps: Sequence[Step]) -> str | None:

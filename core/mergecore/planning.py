@@ -75,7 +75,7 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
 
     writer, layout = _layout(config, registry, options, steps)
     effective = _effective(document.data, options)
-    files, more_warnings = output_files(config, models, found, steps, vocabulary.vocabulary.files, effective)
+    files, more_warnings = output_files(config, models, found, steps, vocabulary, effective)
     used = {read for step in steps for one in _everything(step) for read in one.reads}
     return Plan(
         models=opened.checkpoints,

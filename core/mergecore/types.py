@@ -229,8 +229,8 @@ class Vocabulary:
     """The tokens of the output; empty when nobody had to read them."""
     size: int | None = None
     """How many ids the output has; None to keep the number of rows that the donor's tensors have."""
-    config: Mapping[str, Json] | None = None
-    """Config of the model whose vocabulary it is, when that is not the donor: its special ids are right."""
+    source: Checkpoint | None = None
+    """The model whose vocabulary it is, when that is not the donor's: its configs state the right special ids."""
     warnings: tuple[str, ...] = ()
 
 

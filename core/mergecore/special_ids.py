@@ -1,0 +1,124 @@
+"""The ids of special tokens that configs hold, such as `eos_token_id`, in the vocabulary of the output.
+
+Read `SpecialIds.follow`, which changes one config.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+from mergecore.layer_stacks import config_sections, is_text
+from mergecore.strict_json import parse_json, read_json
+from mergecore.types import Checkpoint, Json, Vocabulary
+
+GENERATION = "generation_config.json"
+
+_KEYS = re.compile(r"\w+_token_ids?|(begin_)?suppress_tokens")
+
+
+@dataclass
+class SpecialIds:
+    """What became of the donor's ids, and where the right ones are stated; gathers what cannot be followed."""
+
+    vocabulary: Vocabulary
+    donor: Checkpoint
+    donor_rows: Sequence[int] | None
+    """The donor's row of each id of the output; None when its ids did not change."""
+    warnings: list[str] = field(default_factory=list)
+
+    def follow(self, name: str, config: dict[str, Json]) -> bool:
+        """Change the ids in a config, in place; whether any was another one."""
+        stated = self._stated(name)
+        changed = False
+        for path, section in config_sections(config):
+            for key, value in section.items():
+                if _KEYS.fullmatch(key) and value is not None and (not path or is_text(path)):
+                    theirs = _at(stated, path).get(key) if stated else None
+                    new = theirs if theirs is not None else self._mapped(name, key, value)
+                    changed = changed or new != value
+                    cast("dict[str, Json]", section)[key] = new
+        return changed
+
+    def _stated(self, name: str) -> Mapping[str, Json] | None:
+        """What the model whose vocabulary it is says itself, its generation config before its config."""
+        source = self.vocabulary.source
+        if source is None:
+            return None
+        further = generation_config(source) if name == GENERATION else {}
+        return {**{key: value for key, value in source.config.items() if value is not None}, **further}
+
+    def _mapped(self, name: str, key: str, value: Json) -> Json:
+        if isinstance(value, list):
+            if not all(type(one) is int for one in value):
+                return value
+            kept = [self._new_id(cast("int", one)) for one in value]
+            return cast("Json", [one for one in kept if one is not None])
+        if type(value) is not int or value < 0:
+            return value
+        new = self._new_id(value)
+        if new is None:
+            new = self._by_role(key)
+        if new is None:
+            self.warnings.append(
+                f"{name}: {key} {value} stands for no token of the output; it becomes null: set it by hand"
+            )
+        return new
+
+    def _new_id(self, old: int) -> int | None:
+        """The id in the output of what the donor's id stands for."""
+        if self.donor_rows is None:
+            return old
+        if old < len(self.donor_rows) and self.donor_rows[old] == old:
+            return old
+        return self._ids_of_rows.get(old)
+
+    @cached_property
+    def _ids_of_rows(self) -> Mapping[int, int]:
+        return {int(row): number for number, row in enumerate(self.donor_rows or ())}
+
+    def _by_role(self, key: str) -> int | None:
+        """The id of the token that the tokenizer of the output has for the same role."""
+        content = self.vocabulary.files.get("tokenizer_config.json")
+        if content is None:
+            return None
+        config = (
+            read_json(content, code="E240") if isinstance(content, Path) else parse_json(content, code="E240")
+        )
+        token = config.get(key.removesuffix("_id")) if isinstance(config, dict) else None
+        if isinstance(token, dict):
+            token = token.get("content")
+        return self.vocabulary.ids.get(token) if isinstance(token, str) else None
+
+
+def generation_config(model: Checkpoint) -> dict[str, Json]:
+    """generation_config.json of a model, empty where it has none.
+
+    Raises:
+        MergecoreError: E220 when it is no JSON.
+    """
+    path = model.side_files.get(GENERATION)
+    value = read_json(path, code="E220") if path else {}
+    return value if isinstance(value, dict) else {}
+
+
+def set_vocabulary_size(config: dict[str, Json], size: int) -> None:
+    """Write the number of rows under the keys that are there, for the whole model and its text models."""
+    for path, section in config_sections(config):
+        if not path or is_text(path):
+            for key in ("vocab_size", "padded_vocab_size"):
+                if key in section:
+                    cast("dict[str, Json]", section)[key] = size
+
+
+def _at(config: Mapping[str, Json], path: Sequence[str]) -> Mapping[str, Json]:
+    for key in path:
+        value = config.get(key)
+        if not isinstance(value, dict):
+            return {}
+        config = value
+    return config
