@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.tiny import listing, llama, llama_config, write_checkpoint, write_llama
+from tiny import listing, llama, llama_config, write_checkpoint, write_llama
 
 import mergecore
 from mergecore.manifest import NAME as MANIFEST
