@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ["torch", "numpy", "transformers", "huggingface_hub", "tokenizers", "peft", "safetensors"]
+HEAVY = ["torch", "numpy", "transformers", "huggingface_hub", "tokenizers", "peft", "safetensors", "yaml"]
 
 WATCH = f"""
 import sys
