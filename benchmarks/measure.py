@@ -21,6 +21,14 @@ PROC = Path("/proc")
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Bytes in use: anonymous memory, and the whole resident set with mapped files."""
+
+    anonymous: int
+    resident: int
+
+
+@dataclass(frozen=True)
 class Usage:
     """What a command and the processes it started and waited for used. Times in seconds, sizes in bytes."""
 
@@ -29,7 +37,7 @@ class Usage:
     user: float
     system: float
     peak_anonymous: int  # largest sampled sum of RssAnon over the process tree
-    peak_resident: int  # largest resident set of any one process, mapped files included
+    peak_resident: int  # the same of VmRSS: mapped files included
     read_chars: int  # through read calls, from the cache or the disk; not what is read from a mapping
     written_chars: int
     read_bytes: int  # from the disk, mappings included
@@ -76,12 +84,11 @@ def measure(
         return _usage(process.returncode, wall, used, sampler.peak, counters, _tail(output))
 
 
-def parse_anonymous(status: str) -> int:
-    """Bytes of anonymous memory by the text of /proc/PID/status; 0 for a process that has ended."""
-    for line in status.splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    return 0
+def parse_memory(status: str) -> Memory:
+    """Memory by the text of /proc/PID/status; none for a process that has ended."""
+    pairs = (line.split(":", 1) for line in status.splitlines())
+    sizes = {name: int(text.split()[0]) * 1024 for name, text in pairs if name in ("RssAnon", "VmRSS")}
+    return Memory(sizes.get("RssAnon", 0), sizes.get("VmRSS", 0))
 
 
 def parse_io(text: str) -> dict[str, int]:
@@ -90,21 +97,23 @@ def parse_io(text: str) -> dict[str, int]:
     return {name: int(value) for name, value in pairs}
 
 
-def anonymous_of_tree(pid: int) -> int:
-    """Bytes of anonymous memory of a process and all its descendants, at this moment."""
-    return sum(_anonymous(member) for member in _tree(pid))
+def memory_of_tree(pid: int) -> Memory:
+    """Memory of a process and all its descendants together, at this moment."""
+    members = [_memory(member) for member in _tree(pid)]
+    return Memory(sum(one.anonymous for one in members), sum(one.resident for one in members))
 
 
 class _Sampler(threading.Thread):
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
-        self.peak = 0
+        self.peak = Memory(0, 0)
         self._pid = pid
         self._ended = threading.Event()
 
     def run(self) -> None:
         while not self._ended.is_set():
-            self.peak = max(self.peak, anonymous_of_tree(self._pid))
+            now = memory_of_tree(self._pid)
+            self.peak = Memory(max(self.peak.anonymous, now.anonymous), max(self.peak.resident, now.resident))
             self._ended.wait(SAMPLE_SECONDS)
 
     def stop(self) -> None:
@@ -122,11 +131,11 @@ def _tree(pid: int) -> Iterator[int]:
         yield from _tree(int(child))
 
 
-def _anonymous(pid: int) -> int:
+def _memory(pid: int) -> Memory:
     try:
-        return parse_anonymous((PROC / str(pid) / "status").read_text())
+        return parse_memory((PROC / str(pid) / "status").read_text())
     except OSError:  # ended between two looks
-        return 0
+        return Memory(0, 0)
 
 
 def _tail(output: BinaryIO) -> str:
@@ -139,7 +148,7 @@ def _usage(
     exit_code: int,
     wall: float,
     used: resource.struct_rusage,
-    anonymous: int,
+    peak: Memory,
     counters: Mapping[str, int],
     tail: str,
 ) -> Usage:
@@ -148,8 +157,8 @@ def _usage(
         wall=wall,
         user=used.ru_utime,
         system=used.ru_stime,
-        peak_anonymous=anonymous,
-        peak_resident=used.ru_maxrss * 1024,
+        peak_anonymous=peak.anonymous,
+        peak_resident=peak.resident,
         read_chars=counters["rchar"],
         written_chars=counters["wchar"],
         read_bytes=counters["read_bytes"],

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import pytest
 import yaml
-from benchmarks.checkpoints import LlamaShape, write_set
-from benchmarks.measure import Usage, measure, parse_anonymous, parse_io
+from benchmarks.checkpoints import LlamaShape, parse_count, shape_for, write_set
+from benchmarks.measure import Memory, Usage, measure, parse_io, parse_memory
 from benchmarks.methods import CASES, config_for, inputs_of
 from benchmarks.report import Kind, Run, as_json, markdown, summarise
 from benchmarks.runner import main
@@ -32,9 +32,10 @@ def run(kind: Kind, label: str, cpu: float, wall: float, repeat: int = 0, fault:
     return Run(kind, "1B", "linear", label, repeat, 0.0, usage, fault)
 
 
-def test_anonymous_memory_is_read_from_a_status_file() -> None:
-    assert parse_anonymous("Name:\tcat\nVmRSS:\t  900 kB\nRssAnon:\t  104 kB\nThreads:\t1\n") == 104 * 1024
-    assert parse_anonymous("Name:\tcat\nState:\tZ (zombie)\n") == 0
+def test_memory_is_read_from_a_status_file() -> None:
+    text = "Name:\tcat\nVmRSS:\t  900 kB\nRssAnon:\t  104 kB\nThreads:\t1\n"
+    assert parse_memory(text) == Memory(104 * 1024, 900 * 1024)
+    assert parse_memory("Name:\tcat\nState:\tZ (zombie)\n") == Memory(0, 0)
 
 
 def test_counters_are_read_from_an_io_file() -> None:
@@ -186,8 +187,13 @@ def test_a_run_writes_both_reports_and_leaves_no_output(tmp_path: Path) -> None:
     assert table in done.output
     assert "| slerp | copy |" in table
     assert "| linear | copy | **failed**: exit code 1: KeyError: 'base_model' |" in table
-    lines = json.loads((tmp_path / "results" / "benchmark.json").read_text())["lines"]
+    document = json.loads((tmp_path / "results" / "benchmark.json").read_text())
+    lines = document["lines"]
     assert [line["method"] for line in lines] == ["slerp", "linear"]
+    floors = [single["usage"] for single in document["runs"] if single["kind"] == "floor"]
+    inputs = 2 * shape_for(parse_count("0.2M")).parameters()
+    assert [usage["read_chars"] // inputs for usage in floors] == [2, 3, 1]
+    assert [usage["write_bytes"] for usage in floors[:2]] == [0, 0]
     assert sorted(path.name for path in (tmp_path / "work").iterdir()) == ["0.2M", "merge.yml", "tiny"]
 
 
