@@ -60,7 +60,7 @@ def _products(x: Tensor, i: int) -> Tensor:
     Four float32 levels of the tree at least, unless few are left: float64 is for what the cache holds.
     """
     first, *others = x.split(_STRETCH, dim=-1)
-    total = first[..., i : i + 1, :] * first[..., i:, :]
+    total: Tensor = first[..., i : i + 1, :] * first[..., i:, :]
     products = torch.empty_like(total) if others else total
     for stretch in others:
         part = products[..., : stretch.shape[-1]]
