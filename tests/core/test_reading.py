@@ -312,10 +312,10 @@ def test_input_that_is_not_finite_may_be_allowed(damaged: Checkpoint) -> None:
 def test_the_first_pass_alone_looks_for_bad_numbers(damaged: Checkpoint) -> None:
     with WeightFiles([damaged]) as files:
         made = inputs(files, ("m/b", damaged.tensors["one"]))
-        with pytest.raises(MergecoreError):
-            load(made, 0, 4, 1), made.raise_faults()
-        with pytest.raises(MergecoreError, match="1 value is"):
-            load(made, 0, 4, 1), made.raise_faults()
+        for _ in range(2):  # the second pass finds nothing more
+            load(made, 0, 4, 1)
+            with pytest.raises(MergecoreError, match="1 value is"):
+                made.raise_faults()
 
 
 # ---- buffers -----------------------------------------------------------------------------------------------

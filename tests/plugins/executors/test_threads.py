@@ -74,15 +74,22 @@ def test_workers_run_steps_side_by_side() -> None:
 def test_idle_workers_help_with_the_blocks_of_one_tensor() -> None:
     """Three blocks that end only when all three are being worked on."""
     together = threading.Barrier(3)
-    assert run(steps(1), lambda step, crew: crew.each(3, lambda index: together.wait(WAIT)), 3) == ["0"]
+
+    def block(index: int) -> None:
+        together.wait(WAIT)
+
+    assert run(steps(1), lambda step, crew: crew.each(3, block), 3) == ["0"]
 
 
 def test_helpers_go_on_to_the_next_pass() -> None:
     together = threading.Barrier(2)
 
+    def block(index: int) -> None:
+        together.wait(WAIT)
+
     def work(step: Step, crew: Crew) -> None:
         for _ in range(5):
-            crew.each(2, lambda index: together.wait(WAIT))
+            crew.each(2, block)
 
     assert run(steps(1), work, 2) == ["0"]
 
@@ -188,4 +195,7 @@ def test_a_run_that_is_given_up_ends_its_threads() -> None:
 
 
 def test_a_crew_can_be_told_of_no_blocks() -> None:
-    assert run(steps(3), lambda step, crew: crew.each(0, lambda index: 1 // 0), 2) == ["0", "1", "2"]
+    def never(index: int) -> None:
+        raise AssertionError("there is no block")
+
+    assert run(steps(3), lambda step, crew: crew.each(0, never), 2) == ["0", "1", "2"]
