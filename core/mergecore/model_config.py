@@ -32,7 +32,9 @@ def read_config(folder: InputFolder) -> dict[str, Json]:
         MergecoreError: E220 when it is missing, no JSON object or holds impossible numbers; E236, E302, E308.
     """
     place = folder.place(NAME)
-    value = parse_json(folder.read(NAME, code="E220", max_bytes=MAX_CONFIG), code="E220", place=place, infinite=True)
+    value = parse_json(
+        folder.read(NAME, code="E220", max_bytes=MAX_CONFIG), code="E220", place=place, infinite=True
+    )
     if not isinstance(value, dict):
         raise InputError("E220", "must be a JSON object", place=place)
     problems = Collector()
