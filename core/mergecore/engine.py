@@ -21,7 +21,7 @@ from mergecore.errors import InputError, PluginError
 from mergecore.reading import Scratch
 from mergecore.reduction import gram
 from mergecore.selection import Cut, Search, Wanted, kept_count, look_for
-from mergecore.types import Blocks, Crew, Depth, MergeMethod
+from mergecore.types import Blocks, Crew, Depth, Json, MergeMethod
 
 MapBlock = Callable[["Block"], Tensor]
 
@@ -112,6 +112,9 @@ class TensorGroup:
         seed: int = 0,
         depth: Depth | None = None,
         role: str = "",
+        index: int = 0,
+        models: Sequence[int] = (),
+        state: Json = None,
     ) -> None:
         self.name = name
         self.shape = shape
@@ -119,6 +122,12 @@ class TensorGroup:
         self.dtype = dtype
         self.layer = depth
         self.role = role
+        self.index = index
+        """Its place among the groups of its method, in the order of the plan."""
+        self.models = tuple(models)
+        """Which model each input is of, as a number: equal ones are of one model."""
+        self.state = state
+        """What the method's `prepare` returned."""
         self.count = torch.Size(shape).numel()
         self.finished = False
         """Whether the result is written."""
@@ -134,6 +143,11 @@ class TensorGroup:
     def device(self) -> torch.device:
         """Where the numbers are."""
         return self._scratch.device
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks a pass without `rows` has."""
+        return -(-self.count // BLOCK)
 
     @property
     def x(self) -> Tensor:
@@ -180,6 +194,10 @@ class TensorGroup:
         total = _OrderedSum()
         self._each(lambda block: total.add(block.index, _tensor(measure_block(block))), rows)
         return total.value
+
+    def visit(self, see: Callable[[Block], None], rows: bool = False) -> None:
+        """Call `see` with every block, in any order and from any thread: a pass that returns nothing."""
+        self._each(see, rows)
 
     def gram(self) -> Tensor:
         """Dot products of the inputs with each other over all elements, float64 (n, n)."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mergecore import manifest
+from mergecore.errors import InputError, MergeError, PluginError
 from mergecore.estimate import Estimate, estimate
 from mergecore.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
 from mergecore.partial import described, fingerprint
@@ -20,11 +21,24 @@ from mergecore.planning import PlanOptions, plan_merge
 from mergecore.plugins import Registry
 from mergecore.stage import Stage
 from mergecore.target import check_target
-from mergecore.types import Executor, Json, MergeMethod, OutputTensor, Plan, Recipe, RunStep, Step, StepResult
+from mergecore.types import (
+    Crew,
+    Executor,
+    Json,
+    MergeMethod,
+    OutputTensor,
+    Plan,
+    Recipe,
+    RunStep,
+    Step,
+    StepResult,
+)
 from mergecore.yaml_document import Document, read_document
 
 if TYPE_CHECKING:
     import torch
+
+    from mergecore.runner import Runner
 
 
 @dataclass(frozen=True)
@@ -109,9 +123,6 @@ def execute(
         what = f"plugin '{plugin.name}' ({plugin.origin}) cannot be used: {plugin.reason}"
         run.report(Warned(run.options.display, what))
 
-    for model in plan.models:
-        if model.fetch:
-            model.fetch()
     outputs = [OutputTensor(step.name, step.dtype, step.shape) for step in plan.steps]
     with Stage.open(
         target,
@@ -125,11 +136,28 @@ def execute(
     ) as stage:
         if not stage.complete:
             for name in stage.damaged:
-                run.warn(f"tensor '{name}' of the interrupted run is damaged and is merged again")
-            run.steps(stage)
-            stage.seal(plan.side_files, manifest.facts(plan, libraries(), run.warnings))
+                what = f"tensor '{name}' of the interrupted run is damaged and is merged again"
+                run.report(Warned(options.display, what))
+            with _hopeless(stage):
+                run.fetch()
+                run.steps(stage)
+            stage.seal(plan.side_files, run.facts())
     run.report(ModelSealed(options.display, str(target), plan.layout.size, run.seconds))
     return target
+
+
+@contextmanager
+def _hopeless(stage: Stage) -> Iterator[None]:
+    """Throw away what is staged when the body finds that this plan can never be carried out."""
+    try:
+        yield
+    except (MergeError, PluginError):
+        stage.discard()
+        raise
+    except InputError as error:
+        if error.code in ("E233", "E234"):
+            stage.discard()
+        raise
 
 
 class _Run:
@@ -140,6 +168,8 @@ class _Run:
         self.registry = registry
         self.options = options
         self.warnings: list[str] = []
+        self.states: Mapping[str, Json] = {}
+        """By method, what it has prepared."""
         self.estimate: Estimate = estimate(plan, self._methods(), options.threads, options.max_memory)
         self._begin = time.monotonic()
         self._previous = 0.0
@@ -158,6 +188,17 @@ class _Run:
         """Tell the user, and the manifest."""
         self.warnings.append(text)
         self.report(Warned(self.options.display, text))
+
+    def facts(self) -> dict[str, Json]:
+        """What the manifest says beside what was written."""
+        facts = manifest.facts(self.plan, libraries(), self.warnings)
+        return facts | ({"prepared": dict(self.states)} if self.states else {})
+
+    def fetch(self) -> None:
+        """Bring the weights that are not here yet."""
+        for model in self.plan.models:
+            if model.fetch:
+                model.fetch()
 
     def plan_ready(self) -> PlanReady:
         """The event that nothing stands in the way."""
@@ -188,11 +229,30 @@ class _Run:
                 device=device(self.options.device),
                 allow_nonfinite=self.options.allow_nonfinite,
             )
+            self.states = self._prepared(runner, executor)
+            runner = replace(runner, states=self.states)
             progress = _Progress(self.plan, todo)
             for result in self._results(executor, _copies_first(todo), runner):
                 stage.finish(result.name, result.digest, result.nonfinite)
                 self._step_done(result, progress)
             files.check_unchanged()
+
+    def _prepared(self, runner: Runner, executor: Executor) -> dict[str, Json]:
+        """What methods take of all tensors before the first is merged; also when a run is taken up again."""
+        states: dict[str, Json] = {}
+        for name, method in runner.methods.items():
+
+            def prepare(step: Step, crew: Crew, method: MergeMethod[Any] = method) -> StepResult:
+                states[method.name] = runner.prepare(method, crew)
+                return StepResult(step.name, "", 0)
+
+            if method.prepare:
+                for _ in self._results(executor, runner.steps_of(name)[:1], prepare):
+                    pass
+                if name not in states:
+                    what = f"executor '{executor.name}' did not prepare method '{name}' in this process"
+                    raise PluginError("E605", what, hint="use the executor 'threads'")
+        return {name: state for name, state in states.items() if state is not None}
 
     def _results(self, executor: Executor, steps: list[Step], run_step: RunStep) -> Iterator[StepResult]:
         with self.registry.calling(Executor, executor.name):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,7 +15,7 @@ from torch import Tensor
 from mergecore.blocks import BLOCK
 from mergecore.digests import block_digest, tensor_digest
 from mergecore.dtypes import torch_dtype
-from mergecore.engine import TensorGroup, merge_group
+from mergecore.engine import Sink, TensorGroup, merge_group
 from mergecore.errors import Collector, InputError, MergecoreError, MergeError, PluginError
 from mergecore.reading import (
     Fault,
@@ -28,7 +30,8 @@ from mergecore.reading import (
 )
 from mergecore.rounding import round_into
 from mergecore.row_reading import MappedRows
-from mergecore.types import Crew, MergeMethod, Plan, Step, StepResult, TensorInput
+from mergecore.types import Crew, Json, MergeMethod, Plan, Step, StepResult, TensorInput
+from mergecore.whole_model import Groups
 
 if TYPE_CHECKING:
     from mergecore.plugins import Plugin
@@ -55,11 +58,39 @@ class Runner:
     storage: Storage
     device: torch.device
     allow_nonfinite: bool = False
+    states: Mapping[str, Json] = field(default_factory=dict)
+    """By method, what it has prepared."""
     scratch: Scratch = field(init=False)
+    places: Mapping[str, int] = field(init=False)
+    """Of each step that has a method, its place among those of that method."""
 
     def __post_init__(self) -> None:
         """Give each thread its own buffers."""
         object.__setattr__(self, "scratch", Scratch(self.device))
+        steps = [self.steps_of(name) for name in self.methods]
+        object.__setattr__(self, "places", {step.name: i for row in steps for i, step in enumerate(row)})
+
+    def steps_of(self, method: str) -> list[Step]:
+        """The steps that `method` makes."""
+        return [step for step in self.plan.steps if step.method == method]
+
+    def prepare(self, method: MergeMethod[Any], crew: Crew) -> Json:
+        """What the method takes of all tensors before the first is merged.
+
+        Raises:
+            PluginError: E604 or E605 when it fails, or returns what is not plain values.
+        """
+        if method.prepare is None:
+            return None
+        steps = self.steps_of(method.name)
+        groups = Groups(len(steps), lambda index: self._group(steps[index], method, crew, _Nowhere()))
+        with self._blaming(method.name):
+            state = method.prepare(groups, [step.params for step in steps])
+            try:
+                json.dumps(state, allow_nan=False)
+            except (TypeError, ValueError) as error:
+                raise PluginError("E605", f"what it prepared is not plain values: {error}") from error
+        return state
 
     def __call__(self, step: Step, crew: Crew) -> StepResult:
         """Make the output tensor of `step`."""
@@ -71,14 +102,18 @@ class Runner:
         return output.result(crew)
 
     def _merge(self, step: Step, method: MergeMethod[Any], crew: Crew, output: _Output) -> None:
+        with self._blaming(method.name, step):
+            merge_group(method, self._group(step, method, crew, output), step.params)
+
+    def _group(self, step: Step, method: MergeMethod[Any], crew: Crew, sink: Sink) -> TensorGroup:
         base = step.base if method.space == "delta" else None
         tensors = [*step.inputs, *([base] if base else [])]
-        group = TensorGroup(
+        return TensorGroup(
             name=step.name,
             shape=step.shape,
             n=len(step.inputs),
             inputs=self._inputs(tensors, crew),
-            sink=output,
+            sink=sink,
             crew=crew,
             scratch=self.scratch,
             dtype=_precision(tensors),
@@ -86,15 +121,10 @@ class Runner:
             seed=self.plan.seed,
             depth=step.depth,
             role=step.role,
+            index=self.places[step.name],
+            models=[one.model for one in step.inputs],
+            state=self.states.get(method.name),
         )
-        try:
-            merge_group(method, group, step.params)
-        except PluginError as error:
-            raise self._blame(step, error.code, error.what) from error
-        except MergecoreError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise self._blame(step, "E604", f"{type(error).__name__}: {error}") from error
 
     def _inputs(self, tensors: Sequence[TensorInput], crew: Crew) -> StepInputs:
         """The inputs of a step, ready to be read."""
@@ -159,13 +189,26 @@ class Runner:
     def _name(self, one: TensorInput) -> str:
         return self.plan.models[one.model].name
 
-    def _blame(self, step: Step, code: str, what: str) -> PluginError:
-        plugin = self.providers.get(step.method or "")
+    @contextmanager
+    def _blaming(self, method: str, step: Step | None = None) -> Iterator[None]:
+        """Blame what a method raises on its plugin: while it makes the tensor of `step`, or prepares."""
+        try:
+            yield
+        except PluginError as error:
+            raise self._blame(method, step, error.code, error.what) from error
+        except MergecoreError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise self._blame(method, step, "E604", f"{type(error).__name__}: {error}") from error
+
+    def _blame(self, method: str, step: Step | None, code: str, what: str) -> PluginError:
+        plugin = self.providers.get(method)
         origin = f" of plugin '{plugin.distribution}' ({plugin.origin})" if plugin else ""
+        when = f"on tensor '{step.name}'" if step else "before the first tensor"
         return PluginError(
             code,
-            f"method '{step.method}'{origin} failed on tensor '{step.name}': {what}",
-            tensor=step.name,
+            f"method '{method}'{origin} failed {when}: {what}",
+            tensor=step.name if step else None,
             plugin=plugin.name if plugin else None,
             hint="report it to the authors of the plugin",
         )
@@ -174,6 +217,13 @@ class Runner:
 def _precision(tensors: Sequence[TensorInput]) -> torch.dtype:
     """The dtype to compute in."""
     return torch.float64 if any("F64" in one.dtypes for one in tensors) else torch.float32
+
+
+class _Nowhere:
+    """The sink of groups that are looked at only."""
+
+    def put(self, start: int, numbers: Tensor) -> None:
+        raise PluginError("E605", "it makes a result where it may look only")
 
 
 class _Output:

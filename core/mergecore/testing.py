@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor
 from mergecore.engine import TensorGroup, merge_group
 from mergecore.params import Params
 from mergecore.reading import Scratch
-from mergecore.types import MergeMethod
+from mergecore.types import Json, MergeMethod
+from mergecore.whole_model import Groups
 
-__all__ = ["check_method", "run_method"]
+__all__ = ["check_method", "run_method", "run_model"]
 
 
 def run_method(
@@ -31,23 +32,47 @@ def run_method(
     In delta space, `tensors` are the models beside `base`; a method in weight space that needs the base
     takes it as the first of `tensors`.  `order` gives the order in which n blocks are worked on.
     """
-    everyone = [*tensors, *([base] if base is not None else [])]
-    dtype = torch.float64 if any(one.dtype == torch.float64 for one in everyone) else torch.float32
-    sink = _Memory(everyone[0].shape, dtype)
-    group = TensorGroup(
-        name=name,
-        shape=tuple(everyone[0].shape),
-        n=len(tensors),
-        inputs=_InMemory(everyone),
-        sink=sink,
-        crew=_InOrder(order),
-        scratch=Scratch(torch.device("cpu")),
-        dtype=dtype,
-        delta=base is not None,
-        seed=seed,
-    )
-    merge_group(method, group, params)
-    return sink.whole
+    models = [{name: one} for one in tensors]
+    bases = None if base is None else {name: base}
+    return run_model(method, params, models, bases, seed=seed, order=order)[name]
+
+
+def run_model(
+    method: MergeMethod[Any],
+    params: Params,
+    models: Sequence[Mapping[str, Tensor]],
+    base: Mapping[str, Tensor] | None = None,
+    *,
+    seed: int = 0,
+    order: Callable[[int], Sequence[int]] = range,
+) -> dict[str, Tensor]:
+    """As `run_method`, for all tensors of whole models by name; what the method prepares, it prepares of them."""
+    names = list(models[0])
+    made = {name: _memory([one[name] for one in (*models, *([base] if base else []))]) for name in names}
+
+    def group(index: int, state: Json = None) -> TensorGroup:
+        name = names[index]
+        everyone = [one[name] for one in (*models, *([base] if base else []))]
+        return TensorGroup(
+            name=name,
+            shape=tuple(everyone[0].shape),
+            n=len(models),
+            inputs=_InMemory(everyone),
+            sink=made[name],
+            crew=_InOrder(order),
+            scratch=Scratch(torch.device("cpu")),
+            dtype=made[name].whole.dtype,
+            delta=base is not None,
+            seed=seed,
+            index=index,
+            models=range(len(models)),
+            state=state,
+        )
+
+    state = method.prepare(Groups(len(names), group), [params] * len(names)) if method.prepare else None
+    for index in range(len(names)):
+        merge_group(method, group(index, state), params)
+    return {name: made[name].whole for name in names}
 
 
 def check_method(method: MergeMethod[Any], params: Params, n: int = 3) -> None:
@@ -73,6 +98,12 @@ def check_method(method: MergeMethod[Any], params: Params, n: int = 3) -> None:
         )
         same = all(torch.equal(one, copy) for one, copy in zip(tensors, before, strict=True))
         assert same, f"{method.name}: an input of shape {list(shape)} was modified"
+
+
+def _memory(everyone: Sequence[Tensor]) -> _Memory:
+    """Room for what is made of tensors."""
+    wide = any(one.dtype == torch.float64 for one in everyone)
+    return _Memory(everyone[0].shape, torch.float64 if wide else torch.float32)
 
 
 class _InMemory:
