@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, PerModel, hookimpl
 from mergecore_plugins.methods.steps import (
+    BAND,
     Fraction,
-    Rescale,
-    SparseParams,
-    banded,
-    bands_of,
+    MagnitudeParams,
     check_task_vectors,
-    norm_matched,
     task_weights,
     weighted_sum_,
 )
@@ -23,18 +20,15 @@ if TYPE_CHECKING:
     from mergecore.types import Merged
 
 
-class BreadcrumbsParams(SparseParams):
+class BreadcrumbsParams(MagnitudeParams):
     """Parameters of `breadcrumbs`."""
 
     gamma: PerModel[Fraction] = Field((0.01,), description="fraction of largest entries left out")
-    rescale: Rescale = Field(False, description="restore each task vector's L1 norm after trimming")
 
 
 def breadcrumbs(group: TensorGroup, params: BreadcrumbsParams) -> Merged:
     """B + lambda times the sum of w_i c_i (X_i - B), c_i: neither among the largest nor the smallest."""
-    sparse = banded(bands_of(group, params.density, params.gamma))
-    if params.rescale:
-        sparse = norm_matched(group, sparse)
+    sparse = BAND.sparse(group, params)
     weights = task_weights(params.weight, params.normalize, params.scale)
     return group.map(lambda block: weighted_sum_(sparse(block), weights))
 
@@ -62,4 +56,6 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         """,
         passes=3,
         check=check_task_vectors,
+        check_all=BAND.check_all,
+        prepare=BAND.prepare,
     )

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, PerModel, hookimpl
 from mergecore_plugins.methods.steps import (
+    BAND,
     Fraction,
-    Rescale,
-    SparseParams,
-    banded,
-    bands_of,
+    MagnitudeParams,
     check_task_vectors,
     elect_and_sum_,
-    norm_matched,
 )
 
 if TYPE_CHECKING:
@@ -22,19 +19,16 @@ if TYPE_CHECKING:
     from mergecore.types import Merged
 
 
-class BreadcrumbsTiesParams(SparseParams):
+class BreadcrumbsTiesParams(MagnitudeParams):
     """Parameters of `breadcrumbs_ties`."""
 
     gamma: PerModel[Fraction] = Field((0.01,), description="fraction of largest entries left out")
     normalize: bool = Field(False, description="divide by the weights of the models that agree")
-    rescale: Rescale = Field(False, description="restore each task vector's L1 norm after trimming")
 
 
 def breadcrumbs_ties(group: TensorGroup, params: BreadcrumbsTiesParams) -> Merged:
     """B + lambda times the elected sum of w_i c_i (X_i - B), c_i: neither among the largest nor the smallest."""
-    sparse = banded(bands_of(group, params.density, params.gamma))
-    if params.rescale:
-        sparse = norm_matched(group, sparse)
+    sparse = BAND.sparse(group, params)
     return group.map(
         lambda block: elect_and_sum_(sparse(block), params.weight, params.normalize).mul_(params.scale)
     )
@@ -63,4 +57,6 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         """,
         passes=3,
         check=check_task_vectors,
+        check_all=BAND.check_all,
+        prepare=BAND.prepare,
     )

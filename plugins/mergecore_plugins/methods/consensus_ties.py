@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, PerModel, hookimpl
 from mergecore_plugins.methods.steps import (
+    TRIM,
     Fraction,
     Rescale,
     TaskVectorParams,
@@ -16,7 +17,6 @@ from mergecore_plugins.methods.steps import (
     elect_and_sum_,
     keep_consensus_,
     norm_matched,
-    trimmed,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class ConsensusTiesParams(TaskVectorParams):
 
 def consensus_ties(group: TensorGroup, params: ConsensusTiesParams) -> Merged:
     """B + the TIES merge S of d_i = X_i - B, where at least k of |d_i| > lambda_i |S - d_i| hold."""
-    sparse = trimmed(group.kth_largest_each(params.density))
+    sparse = TRIM.in_tensor(group, params.density)
     if params.rescale:
         sparse = norm_matched(group, sparse)
 

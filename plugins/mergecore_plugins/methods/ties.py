@@ -6,32 +6,22 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, hookimpl
-from mergecore_plugins.methods.steps import (
-    Rescale,
-    SparseParams,
-    check_task_vectors,
-    elect_and_sum_,
-    norm_matched,
-    trimmed,
-)
+from mergecore_plugins.methods.steps import TRIM, MagnitudeParams, check_task_vectors, elect_and_sum_
 
 if TYPE_CHECKING:
     from mergecore import TensorGroup
     from mergecore.types import Merged
 
 
-class TiesParams(SparseParams):
+class TiesParams(MagnitudeParams):
     """Parameters of `ties`."""
 
     normalize: bool = Field(True, description="divide by the weights of the models that agree")
-    rescale: Rescale = Field(False, description="restore each task vector's L1 norm after trimming")
 
 
 def ties(group: TensorGroup, params: TiesParams) -> Merged:
     """B + lambda times the elected mean of the trimmed w_i (X_i - B)."""
-    sparse = trimmed(group.kth_largest_each(params.density))
-    if params.rescale:
-        sparse = norm_matched(group, sparse)
+    sparse = TRIM.sparse(group, params)
     return group.map(
         lambda block: elect_and_sum_(sparse(block), params.weight, params.normalize).mul_(params.scale)
     )
@@ -59,4 +49,6 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         """,
         passes=3,
         check=check_task_vectors,
+        check_all=TRIM.check_all,
+        prepare=TRIM.prepare,
     )

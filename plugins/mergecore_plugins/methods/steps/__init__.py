@@ -1,7 +1,7 @@
 """The steps that merge methods are made of, as pure functions; read a method's file first, then what it uses.
 
-One module for each slot: `pre` makes task vectors sparse, `coefficients` and `parameters` turn what users
-write into numbers, `combine` makes one of n, `post` works on what was combined.
+One module for each slot: `pre` and `magnitude` make task vectors sparse, `coefficients` and `parameters` turn
+what users write into numbers, `combine` makes one of n, `post` works on what was combined.
 Functions ending in `_` overwrite what they are given.
 """
 
@@ -12,9 +12,11 @@ from mergecore_plugins.methods.steps.coefficients import (
     task_weights,
 )
 from mergecore_plugins.methods.steps.combine import elect_and_sum_, weighted_sum_
+from mergecore_plugins.methods.steps.magnitude import BAND, TRIM, ByMagnitude
 from mergecore_plugins.methods.steps.parameters import (
     Epsilon,
     Fraction,
+    MagnitudeParams,
     Rescale,
     SparseParams,
     TaskVectorParams,
@@ -24,26 +26,20 @@ from mergecore_plugins.methods.steps.parameters import (
     check_task_vectors,
 )
 from mergecore_plugins.methods.steps.post import keep_consensus_
-from mergecore_plugins.methods.steps.pre import (
-    Sparse,
-    banded,
-    bands_of,
-    dropped,
-    dropped_by_rank,
-    norm_matched,
-    trimmed,
-)
+from mergecore_plugins.methods.steps.pre import Sparse, dropped, dropped_by_rank, norm_matched, scaled
 
 __all__ = [
+    "BAND",
+    "TRIM",
+    "ByMagnitude",
     "Epsilon",
     "Fraction",
+    "MagnitudeParams",
     "Rescale",
     "Sparse",
     "SparseParams",
     "TaskVectorParams",
     "Threshold",
-    "banded",
-    "bands_of",
     "check_consensus",
     "check_ranks",
     "check_sum",
@@ -54,8 +50,8 @@ __all__ = [
     "elect_and_sum_",
     "keep_consensus_",
     "norm_matched",
+    "scaled",
     "shares",
     "task_weights",
-    "trimmed",
     "weighted_sum_",
 ]

@@ -32,6 +32,15 @@ class SparseParams(TaskVectorParams):
     scale: float = Field(1.0, alias="lambda", description="factor of the merged task vector")
 
 
+class MagnitudeParams(SparseParams):
+    """What methods that select by magnitude have in common."""
+
+    rescale: Rescale = Field(False, description="restore each task vector's L1 norm after trimming")
+    scope: Literal["tensor", "model"] = Field(
+        "tensor", description="fractions are of each tensor, or of the whole task vector as in the paper"
+    )
+
+
 def check_task_vectors(params: TaskVectorParams, inputs: int) -> None:
     """Raise E404 for weights that cannot be normalised."""
     if params.normalize:

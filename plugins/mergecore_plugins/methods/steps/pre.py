@@ -1,13 +1,12 @@
-"""The slot *pre*: task vectors are made sparse before they are combined.
+"""The slot *pre*: task vectors are made sparse before they are combined, here at random.
 
 Each function takes the passes it needs over the whole tensor and returns a `Sparse`, which is then called
-with each block: it overwrites `block.x` and returns it.
+with each block: it overwrites `block.x` and returns it.  Selection by magnitude is in `magnitude`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from mergecore_plugins.methods.steps.parameters import Rescale
@@ -16,61 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergecore import Block, TensorGroup
-    from mergecore.selection import Cut
 
 Sparse: TypeAlias = "Callable[[Block], Tensor]"
-
-
-def trimmed(cuts: Sequence[Cut]) -> Sparse:
-    """Each x_i without the magnitudes that its cut leaves out."""
-
-    def trim(block: Block) -> Tensor:
-        for row, cut in zip(block.x, cuts, strict=True):
-            cut.trim_(row, block.index)
-        return block.x
-
-    return trim
-
-
-@dataclass(frozen=True)
-class Band:
-    """What lies between two cuts: kept by `outer`, but not by `inner`."""
-
-    outer: Cut
-    inner: Cut
-
-    def keep_(self, x: Tensor, index: int) -> Tensor:
-        """Zero what is outside of the band in `x` (m,), the numbers of flat block `index`; in place."""
-        largest = self.inner.trim_(x.clone(), index)
-        return self.outer.trim_(x, index).sub_(largest)
-
-
-def band_counts(density: float, gamma: float, count: int) -> tuple[int, int]:
-    """How many of `count` magnitudes the outer cut of a band keeps, and the inner one.
-
-    The largest gamma · count are left out, and of the others the largest density · count kept, both truncated;
-    where that is more than there are, fewer of the largest are left out.
-    """
-    kept = int(density * count)
-    outer = min(count, kept + int(gamma * count))
-    return outer, outer - kept
-
-
-def banded(bands: Sequence[Band]) -> Sparse:
-    """Each x_i with the magnitudes in its band only."""
-
-    def keep(block: Block) -> Tensor:
-        for row, band in zip(block.x, bands, strict=True):
-            band.keep_(row, block.index)
-        return block.x
-
-    return keep
-
-
-def bands_of(group: TensorGroup, densities: Sequence[float], gammas: Sequence[float]) -> list[Band]:
-    """The band of each input of this tensor, all found in the same passes."""
-    counts = [band_counts(*row, group.count) for row in zip(densities, gammas, strict=True)]
-    return [Band(*cuts) for cuts in group.cuts_each(counts)]
 
 
 def dropped(group: TensorGroup, densities: Sequence[float], rescale: Rescale) -> Sparse:
@@ -150,27 +96,35 @@ def ascending(x: Tensor) -> Tensor:
 
 def norm_matched(group: TensorGroup, sparse: Sparse, rows: bool = False) -> Sparse:
     """`sparse`, and then each x_i scaled to the L1 norm that it had in this tensor, in a pass of its own."""
-    factors = norm_ratios(group, sparse, rows)
+    return scaled(sparse, [norm_ratio(*both) for both in norm_sums(group, sparse, rows).T.tolist()])
 
-    def match(block: Block) -> Tensor:
+
+def scaled(sparse: Sparse, factors: Sequence[float]) -> Sparse:
+    """`sparse`, and then each x_i times its factor."""
+
+    def scale(block: Block) -> Tensor:
         for row, factor in zip(sparse(block), factors, strict=True):
             if factor != 1:
                 row.mul_(factor)
         return block.x
 
-    return match
+    return scale
 
 
-def norm_ratios(group: TensorGroup, sparse: Sparse, rows: bool = False) -> tuple[float, ...]:
-    """For each input its L1 norm over what `sparse` leaves of that; 1 where it leaves nothing."""
+def norm_sums(group: TensorGroup, sparse: Sparse, rows: bool = False) -> Tensor:
+    """The L1 norm of each input in this tensor, and of what `sparse` leaves of it; float64 (2, n)."""
     from torch import stack
 
-    def norms(block: Block) -> Tensor:
+    def both(block: Block) -> Tensor:
         before = l1_norms(block.x)
-        return stack([before, l1_norms(sparse(block))])  # (2, n)
+        return stack([before, l1_norms(sparse(block))])
 
-    before, after = group.reduce(norms, rows).tolist()
-    return tuple(whole / kept if kept else 1.0 for whole, kept in zip(before, after, strict=True))
+    return group.reduce(both, rows)
+
+
+def norm_ratio(whole: float, kept: float) -> float:
+    """What restores a norm; 1 where nothing is kept."""
+    return whole / kept if kept else 1.0
 
 
 def l1_norms(x: Tensor) -> Tensor:
