@@ -14,7 +14,7 @@ from typing import cast
 
 from mergecore.layer_stacks import config_sections, is_text
 from mergecore.strict_json import parse_json, read_json
-from mergecore.types import Checkpoint, Json, Vocabulary
+from mergecore.types import Checkpoint, Json, Rows, Vocabulary
 
 GENERATION = "generation_config.json"
 
@@ -27,7 +27,7 @@ class SpecialIds:
 
     vocabulary: Vocabulary
     donor: Checkpoint
-    donor_rows: Sequence[int] | None
+    donor_rows: Rows | None
     """The donor's row of each id of the output; None when its ids did not change."""
     warnings: list[str] = field(default_factory=list)
 
@@ -79,7 +79,10 @@ class SpecialIds:
 
     @cached_property
     def _ids_of_rows(self) -> Mapping[int, int]:
-        return {int(row): number for number, row in enumerate(self.donor_rows or ())}
+        return {
+            int(row): number
+            for number, row in enumerate(self.donor_rows if self.donor_rows is not None else ())
+        }
 
     def _by_role(self, key: str) -> int | None:
         """The id of the token that the tokenizer of the output has for the same role."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mergecore.params import Params
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+Rows: TypeAlias = "Sequence[int] | npt.NDArray[np.int64]"
 P = TypeVar("P", bound="Params")
 
 
@@ -220,7 +221,7 @@ class Vocabulary:
     """The vocabulary of the output: its files, and where its rows are in the tensors of each model."""
 
     files: Mapping[str, Path | bytes]
-    rows: tuple[Sequence[int] | None, ...] = ()
+    rows: tuple[Rows | None, ...] = ()
     """For each model of the request, extra ones last: the row of each id of the output, -1 where it has none.
 
     None for a model whose tensors are taken as they are; so are all where there are no rows at all.

@@ -1,0 +1,182 @@
+"""What the strategies `base`, `union` and `model` share: one vocabulary for all, and every model's rows of it.
+
+Read `build`; before it, `tables` reads the vocabulary of each model, and refuses what no tensor can follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from mergecore import Checkpoint, Field, Params
+from mergecore.errors import Collector, InputError
+from mergecore.types import Description, Rows, TokenizerRequest, TokenTable, Vocabulary
+from mergecore_plugins.tokenizers.comparison import compare, some
+from mergecore_plugins.tokenizers.tokenizer_json import PLAIN, NewToken, cannot_be_read, edited_files
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+class AlignParams(Params):
+    """Parameters of the strategies that align vocabularies."""
+
+    compat: Literal["mergekit"] | None = Field(
+        default=None,
+        description="do as mergekit: trust models without tokenizer, leave out ids beyond the rows",
+    )
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The vocabularies of the merged models, those of models that have none being the base's."""
+
+    tables: tuple[TokenTable, ...]
+    removed: Mapping[int, tuple[str, ...]]
+    """By model, tokens whose ids are beyond the rows of its tensors."""
+    warnings: tuple[str, ...]
+
+
+def tables(request: TokenizerRequest, params: AlignParams, lenient: bool = False) -> Tables:
+    """The vocabularies of the models.
+
+    lenient: a model without a tokenizer that has as many rows as the base is taken to share its vocabulary.
+
+    Raises:
+        MergecoreError: E240 for a model without tokenizer, or with tokens that have no row.
+    """
+    problems = Collector()
+    found: dict[int, TokenTable] = {}
+    removed: dict[int, tuple[str, ...]] = {}
+    warnings: list[str] = []
+    base = read_needed(request, request.models[request.donor])
+    for number, (model, description) in enumerate(zip(request.models, request.descriptions, strict=True)):
+        with problems.collecting():
+            table = request.read(model)
+            if table is None:
+                _check_trusted(request, number, params, lenient)
+                warnings.append(
+                    f"{model.name} has no tokenizer; it is taken to have the vocabulary of the base"
+                )
+                table = base
+            table, lost = _within_rows(model, description, table, params)
+            found[number] = table
+            if lost:
+                removed[number] = lost
+                warnings.append(f"{model.name} has no rows for {some(lost)}: left out")
+    problems.raise_any()
+    return Tables(tuple(found[number] for number in range(len(request.models))), removed, tuple(warnings))
+
+
+def read_needed(request: TokenizerRequest, model: Checkpoint) -> TokenTable:
+    """The vocabulary of a model that must have one; raises E240 when it has none."""
+    table = request.read(model)
+    if table is None:
+        hint = "put its tokenizer files there, or name another model as the source of the vocabulary"
+        raise cannot_be_read(model, "and the output is to have its vocabulary", hint)
+    return table
+
+
+def build(
+    request: TokenizerRequest,
+    known: Tables,
+    owner: Checkpoint,
+    own: TokenTable,
+    further: Sequence[NewToken] = (),
+    removed: Sequence[str] = (),
+) -> Vocabulary:
+    """The vocabulary `own` of `owner` with `further` tokens and those that the request wants.
+
+    Raises:
+        InputError: E240 when the files of the owner cannot be changed so.
+    """
+    ids = {**own.ids, **{token.text: token.id for token in further}}
+    asked = _asked(request, ids)
+    ids |= {token.text: token.id for token in asked}
+    size = max(ids.values(), default=-1) + 1
+    gaps = sorted(set(range(size)) - set(ids.values())) if len(ids) < size else []
+    rows: list[Rows | None] = [
+        _rows(table, ids, size, gaps if table is own else []) for table in known.tables
+    ]
+    for model in request.extra:
+        extra = request.read(model)
+        rows.append(_rows(extra or _NOTHING, ids, size, []))
+    return Vocabulary(
+        files=edited_files(owner, [*further, *asked], removed),
+        rows=tuple(rows),
+        ids=ids,
+        size=size,
+        source=None if owner is request.models[request.donor] else owner,
+        warnings=known.warnings,
+    )
+
+
+def differences(request: TokenizerRequest, known: Tables, own: TokenTable) -> tuple[str, ...]:
+    """What to say of models whose vocabulary is another than `own`, that of the output."""
+    told = []
+    for model, table in zip(request.models, known.tables, strict=True):
+        if table is not own and (found := compare(own, table)).differing:
+            told.append(
+                f"the vocabulary of {model.name} differs from that of the output: {found.told('it', model.name)}; "
+                f"rows of tokens it lacks are those of the other models, tokens that only it has are left out"
+            )
+    return tuple(told)
+
+
+_NOTHING = TokenTable("", "", {}, {}, frozenset())
+
+
+def _asked(request: TokenizerRequest, ids: Mapping[str, int]) -> list[NewToken]:
+    """The tokens that the config wants and nobody has, with the next free ids."""
+    start = max(ids.values(), default=-1) + 1
+    fresh = [token for token in request.tokens if token not in ids]
+    return [NewToken(token, start + number, PLAIN) for number, token in enumerate(fresh)]
+
+
+def _rows(table: TokenTable, ids: Mapping[str, int], size: int, gaps: Sequence[int]) -> npt.NDArray[np.int64]:
+    """The row that a model has for each id of the output, -1 for none; ids without a token keep theirs."""
+    import numpy as np
+
+    rows = np.full(size, -1, dtype=np.int64)
+    own = table.ids
+    numbers = np.fromiter(ids.values(), dtype=np.int64, count=len(ids))
+    rows[numbers] = np.fromiter((own.get(token, -1) for token in ids), dtype=np.int64, count=len(ids))
+    rows[gaps] = gaps
+    return rows
+
+
+def _check_trusted(request: TokenizerRequest, number: int, params: AlignParams, lenient: bool) -> None:
+    model, base = request.models[number], request.models[request.donor]
+    counts = [_least_rows(request.models[i], request.descriptions[i]) for i in (number, request.donor)]
+    if params.compat or (lenient and counts[0] == counts[1]):
+        return
+    why = "so nobody knows which of its rows is which token"
+    hint = f"put its tokenizer files there; 'compat: mergekit' takes it to have the vocabulary of {base.name}"
+    raise cannot_be_read(model, why, hint)
+
+
+def _least_rows(model: Checkpoint, description: Description) -> int | None:
+    """The rows of the smallest tensor that has one for each token; None when none is known."""
+    axes = {name: facts.vocabulary_axis for name, facts in description.tensors.items()}
+    rows = [model.tensors[name].shape[axis] for name, axis in axes.items() if axis is not None]
+    return min(rows, default=None)
+
+
+def _within_rows(
+    model: Checkpoint, description: Description, table: TokenTable, params: AlignParams
+) -> tuple[TokenTable, tuple[str, ...]]:
+    """The table without tokens that have no row, and these; an error unless mergekit is to be followed."""
+    rows = _least_rows(model, description)
+    if rows is None or max(table.ids.values(), default=-1) < rows:
+        return table, ()
+    lost = sorted((token for token, number in table.ids.items() if number >= rows), key=table.ids.__getitem__)
+    if params.compat:
+        kept = {token: number for token, number in table.ids.items() if number < rows}
+        return replace(table, ids=kept), tuple(lost)
+    limit = f"vocab_size {rows}" if model.config.get("vocab_size") == rows else f"its {rows} embeddings"
+    more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+    what = f"token '{lost[0]}' has id {table.ids[lost[0]]}, beyond {limit}{more}"
+    hint = "resize the model, or take the token out of its tokenizer; 'compat: mergekit' leaves it out"
+    raise InputError("E240", what, place=f"{model.name}/{table.file}", hint=hint)

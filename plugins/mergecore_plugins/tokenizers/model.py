@@ -1,0 +1,34 @@
+"""The tokenizer strategy `model`: the vocabulary of the model that the config names, merged or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from mergecore import TokenizerStrategy, hookimpl
+from mergecore.types import TokenizerRequest, Vocabulary
+from mergecore_plugins.tokenizers.building import AlignParams, build, differences, read_needed, tables
+
+
+@hookimpl
+def mergecore_tokenizer_strategies() -> Iterator[TokenizerStrategy[Any]]:
+    yield TokenizerStrategy(name="model", build=model, params=AlignParams)
+
+
+def model(request: TokenizerRequest, params: AlignParams) -> Vocabulary:
+    """That model's vocabulary; its files are copied byte for byte unless tokens are added.
+
+    Raises:
+        MergecoreError: E240 when it has no tokenizer, or a merged model none or tokens without rows.
+    """
+    source = request.source
+    assert source is not None
+    own = read_needed(request, source)
+    known = tables(request, params)
+    removed: tuple[str, ...] = ()
+    if source in request.models:
+        place = request.models.index(source)
+        own, removed = known.tables[place], known.removed.get(place, ())
+    made = build(request, known, source, own, removed=removed)
+    return replace(made, warnings=(*made.warnings, *differences(request, known, own)))
