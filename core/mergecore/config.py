@@ -7,7 +7,6 @@ parameters of the method, are checked here.  Everything found is said at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, cast
@@ -26,7 +25,7 @@ from pydantic import (
 
 from mergecore.config_errors import explained, fault
 from mergecore.dtypes import DTYPES, MERGEABLE, parse_dtype
-from mergecore.errors import Collector, ConfigError, MergecoreError, Place
+from mergecore.errors import Collector, ConfigError, MergecoreError, Place, placed
 from mergecore.params import Params
 from mergecore.references import Exists, exists_below, parse_reference
 from mergecore.resolve import ParameterSource, check_parameters
@@ -284,7 +283,7 @@ def read_config(
     params = None
     method = document.data.get("merge_method")
     if isinstance(method, str):
-        with problems.collecting(), _placed(document.place(("merge_method",))):
+        with problems.collecting(), placed(document.place(("merge_method",))):
             params = params_of(method)
     config = None
     try:
@@ -306,22 +305,12 @@ def parameter_sources(data: Mapping[str, Json]) -> tuple[list[ParameterSource], 
     """Every `parameters:` of a config that is a mapping: those for all models, and those for a single one."""
     shared: list[ParameterSource] = []
     single: list[ParameterSource] = []
-    for path, part in _parts(data):
+    for path, part in parts(data):
         settings = part.get("parameters")
         if isinstance(settings, dict):
             alone = len(path) > 1 and path[-2] in ("sources", "models") and isinstance(path[-1], int)
             (single if alone else shared).append(ParameterSource(settings, (*path, "parameters")))
     return shared, single
-
-
-@contextmanager
-def _placed(place: Place | None) -> Iterator[None]:
-    """Give an error without a place the one where it was caused."""
-    try:
-        yield
-    except MergecoreError as error:
-        error.place = error.place or place
-        raise
 
 
 def _line(error: MergecoreError) -> tuple[int, int]:
@@ -343,7 +332,7 @@ def _check_settings(document: Document, method: str, params: type[Params] | None
 
 def _choices(document: Document) -> Iterator[ConfigError]:
     """Keys of which one is needed, or which exclude each other."""
-    for path, part in _parts(document.data):
+    for path, part in parts(document.data):
         top = path == ()
         if not top and not (len(path) == 2 and path[0] == "modules"):
             continue
@@ -366,7 +355,7 @@ def _choices(document: Document) -> Iterator[ConfigError]:
 def _twins(document: Document) -> Iterator[ConfigError]:
     """Models that are listed twice; slices may hold the same model several times."""
     seen: dict[tuple[DocPath, str], DocPath] = {}
-    for path, part in _parts(document.data):
+    for path, part in parts(document.data):
         if len(path) < 2 or path[-2] != "models" or "model" not in part:
             continue
         key = (path[:-1], repr(part["model"]))
@@ -379,7 +368,7 @@ def _twins(document: Document) -> Iterator[ConfigError]:
             yield ConfigError("E111", what, place=document.place((*path, "model")), hint=hint)
 
 
-def _parts(data: object, path: DocPath = ()) -> Iterator[tuple[DocPath, Mapping[str, Json]]]:
+def parts(data: object, path: DocPath = ()) -> Iterator[tuple[DocPath, Mapping[str, Json]]]:
     """Every mapping of the document that can hold `parameters`, with its path."""
     if not isinstance(data, dict):
         return
@@ -387,7 +376,7 @@ def _parts(data: object, path: DocPath = ()) -> Iterator[tuple[DocPath, Mapping[
     for key in ("models", "slices", "sources"):
         items = data.get(key)
         for i, item in enumerate(items if isinstance(items, list) else ()):
-            yield from _parts(item, (*path, key, i))
+            yield from parts(item, (*path, key, i))
     modules = data.get("modules")
     for name, module in modules.items() if isinstance(modules, dict) else ():
-        yield from _parts(module, (*path, "modules", name))
+        yield from parts(module, (*path, "modules", name))

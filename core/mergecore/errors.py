@@ -142,6 +142,16 @@ class Collector:
             raise Problems(self.errors)
 
 
+@contextmanager
+def placed(place: Place | str | None) -> Iterator[None]:
+    """Give an error of the body that has no place the one where it was caused."""
+    try:
+        yield
+    except MergecoreError as error:
+        error.place = error.place or place
+        raise
+
+
 def class_of(code: str) -> type[MergecoreError]:
     """The error class, and with it the exit code, that belongs to `code`."""
     number = int(code[1:])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from mergecore.errors import Collector, InputError, PluginError
+from mergecore.errors import Collector, InputError, PluginError, placed
 from mergecore.plugins import Registry
+from mergecore.references import exists_below, parse_reference
 from mergecore.settings import PlaceOf
 from mergecore.types import Architecture, Checkpoint, Description, ModelReference, ModelSource, OpenOptions
 from mergecore.yaml_document import DocPath
@@ -41,11 +43,17 @@ class Opener:
             MergecoreError: E701 when none does, or what is wrong with the model.
         """
         for source in sorted(self.registry.all(ModelSource), key=lambda one: (one.rank, one.name)):
-            with self.registry.calling(ModelSource, source.name):
+            with placed(self.place_of(path)), self.registry.calling(ModelSource, source.name):
                 if source.accepts(reference, self.options):
                     return source.open(reference, self.options)
         what = f"'{reference}': no installed plugin opens it; a folder or a hub id is expected"
         raise InputError("E701", what, place=self.place_of(path), hint=self._unusable())
+
+    def check_local(self, text: str, path: DocPath) -> None:
+        """Raise what is wrong with the model that `text` names, if it can be told without a network."""
+        exists = exists_below(Path())
+        if self.options.offline or text.startswith(("/", "./", "../", "~")) or exists(text):
+            self.open(parse_reference(text, exists), path)
 
     def describe(self, checkpoint: Checkpoint) -> Description:
         """What the first describer that knows the model says of it."""

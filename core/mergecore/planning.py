@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mergecore.alignment import Aligner, Common
-from mergecore.config import MergeConfig, read_config
+from mergecore.config import MergeConfig, parts, read_config
 from mergecore.dtypes import DTYPES, MERGEABLE, promoted
 from mergecore.errors import Collector, InputError
 from mergecore.matching import LACKED, Match, Models, Part, Slice, Target, dropped, match
@@ -59,9 +59,9 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
         MergecoreError: anything that is wrong with the config or the models; several as `Problems`.
     """
     options = options or PlanOptions()
-    config = read_config(document, lambda name: registry.get(MergeMethod, name).params)
-    method: MergeMethod[Any] = registry.get(MergeMethod, config.merge_method)
     opener = Opener(registry, OpenOptions(options.offline), document.place)
+    config = _config(document, registry, opener)
+    method: MergeMethod[Any] = registry.get(MergeMethod, config.merge_method)
     opened = open_models(config, opener)
     models = Models(opened.checkpoints, opened.descriptions, donor=0)
     if not options.allow_crimes:
@@ -95,6 +95,20 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
         ),
         title=config.name or "",
     )
+
+
+def _config(document: Document, registry: Registry, opener: Opener) -> MergeConfig:
+    """The config in a document; when it cannot be read, the models in it are looked at all the same."""
+    problems = Collector()
+    with problems.collecting():
+        return read_config(document, lambda name: registry.get(MergeMethod, name).params)
+    for path, part in parts(document.data):
+        for key in ("base_model", "model"):
+            if isinstance(text := part.get(key), str):
+                with problems.collecting():
+                    opener.check_local(text, (*path, key))
+    problems.raise_any()
+    raise AssertionError("what keeps a config from being read is an error")
 
 
 # ---- steps -------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from torch import Tensor
 from mergecore import Plan, plan
 from mergecore.errors import MergecoreError, Problems
 from mergecore.planning import PlanOptions
-from mergecore.types import Step
+from mergecore.types import Json, Step
 
 Config = dict[str, Any]
 Q = "model.layers.0.self_attn.q_proj.weight"
@@ -552,3 +552,11 @@ def test_side_files_come_from_the_donor() -> None:
 
 def test_a_name_in_the_config_is_the_title() -> None:
     assert planned(linear("a", name="Two in one")).title == "Two in one"
+
+
+def test_a_config_that_cannot_be_read_does_not_hide_that_a_model_is_missing(tmp_path: Path) -> None:
+    models: list[Json] = [{"model": str(tmp_path / "absent"), "parameters": {"wieght": 1}}]
+    with pytest.raises(Problems) as caught:
+        plan({"merge_method": "linear", "models": models}, registry=registry())
+    assert [error.code for error in caught.value.errors] == ["E109", "E701"]
+    assert caught.value.exit_code == 2
