@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -47,13 +48,82 @@ def run_model(
     order: Callable[[int], Sequence[int]] = range,
 ) -> dict[str, Tensor]:
     """As `run_method`, for all tensors of whole models by name; what the method prepares, it prepares of them."""
+    return _run(TensorGroup, method, params, models, base, seed, order)
+
+
+def check_method(method: MergeMethod[Any], params: Params, n: int | None = None) -> None:
+    """Check on random tensors of many shapes what every method must keep.
+
+    The result has the shape of the inputs, is finite and the same on every run and in every order of the
+    blocks; whole tensors are read only by a method that says so.  `n` is the number of tensors beside `base`.
+
+    Raises:
+        AssertionError: saying which of these does not hold, and for which shape.
+    """
+    n = n or _inputs(method)
+    bases = (True, False) if method.base == "optional" else (method.space == "delta",)
+    for shape, with_base in product(_SHAPES, bases):
+        _check(method, params, _random(shape, n, with_base))
+
+
+# ---- checks ------------------------------------------------------------------------------------------------
+
+_SHAPES = ((), (1,), (7,), (5, 3), (1, 9), (9, 1), (3, 4, 5), (600, 700))
+
+
+def _inputs(method: MergeMethod[Any]) -> int:
+    """Three, or as near to it as the method allows; a base that it takes as its first input is one more."""
+    least, most = method.models
+    beside = max(least, min(3, most or 3))
+    return beside + (method.base == "required" and method.space == "weight")
+
+
+def _random(shape: Sequence[int], n: int, with_base: bool) -> tuple[list[Tensor], Tensor | None]:
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(shape, generator=generator) if with_base else None
+    return [torch.randn(shape, generator=generator) for _ in range(n)], base
+
+
+def _check(method: MergeMethod[Any], params: Params, inputs: tuple[list[Tensor], Tensor | None]) -> None:
+    tensors, base = inputs
+    kind = TensorGroup if method.whole else _InBlocks
+    models, bases = [{"tensor": one} for one in tensors], None if base is None else {"tensor": base}
+    merged, again = (
+        _run(kind, method, params, models, bases, 0, order)["tensor"]
+        for order in (range, lambda count: range(count - 1, -1, -1))
+    )
+    shape = list(tensors[0].shape)
+    assert bool(torch.isfinite(merged).all()), f"{method.name}: not finite for shape {shape}"
+    assert torch.equal(merged, again), f"{method.name}: the order of blocks matters for shape {shape}"
+
+
+class _InBlocks(TensorGroup):
+    """A group whose method has not said that it reads whole tensors."""
+
+    @property
+    def x(self) -> Tensor:
+        raise AssertionError("the method reads `x`: say whole=True, so that its memory is planned for")
+
+
+# ---- runs --------------------------------------------------------------------------------------------------
+
+
+def _run(
+    kind: type[TensorGroup],
+    method: MergeMethod[Any],
+    params: Params,
+    models: Sequence[Mapping[str, Tensor]],
+    base: Mapping[str, Tensor] | None,
+    seed: int,
+    order: Callable[[int], Sequence[int]],
+) -> dict[str, Tensor]:
     names = list(models[0])
     made = {name: _memory([one[name] for one in (*models, *([base] if base else []))]) for name in names}
 
     def group(index: int, state: Json = None) -> TensorGroup:
         name = names[index]
         everyone = [one[name] for one in (*models, *([base] if base else []))]
-        return TensorGroup(
+        return kind(
             name=name,
             shape=tuple(everyone[0].shape),
             n=len(models),
@@ -73,31 +143,6 @@ def run_model(
     for index in range(len(names)):
         merge_group(method, group(index, state), params)
     return {name: made[name].whole for name in names}
-
-
-def check_method(method: MergeMethod[Any], params: Params, n: int = 3) -> None:
-    """Check on random tensors of many shapes what every method must keep.
-
-    The result has the shape of the inputs, is finite and the same on every run and in every order of the
-    blocks; the inputs are not modified.
-
-    Raises:
-        AssertionError: saying which of these does not hold, and for which shape.
-    """
-    generator = torch.Generator().manual_seed(0)
-    for shape in ((1,), (7,), (5, 3), (1, 9), (9, 1), (3, 4, 5), (600, 700)):
-        tensors = [torch.randn(shape, generator=generator) for _ in range(n)]
-        base = torch.randn(shape, generator=generator) if method.space == "delta" else None
-        before = [one.clone() for one in tensors]
-        merged = run_method(method, params, tensors, base)
-        again = run_method(method, params, tensors, base, order=lambda count: range(count - 1, -1, -1))
-        assert merged.shape == torch.Size(shape), f"{method.name}: {list(shape)} became {list(merged.shape)}"
-        assert bool(torch.isfinite(merged).all()), f"{method.name}: not finite for shape {list(shape)}"
-        assert torch.equal(merged, again), (
-            f"{method.name}: the order of blocks matters for shape {list(shape)}"
-        )
-        same = all(torch.equal(one, copy) for one, copy in zip(tensors, before, strict=True))
-        assert same, f"{method.name}: an input of shape {list(shape)} was modified"
 
 
 def _memory(everyone: Sequence[Tensor]) -> _Memory:
