@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mergecore.alignment import Common, Row, TokenRule
+from mergecore.chat_templates import chosen_template, with_template
 from mergecore.config import MergeConfig, OtherToken, TokenizerConfig, ZeroToken
 from mergecore.errors import Collector, ConfigError, PluginError, did_you_mean
 from mergecore.opening import Opener
@@ -61,11 +62,26 @@ def _token_references(config: MergeConfig) -> Iterator[tuple[ModelReference, Doc
 
 
 def output_vocabulary(config: MergeConfig, models: Opened, donor: int, opener: Opener) -> tuple[str, Common]:
-    """The name of the tokenizer strategy, and what it decides.
+    """The name of the tokenizer strategy, and what it decides; with the chat template that the config wants.
 
     Raises:
-        MergecoreError: what the strategy finds wrong with the models, E105 for a token that its source lacks.
+        MergecoreError: what the strategy finds wrong with the models, E105 for a token that its source lacks
+            and for an unknown template.
     """
+    problems = Collector()
+    template = None
+    with problems.collecting():
+        template = _template(config, models, opener)
+    with problems.collecting():
+        name, common = _decided(config, models, donor, opener)
+    problems.raise_any()
+    if config.chat_template:
+        common = replace(common, vocabulary=_with_template(common.vocabulary, template))
+    return name, common
+
+
+def _decided(config: MergeConfig, models: Opened, donor: int, opener: Opener) -> tuple[str, Common]:
+    """The name of the tokenizer strategy, and what it decides."""
     wanted = config.vocabulary
     name = "copy" if wanted is None else wanted.source if isinstance(wanted.source, str) else "model"
     strategy: TokenizerStrategy[Any] = opener.registry.get(TokenizerStrategy, name)
@@ -112,6 +128,25 @@ def _check(name: str, vocabulary: Vocabulary, request: TokenizerRequest) -> None
     if lost or (vocabulary.rows and len(vocabulary.rows) != count):
         what = f"the token '{lost[0]}'" if lost else f"the rows of {count} models"
         raise PluginError("E605", f"the tokenizer strategy '{name}' does not say {what}")
+
+
+def _template(config: MergeConfig, models: Opened, opener: Opener) -> str | None:
+    if not config.chat_template:
+        return None
+    try:
+        return chosen_template(config.chat_template, models.checkpoints[: models.merged])
+    except ConfigError as error:
+        error.place = opener.place_of(("chat_template",))
+        raise
+
+
+def _with_template(vocabulary: Vocabulary, template: str | None) -> Vocabulary:
+    if template is None:
+        return replace(vocabulary, warnings=(*vocabulary.warnings, "no model has a chat template"))
+    warnings = vocabulary.warnings
+    if not vocabulary.files:
+        warnings += ("the output has a chat template, but no tokenizer",)
+    return replace(vocabulary, files=with_template(vocabulary.files, template), warnings=warnings)
 
 
 # ---- single tokens -----------------------------------------------------------------------------------------
