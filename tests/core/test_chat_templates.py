@@ -23,6 +23,8 @@ TALK = [
     {"role": "user", "content": "Bye"},
 ]
 
+MARKS = {"bos_token": "<s>", "eos_token": "</s>"}
+
 
 def model(folder: Path, **files: Any) -> Checkpoint:
     """A model with these files, text or JSON; '__' in a name stands for a dot."""
@@ -45,9 +47,7 @@ def rendered(name: str, messages: list[dict[str, str]], prompt: bool = False) ->
         raise ValueError(text)
 
     environment.globals["raise_exception"] = fail
-    return environment.from_string(text).render(
-        messages=messages, add_generation_prompt=prompt, **{"bos_token": "<s>", "eos_token": "</s>"}
-    )
+    return environment.from_string(text).render(messages=messages, add_generation_prompt=prompt, **MARKS)
 
 
 def test_chatml_marks_both_ends_of_a_message() -> None:
