@@ -57,6 +57,11 @@ class Line:
         return self.label.partition(" -j ")[0]
 
     @property
+    def threads(self) -> str:
+        """The number of threads that was asked for, empty if none was."""
+        return self.label.partition(" -j ")[2]
+
+    @property
     def net_wall(self) -> float:
         return self.wall - self.startup_wall
 
@@ -160,13 +165,14 @@ def _main_row(line: Line) -> list[str]:
 
 
 def _against(lines: Sequence[Line]) -> str:
-    """How many times more other tools use than mergecore with the most threads."""
+    """How many times more other tools use than mergecore with as many threads, or else with the most."""
     rows: list[list[str]] = []
-    ours = {line.method: line for line in lines if line.tool == "mergecore" and not line.fault}
+    mine = [line for line in lines if line.tool == "mergecore" and not line.fault]
     for line in lines:
-        if line.tool == "mergecore" or line.fault or line.method not in ours:
+        ours = [other for other in mine if other.method == line.method]
+        if line.tool == "mergecore" or line.fault or not ours:
             continue
-        best = ours[line.method]
+        best = next((other for other in ours if other.threads == line.threads), ours[-1])
         rows.append([
             line.method,
             f"{line.label} / {best.label}",

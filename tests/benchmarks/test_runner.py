@@ -160,6 +160,8 @@ def test_the_table_compares_tools_and_threads_and_shows_failures() -> None:
         run("merge", "mergecore -j 2", 3.0, 3.0),
         run("startup", "slow", 5.0, 5.0),
         run("merge", "slow", 25.0, 15.0),
+        run("startup", "even -j 1", 1.0, 1.0),
+        run("merge", "even -j 1", 3.0, 5.0),
         run("startup", "broken", 1.0, 1.0),
         run("merge", "broken", 1.0, 1.0, fault="exit code 1: a | b"),
         run("plan", "mergecore", 1.0, 1.5),
@@ -168,6 +170,7 @@ def test_the_table_compares_tools_and_threads_and_shows_failures() -> None:
     lines = summarise(runs, {"1B": 1_000_000_000})
     table = markdown(lines, runs, {"cores": 2}, {"repeats": 1})
     assert "| linear | slow / mergecore -j 2 | 10.00x | 10.00x | 5.00x | 5.00x |" in table
+    assert "| linear | even -j 1 / mergecore -j 1 | 1.00x | 1.00x | 1.00x | 1.00x |" in table
     assert "| linear | mergecore -j 1 / mergecore -j 2 | 2.00x |" in table
     assert r"| linear | broken | **failed**: exit code 1: a \| b |" in table
     assert "broken / mergecore" not in table
