@@ -530,7 +530,11 @@ FAULTS = {
         "E605",
         r"\[1(, 2)?\] of float32 for a tensor of \[\d",
     ),
-    "returns blocks of another shape": ("return group.map(lambda block: block.x)", "E605", r"\[2, 8\]"),
+    "returns blocks of another shape": (
+        "return group.map(lambda block: block.x)",
+        "E605",
+        r"\[2, \d\] of float32",
+    ),
     "returns whole numbers": ("return group.map(lambda block: block.x[0].int())", "E605", "int32"),
 }
 
@@ -545,7 +549,7 @@ def test_a_method_that_breaks_its_contract_is_blamed_with_its_plugin_and_the_ten
     [line] = [line for line in outcome.err.splitlines() if "error" in line]
     assert line.startswith(f"mergecore: error {code}: method 'boom' of plugin 'p' (p 1.0)")
     assert re.search(told, line)
-    assert re.search(r"tensor '[a-z_.]+.weight'", line)
+    assert re.search(r"tensor '[a-z0-9_.]+.weight'", line)
     assert not Path("out").exists()
 
 
