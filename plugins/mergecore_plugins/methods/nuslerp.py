@@ -73,7 +73,7 @@ def _factors(gram: Tensor, t: float) -> tuple[Tensor, Tensor]:
 
 def _sum_(x: Tensor, factors: tuple[Tensor, Tensor]) -> Tensor:
     first, second = (factor.to(x) for factor in factors)
-    return x[0].mul_(first).addcmul_(x[1], second)
+    return x[0].mul_(first).add_(x[1].mul_(second))
 
 
 def check(params: NuslerpParams, inputs: int) -> None:

@@ -39,7 +39,7 @@ def ramplus_tl(group: TensorGroup, params: RamplusTlParams) -> Merged:
         x = keep_active_(block.x, params.epsilon)
         gain = x.new_zeros(x.shape[1])
         for row, factor in zip(x, gains, strict=True):
-            gain.add_(row, alpha=factor - 1)
+            gain.add_(row * (factor - 1))
         total, count = sum_and_count_(x)
         mean = total.div_(count.clamp(min=1))
         return mean.addcmul_(gain, count.eq_(1))
@@ -49,10 +49,7 @@ def ramplus_tl(group: TensorGroup, params: RamplusTlParams) -> Merged:
 
 def amplifications(active: Sequence[float], unique: Sequence[float], params: RamplusTlParams) -> list[float]:
     """The factor of each model's own elements, from how many it changes, and how many of these alone."""
-    ratios = [
-        (all_ - own) / max(own, params.epsilon) if own else 0.0
-        for all_, own in zip(active, unique, strict=True)
-    ]
+    ratios = [(every - own) / own if own else 0.0 for every, own in zip(active, unique, strict=True)]
     return [1 + params.r * min(ratio, params.alpha) for ratio in ratios]
 
 

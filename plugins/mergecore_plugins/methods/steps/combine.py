@@ -10,10 +10,14 @@ if TYPE_CHECKING:
 
 
 def weighted_sum_(x: Tensor, weights: Sequence[float]) -> Tensor:
-    """The sum over i of w_i x_i (m,)."""
-    total = x[0].mul_(weights[0])
-    for row, weight in zip(x[1:], weights[1:], strict=True):
-        total.add_(row, alpha=weight)
+    """The sum over i of w_i x_i (m,).
+
+    Multiplied and added apart: machines with a fused multiply-add would round less often than others.
+    """
+    x.mul_(x.new_tensor(weights).view(-1, *[1] * (x.dim() - 1)))
+    total = x[0]
+    for row in x[1:]:
+        total.add_(row)
     return total
 
 
