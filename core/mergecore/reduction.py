@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 _FLOAT32_LEVELS_END = 1024
-_STRETCH = 2**17
+_STRETCH = 2**16
 """Products are added up over stretches of this many elements, which stay in the cache."""
 
 _TINY = 2.0**-80
@@ -46,31 +46,30 @@ def _lost_bits(x: Tensor, products: Tensor) -> bool:
 
 def _gram(x: Tensor) -> Tensor:
     n = x.shape[-2]
-    sums = tree_sum(torch.cat([_products(x, i) for i in range(n)], dim=-2))  # (…, pairs)
-    first, second = torch.triu_indices(n, n)
+    first, *others = x.split(_STRETCH, dim=-1)
+    total = x.new_empty((*x.shape[:-2], n * (n + 1) // 2, first.shape[-1]))  # (…, pairs, few)
+    _multiply(first, total)
+    if others:
+        products = torch.empty_like(total)
+        for stretch in others:
+            width = stretch.shape[-1]
+            _multiply(stretch, products[..., :width])
+            total[..., :width] += products[..., :width]
+    sums = tree_sum(total)
+    one, two = torch.triu_indices(n, n)
     out = x.new_empty((*x.shape[:-2], n, n), dtype=torch.float64)
-    out[..., first, second] = sums
-    out[..., second, first] = sums
+    out[..., one, two] = sums
+    out[..., two, one] = sums
     return out
 
 
-def _products(x: Tensor, i: int) -> Tensor:
-    """The products of row `i` of `x` with itself and the rows after it, summed down to few (…, n - i, few).
-
-    Four float32 levels of the tree at least, unless few are left: float64 is for what the cache holds.
-    """
-    first, *others = x.split(_STRETCH, dim=-1)
-    total: Tensor = first[..., i : i + 1, :] * first[..., i:, :]
-    products = torch.empty_like(total) if others else total
-    for stretch in others:
-        part = products[..., : stretch.shape[-1]]
-        total[..., : stretch.shape[-1]] += torch.mul(
-            stretch[..., i : i + 1, :], stretch[..., i:, :], out=part
-        )
-    few = max(64, min(x.shape[-1], _STRETCH) // 16)
-    while total.shape[-1] > few:
-        total = _halved(total)
-    return total
+def _multiply(x: Tensor, out: Tensor) -> None:
+    """Fill `out` (…, pairs, m) with the products of each row of `x` (…, n, m) with itself and those after it."""
+    n = x.shape[-2]
+    at = 0
+    for i in range(n):
+        torch.mul(x[..., i : i + 1, :], x[..., i:, :], out=out[..., at : at + n - i, :])
+        at += n - i
 
 
 def _halved(x: Tensor) -> Tensor:
