@@ -54,7 +54,7 @@ def variance(x: Tensor) -> Tensor:
     if len(x) > 1:
         for part, stretch in zip(x.split(_STRETCH, dim=1), result.split(_STRETCH), strict=True):
             first = part[0].double()
-            stretch.copy_(_variance([row.double().sub_(first) for row in part[1:]]))
+            stretch.copy_(_variance([row.to(first, copy=True).sub_(first) for row in part[1:]]))
     return result
 
 
@@ -64,9 +64,9 @@ def _variance(differences: Sequence[Tensor]) -> Tensor:
     squares = total.square()
     for difference in differences[1:]:
         total.add_(difference)
-        squares.addcmul_(difference, difference)
+        squares.add_(difference.square())
     n = len(differences) + 1
-    return squares.mul_(n).addcmul_(total, total, value=-1).div_(n * n)
+    return squares.mul_(n).sub_(total.square_()).div_(n * n)
 
 
 def _selected(block: Block, cut: Cut | None) -> Tensor | None:
@@ -102,16 +102,19 @@ def _weights(group: TensorGroup, cut: Cut | None) -> Sequence[float]:
 
 
 def _erase_and_average_(block: Block, cut: Cut | None, weights: Sequence[float]) -> Tensor:
+    import torch
+
     selected = _selected(block, cut)
-    votes = block.x[0].double()
+    votes = block.x[0].to(torch.float64, copy=True)
     for row in block.x[1:]:
         votes += row
-    sign = votes.lt_(0).mul_(-2).add_(1).to(block.x.dtype)
+    sign = votes.lt_(0).to(block.x.dtype).mul_(-2).add_(1)
     total = sign.new_zeros(sign.shape)
     agreeing = sign.new_zeros(sign.shape)
+    product = torch.empty_like(total)
     for row, weight in zip(block.x, weights, strict=True):
         row.mul_(sign).clamp_(min=0)  # what disagrees becomes 0
-        total.add_(row, alpha=weight)
+        total.add_(torch.mul(row, weight, out=product))
         agreeing.add_(row.gt_(0), alpha=weight)
     mean = total.mul_(sign).div_(agreeing.clamp_(min=LEAST_WEIGHT))
     return mean if selected is None else mean.mul_(selected)
