@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,20 +14,8 @@ from mergecore.dtypes import DTYPES, nbytes
 from mergecore.matching import Match, Models
 from mergecore.output_config import Stacking, output_config
 from mergecore.special_ids import GENERATION, SpecialIds, generation_config, set_vocabulary_size
+from mergecore.tokenizer_files import is_tokenizer_file
 from mergecore.types import Json, Step
-
-
-def is_tokenizer_file(name: str) -> bool:
-    """Whether a tokenizer strategy decides about a side file; every other one comes from the donor."""
-    return bool(_TOKENIZER_FILE.fullmatch(name))
-
-
-_TOKENIZER_FILE = re.compile(
-    r"(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|normalizer|tekken|chat_template)\.json"
-    r"|(vocab|merges|dict)\.txt|vocab\.(bpe|tsv)|bpe\.codes|tokenizer\.model\.v[0-9]+"
-    r"|[\w.-]+\.(model|spm|tiktoken|jinja)|additional_chat_templates/.+",
-    re.ASCII,
-)
 
 
 def output_files(

@@ -71,20 +71,6 @@ def test_plugins_of_one_kind_do_not_import_those_of_another(project: Path) -> No
     assert not wrong
 
 
-def test_a_merge_method_imports_no_other_method(project: Path) -> None:
-    methods = {
-        module for module, _ in sources(project) if re.fullmatch(r"mergecore_plugins\.methods\.\w+", module)
-    }
-    wrong = [
-        f"{module} imports {name}"
-        for module, path in sources(project)
-        if module in methods - {SHARED}
-        for name in sorted(imports(module, path))
-        if name.startswith("mergecore_plugins.methods.") and not name.startswith(SHARED)
-    ]
-    assert not wrong
-
-
 def test_what_is_imported_is_declared_as_a_dependency(project: Path) -> None:
     document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf8"))
     declared = {canonical(re.split(r"[<>=~! ;\[]", line)[0]) for line in document["project"]["dependencies"]}

@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOTS = ("core", "plugins", "architectures", "contrib")
-DATA = {".json", ".md", ".npz", ".safetensors", ".yaml", ".yml"}
+DATA = {".jinja", ".json", ".md", ".npz", ".safetensors", ".yaml", ".yml"}
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mergecore import Checkpoint, InputError, Params, TokenizerStrategy, hookimpl
+from mergecore.tokenizer_files import is_tokenizer_file
 from mergecore.types import Description, TokenizerRequest, TokenTable, Vocabulary
 from mergecore.vocabulary import TokenizerFiles, same_vocabulary
 from mergecore_plugins.tokenizers.comparison import Comparison, compare, some
@@ -32,8 +33,6 @@ def copy(request: TokenizerRequest, params: CopyParams) -> Vocabulary:
     Raises:
         InputError: E240 when the vocabularies differ in ordinary tokens.
     """
-    from mergecore.output_files import is_tokenizer_file
-
     donor = request.models[request.donor]
     rows: list[Sequence[int] | None] = []
     warnings = []

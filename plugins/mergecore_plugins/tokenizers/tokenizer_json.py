@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 from mergecore.errors import InputError
-from mergecore.output_files import is_tokenizer_file
+from mergecore.tokenizer_files import is_tokenizer_file
 from mergecore.types import Checkpoint, Json
 from mergecore.vocabulary import CONFIG, MAIN, TokenizerFiles, kind_of_model
 
