@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, Params, hookimpl
@@ -37,8 +38,9 @@ def ratio(gram: Tensor) -> Tensor:
     length = lengths(gram)
     cosine = cosines(gram, length.masked_fill(length == 0, 1))
     n = cosine.shape[-1]
-    pairs = cosine.sum((-2, -1)) - cosine.diagonal(dim1=-2, dim2=-1).sum(-1)
-    mean = (pairs / (n * (n - 1))).clamp(0, 1)  # with an angle above 90° the base is best
+    pairs = list(combinations(range(n), 2))
+    total = sum((cosine[..., i, j] for i, j in pairs), start=cosine.new_zeros(()))
+    mean = (total / len(pairs)).clamp(0, 1)  # with an angle above 90° the base is best
     return n * mean / (1 + (n - 1) * mean)
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import fsum, sqrt
 from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeError, MergeMethod, Params, PerModel, hookimpl
 from mergecore_plugins.methods.steps import check_sum, shares, weighted_sum_
-from mergecore_plugins.methods.steps.sphere import lengths
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from mergecore import TensorGroup
     from mergecore.types import Merged
 
@@ -42,34 +40,35 @@ def multislerp(group: TensorGroup, params: MultislerpParams) -> Merged:
     return group.map(lambda block: weighted_sum_(block.x, factors))
 
 
-def _factors(group: TensorGroup, weights: Sequence[float], eps: float) -> list[float]:
-    gram = group.gram()
-    length = lengths(gram)
-    weight = length.new_tensor(weights)
-    unit = (weight / (length + eps)).masked_fill(length == 0, 0)  # of the sum of directions
-    direction = _length(group, gram, unit)
-    if direction > 0 and direction >= max(eps, NOISE * float(weight.abs().sum())):
-        factors: list[float] = (unit * (weight @ length) / direction).tolist()
-        return factors
-    if group.n > 2 and bool(length.any()):
+def _factors(group: TensorGroup, weights: Sequence[float], eps: float) -> Sequence[float]:
+    gram: list[list[float]] = group.gram().tolist()
+    lengths = [sqrt(row[i]) for i, row in enumerate(gram)]
+    units = [
+        weight / (length + eps) if length else 0.0 for weight, length in zip(weights, lengths, strict=True)
+    ]
+    direction = _length(group, gram, units)  # of the sum of directions
+    if direction > 0 and direction >= max(eps, NOISE * sum(map(abs, weights))):
+        mean = fsum(weight * length for weight, length in zip(weights, lengths, strict=True))
+        return [unit * mean / direction for unit in units]
+    if group.n > 2 and any(lengths):
         raise MergeError(
             "E404",
             f"tensor '{group.name}': the weighted directions of the models cancel, so there is no mean of them",
             tensor=group.name,
             hint="choose other weights",
         )
-    return list(weights)
+    return weights
 
 
-def _length(group: TensorGroup, gram: Tensor, factors: Tensor) -> float:
+def _length(group: TensorGroup, gram: Sequence[Sequence[float]], factors: Sequence[float]) -> float:
     """The length of the sum of the inputs with `factors`."""
     from mergecore.reduction import gram as dot_products
 
-    square = factors @ gram @ factors
-    if square < (CANCELLING * factors.abs() @ lengths(gram)) ** 2:
-        numbers = factors.tolist()
-        square = group.reduce(lambda block: dot_products(weighted_sum_(block.x, numbers).unsqueeze(0)))
-    return float(square.clamp(min=0).sqrt())
+    square = fsum(a * b * gram[i][j] for i, a in enumerate(factors) for j, b in enumerate(factors))
+    whole = fsum(abs(factor) * sqrt(gram[i][i]) for i, factor in enumerate(factors))
+    if square < (CANCELLING * whole) ** 2:
+        square = group.reduce(lambda block: dot_products(weighted_sum_(block.x, factors).unsqueeze(0))).item()
+    return sqrt(max(0.0, square))
 
 
 def check(params: MultislerpParams, inputs: int) -> None:
