@@ -20,7 +20,7 @@ from safetensors import safe_open
 
 from mergecore import InputError, OutputError
 from mergecore_plugins.commands.demo import ASSETS, mergecore_commands
-from mergecore_plugins.commands.demo.digits import TASKS, Digits, load_split
+from mergecore_plugins.commands.demo.digits import TASKS, TRANSFORMS, Digits, load_split
 from mergecore_plugins.commands.demo.scoring import accuracies, load, one_thread, score, table
 from mergecore_plugins.commands.demo.show import METHODS, run
 from mergecore_plugins.commands.demo.train import Schedule, train
@@ -51,14 +51,23 @@ def test_the_split_is_the_same_every_time() -> None:
     assert load_split().test.labels[:6].tolist() == [7, 1, 9, 6, 8, 0]
 
 
-@pytest.mark.parametrize(
-    ("task", "expected"),
-    [
-        ("rotated", [[0.25, 1.0], [0.0, 0.5]]),  # the right column becomes the top row
-        ("mirrored", [[0.25, 0.0], [1.0, 0.5]]),
-        ("negative", [[1.0, 0.75], [0.5, 0.0]]),
-    ],
-)
+TRANSFORMED = {  # CORNER is [[0, 0.25], [0.5, 1]]
+    "identity": [[0.0, 0.25], [0.5, 1.0]],
+    "rotated": [[0.25, 1.0], [0.0, 0.5]],  # the right column becomes the top row
+    "rotated180": [[1.0, 0.5], [0.25, 0.0]],
+    "rotated270": [[0.5, 0.0], [1.0, 0.25]],  # the left column becomes the top row, from below
+    "mirrored": [[0.25, 0.0], [1.0, 0.5]],
+    "transposed": [[0.0, 0.5], [0.25, 1.0]],
+    "negative": [[1.0, 0.75], [0.5, 0.0]],
+    "checkered": [[0.0, 0.75], [0.5, 1.0]],
+}
+
+
+def test_every_transform_is_shown_here_and_the_tasks_of_the_demo_are_some() -> None:
+    assert TRANSFORMED.keys() == TRANSFORMS.keys() > set(TASKS)
+
+
+@pytest.mark.parametrize(("task", "expected"), TRANSFORMED.items())
 def test_a_task_transforms_every_image(task: str, expected: list[list[float]]) -> None:
     digits = Digits(CORNER.repeat(3, 1, 1), torch.arange(3)).seen_as(task)
     assert digits.images.tolist() == [expected] * 3

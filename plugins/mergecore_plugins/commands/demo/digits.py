@@ -1,6 +1,7 @@
-"""The data of the demo: 1797 handwritten digits of 8x8 pixels, and three tasks made from them.
+"""Handwritten digits of 8x8 pixels, 1797 of them, and tasks made from them.
 
-A task is one way to transform the images; `TASKS` lists them.  All tasks share the ten classes.
+A task is one way to transform the images: `TRANSFORMS` are all, `TASKS` those of the demo.  All tasks share
+the ten classes.
 """
 
 from __future__ import annotations
@@ -15,13 +16,19 @@ from torch import Tensor
 
 from mergecore_plugins.commands.demo import ASSETS
 
-TASKS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
+TRANSFORMS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
     {
+        "identity": lambda images: images,
         "rotated": lambda images: images.rot90(1, (-2, -1)),  # a quarter turn, counter-clockwise
+        "rotated180": lambda images: images.rot90(2, (-2, -1)),
+        "rotated270": lambda images: images.rot90(3, (-2, -1)),
         "mirrored": lambda images: images.flip(-1),  # left and right exchanged
+        "transposed": lambda images: images.mT,
         "negative": lambda images: 1 - images,  # white ink on black paper
+        "checkered": lambda images: (images - _chequers(images)).abs(),  # a negative of every other pixel
     }
 )
+TASKS = ("rotated", "mirrored", "negative")
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Digits:
 
     def seen_as(self, task: str) -> Digits:
         """The same digits with the task's transform applied to every image."""
-        return Digits(TASKS[task](self.images), self.labels)
+        return Digits(TRANSFORMS[task](self.images), self.labels)
 
     def few(self, per_class: int) -> Digits:
         """The first `per_class` digits of every class."""
@@ -65,3 +72,9 @@ def load_split() -> Split:
     # RandomState, not default_rng: NumPy promises that its stream never changes.
     shuffled = digits[torch.from_numpy(np.random.RandomState(0).permutation(len(digits)))]
     return Split(shuffled[:1000], shuffled[1000:1250], shuffled[1250:])
+
+
+def _chequers(images: Tensor) -> Tensor:
+    """1 where row and column are an odd and an even number, else 0."""
+    rows, columns = (torch.arange(size) for size in images.shape[-2:])
+    return (rows.unsqueeze(1) + columns) % 2

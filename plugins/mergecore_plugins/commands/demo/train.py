@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,12 +42,12 @@ def main(out: Path) -> None:
     click.echo(table(rows))
 
 
-def train(out: Path, split: Split, schedule: Schedule) -> None:
+def train(out: Path, split: Split, schedule: Schedule, tasks: Sequence[str] = TASKS) -> None:
     """Write `out/base`, trained on a few digits of every task, and `out/<task>`, tuned on one task each."""
-    seen_by_base = _joined([split.train.few(schedule.base_images).seen_as(task) for task in TASKS])
+    seen_by_base = _joined([split.train.few(schedule.base_images).seen_as(task) for task in tasks])
     base = _fit(_new_model(schedule.seed), seen_by_base, schedule.base_steps, schedule.base_rate, schedule)
     _save(base, out / "base")
-    for task in TASKS:
+    for task in tasks:
         digits = split.train.seen_as(task)
         tuned = _fit(load(out / "base"), digits, schedule.tune_steps, schedule.tune_rate, schedule)
         _save(tuned, out / task)
