@@ -67,6 +67,7 @@ def plan_options(command: Any) -> Any:
 @click.argument("config", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, auto, …")
+@click.option("--executor", metavar="NAME", help="Another plugin to run the steps; threads by default.")
 @click.option(
     "--resume", "mode", flag_value="resume", help="Go on with an interrupted merge, if there is one."
 )
@@ -251,5 +252,5 @@ def _run_options(given: dict[str, Any]) -> RunOptions:
         verbosity=-1 if given["quiet"] else given["verbose"],
         terminal=sys.stderr.isatty(),
     )
-    names = ("threads", "max_memory", "device", "overwrite", "allow_nonfinite", "recheck")
+    names = ("threads", "max_memory", "device", "executor", "overwrite", "allow_nonfinite", "recheck")
     return RunOptions(mode=given["mode"] or "new", display=display, **{name: given[name] for name in names})

@@ -50,6 +50,8 @@ class RunOptions:
     max_memory: int | None = None
     """Bytes that blocks may take; None for no bound but the number of workers."""
     device: str = "cpu"
+    executor: str | None = None
+    """Where the steps run, by name; None for what the plan says."""
     mode: Literal["new", "resume", "restart"] = "new"
     overwrite: bool = False
     allow_nonfinite: bool = False
@@ -218,7 +220,7 @@ class _Run:
 
         todo = [step for step in self.plan.steps if step.name not in stage.done]
         methods = self._methods()
-        executor = self.registry.get(Executor, self.plan.executor)
+        executor = self.registry.get(Executor, self.options.executor or self.plan.executor)
         with WeightFiles(self.plan.models) as files, one_thread_each():
             runner = Runner(
                 plan=self.plan,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from tiny import listing, llama, llama_config, write_checkpoint, write_llama
@@ -51,3 +54,31 @@ def test_a_merged_model_can_be_merged_again(tmp_path: Path, two_models: dict[str
 
     assert (twice / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
     assert (twice / MANIFEST).read_bytes() != (out / MANIFEST).read_bytes()
+
+
+def test_an_executor_of_another_package_is_chosen_by_name(
+    tmp_path: Path,
+    two_models: dict[str, Json],
+    write_plugin: Callable[..., Path],
+    cli: Callable[..., Outcome],
+) -> None:
+    code = """
+    from mergecore import Executor, hookimpl
+
+    def run(steps, run_step, workers):
+        from mergecore_plugins.executors.threads import run_threads
+        open("was-here", "w").close()
+        yield from run_threads(steps, run_step, 1)
+
+    @hookimpl
+    def mergecore_executors():
+        yield Executor(name="noted", run=run)
+    """
+    write_plugin("noted", dedent(code))
+    config = tmp_path / "config.yml"
+    config.write_text(json.dumps(two_models), encoding="utf8")
+
+    with contextlib.chdir(tmp_path):
+        assert cli("merge", config, "out", "--executor", "noted").code == 0
+        assert (tmp_path / "was-here").exists()
+        assert cli("merge", config, "out2", "--executor", "nota").code == 2
