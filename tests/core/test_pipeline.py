@@ -59,8 +59,8 @@ def test_a_merged_model_can_be_merged_again(tmp_path: Path, two_models: dict[str
 def test_an_executor_of_another_package_is_chosen_by_name(
     tmp_path: Path,
     two_models: dict[str, Json],
-    write_plugin: Callable[..., Path],
-    cli: Callable[..., Outcome],
+    write_plugin: WritePlugin,
+    cli: Cli,
 ) -> None:
     code = """
     from mergecore import Executor, hookimpl
