@@ -211,6 +211,7 @@ def _for_older_readers(config: Object) -> None:
     config["tokenizer_class"] = "PreTrainedTokenizerFast"
     if isinstance(config.get("extra_special_tokens"), list):
         config["additional_special_tokens"] = config.pop("extra_special_tokens")
+    config.setdefault("model_input_names", ["input_ids", "attention_mask"])  # 4 would add token_type_ids
     for key in ("backend", "is_local", "local_files_only"):
         config.pop(key, None)
 

@@ -181,6 +181,7 @@ def test_what_transformers_5_wrote_becomes_what_transformers_4_reads_too(shop: W
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": "<a>",
         "additional_special_tokens": ["<a>"],
+        "model_input_names": ["input_ids", "attention_mask"],
     }
 
 
