@@ -8,6 +8,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from fixture_types import Cli, WritePlugin
 from tiny import listing, llama, llama_config, write_checkpoint, write_llama
 
 import mergecore
