@@ -55,6 +55,9 @@ def _gram(x: Tensor) -> Tensor:
             width = stretch.shape[-1]
             _multiply(stretch, products[..., :width])
             total[..., :width] += products[..., :width]
+    few = max(64, first.shape[-1] // 16)  # float64 is for what the cache holds
+    while total.shape[-1] > few:
+        total = _halved(total)
     sums = tree_sum(total)
     one, two = torch.triu_indices(n, n)
     out = x.new_empty((*x.shape[:-2], n, n), dtype=torch.float64)
