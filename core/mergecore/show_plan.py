@@ -22,8 +22,7 @@ def plan_as_text(plan: Plan, memory: Estimate, pattern: str | None = None) -> st
     if plan.dropped:
         lines += ["", "not in the output"]
         lines += [
-            f"  {plan.models[one.model].name}: {len(one.names)} tensors ({one.names[0]}, …): {one.reason}"
-            for one in plan.dropped
+            f"  {plan.models[one.model].name}: {_some(one.names)}: {one.reason}" for one in plan.dropped
         ]
     if plan.warnings:
         lines += ["", "warnings", *(f"  {text}" for text in plan.warnings)]
@@ -69,14 +68,17 @@ def matching(plan: Plan, pattern: str) -> list[Step]:
 
 def _models(plan: Plan) -> list[str]:
     lines = []
-    for number, (model, description) in enumerate(zip(plan.models, plan.descriptions, strict=True)):
+    for number, model in enumerate(plan.models):
+        description = plan.descriptions[number] if plan.descriptions else None
+        family = description.family if description else ""
         formats = Counter(tensor.dtype for tensor in model.tensors.values())
-        stacks = ", ".join(f"{stack.count} × {stack.prefix.rstrip('.')}" for stack in description.stacks)
+        found = description.stacks if description else ()
+        stacks = ", ".join(f"{stack.count} × {stack.prefix.rstrip('.')}" for stack in found)
         size = size_text(sum(file.size for file in model.weight_files))
         donor = "; gives config and side files" if number == plan.donor else ""
         revision = f" at {model.revision[:12]}" if model.revision else ""
         lines.append(
-            f"  {model.name}{revision}: {description.family or 'unknown family'}, {len(model.tensors)} tensors, "
+            f"  {model.name}{revision}: {family or 'unknown family'}, {len(model.tensors)} tensors, "
             f"{size}, {'/'.join(formats)}{f', {stacks}' if stacks else ''}{donor}"
         )
     return lines
@@ -90,9 +92,9 @@ def _output(plan: Plan, memory: Estimate) -> list[str]:
         files[0].name if len(files) == 1 else f"{files[0].name} … {files[-1].name}" if files else "no file"
     )
     return [
-        f"  {len(plan.steps)} tensors: {', '.join(f'{count} {name}' for name, count in methods.items())}",
+        f"  {_counted(len(plan.steps), 'tensor')}: {', '.join(f'{count} {name}' for name, count in methods.items())}",
         f"  {size_text(plan.layout.size)} of {'/'.join(str(DTYPES[name].torch_name) for name in formats)} in {names}",
-        f"  about {size_text(memory.peak)} of memory with {memory.workers} workers",
+        f"  about {size_text(memory.peak)} of memory with {_counted(memory.workers, 'worker')}",
         f"  seed {plan.seed}",
     ]
 
@@ -107,9 +109,11 @@ def _layers(plan: Plan) -> list[str]:
             runs.append((model, layer, layer, out))
     lines = [
         f"  {out} to {out + last - first} from layers {first} to {last} of {plan.models[model].name}"
+        if last > first
+        else f"  {out} from layer {first} of {plan.models[model].name}"
         for model, first, last, out in runs
     ]
-    return [*lines, f"  {len(plan.layers)} layers in all"]
+    return [*lines, f"  {_counted(len(plan.layers), 'layer')} in all"]
 
 
 def _tensor(plan: Plan, step: Step) -> list[str]:
@@ -133,9 +137,21 @@ def _source(plan: Plan, one: TensorInput) -> str:
     return f"{plan.models[one.model].name}: {one.tensor.name} {one.tensor.dtype}{rows}"
 
 
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def _some(names: Sequence[str]) -> str:
+    """How many names there are, and the first."""
+    return f"{_counted(len(names), 'tensor')} ({names[0]}{', …' if len(names) > 1 else ''})"
+
+
 def _shown(value: object) -> str:
+    """A value as a config would have it."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{', '.join(_shown(one) for one in value)}]"
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
