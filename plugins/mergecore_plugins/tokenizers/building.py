@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from mergecore import Checkpoint, Field, Params
 from mergecore.errors import Collector, InputError
 from mergecore.types import Description, Rows, TokenizerRequest, TokenTable, Vocabulary
-from mergecore_plugins.tokenizers.comparison import compare, some
+from mergecore.vocabulary_comparison import compare, some
 from mergecore_plugins.tokenizers.tokenizer_json import PLAIN, NewToken, cannot_be_read, edited_files
 
 if TYPE_CHECKING:
@@ -118,9 +118,10 @@ def differences(request: TokenizerRequest, known: Tables, own: TokenTable) -> tu
     told = []
     for model, table in zip(request.models, known.tables, strict=True):
         if table is not own and (found := compare(own, table)).differing:
+            counts = found.told("the output", model.name)
             told.append(
-                f"the vocabulary of {model.name} differs from that of the output: {found.told('it', model.name)}; "
-                f"rows of tokens it lacks are those of the other models, tokens that only it has are left out"
+                f"the vocabulary of {model.name} differs from that of the output: {counts}; rows of tokens it "
+                f"lacks are those of the other models, tokens that only it has are left out"
             )
     return tuple(told)
 

@@ -12,7 +12,7 @@ from mergecore import Checkpoint, InputError, Params, TokenizerStrategy, hookimp
 from mergecore.tokenizer_files import is_tokenizer_file
 from mergecore.types import Description, TokenizerRequest, TokenTable, Vocabulary
 from mergecore.vocabulary import TokenizerFiles, same_vocabulary
-from mergecore_plugins.tokenizers.comparison import Comparison, compare, some
+from mergecore.vocabulary_comparison import Comparison, compare, some
 
 
 @hookimpl

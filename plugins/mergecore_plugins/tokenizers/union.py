@@ -12,8 +12,8 @@ from typing import Any
 
 from mergecore import TokenizerStrategy, hookimpl
 from mergecore.types import Json, TokenizerRequest, TokenTable, Vocabulary
+from mergecore.vocabulary_comparison import compare, some
 from mergecore_plugins.tokenizers.building import AlignParams, Tables, build, tables
-from mergecore_plugins.tokenizers.comparison import compare, some
 from mergecore_plugins.tokenizers.tokenizer_json import PLAIN, NewToken
 
 
