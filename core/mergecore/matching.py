@@ -61,9 +61,9 @@ class Match:
     """The targets of a merge, and everything that does not fit."""
 
     targets: list[Target] = field(default_factory=list)
-    missing: dict[int, list[str]] = field(default_factory=dict)
-    """By model, the output tensors that it lacks."""
-    unexpected: dict[int, list[str]] = field(default_factory=dict)
+    missing: dict[int, dict[str, None]] = field(default_factory=dict)
+    """By model, the output tensors that it lacks, in order."""
+    unexpected: dict[int, dict[str, None]] = field(default_factory=dict)
     """By model, the tensors that the leading one (the base, or else the first) lacks."""
     layers: list[tuple[int, int]] = field(default_factory=list)
     """For each output layer the model and layer that stand first; empty when no layers were selected."""
@@ -178,11 +178,11 @@ class _Matcher:
         if tensors[lead] is None:
             for part, tensor in zip(everyone, tensors, strict=True):
                 if tensor is not None:
-                    _note(self.found.unexpected, part.model, tensor.name)
+                    self.found.unexpected.setdefault(part.model, {})[tensor.name] = None
         else:
             for part, tensor in zip(everyone, tensors, strict=True):
                 if tensor is None:
-                    _note(self.found.missing, part.model, name)
+                    self.found.missing.setdefault(part.model, {})[name] = None
         base = tensors.pop(0) if one.base else None
         self.found.targets.append(Target(name, facts, one, depth, tuple(tensors), base))
 
@@ -218,8 +218,3 @@ def _layers(description: Description) -> dict[tuple[str, int], list[TensorFacts]
         if facts.stack is not None and facts.layer is not None:
             layers.setdefault((facts.stack, facts.layer), []).append(facts)
     return layers
-
-
-def _note(where: dict[int, list[str]], model: int, name: str) -> None:
-    if name not in where.setdefault(model, []):
-        where[model].append(name)

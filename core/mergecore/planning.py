@@ -291,7 +291,7 @@ class _Compiler:
     def _tell_missing(self, found: Match) -> None:
         if self.options.missing != "error":
             return
-        for model, names in found.missing.items():
+        for model, names in _listed(found.missing):
             self.problems.add(
                 InputError(
                     "E231",
@@ -305,7 +305,7 @@ class _Compiler:
     def _tell_unexpected(self, found: Match) -> None:
         if self.options.unexpected != "error":
             return
-        for model, names in found.unexpected.items():
+        for model, names in _listed(found.unexpected):
             self.problems.add(
                 InputError(
                     "E232",
@@ -317,6 +317,10 @@ class _Compiler:
 
     def _name(self, model: int) -> str:
         return self.models.checkpoints[model].name
+
+
+def _listed(by_model: Mapping[int, Mapping[str, None]]) -> list[tuple[int, list[str]]]:
+    return [(model, list(names)) for model, names in by_model.items()]
 
 
 def _tensors(names: Sequence[str]) -> str:
