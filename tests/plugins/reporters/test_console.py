@@ -1,0 +1,79 @@
+"""What a merge tells people, on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mergecore.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
+from mergecore_plugins.reporters.console import bar, crossed, mergecore_report
+
+PIPE, TERMINAL = Display(), Display(terminal=True)
+CLEAR = "\r\x1b[K"
+READY = PlanReady(PIPE, ("m/a", "m/b"), 21, 3_000_000, 250_000_000, ("mind the gap",))
+HALF = StepDone(PIPE, "a.weight", 10, 20, 1_000_000, 3_000_000, 2.0, 1.0)
+DONE = ModelSealed(PIPE, "out", 3_000_000, 1.5)
+
+
+def said(event: Event, capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    mergecore_report(event)
+    out, err = capsys.readouterr()
+    assert out == ""
+    return err
+
+
+def test_the_beginning_and_the_end_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(READY, capsys) == (
+        "merging 2 models: 21 tensors, 3 MB, about 250 MB of memory\nwarning: mind the gap\n"
+    )
+    assert said(DONE, capsys) == "done: out (3 MB in 1.5 s, 2 MB/s)\n"
+    assert said(Warned(PIPE, "careful"), capsys) == "warning: careful\n"
+
+
+def test_a_terminal_shows_a_bar_that_is_written_over(capsys: pytest.CaptureFixture[str]) -> None:
+    """1 MB in 2 s, so the other 2 MB take 4 s."""
+    shown = said(replace(HALF, display=TERMINAL), capsys)
+    assert shown == f"{CLEAR}{'█' * 8}{'░' * 16} 10 of 20 tensors, 1 MB of 3 MB, 500 kB/s, 4 s left"
+
+
+def test_the_bar_is_taken_away_before_a_line_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(Warned(TERMINAL, "careful"), capsys) == f"{CLEAR}warning: careful\n"
+    assert said(replace(HALF, display=TERMINAL, done=20), capsys) == CLEAR
+
+
+def test_elsewhere_a_line_is_written_each_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(HALF, capsys) == ""
+    assert said(replace(HALF, seconds=20.5, previous_seconds=19.9), capsys).startswith("10 of 20 tensors, ")
+    assert said(replace(HALF, seconds=20.5, previous_seconds=19.9, done=20), capsys) == ""
+    assert [crossed(0, 9.9), crossed(9.9, 10), crossed(10, 19), crossed(1, 35)] == [False, True, False, True]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_more_is_told_when_asked(terminal: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = said(replace(HALF, display=Display(verbosity=1, terminal=terminal)), capsys)
+    assert "  a.weight\n" in shown
+    assert shown.startswith(f"{CLEAR}  a.weight\n" if terminal else "  a.weight\n")
+
+
+@pytest.mark.parametrize("display", [Display(verbosity=-1), Display(style="jsonl"), Display(style="none")])
+@pytest.mark.parametrize("event", [READY, HALF, DONE, Warned(PIPE, "x")])
+def test_nothing_is_told_when_not_asked(
+    display: Display, event: Event, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said(replace(event, display=display), capsys) == ""
+
+
+def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    loud = Display(verbosity=1)
+    assert said(replace(HALF, display=loud, name="x\x1b[2J"), capsys) == "  x\\x1b[2J\n"
+    assert said(replace(DONE, path="o\nut"), capsys).startswith("done: o\\nut (")
+    assert said(Warned(PIPE, "a\rb"), capsys) == "warning: a\\rb\n"
+
+
+def test_nothing_has_no_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    empty = StepDone(TERMINAL, "e", 1, 2, 0, 0, 0.0, 0.0)
+    assert "0 bytes of 0 bytes" in said(empty, capsys)
+    assert said(ModelSealed(PIPE, "out", 0, 0.0), capsys) == "done: out (0 bytes in 0.0 s, 0 bytes/s)\n"
+    assert bar(0, 4) + bar(1, 4) == "░░░░████"
