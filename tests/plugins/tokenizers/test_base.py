@@ -22,8 +22,8 @@ def test_rows_of_other_vocabularies_are_put_in_the_order_of_the_base(shop: Works
     assert shop.rows(config) == [3001.0, 2002.0, 2 * 3.0]
     assert shop.plan(config).warnings == (
         "the vocabulary of b differs from that of the output: 1 token shared, 1 shared with other ids, 1 only "
-        "in the output, 1 only in b; rows of tokens it lacks are those of the other models, tokens that only it has are "
-        "left out",
+        "in the output, 1 only in b; rows of tokens it lacks are those of the other models, tokens that only it "
+        "has are left out",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -143,3 +144,18 @@ def test_every_row_comes_from_its_token(
             assert made.encode(token).ids == [ids[token]]
     unchanged = strategy != "union" or relation not in ("special", "disjoint")
     assert ((out / "tokenizer.json").read_bytes() == (like / "tokenizer.json").read_bytes()) == unchanged
+    _check_that_transformers_reads(out, ids)
+
+
+def _check_that_transformers_reads(out: Path, ids: dict[str, int]) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    assert tokenizer.get_vocab() == ids
+    loaded: Any = AutoModelForCausalLM.from_pretrained(out, output_loading_info=True)
+    model, report = loaded
+    assert not any(report.values())
+    token = max(ids, key=lambda one: ids[one])
+    with torch.no_grad():
+        [[row]] = model.get_input_embeddings()(torch.tensor([[tokenizer.convert_tokens_to_ids(token)]]))
+    assert torch.equal(row, read_tensors(out)["model.embed_tokens.weight"][ids[token]])
