@@ -6,12 +6,13 @@ over blocks are added in block order.  So the bytes do not depend on threads or 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,11 +20,13 @@ from mergecore import rng
 from mergecore.blocks import BLOCK
 from mergecore.errors import InputError, PluginError
 from mergecore.reading import Scratch
-from mergecore.reduction import gram
-from mergecore.selection import Cut, Search, Wanted, kept_count, look_for
+from mergecore.reduction import OrderedSum, gram
+from mergecore.selection import Cut, Search, Wanted, kept_count, keys_of, look_for
 from mergecore.types import Blocks, Crew, Depth, Json, MergeMethod
 
 MapBlock = Callable[["Block"], Tensor]
+SAMPLE = 1 << 18
+"""At most so many elements of an input are looked at to guess where a cut is."""
 
 
 def merge_group(method: MergeMethod[Any], group: TensorGroup, params: Any) -> None:
@@ -44,8 +47,11 @@ def merge_group(method: MergeMethod[Any], group: TensorGroup, params: Any) -> No
 class Inputs(Protocol):
     """Where the numbers come from: rows to fill, one for each input, the base last if there is one."""
 
-    def load(self, start: int, stop: int, rows: Sequence[Tensor]) -> None:
-        """Fill each of `rows` (m,) with the elements `start` to `stop` of one input."""
+    def load(self, start: int, stop: int, rows: Sequence[Tensor], check: bool = True) -> None:
+        """Fill each of `rows` (m,) with the elements `start` to `stop` of one input.
+
+        check: note what is wrong with the numbers.
+        """
 
     def raise_faults(self) -> None:
         """Raise for what was wrong with the numbers read so far."""
@@ -191,7 +197,7 @@ class TensorGroup:
 
     def reduce(self, measure_block: MapBlock, rows: bool = False) -> Tensor:
         """The float64 sum over all blocks, in block order, of what `measure_block` returns."""
-        total = _OrderedSum()
+        total = OrderedSum()
         self._each(lambda block: total.add(block.index, _tensor(measure_block(block))), rows)
         return total.value
 
@@ -226,6 +232,7 @@ class TensorGroup:
             for x, row in zip(block.x, searches, strict=True):
                 look_for([search for search in row if not search.found], block.index, x)
 
+        self._scout(searches)
         self._found([search for row in searches for search in row], look)
         return [[search.cut for search in row] for row in searches]
 
@@ -250,6 +257,27 @@ class TensorGroup:
             look_for(pending, block.index, _tensor(quantity(block)))
 
         return [cut.value for cut in self._found(searches, look, rows)]
+
+    def _scout(self, searches: Sequence[Sequence[Search]]) -> None:
+        """Let the searches of each input guess from a sample, which stands in for a pass over everything."""
+        spans = max(1, 8 // max(1, self.blocks))
+        size = min(self.count // 64, SAMPLE) // max(1, self.blocks * spans)
+        if size < 128 or all(search.found for row in searches for search in row):
+            return
+        samples: list[npt.NDArray[Any]] = [np.empty(0)] * self.blocks
+
+        def run(index: int) -> None:
+            start = index * BLOCK
+            step = (min(start + BLOCK, self.count) - start) // spans
+            starts = [start + i * step for i in range(spans)]
+            x, _ = self._read([(at, at + min(step, size)) for at in starts], check=False)
+            samples[index] = keys_of(x.cpu().numpy())
+
+        self._crew.each(self.blocks, run)
+        for row, sample in zip(searches, np.concatenate(samples, axis=1), strict=True):
+            sample.sort()
+            for search in row:
+                search.guess(sample)
 
     def put_whole(self, result: Tensor) -> None:
         """Write a result that was computed as a whole tensor."""
@@ -323,7 +351,7 @@ class TensorGroup:
             base = base.view(shape) if base is not None else None
         return Block(index, start, stop, x, base, self._seed, self.name)
 
-    def _read(self, spans: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor | None]:
+    def _read(self, spans: Sequence[tuple[int, int]], check: bool = True) -> tuple[Tensor, Tensor | None]:
         """The elements of `spans`, one after the other: the inputs (n, m), and the base in delta space."""
         width = sum(stop - start for start, stop in spans)
         x = self._scratch.numbers("x", (self.n, width), self.dtype)
@@ -331,7 +359,8 @@ class TensorGroup:
         at = 0
         for start, stop in spans:
             here = slice(at, at + stop - start)
-            self._inputs.load(start, stop, [*x[:, here].unbind(), *([] if base is None else [base[here]])])
+            rows = [*x[:, here].unbind(), *([] if base is None else [base[here]])]
+            self._inputs.load(start, stop, rows, check)
             at = here.stop
         if base is not None:
             x -= base
@@ -348,25 +377,6 @@ class TensorGroup:
         if block.base is not None:
             return block.base.view(-1).add_(result.reshape(-1))
         return result.reshape(-1)
-
-
-class _OrderedSum:
-    """A sum of parts that come in any order; they are added in the order of their numbers."""
-
-    def __init__(self) -> None:
-        self.value = torch.zeros((), dtype=torch.float64)
-        self._next = 0
-        self._early: dict[int, Tensor] = {}
-        self._lock = threading.Lock()
-
-    def add(self, index: int, part: Tensor) -> None:
-        """Add part `index`, now or as soon as those before it are there; a copy of it."""
-        part = part.to("cpu", torch.float64, copy=True)
-        with self._lock:
-            self._early[index] = part
-            while self._next in self._early:
-                self.value = self.value + self._early.pop(self._next)
-                self._next += 1
 
 
 def _tensor(result: object) -> Tensor:

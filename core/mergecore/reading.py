@@ -212,16 +212,20 @@ class StepInputs:
         self._lock = threading.Lock()
         self._check = not allow_nonfinite
 
-    def load(self, start: int, stop: int, rows: Iterable[Tensor]) -> None:
-        """Fill each of `rows` (m,) with the elements `start` to `stop` of one input."""
+    def load(self, start: int, stop: int, rows: Iterable[Tensor], check: bool = True) -> None:
+        """Fill each of `rows` (m,) with the elements `start` to `stop` of one input.
+
+        check: note values that are not finite, if they are still looked for.
+        """
+        check = check and self._check
         for i, ((_, tensor), row, fault) in enumerate(zip(self._tensors, rows, self._faults, strict=True)):
             if i in self._mapped:
-                self._mapped[i].load(start, stop, row, self._check)
+                self._mapped[i].load(start, stop, row, check)
                 continue
             direct = row.dtype == torch_dtype(tensor.dtype) and row.device.type == "cpu"
             raw = row if direct else self._scratch.raw("input", stop - start, torch_dtype(tensor.dtype))
             read_elements(self._files, tensor, start, raw)
-            if self._check and has_nonfinite(raw):
+            if check and has_nonfinite(raw):
                 with self._lock:
                     fault.add(nonfinite_places(raw) + start)
             if not direct:

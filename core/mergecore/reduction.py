@@ -7,6 +7,8 @@ fused multiply-add and twice on others.
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,25 @@ _STRETCH = 2**16
 
 _TINY = 2.0**-80
 """Sums of squares below this may have lost bits: float32 has its full precision down to 2^-126."""
+
+
+class OrderedSum:
+    """A sum of parts that come in any order; they are added in the order of their numbers."""
+
+    def __init__(self) -> None:
+        self.value = torch.zeros((), dtype=torch.float64)
+        self._next = 0
+        self._early: dict[int, Tensor] = {}
+        self._lock = threading.Lock()
+
+    def add(self, index: int, part: Tensor) -> None:
+        """Add part `index`, now or as soon as those before it are there; a copy of it."""
+        part = part.to("cpu", torch.float64, copy=True)
+        with self._lock:
+            self._early[index] = part
+            while self._next in self._early:
+                self.value = self.value + self._early.pop(self._next)
+                self._next += 1
 
 
 def tree_sum(x: Tensor) -> Tensor:

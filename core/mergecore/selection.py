@@ -1,7 +1,8 @@
 """Which elements are the k largest by magnitude, exactly, without sorting: histograms over the bit pattern.
 
-For finite numbers the order of magnitudes is the order of the bits without the sign.  A `Search` finds the
-k-th one digit of 16 bits at a time, and stops early by looking at the candidates when few are left.
+For finite numbers the order of magnitudes is the order of the bits without the sign, their key.  A `Search`
+finds the k-th one digit of 16 bits at a time, and stops early by looking at the candidates when few are left;
+given a sample, it first guesses where it is.
 Equal magnitudes go by lowest position, so exactly k elements are kept.
 """
 
@@ -17,9 +18,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mergecore.guessing import Guess, Keys, window_of
+
 Numbers: TypeAlias = "npt.NDArray[np.floating]"
 Counts: TypeAlias = "npt.NDArray[np.int64]"
-Keys: TypeAlias = "npt.NDArray[np.uint32] | npt.NDArray[np.uint64]"
 Wanted: TypeAlias = "int | Callable[[int], int]"
 """How many to keep, or what that follows from: how many are not zero."""
 CANDIDATES = 1 << 21
@@ -47,7 +49,7 @@ class Cut:
             return _shrink_(x, _below(self.value, x.dtype))
         if index > self.boundary:
             return _shrink_(x, self.value)
-        first = (x.abs() == self.value).nonzero().view(-1)[: self.quota]
+        first = _places(x, self.value)[: self.quota]
         kept = x[first]
         _shrink_(x, self.value)
         x[first] = kept
@@ -90,6 +92,7 @@ class Search:
         self._counts = np.zeros(0, dtype=np.int64)
         self._candidates: list[Keys] = [np.empty(0, dtype=np.uint32)] * blocks
         self._equal = [0] * blocks
+        self._guess: Guess | None = None
         if not callable(k):
             self._want(k)
 
@@ -97,14 +100,22 @@ class Search:
         """Gather from the numbers `x` of block `index` what this pass needs."""
         look_for([self], index, x)
 
+    def guess(self, sample: Keys) -> None:
+        """Look first where a sorted sample of the keys says that the wanted one is."""
+        if not self.found and not callable(self._wanted):
+            window = window_of(sample, self._rank / self._count, self._count, CANDIDATES)
+            self._guess = Guess(window, len(self._equal), CANDIDATES) if window else None
+
     @property
     def at_top(self) -> bool:
         """Whether it needs to know how often each value of the topmost digit occurs."""
-        return self._level == 0
+        return self._level == 0 and self._guess is None
 
     def gather(self, index: int, numbers: Numbers, top: Counts | None) -> None:
         """As `look`, given what was asked for with `at_top`."""
-        if top is not None and self.at_top:
+        if self._guess:
+            self._guess.look(index, self._doubled(numbers))
+        elif top is not None and self.at_top:
             zeros = 0 if top[0] == 0 or not callable(self._wanted) else int(np.count_nonzero(numbers == 0))
             self._add(top, len(numbers) - zeros)
         elif self._level == self._digits:
@@ -122,7 +133,9 @@ class Search:
             self._want(self._wanted(self._nonzero))
         if self.found:
             return
-        if self._level == self._digits:
+        if self._guess:
+            self._settle(self._guess)
+        elif self._level == self._digits:
             self._finish()
         elif self._level and self._matching <= CANDIDATES:
             self._choose()
@@ -131,6 +144,13 @@ class Search:
             self._descend()
             if self._level == self._digits and self._prefix == 0:
                 self.found = True  # the cut lies among zeros, which need no trimming
+
+    def _settle(self, guess: Guess) -> None:
+        """Be done if the guess was right, or forget it."""
+        self._guess = None
+        if found := guess.find(self._rank):
+            self._prefix, self._rank, self._equal = found
+            self._finish()
 
     def _want(self, k: int) -> None:
         """Begin to look for the `k` largest, or be done."""
@@ -145,14 +165,20 @@ class Search:
             self._nonzero += nonzero
 
     def _matches(self, numbers: Numbers) -> Keys:
-        """The unknown digits of the magnitudes that begin with the known ones."""
+        """The unknown digits of the keys that begin with the known ones."""
         width = 16 * (self._digits - self._level) + 1
-        # shifted by one bit, they have no sign; taking the places is a third faster than indexing by a mask
+        doubled = self._doubled(numbers)
+        word = doubled.dtype.type
+        doubled -= word(self._prefix << width)
+        # taking the places is a third faster than indexing by a mask
+        matching: Keys = doubled.take(np.flatnonzero(doubled < word(1 << width))) >> word(1)
+        return matching
+
+    def _doubled(self, numbers: Numbers) -> Keys:
+        """The keys times 2: the bits without the sign, one place up."""
         if self._wide:
-            wide = (numbers.view(np.uint64) << np.uint64(1)) - np.uint64(self._prefix << width)
-            return wide.take(np.flatnonzero(wide < np.uint64(1 << width))) >> np.uint64(1)
-        bits = (numbers.view(np.uint32) << np.uint32(1)) - np.uint32(self._prefix << width)
-        return bits.take(np.flatnonzero(bits < np.uint32(1 << width))) >> np.uint32(1)
+            return numbers.view(np.uint64) << np.uint64(1)
+        return numbers.view(np.uint32) << np.uint32(1)
 
     def _descend(self) -> None:
         """Find the next digit of the wanted magnitude."""
@@ -190,6 +216,13 @@ class Search:
         self.cut = KEEP_ALL if value == 0 else _at(value, self._rank, self._equal)
 
 
+def keys_of(numbers: Numbers) -> Keys:
+    """The keys of numbers, which are in the order of the magnitudes."""
+    if numbers.dtype == np.float64:
+        return numbers.view(np.uint64) & np.uint64((1 << 63) - 1)
+    return numbers.view(np.uint32) & np.uint32((1 << 31) - 1)
+
+
 def look_for(searches: Iterable[Search], index: int, x: Tensor) -> None:
     """Gather for each of `searches` from the same numbers, `x` of block `index`."""
     numbers: Numbers = x.cpu().numpy().reshape(-1)
@@ -212,6 +245,13 @@ def _top_digits(numbers: Numbers) -> Counts:
     width = numbers.itemsize // 2
     counts = np.bincount(numbers.view(np.uint16)[width - 1 :: width], minlength=1 << 16)
     return counts[: 1 << 15] + counts[1 << 15 :]
+
+
+def _places(x: Tensor, value: float) -> Tensor:
+    """The positions in `x` (m,) of that magnitude, ascending."""
+    if x.device.type == "cpu":  # numpy takes half the time of torch
+        return torch.from_numpy(np.flatnonzero(x.abs().numpy() == value))
+    return (x.abs() == value).nonzero().view(-1)
 
 
 def _below(value: float, dtype: torch.dtype) -> float:

@@ -160,7 +160,7 @@ class _InMemory:
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self._flat = [one.reshape(-1) for one in tensors]
 
-    def load(self, start: int, stop: int, rows: Sequence[Tensor]) -> None:
+    def load(self, start: int, stop: int, rows: Sequence[Tensor], check: bool = True) -> None:
         for flat, row in zip(self._flat, rows, strict=True):
             row.copy_(flat[start:stop])
 

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import torch
 from task_vectors import GOLDEN_WEIGHTS, close, golden, merged
+from tiny import write_checkpoint
+
+import mergecore
+from mergecore.errors import InputError
+from mergecore.types import Json
 
 FOUR = [4.0, 1, -3, 0.5], [2.0, -2, 1, 0.5]
 """Trimmed to two of four: 4 . -3 . and 2 -2 . ."""
@@ -56,3 +64,19 @@ GOLDEN = [
 def test_golden_numbers_come_out(options: dict[str, float], digits: str) -> None:
     base, deltas = golden()
     assert close(merged("ties", *deltas, base=base, weight=GOLDEN_WEIGHTS, **options), digits)
+
+
+def test_a_number_that_is_not_finite_is_counted_once(tmp_path: Path) -> None:
+    """The first element is in the sample that the search for the cut begins with."""
+    for model in ("base", "a"):
+        tensors = {"model.layers.0.w": torch.randn(400, 300, generator=torch.Generator().manual_seed(0))}
+        tensors["model.layers.0.w"][0, 0] = float("nan" if model == "a" else 0)
+        write_checkpoint(tmp_path / model, tensors)
+    config: dict[str, Json] = {
+        "merge_method": "ties",
+        "base_model": str(tmp_path / "base"),
+        "models": [{"model": str(tmp_path / "a"), "parameters": {"weight": 1, "density": 0.5}}],
+    }
+    with pytest.raises(InputError, match="1 value is not finite") as caught:
+        mergecore.merge(config, tmp_path / "out")
+    assert caught.value.code == "E234"
