@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,15 @@ def test_dtypes_may_be_mixed(name: str) -> None:
     assert torch.equal(run_method(method, params, models, base), wanted)
 
 
+@pytest.mark.parametrize(
+    "name", ["ties", "breadcrumbs_ties", "dare_ties", "della", "task_arithmetic", "consensus_ties"]
+)
+def test_copies_of_one_model_give_it_back_when_nothing_is_dropped(name: str) -> None:
+    """Weights 1, 2 and 1 are normalised; sums of halves and quarters are exact."""
+    x = torch.randint(-50, 50, (9, 11), generator=torch.Generator().manual_seed(0)) / 8
+    assert torch.equal(merged(name, x, x, x, weight=[1, 2, 1], normalize=True), x)
+
+
 # ---- whole models ------------------------------------------------------------------------------------------
 
 
@@ -134,3 +144,13 @@ def test_a_tensor_has_the_same_mask_whatever_stands_beside_it(name: str, tmp_pat
     shared = [key for key in one if "embed" in key or ".0." in key]  # the same random numbers in both
     assert len(shared) == 10
     assert all(torch.equal(one[key], two[key]) for key in shared)
+
+
+@every_method
+def test_the_example_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed, model in enumerate(("base", "a", "b")):
+        write_llama(tmp_path / model, 2, seed=seed)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "example.yml").write_text(textwrap.dedent(method_called(name).example))
+    out = mergecore.merge("example.yml", "out")
+    assert {one.dtype for one in read_tensors(out).values()} == {torch.bfloat16}
