@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mergecore import manifest
-from mergecore.errors import InputError, MergeError, PluginError
+from mergecore.errors import ConfigError, InputError, MergeError, PluginError
 from mergecore.estimate import Estimate, estimate
 from mergecore.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
 from mergecore.partial import described, fingerprint
@@ -173,6 +173,9 @@ class _Run:
         self.states: Mapping[str, Json] = {}
         """By method, what it has prepared."""
         self.estimate: Estimate = estimate(plan, self._methods(), options.threads, options.max_memory)
+        self.executor = registry.get(Executor, options.executor or plan.executor)
+        if options.device != "cpu":
+            device(options.device)  # that it can be used is known before anything is made
         self._begin = time.monotonic()
         self._previous = 0.0
 
@@ -220,7 +223,6 @@ class _Run:
 
         todo = [step for step in self.plan.steps if step.name not in stage.done]
         methods = self._methods()
-        executor = self.registry.get(Executor, self.options.executor or self.plan.executor)
         with WeightFiles(self.plan.models) as files, one_thread_each():
             runner = Runner(
                 plan=self.plan,
@@ -231,15 +233,15 @@ class _Run:
                 device=device(self.options.device),
                 allow_nonfinite=self.options.allow_nonfinite,
             )
-            self.states = self._prepared(runner, executor)
+            self.states = self._prepared(runner)
             runner = replace(runner, states=self.states)
             progress = _Progress(self.plan, todo)
-            for result in self._results(executor, _copies_first(todo), runner):
+            for result in self._results(_copies_first(todo), runner):
                 stage.finish(result.name, result.digest, result.nonfinite)
                 self._step_done(result, progress)
             files.check_unchanged()
 
-    def _prepared(self, runner: Runner, executor: Executor) -> dict[str, Json]:
+    def _prepared(self, runner: Runner) -> dict[str, Json]:
         """What methods take of all tensors before the first is merged; also when a run is taken up again."""
         states: dict[str, Json] = {}
         for name, method in runner.methods.items():
@@ -249,16 +251,16 @@ class _Run:
                 return StepResult(step.name, "", 0)
 
             if method.prepare:
-                for _ in self._results(executor, runner.steps_of(name)[:1], prepare):
+                for _ in self._results(runner.steps_of(name)[:1], prepare):
                     pass
                 if name not in states:
-                    what = f"executor '{executor.name}' did not prepare method '{name}' in this process"
+                    what = f"executor '{self.executor.name}' did not prepare method '{name}' in this process"
                     raise PluginError("E605", what, hint="use the executor 'threads'")
         return {name: state for name, state in states.items() if state is not None}
 
-    def _results(self, executor: Executor, steps: list[Step], run_step: RunStep) -> Iterator[StepResult]:
-        with self.registry.calling(Executor, executor.name):
-            yield from executor.run(steps, run_step, self.estimate.workers)
+    def _results(self, steps: list[Step], run_step: RunStep) -> Iterator[StepResult]:
+        with self.registry.calling(Executor, self.executor.name):
+            yield from self.executor.run(steps, run_step, self.estimate.workers)
 
     def _step_done(self, result: StepResult, progress: _Progress) -> None:
         progress.add(result)
@@ -317,13 +319,25 @@ def one_thread_each() -> Iterator[None]:
 
 
 def device(name: str) -> torch.device:
-    """The torch device of that name; `auto` takes an accelerator if there is one."""
+    """The torch device of that name; `auto` takes an accelerator if there is one.
+
+    Raises:
+        ConfigError: E105 when numbers cannot be put there and fetched back.
+    """
     import torch
 
-    if name != "auto":
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device("cpu")
+    try:
+        torch.zeros(1, device=name).cpu()
         return torch.device(name)
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator or torch.device("cpu")
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        hint = "write cpu, auto, or an accelerator of this machine such as cuda:0"
+        raise ConfigError(
+            "E105", f"'{name}' cannot be used: {reason}", place="--device", hint=hint
+        ) from error
 
 
 def libraries() -> dict[str, str]:

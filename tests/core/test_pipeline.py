@@ -83,3 +83,21 @@ def test_an_executor_of_another_package_is_chosen_by_name(
         assert cli("merge", config, "out", "--executor", "noted").code == 0
         assert (tmp_path / "was-here").exists()
         assert cli("merge", config, "out2", "--executor", "nota").code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--executor", "nope"], "error E606: executor 'nope': no installed plugin provides it"),
+        (["--device", "nope"], "error E105: --device: 'nope' cannot be used: Expected one of cpu, cuda"),
+        (["--device", "meta"], "error E105: --device: 'meta' cannot be used: Cannot copy out of meta tensor"),
+    ],
+)
+def test_where_a_merge_cannot_run_is_said_before_it_begins(
+    options: list[str], text: str, tmp_path: Path, two_models: dict[str, Json], cli: Cli
+) -> None:
+    config = tmp_path / "config.yml"
+    config.write_text(json.dumps(two_models), encoding="utf8")
+    failed = cli("merge", config, tmp_path / "out", *options)
+    assert failed.code == 2
+    assert failed.err.startswith(f"mergecore: {text}")
