@@ -39,6 +39,8 @@ def check_target(
         )
     if path.is_dir():
         _check_folder(target, path, overwrite, fingerprint)
+        if fingerprint is not None and not overwrite and holds_result(path, fingerprint):
+            return  # nothing will be written
     _check_disk(target, path, nbytes)
 
 

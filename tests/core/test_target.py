@@ -5,6 +5,7 @@ import pytest
 from small_output import merged
 
 from mergecore.errors import MergecoreError
+from mergecore.manifest import read_manifest
 from mergecore.stage import Stage
 from mergecore.target import check_target
 from mergecore.types import OutputTensor
@@ -74,6 +75,14 @@ def test_an_input_its_inside_and_its_outside_are_refused(tmp_path: Path) -> None
 
 def test_a_small_disk_is_refused(out: Path) -> None:
     assert refusal(out, nbytes=10**18).startswith(f"E503 {out}: the weights need 1e+06 TB, the disk has ")
+
+
+def test_a_result_that_is_there_already_needs_no_space(out: Path) -> None:
+    merged(out)
+    fingerprint = read_manifest(out).fingerprint
+    check_target(out, [], False, nbytes=10**18, fingerprint=fingerprint)
+    with pytest.raises(MergecoreError, match="the disk has"):
+        check_target(out, [], True, nbytes=10**18, fingerprint=fingerprint)
 
 
 def test_what_an_earlier_run_has_reserved_counts_as_free(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
