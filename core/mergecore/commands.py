@@ -25,9 +25,14 @@ class Size(click.ParamType[int]):
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int:
+        from mergecore.errors import ConfigError
         from mergecore.sizes import parse_size
 
-        return parse_size(value)
+        try:
+            return parse_size(value)
+        except ConfigError as error:
+            place = param.opts[0] if param else None
+            raise ConfigError(error.code, error.what, place=place, hint=error.hint) from error
 
 
 def plan_options(command: Any) -> Any:
@@ -56,7 +61,7 @@ def plan_options(command: Any) -> Any:
         click.option(
             "-j", "--threads", type=click.IntRange(1), help="Workers; default: one for each processor."
         ),
-        click.option("--max-memory", type=Size(), help="Bound of the memory that blocks take."),
+        click.option("--max-memory", type=Size(), help="Bound of the memory, Python and torch included."),
         click.option("--json", "as_json", is_flag=True, help="Print facts for programs."),
     ):
         command = option(command)

@@ -10,13 +10,14 @@ from typing import Any
 
 from mergecore.blocks import BLOCK
 from mergecore.errors import MergeError
+from mergecore.sizes import size_text
 from mergecore.types import MergeMethod, Plan, RowSource, Step
 
 INTERPRETER = 220 << 20
 """What Python and torch take before the first block."""
 
-CANDIDATES = 1 << 23
-"""What the search for one cut may hold: candidates of 4 bytes."""
+CANDIDATES = 1 << 21
+"""How many candidates the search for one cut may hold."""
 
 MOVED = 4
 """Blocks of 8 bytes for inputs whose rows are moved: as stored, nearby, of another model, to be added up."""
@@ -60,7 +61,8 @@ def estimate(
     if max_memory < one.peak:
         raise MergeError(
             "E405",
-            f"the merge needs about {one.peak >> 20} MB with one worker, --max-memory allows {max_memory >> 20} MB",
+            f"the merge needs about {size_text(one.peak)} with one worker, Python and torch included; "
+            f"--max-memory allows {size_text(max_memory)}",
             hint="allow more, or merge fewer models at once",
         )
     fitting = (max_memory - INTERPRETER - maps) // max(1, per_worker + whole)
@@ -75,10 +77,17 @@ def _processors() -> int:
 def _blocks(step: Step) -> int:
     """Bytes of one worker while it works on `step`: raw bytes, inputs, base, temporaries, candidates."""
     inputs = [*step.inputs, *([step.base] if step.base else [])]
-    width = 8 if any("F64" in one.dtypes for one in inputs) else 4
+    width = _width(step)
     size = max(BLOCK, step.shape[-1] if step.shape else 1)
     moved = size * 8 * MOVED if _row_sources(step) else 0
-    return size * (2 * width + (len(inputs) + 1 + TEMPORARIES) * width) + len(inputs) * CANDIDATES + moved
+    candidates = len(inputs) * CANDIDATES * width
+    return size * (2 * width + (len(inputs) + 1 + TEMPORARIES) * width) + candidates + moved
+
+
+def _width(step: Step) -> int:
+    """Bytes of a number that is computed with."""
+    inputs = [*step.inputs, *([step.base] if step.base else [])]
+    return 8 if any("F64" in one.dtypes for one in inputs) else 4
 
 
 def _row_sources(step: Step) -> list[RowSource]:
@@ -89,4 +98,4 @@ def _row_sources(step: Step) -> list[RowSource]:
 def _whole(step: Step, methods: Mapping[str, MergeMethod[Any]]) -> int:
     if step.method is None or not methods[step.method].whole:
         return 0
-    return math.prod(step.shape) * 4 * (len(step.inputs) + 1)
+    return math.prod(step.shape) * _width(step) * (len(step.inputs) + 1)

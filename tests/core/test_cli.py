@@ -256,7 +256,7 @@ def test_a_traceback_is_shown_only_when_asked(cli: Cli, linear: Config) -> None:
         (["merge", "c.yml"], "Missing argument 'OUT'"),
         (["merge", "c.yml", "out", "-j", "0"], "0 is not in the range"),
         (["merge", "c.yml", "out", "--missing", "x"], "'x' is not one of 'error', 'base', 'skip'"),
-        (["merge", "c.yml", "out", "--max-memory", "lots"], "'lots' is no size"),
+        (["merge", "c.yml", "out", "--max-memory", "lots"], "error E105: --max-memory: 'lots' is no size"),
         (["mrege", "c.yml", "out"], "No such command 'mrege'"),
         (["merge", "nowhere.yml", "out"], "nowhere.yml"),
     ],

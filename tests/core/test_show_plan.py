@@ -175,7 +175,8 @@ def test_a_bound_decides_how_many_workers_there_are() -> None:
 
 def test_a_bound_that_not_even_one_worker_keeps_is_refused() -> None:
     with pytest.raises(
-        Exception, match=r"needs about \d+ MB with one worker, --max-memory allows 1 MB"
+        Exception,
+        match=r"needs about \d+ MB with one worker, Python and torch included; --max-memory allows 2 MB",
     ) as caught:
         memory(ties(), 4, 2_000_000)
     assert getattr(caught.value, "code", None) == "E405"
