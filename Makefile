@@ -1,10 +1,12 @@
 # What a developer runs.  Needs make and Python >= 3.11; everything else goes into $(VENV).
-#   make demo    merge three small models three ways and show that it works
-#   make test    lint, types, tests
-#   make check   lint and types alone
-#   make bench   speed and memory, side by side with other tools on PATH; BENCH="--help" shows the options
-#   make format  put the code in the form that `check` wants
-#   make clean   remove everything that was made here
+#   make demo      merge three small models three ways and show that it works
+#   make test      lint, types, tests
+#   make check     lint and types alone
+#   make bench     speed and memory, side by side with other tools on PATH; BENCH="--help" shows the options
+#   make accuracy  error of each method against the exact result rounded once
+#   make evidence  eight experts merged by every method, scored; writes a page of the docs
+#   make format    put the code in the form that `check` wants
+#   make clean     remove everything that was made here
 
 VENV ?= .venv
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
@@ -15,7 +17,7 @@ DEMO ?= mergecore-demo
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo test check lint types bench format clean
+.PHONY: demo test check lint types bench accuracy evidence format clean
 
 demo: $(VENV)/installed
 	$(BIN)/mergecore demo --overwrite $(DEMO)
@@ -34,6 +36,12 @@ types: $(VENV)/installed-dev
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py $(BENCH)
+
+accuracy: $(VENV)/installed
+	$(BIN)/python benchmarks/accuracy.py
+
+evidence: $(VENV)/installed
+	$(BIN)/python benchmarks/evidence.py --write-docs
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix
