@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from task_vectors import merged, method_called
 from tiny import read_tensors, write_llama
 from torch import Tensor
@@ -116,6 +118,32 @@ def test_copies_of_one_model_give_it_back_when_nothing_is_dropped(name: str) -> 
     """Weights 1, 2 and 1 are normalised; sums of halves and quarters are exact."""
     x = torch.randint(-50, 50, (9, 11), generator=torch.Generator().manual_seed(0)) / 8
     assert torch.equal(merged(name, x, x, x, weight=[1, 2, 1], normalize=True), x)
+
+
+@every_method
+@settings(max_examples=20)
+@given(st.integers(0, 99), st.sampled_from([0.25, 2.0, -8.0]))
+def test_task_vectors_of_twice_the_size_give_twice_the_change(name: str, seed: int, factor: float) -> None:
+    """By a power of two, so that nothing is rounded otherwise; what is dropped stays the same.
+
+    A sum of 0 elects plus, so signs change with the factor's only where no votes cancel.
+    """
+    deltas = [normal(4, 15, seed=3 * seed + i) for i in range(3)]
+    options = {"weight": [0.5, 0.3, 0.4], **METHODS[name]}
+    scaled = merged(name, *(factor * one for one in deltas), **options)
+    assert torch.equal(scaled, factor * merged(name, *deltas, **options))
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if not name.startswith(("dare", "della"))])
+@settings(max_examples=20)
+@given(st.integers(0, 99))
+def test_moved_entries_give_moved_results(name: str, seed: int) -> None:
+    deltas = [normal(60, seed=3 * seed + i) for i in range(3)]
+    moved = torch.randperm(60, generator=torch.Generator().manual_seed(seed))
+    options = {"weight": [0.5, 0.3, 0.4], **METHODS[name]}
+    assert torch.equal(
+        merged(name, *(one[moved] for one in deltas), **options), merged(name, *deltas, **options)[moved]
+    )
 
 
 # ---- whole models ------------------------------------------------------------------------------------------
