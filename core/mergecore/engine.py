@@ -226,7 +226,7 @@ class TensorGroup:
 
     def cuts_each(self, counts: Sequence[Sequence[int]]) -> list[list[Cut]]:
         """As `cuts`, with any number of cuts for each input, one for each of `counts[i]`."""
-        searches = [[self._search(k) for k in row] for row in counts]
+        searches = [[self._search(k, sharing=len(row)) for k in row] for row in counts]
 
         def look(block: Block) -> None:
             for x, row in zip(block.x, searches, strict=True):
@@ -312,9 +312,9 @@ class TensorGroup:
         columns = self.shape[-1] if rows and self.shape else self.count if rows else 1
         return columns, max(1, BLOCK // max(1, columns)) * columns
 
-    def _search(self, k: Wanted, rows: bool = False, value: bool = False) -> Search:
+    def _search(self, k: Wanted, rows: bool = False, value: bool = False, sharing: int = 1) -> Search:
         blocks = -(-self.count // self._sizes(rows)[1])
-        return Search(k, self.count, blocks, self.dtype, value=value)
+        return Search(k, self.count, blocks, self.dtype, value=value, sharing=sharing)
 
     def _found(
         self, searches: Sequence[Search], look: Callable[[Block], None], rows: bool = False

@@ -71,11 +71,19 @@ class Search:
     """The search for the cut that keeps the `k` largest magnitudes of `count` numbers in `blocks` blocks.
 
     While `found` is false: call `look` once with every block, from any thread, then `narrow`.  A search for
-    everything ends before it begins, unless the `value` of the cut is wanted too.
+    everything ends before it begins, unless the `value` of the cut is wanted too.  `sharing` searches have the
+    memory of one.
     """
 
     def __init__(
-        self, k: Wanted, count: int, blocks: int, dtype: torch.dtype, *, value: bool = False
+        self,
+        k: Wanted,
+        count: int,
+        blocks: int,
+        dtype: torch.dtype,
+        *,
+        value: bool = False,
+        sharing: int = 1,
     ) -> None:
         self.cut = KEEP_ALL
         self.found = False
@@ -86,6 +94,7 @@ class Search:
         self._rank = 0
         self._wanted = k
         self._value = value
+        self._limit = CANDIDATES // max(1, sharing)
         self._count = self._matching = count
         self._nonzero = 0
         self._lock = threading.Lock()
@@ -103,8 +112,8 @@ class Search:
     def guess(self, sample: Keys) -> None:
         """Look first where a sorted sample of the keys says that the wanted one is."""
         if not self.found and not callable(self._wanted):
-            window = window_of(sample, self._rank / self._count, self._count, CANDIDATES)
-            self._guess = Guess(window, len(self._equal), CANDIDATES) if window else None
+            window = window_of(sample, self._rank / self._count, self._count, self._limit)
+            self._guess = Guess(window, len(self._equal), self._limit) if window else None
 
     @property
     def at_top(self) -> bool:
@@ -120,7 +129,7 @@ class Search:
             self._add(top, len(numbers) - zeros)
         elif self._level == self._digits:
             self._equal[index] = len(self._matches(numbers))
-        elif self._matching <= CANDIDATES:
+        elif self._matching <= self._limit:
             self._candidates[index] = self._matches(numbers)
         else:
             shift = 16 * (self._digits - 1 - self._level)
@@ -137,7 +146,7 @@ class Search:
             self._settle(self._guess)
         elif self._level == self._digits:
             self._finish()
-        elif self._level and self._matching <= CANDIDATES:
+        elif self._level and self._matching <= self._limit:
             self._choose()
             self._finish()
         else:

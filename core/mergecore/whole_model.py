@@ -93,8 +93,11 @@ def find_cuts(
     parts = parts_of_models(groups)
     wide = any(group.dtype == torch.float64 for group in groups)
     searches = {
-        model: [_search(k, parts[model], torch.float64 if wide else torch.float32) for k in counts[model]]
-        for model in parts
+        model: [
+            _search(k, row, torch.float64 if wide else torch.float32, len(counts[model]))
+            for k in counts[model]
+        ]
+        for model, row in parts.items()
     }
     while pending := {
         model: rest for model, row in searches.items() if (rest := [s for s in row if not s.found])
@@ -106,8 +109,9 @@ def find_cuts(
     return {model: [_placed(search.cut, parts[model]) for search in row] for model, row in searches.items()}
 
 
-def _search(k: int, parts: Sequence[Part], dtype: torch.dtype) -> Search:
-    return Search(k, sum(part.elements for part in parts), sum(part.blocks for part in parts), dtype)
+def _search(k: int, parts: Sequence[Part], dtype: torch.dtype, sharing: int) -> Search:
+    elements, blocks = sum(part.elements for part in parts), sum(part.blocks for part in parts)
+    return Search(k, elements, blocks, dtype, sharing=sharing)
 
 
 def _look(
