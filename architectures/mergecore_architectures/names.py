@@ -52,14 +52,19 @@ def main_stack(stacks: Sequence[Stack], names: Iterable[str], config: Mapping[st
 
     Of several such, the only one with as many layers as `config` states; None when that leaves a choice.
     """
-    sizes = Counter(parts[0] for name in names if (parts := split_name(name)))
-    thick = [stack for stack in stacks if sizes[stack.prefix] >= _THICK * stack.count] or stacks
+    thick = thick_stacks(stacks, names)
     best = min((_distance(stack.prefix) for stack in thick), default=0)
     chosen = [stack for stack in thick if _distance(stack.prefix) == best]
     if len(chosen) > 1:
         stated = {count for _, count in layer_counts(config)}
         chosen = [stack for stack in chosen if stack.count in stated]
     return chosen[0] if len(chosen) == 1 else None
+
+
+def thick_stacks(stacks: Sequence[Stack], names: Iterable[str]) -> Sequence[Stack]:
+    """The stacks of layers rather than of single modules; all of them where there is no such difference."""
+    sizes = Counter(parts[0] for name in names if (parts := split_name(name)))
+    return [stack for stack in stacks if sizes[stack.prefix] >= _THICK * stack.count] or stacks
 
 
 _THICK = 3
@@ -71,9 +76,11 @@ def _distance(name: str) -> int:
     words = set(re.split(r"[._]", name.lower()))
     if modality(name):
         return 4
+    if "encoder" in words and "decoder" not in words:
+        return 3
     if not words.isdisjoint({"decoder", "language", "llm", "lm"}):
         return 0
-    return 1 if "text" in words else 3 if "encoder" in words else 2
+    return 1 if "text" in words else 2
 
 
 def _family(config: Mapping[str, Json]) -> str:
@@ -170,5 +177,14 @@ def _layer_count_key(main: Stack | None, config: Mapping[str, Json]) -> tuple[st
         if count == main.count and (beside or not modality(".".join(path)))
     ]
     words = re.findall(r"decoder|encoder", main.prefix)
-    telling = [path for path in paths if words and words[-1] in path[-1]]
-    return next(iter([*telling, *paths]), None)
+    telling = [path for path in paths if words and any(words[-1] in part for part in path)]
+    return next(iter([*telling, *paths, *_layer_lists(main, config)]), None)
+
+
+def _layer_lists(main: Stack, config: Mapping[str, Json]) -> Iterator[tuple[str, ...]]:
+    """Where the config has a list or a pattern with an entry for each layer of the main stack, and no number."""
+    for path, section in config_sections(config):
+        for key in ("layers_block_type", "layer_types", "hybrid_override_pattern"):
+            value = section.get(key)
+            if isinstance(value, (list, str)) and len(value) == main.count:
+                yield (*path, key)

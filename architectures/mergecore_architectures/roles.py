@@ -185,5 +185,7 @@ _LAST = re.compile(r"(^|[._])(out|projection|final|logits?)([._]|$)")
 _MODALITIES = {
     "extra": re.compile(r"mtp|nextn|medusa|eagle|talker|token2wav|code2wav"),
     "audio": re.compile(r"audio|speech|codec"),
-    "vision": re.compile(r"connector|image|merger|mm|modal|qformer|resampler|siglip|vision|visual|vit"),
+    "vision": re.compile(
+        r"connector|image|merger|mm|modal|qformer|resampler|sam|siglip|vision|visual|vit|vq\w+"
+    ),
 }

@@ -10,7 +10,16 @@ from mergecore.errors import Collector, InputError, PluginError, placed
 from mergecore.plugins import Registry
 from mergecore.references import exists_below, parse_reference
 from mergecore.settings import PlaceOf
-from mergecore.types import Architecture, Checkpoint, Description, ModelReference, ModelSource, OpenOptions
+from mergecore.types import (
+    Architecture,
+    Checkpoint,
+    Description,
+    Fit,
+    ModelReference,
+    ModelSource,
+    OpenOptions,
+    Proposal,
+)
 from mergecore.yaml_document import DocPath
 
 
@@ -55,9 +64,11 @@ class Opener:
         if self.options.offline or text.startswith(("/", "./", "../", "~")) or exists(text):
             self.open(parse_reference(text, exists), path)
 
-    def describe(self, checkpoint: Checkpoint) -> Description:
-        """What the first describer that knows the model says of it."""
-        for architecture in sorted(self.registry.all(Architecture), key=lambda one: (one.rank, one.name)):
+    def describe(self, checkpoint: Checkpoint, thorough: bool = False) -> Description:
+        """What the first describer that knows the model says of it; slow ones are asked if `thorough`."""
+        for architecture in self._architectures():
+            if architecture.slow and not thorough:
+                continue
             with self.registry.calling(Architecture, architecture.name):
                 description = architecture.describe(checkpoint)
             if description is not None:
@@ -65,6 +76,19 @@ class Opener:
         raise PluginError(
             "E605", "no installed plugin describes checkpoints", hint="enable the plugin 'names'"
         )
+
+    def fit(self, proposal: Proposal) -> Fit | None:
+        """What the first describer that can judge a model to be made says of it; None when no one can."""
+        for architecture in self._architectures():
+            if architecture.fit is not None:
+                with self.registry.calling(Architecture, architecture.name):
+                    fit = architecture.fit(proposal)
+                if fit is not None:
+                    return fit
+        return None
+
+    def _architectures(self) -> list[Architecture]:
+        return sorted(self.registry.all(Architecture), key=lambda one: (one.rank, one.name))
 
     def _unusable(self) -> str | None:
         """What the user may want to know when a plugin is wanted that is not there."""

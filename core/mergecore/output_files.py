@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mergecore.alignment import Common
 from mergecore.card import model_card
 from mergecore.config import MergeConfig
 from mergecore.dtypes import DTYPES, nbytes
+from mergecore.fitting import fitted
 from mergecore.matching import Match, Models
-from mergecore.output_config import Stacking, output_config
+from mergecore.output_config import output_config
+from mergecore.restacking import Stacking
 from mergecore.special_ids import GENERATION, SpecialIds, generation_config, set_vocabulary_size
 from mergecore.tokenizer_files import is_tokenizer_file
-from mergecore.types import Json, Step
+from mergecore.types import Fit, Json, Proposal, Step
 
 
 def output_files(
@@ -25,8 +27,16 @@ def output_files(
     steps: Sequence[Step],
     common: Common,
     document: Mapping[str, Json],
+    fit: Callable[[Proposal], Fit | None],
+    strict: bool,
 ) -> tuple[dict[str, Path | bytes], list[str]]:
-    """The files by name, and what the user should know of them."""
+    """The files by name, and what the user should know of them.
+
+    fit: tells whether a model of selected layers would load, and with which config; `strict`: it must.
+
+    Raises:
+        ConfigError: E113 when it would not.
+    """
     donor = models.checkpoints[models.donor]
     files: dict[str, Path | bytes] = {
         name: path
@@ -50,6 +60,8 @@ def output_files(
         if ids.follow(GENERATION, generation):
             files[GENERATION] = _as_json(generation)
         warnings += ids.warnings
+    if found.layers:
+        merged, warnings = fitted(models, found, steps, merged, warnings, fit, strict)
     if donor.config:
         files["config.json"] = _as_json(merged)
     files["README.md"] = model_card(config.name or "", config.merge_method, models.checkpoints, document)
@@ -79,4 +91,4 @@ def _stacking(models: Models, found: Match) -> Stacking | None:
 def _untied(models: Models, steps: Sequence[Step]) -> bool:
     """Whether a tensor is written that the donor leaves out because another stands for it."""
     tied = models.descriptions[models.donor].tied
-    return any(step.name in tied for step in steps)
+    return any(step.name in tied and step.role.startswith("head") for step in steps)

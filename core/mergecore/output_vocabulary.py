@@ -15,7 +15,7 @@ from mergecore.config import MergeConfig, OtherToken, TokenizerConfig, ZeroToken
 from mergecore.errors import Collector, ConfigError, PluginError, did_you_mean
 from mergecore.opening import Opener
 from mergecore.params import Params
-from mergecore.slices import references
+from mergecore.slices import references, selects_layers
 from mergecore.types import (
     Checkpoint,
     Description,
@@ -47,7 +47,8 @@ def open_models(config: MergeConfig, opener: Opener) -> Opened:
     merged = dict(references(config))
     everyone = merged | {one: path for one, path in _token_references(config) if one not in merged}
     checkpoints = opener.open_all(list(everyone.items()))
-    descriptions = tuple(opener.describe(checkpoint) for checkpoint in checkpoints)
+    thorough = selects_layers(config)
+    descriptions = tuple(opener.describe(checkpoint, thorough) for checkpoint in checkpoints)
     return Opened(tuple(everyone), checkpoints, descriptions, len(merged))
 
 

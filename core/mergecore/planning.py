@@ -51,6 +51,11 @@ class PlanOptions:
     seed: int | None = None
     shard_size: int | None = None
 
+    @property
+    def strict(self) -> bool:
+        """Whether the models must be of one kind, and every tensor must find its place."""
+        return self.missing == self.unexpected == "error" and not self.allow_crimes
+
 
 def plan_merge(document: Document, registry: Registry, options: PlanOptions | None = None) -> Plan:
     """The plan of a merge config.
@@ -75,7 +80,9 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
 
     writer, layout = _layout(config, registry, options, steps)
     effective = _effective(document.data, options)
-    files, more_warnings = output_files(config, models, found, steps, vocabulary, effective)
+    files, more_warnings = output_files(
+        config, models, found, steps, vocabulary, effective, opener.fit, options.strict
+    )
     used = {read for step in steps for one in _everything(step) for read in one.reads}
     return Plan(
         models=opened.checkpoints,

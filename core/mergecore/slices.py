@@ -28,6 +28,11 @@ def references(config: MergeConfig) -> list[tuple[ModelReference, DocPath]]:
     return list(found.items())
 
 
+def selects_layers(config: MergeConfig) -> bool:
+    """Whether layers or modules are chosen, so that it matters which tensors are layers of which stack."""
+    return len(config.modules or {}) > 1 or any(slices for _, _, slices in _bodies(config))
+
+
 def slices_of(
     config: MergeConfig, method: MergeMethod[Any], models: Models, place_of: PlaceOf
 ) -> tuple[Slice, ...]:

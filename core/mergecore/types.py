@@ -163,13 +163,42 @@ class Description:
     """Where config.json holds the number of layers of `main`."""
 
 
+@dataclass(frozen=True)
+class Proposal:
+    """A model that is about to be made of layers of others: what its config.json and its headers would say."""
+
+    donor: Checkpoint
+    config: Mapping[str, Json]
+    shapes: Mapping[str, tuple[int, ...]]
+    layers: Sequence[tuple[Mapping[str, Json], int]]
+    """For each of its layers the config of the model that it comes from, and its index there."""
+    layer_count_key: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a loader would make of a `Proposal`."""
+
+    config: Mapping[str, Json]
+    """The config with what it takes to tell the layers apart as their own models do."""
+    faults: tuple[str, ...] = ()
+    """Why the model cannot be used all the same."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A describer of checkpoints.  The one of lowest `rank` that returns a description is believed."""
+    """A describer of checkpoints.  The one of lowest `rank` that returns a description is believed.
+
+    slow: describing takes a second or more; such a describer is asked only where more than names decides
+        something: when layers or modules are chosen, roles are asked for, or vocabularies are aligned.
+    fit: whether a model that is to be made of selected layers would load; None when it cannot tell.
+    """
 
     name: str
     describe: Callable[[Checkpoint], Description | None]
     rank: int = 50
+    slow: bool = False
+    fit: Callable[[Proposal], Fit | None] | None = None
 
 
 # ---- vocabularies ------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ import copy
 import pytest
 from tiny import llama_config
 
-from mergecore.output_config import Stacking, output_config
+from mergecore.output_config import output_config
+from mergecore.restacking import Stacking
 from mergecore.types import Json
 
 Config = dict[str, Json]
@@ -133,13 +134,59 @@ def test_a_number_of_leading_layers_that_means_all_stays_all(key: str) -> None:
     assert warned(donor, *[(donor, 0)] * 5) == []
 
 
-def test_a_number_of_leading_layers_that_may_be_wrong_is_told() -> None:
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [((0, 1, 2), 2), ((1, 2), 1), ((2, 2), 0), ((0, 1, 1, 2), 3), ((0, 1), 2)],
+)
+def test_a_number_of_leading_layers_follows_the_layers(layers: tuple[int, ...], expected: int) -> None:
+    """The layers 0 and 1 of three are dense."""
+    donor: Config = {"num_hidden_layers": 3, "first_k_dense_replace": 2}
+    assert stacked(donor, *[(donor, one) for one in layers])["first_k_dense_replace"] == expected
+    assert warned(donor, *[(donor, one) for one in layers]) == []
+
+
+def test_a_number_of_leading_layers_that_no_longer_lead_is_told() -> None:
     donor: Config = {"num_hidden_layers": 3, "max_window_layers": 1}
     wanted = ["max_window_layers stays 1; check that it fits the stacked layers"]
-    assert warned(donor, (donor, 0), (donor, 2), (donor, 1)) == wanted
-    assert warned(donor, (donor, 0), (donor, 1)) == wanted
-    assert warned(donor, (donor, 0), (donor, 1), (donor, 2)) == []
+    assert warned(donor, (donor, 0), (donor, 2), (donor, 0)) == wanted
     assert warned({"num_hidden_layers": 3, "max_window_layers": 0}, (donor, 1)) == []
+
+
+def test_each_layer_leads_as_in_its_own_model() -> None:
+    one: Config = {"num_hidden_layers": 2, "first_k_dense_replace": 1}
+    other: Config = {"num_hidden_layers": 2, "first_k_dense_replace": 2}
+    assert stacked(one, (one, 0), (other, 1), (one, 1))["first_k_dense_replace"] == 2
+
+
+def test_a_number_of_layers_at_the_end_follows_the_layers() -> None:
+    """The last of three layers uses the keys and values of another."""
+    donor: Config = {"num_hidden_layers": 3, "num_kv_shared_layers": 1}
+    assert stacked(donor, (donor, 0), (donor, 2), (donor, 2))["num_kv_shared_layers"] == 2
+    assert len(warned(donor, (donor, 2), (donor, 0))) == 1
+
+
+def test_settings_of_single_layers_get_their_new_numbers() -> None:
+    donor: Config = {
+        "num_hidden_layers": 3,
+        "per_layer_config": {"2": {"head_dim": 8}},
+        "id2label": {"0": "no"},
+    }
+    config = stacked(donor, (donor, 2), (donor, 0), (donor, 2))
+    assert config["per_layer_config"] == {"0": {"head_dim": 8}, "2": {"head_dim": 8}}
+    assert config["id2label"] == {"0": "no"}
+
+
+def test_a_pattern_has_a_letter_for_each_layer() -> None:
+    donor: Config = {"num_hidden_layers": 3, "hybrid_override_pattern": "M*-", "dtype": "one"}
+    config = stacked(donor, (donor, 2), (donor, 0), (donor, 0), (donor, 1))
+    assert config["hybrid_override_pattern"] == "-MM*"
+    assert config["dtype"] == "one"
+
+
+def test_layers_are_counted_by_a_list_where_there_is_no_number() -> None:
+    donor: Config = {"layers_block_type": ["mamba", "attention"]}
+    config = stacked(donor, (donor, 1), (donor, 0), (donor, 1), key=("layers_block_type",))
+    assert config == {"layers_block_type": ["attention", "mamba", "attention"]}
 
 
 def test_a_list_that_speaks_of_layers_and_cannot_be_understood_is_told() -> None:

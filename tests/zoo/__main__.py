@@ -17,7 +17,7 @@ import click
 import torch
 import yaml
 from zoo.classes import Entry, entries
-from zoo.trial import Fault, trial
+from zoo.trial import Fault, Outcome, trial
 
 from mergecore.plugins import Registry
 
@@ -32,7 +32,8 @@ def main(words: Sequence[str]) -> int:
     begin = time.monotonic()
     with ProcessPoolExecutor(PROCESSES) as pool:
         results = list(zip(chosen, pool.map(_try, chosen, chunksize=4), strict=True))
-    faults = {str(entry): fault for entry, (fault, _) in results if fault}
+    faults = {str(entry): outcome.fault for entry, (outcome, _) in results if outcome.fault}
+    stacked = {entry for entry, (outcome, _) in results if outcome.stacked}
     known = known_faults()
     for name, fault in faults.items():
         said = "known" if name in known else "NEW"
@@ -43,6 +44,9 @@ def main(words: Sequence[str]) -> int:
     seconds = sum(cpu for _, (_, cpu) in results)
     click.echo(f"{seconds:.0f} s of CPU time, {time.monotonic() - begin:.0f} s")
     enough = _summary(chosen, faults)
+    click.echo(
+        f"layers stacked: {len(stacked)} classes; refused with a reason: {len(chosen) - len(faults) - len(stacked)}"
+    )
     return 0 if enough and not healed and faults.keys() <= known.keys() else 1
 
 
@@ -65,16 +69,16 @@ def _summary(chosen: Sequence[Entry], faults: dict[str, Fault]) -> bool:
     return len(types) - len(failing) >= WANTED * len(types)
 
 
-def _try(entry: Entry) -> tuple[Fault | None, float]:
-    """The fault of a class, if any, and the CPU time of its trial."""
+def _try(entry: Entry) -> tuple[Outcome, float]:
+    """What came of a class, and the CPU time of its trial."""
     torch.set_num_threads(1)
     begin = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            fault = trial(entry, Path(folder), Registry.discover())
+            outcome = trial(entry, Path(folder), Registry.discover())
         except Exception as error:  # noqa: BLE001  one class must not end the run
-            fault = Fault("load", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
-    return fault, time.process_time() - begin
+            outcome = Outcome(Fault("load", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"))
+    return outcome, time.process_time() - begin
 
 
 if __name__ == "__main__":

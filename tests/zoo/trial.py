@@ -1,4 +1,4 @@
-"""One trial of a model class: saved by transformers, merged two ways, compared to the bit, loaded again.
+"""One trial of a model class: saved by transformers, merged two ways, compared to the bit, stacked, loaded again.
 
 Read `trial`; it returns what went wrong, and nothing when all is well.
 """
@@ -17,10 +17,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from zoo.classes import CannotBuildError, Entry, tiny_model
 
-from mergecore.errors import MergecoreError
+from mergecore.checkpoint import open_folder
+from mergecore.errors import ConfigError, MergecoreError
 from mergecore.pipeline import merge
 from mergecore.plugins import Registry
-from mergecore.types import Json
+from mergecore.types import Json, ModelReference
+from mergecore_architectures import names
+from mergecore_architectures.transformers import describe
 
 Stage = Literal["build", "save", "merge", "compare", "load"]
 
@@ -38,21 +41,29 @@ class Fault:
         return self.stage not in ("build", "save")
 
 
-def trial(
-    entry: Entry, folder: Path, registry: Registry, dtype: torch.dtype = torch.bfloat16
-) -> Fault | None:
-    """Merge tiny models of a class in `folder`; the first fault."""
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a class."""
+
+    fault: Fault | None
+    stacked: bool = False
+    """Whether its layers could be stacked, and the result loaded; refusing that with a reason is no fault."""
+
+
+def trial(entry: Entry, folder: Path, registry: Registry, dtype: torch.dtype = torch.bfloat16) -> Outcome:
+    """Merge tiny models of a class in `folder`, down to the first fault."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             cls = _save(entry, folder, dtype)
         except CannotBuildError as error:
-            return Fault("build", str(error))
+            return Outcome(Fault("build", str(error)))
         except Exception as error:  # noqa: BLE001  what a class raises when it saves itself is its own
-            return Fault("save", f"{type(error).__name__}: {error}")
+            return Outcome(Fault("save", f"{type(error).__name__}: {error}"))
         fault = _merge_both(folder, registry)
+        fault = fault or _load(cls, folder / "mean")
         gc.collect()
-        return fault or _load(cls, folder)
+        return Outcome(fault) if fault else _stack(cls, folder, registry)
 
 
 def _save(entry: Entry, folder: Path, dtype: torch.dtype) -> Any:
@@ -117,8 +128,24 @@ def _difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> 
 
 
 def _load(cls: Any, folder: Path) -> Fault | None:
-    faults = _faults_of_loading(cls, folder / "mean")
+    faults = _faults_of_loading(cls, folder)
     return Fault("load", faults) if faults else None
+
+
+def _stack(cls: Any, folder: Path, registry: Registry) -> Outcome:
+    """Repeat the last two layers; a refusal is well, a model that does not load is not."""
+    model = open_folder(folder / "a", ModelReference(str(folder / "a")))
+    main = (describe(model) or names.describe(model)).main
+    if main is None:
+        return Outcome(None)
+    ranges: list[list[Json]] = [[0, main.count], [max(0, main.count - 2), main.count]]
+    sources: list[Json] = [{"sources": [{"model": str(folder / "a"), "layer_range": one}]} for one in ranges]
+    try:
+        merge({"merge_method": "passthrough", "slices": sources}, folder / "stacked", registry=registry)
+    except ConfigError as error:
+        return Outcome(None if error.code == "E113" else Fault("merge", f"{error.code}: {error}"))
+    fault = _load(cls, folder / "stacked")
+    return Outcome(fault, stacked=fault is None)
 
 
 def _faults_of_loading(cls: Any, folder: Path) -> str:

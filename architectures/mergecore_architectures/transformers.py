@@ -1,0 +1,192 @@
+"""Describes a checkpoint by the model that transformers would load it into; plugin `transformers`.
+
+Read `describe`.  What names and shapes say is the ground (`names`); the model adds which stack makes text, which
+tensors are one another, where tokens are, and which key of the config counts the layers.  Where transformers does
+not know the model, or knows too few of its tensors, it says nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from mergecore import hookimpl
+from mergecore.layer_stacks import LAYER_COUNT_KEYS, split_name
+from mergecore.types import Architecture, Checkpoint, Description, Json, Stack, TensorFacts
+from mergecore_architectures import names
+from mergecore_architectures.transformers_fit import KNOWN, fit
+from mergecore_architectures.transformers_models import CannotBuildError, Converted, MetaModel, build
+
+Path = tuple[str, ...]
+
+
+@hookimpl
+def mergecore_architectures() -> Iterator[Architecture]:
+    yield Architecture(name="transformers", describe=describe, rank=40, slow=True, fit=fit)
+
+
+def describe(checkpoint: Checkpoint) -> Description | None:
+    """What the model adds to the names; None when it cannot be made, or is not the one on disk."""
+    try:
+        model = build(checkpoint.config)
+        places = model.renamed(checkpoint.tensors)
+    except CannotBuildError:
+        return None
+    if not _is_the_model(checkpoint, model, places):
+        return None
+    known = names.describe(checkpoint)
+    main = _main_stack(known, model, places)
+    return replace(
+        known,
+        by="transformers",
+        main=main,
+        tensors=_facts(known, checkpoint, model, places),
+        tied=_tied(known, checkpoint, model, places),
+        layer_count_key=_layer_count_key(known, main, model, places) if main else None,
+    )
+
+
+def _is_the_model(checkpoint: Checkpoint, model: MetaModel, places: Mapping[str, Converted]) -> bool:
+    expected = [name for name in checkpoint.tensors if not model.unexpected_is_fine(name)]
+    right = sum(
+        places[name].pattern is not None
+        or model.shapes.get(places[name].name) == checkpoint.tensors[name].shape
+        for name in expected
+        if name in places
+    )
+    return right >= KNOWN * len(expected)
+
+
+# ---- layers ------------------------------------------------------------------------------------------------
+
+
+def _main_stack(known: Description, model: MetaModel, places: Mapping[str, Converted]) -> Stack | None:
+    """The stack within the module that makes text; where there are several, what the names say of them."""
+    if model.decoder is None:
+        return known.main
+    lists = _lists_of_stacks(known, model, places)
+    inside = [stack for stack in known.stacks if _is_within(lists.get(stack.prefix), model.decoder)]
+    if known.main in inside or not inside:
+        return known.main
+    thick = names.thick_stacks(inside, known.tensors)
+    return thick[0] if len(thick) == 1 else None
+
+
+def _is_within(name: str | None, outer: str) -> bool:
+    return name is not None and (not outer or name.startswith(f"{outer}."))
+
+
+def _lists_of_stacks(known: Description, model: MetaModel, places: Mapping[str, Converted]) -> dict[str, str]:
+    """For each stack on disk the list of modules that most of its tensors go to."""
+    votes: dict[str, Counter[str]] = {}
+    for name, place in places.items():
+        facts = known.tensors[name]
+        parts = split_name(place.name)
+        if facts.stack is not None and parts and parts[0].rstrip(".") in model.stacks:
+            votes.setdefault(facts.stack, Counter())[parts[0].rstrip(".")] += 1
+    return {prefix: count.most_common(1)[0][0] for prefix, count in votes.items()}
+
+
+def _layer_count_key(
+    known: Description, main: Stack, model: MetaModel, places: Mapping[str, Converted]
+) -> Path | None:
+    """The key that makes the main stack longer when it grows; where nothing is sure, what the names say."""
+    wanted = _lists_of_stacks(known, model, places).get(main.prefix)
+    if wanted is None:
+        return known.layer_count_key
+    before = model.stacks
+    tried = [known.layer_count_key] if known.layer_count_key else []
+    tried += [path for path in _candidates(model, main.count) if path not in tried]
+    for path in tried[:_MOST_TRIED]:
+        after = _stacks_with(model, path, main.count)
+        if after and after.get(wanted) == before[wanted] + 1:
+            return path
+    return known.layer_count_key
+
+
+_MOST_TRIED = 12
+
+
+def _candidates(model: MetaModel, count: int) -> list[Path]:
+    """Where the config holds that number, or a list of that length: the likely keys first."""
+    found = []
+    for path, section in model.sections():
+        for key, value in section.items():
+            number = value == count and type(value) is int and not key.endswith(_NO_COUNTS)
+            if number or (isinstance(value, list) and len(value) == count and "layer" in key):
+                found.append((*path, key))
+    ranks = {key: rank for rank, key in enumerate(LAYER_COUNT_KEYS)}
+    return sorted(found, key=lambda path: ranks.get(path[-1], len(ranks)))
+
+
+_NO_COUNTS = ("_id", "_size", "_dim", "_heads")
+
+
+def _stacks_with(model: MetaModel, path: Path, count: int) -> dict[str, int] | None:
+    """The lists of modules when the config has one layer more at `path`; None when it cannot."""
+    config = copy.deepcopy(dict(model.config))
+    section: dict[str, Json] = config
+    for key in path[:-1]:
+        inner = section.setdefault(key, {})
+        if not isinstance(inner, dict):
+            return None
+        section = inner
+    for key, value in section.items():
+        if isinstance(value, list) and len(value) == count:
+            section[key] = [*value, value[-1]]
+    if not isinstance(section.get(path[-1]), list):
+        section[path[-1]] = count + 1
+    try:
+        return build(config).stacks
+    except CannotBuildError:
+        return None
+
+
+# ---- tensors -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """The tensors of the modules that know the vocabulary, by their names in the model."""
+
+    embeddings: str | None
+    head: str | None
+
+    def role(self, name: str) -> str | None:
+        """`embed` or `head` for what belongs to one of them."""
+        module = name.rpartition(".")[0]
+        if module and module == self.embeddings:
+            return "embed"
+        return "head" if module and module == self.head else None
+
+
+def _facts(
+    known: Description, checkpoint: Checkpoint, model: MetaModel, places: Mapping[str, Converted]
+) -> dict[str, TensorFacts]:
+    """What the names say, put right where the model knows better: the tensors along the vocabulary."""
+    tokens = _Tokens(model.embeddings, model.head)
+    facts = dict(known.tensors)
+    for name, place in places.items():
+        role = tokens.role(place.name) if place.pattern is None else None
+        if role and len(checkpoint.tensors[name].shape) in (1, 2) and facts[name].stack is None:
+            facts[name] = replace(facts[name], role=role, vocabulary_axis=0, after=role == "head")
+    return facts
+
+
+def _tied(
+    known: Description, checkpoint: Checkpoint, model: MetaModel, places: Mapping[str, Converted]
+) -> dict[str, str]:
+    """Names that are not on disk and the tensors that stand for them; ties hold both ways."""
+    on_disk = {place.name: name for name, place in places.items() if place.pattern is None}
+    guesses = [*known.tied, *model.ties, *model.ties.values()]
+    absent = {
+        place.name: name for name, place in model.renamed(guesses).items() if name not in checkpoint.tensors
+    }
+    tied = {}
+    for target, source in model.ties.items():
+        for missing, present in ((target, source), (source, target)):
+            if missing in absent and missing not in on_disk and present in on_disk:
+                tied[absent[missing]] = on_disk[present]
+    return tied

@@ -1,0 +1,174 @@
+"""Whether transformers would load a model made of selected layers, and load it as it is meant; read `fit`.
+
+A config that counts layers and derives the rest from their positions (every sixth attends to everything, experts
+from the third on) says something false of layers that moved.  Where it can say the truth in a list, it is made to;
+where it cannot, the fault is told.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mergecore.types import Fit, Json, Proposal
+from mergecore_architectures.transformers_models import CannotBuildError, MetaModel, Shape, build
+
+Path = tuple[str, ...]
+
+KNOWN = 0.95
+"""Of the tensors on disk, those that must have their place and shape in the model, or it is another one."""
+
+
+def fit(proposal: Proposal) -> Fit | None:
+    """The config that tells the truth of all layers, and what is wrong; None when transformers knows nothing of it."""
+    try:
+        before = build(proposal.donor.config)
+        ground = _compared(before, {name: one.shape for name, one in proposal.donor.tensors.items()})
+    except CannotBuildError:
+        return None
+    if not ground.is_close(len(proposal.donor.tensors)):
+        return None  # it is not the model on disk, so it is no judge of another one
+    config = proposal.config
+    try:
+        after = build(config)
+        if proposal.layer_count_key is not None:
+            config, after = _with_lists(proposal, proposal.layer_count_key, before, after)
+        found = _compared(after, proposal.shapes)
+    except CannotBuildError as error:
+        return Fit(config, (str(error),))
+    return Fit(config, tuple(found.beyond(ground)))
+
+
+# ---- lists -------------------------------------------------------------------------------------------------
+
+
+def _with_lists(
+    proposal: Proposal, key: Path, before: MetaModel, after: MetaModel
+) -> tuple[Mapping[str, Json], MetaModel]:
+    """The config with the lists that its class would derive wrongly, and the model it then makes.
+
+    Raises:
+        CannotBuildError: the class does not take such a list.
+    """
+    wanted = _picked(proposal, key[:-1], before)
+    given = after.layer_values(key[:-1])
+    wrong = {name: values for name, values in wanted.items() if given.get(name) != values}
+    if not wrong:
+        return proposal.config, after
+    config = copy.deepcopy(dict(proposal.config))
+    section: dict[str, Json] = config
+    for part in key[:-1]:
+        inner = section[part]
+        assert isinstance(inner, dict)
+        section = inner
+    section.update(wrong)
+    made = build(config)
+    heard = made.layer_values(key[:-1])
+    deaf = [name for name in wrong if heard.get(name) != wrong[name]]
+    if deaf:
+        raise CannotBuildError(
+            f"the config derives '{deaf[0]}' from the positions of the layers, which changed: "
+            f"it would be {_told(heard.get(deaf[0]))}, not {_told(wrong[deaf[0]])}"
+        )
+    return config, made
+
+
+def _picked(proposal: Proposal, path: Path, donor: MetaModel) -> dict[str, list[Json]]:
+    """For each list with a value for every layer of the donor, the values of the layers that were chosen."""
+    models = {id(proposal.donor.config): donor}
+    for config, _ in proposal.layers:
+        if id(config) not in models:
+            models[id(config)] = build(config)
+    length = _length(proposal, donor, path)
+    lists = {
+        name: values
+        for name, values in donor.layer_values(path).items()
+        if len(values) == length and _LAYERS.search(name) and not _are_indices(values)
+    }
+    picked = {}
+    for name, own in lists.items():
+        rows = [models[id(config)].layer_values(path).get(name, own) for config, _ in proposal.layers]
+        indices = [index for _, index in proposal.layers]
+        if all(index < len(row) for row, index in zip(rows, indices, strict=True)):
+            picked[name] = [row[index] for row, index in zip(rows, indices, strict=True)]
+    return picked
+
+
+_LAYERS = re.compile(r"layer|block")
+
+
+def _are_indices(values: Sequence[Json]) -> bool:
+    """Whether a list has numbers of layers rather than one value for each; those are renumbered elsewhere."""
+    numbers = [value for value in values if type(value) is int]
+    return len(numbers) == len(values) and all(one < other for one, other in itertools.pairwise(numbers))
+
+
+def _length(proposal: Proposal, donor: MetaModel, path: Path) -> int:
+    """The number of layers of the donor."""
+    assert proposal.layer_count_key is not None
+    section = next((section for where, section in donor.sections() if where == path), {})
+    value = section.get(proposal.layer_count_key[-1])
+    return value if isinstance(value, int) else len(value) if isinstance(value, list) else 0
+
+
+def _told(values: Sequence[Json] | None) -> str:
+    if values is None:
+        return "nothing"
+    shown = ", ".join(str(value) for value in values[:8])
+    return f"[{shown}{', …' if len(values) > 8 else ''}]"
+
+
+# ---- tensors -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """The tensors of a model against those of a checkpoint."""
+
+    missing: tuple[str, ...]
+    strange: tuple[str, ...]
+    misshapen: tuple[str, ...]
+
+    def is_close(self, count: int) -> bool:
+        """Whether few of `count` tensors differ."""
+        return len(self.missing) + len(self.strange) + len(self.misshapen) <= (1 - KNOWN) * count
+
+    def beyond(self, other: _Compared) -> list[str]:
+        """A sentence for each kind of difference that `other` does not have, at whichever layer."""
+        kinds = (
+            (self.missing, other.missing, "would be missing, such as"),
+            (self.strange, other.strange, "would not be loaded, such as"),
+            (self.misshapen, other.misshapen, "would have another shape, such as"),
+        )
+        told = []
+        for mine, theirs, words in kinds:
+            known = {_anywhere(name) for name in theirs}
+            if new := [name for name in mine if _anywhere(name) not in known]:
+                told.append(f"{len(new)} tensor{'s' if len(new) > 1 else ''} {words} '{new[0]}'")
+        return told
+
+
+def _anywhere(name: str) -> str:
+    return re.sub(r"\d+", "N", name)
+
+
+def _compared(model: MetaModel, shapes: Mapping[str, Shape]) -> _Compared:
+    places = model.renamed(shapes)
+    strange = [name for name in shapes if name not in places and not model.unexpected_is_fine(name)]
+    covered = {made for place in places.values() for made in model.targets(place)}
+    ties = [{one, other} for one, other in model.ties.items()]
+    missing = [name for name in model.shapes if name not in covered and not _tied(name, covered, ties)]
+    misshapen = [
+        name
+        for name, place in places.items()
+        if place.pattern is None and model.shapes.get(place.name, shapes[name]) != shapes[name]
+    ]
+    return _Compared(tuple(missing), tuple(strange), tuple(misshapen))
+
+
+def _tied(name: str, covered: Iterable[str], ties: Iterable[set[str]]) -> bool:
+    """Whether something that is the same tensor is there."""
+    return any(name in pair and not pair.isdisjoint(covered) for pair in ties)

@@ -1,0 +1,48 @@
+"""Whether a model of selected layers can be loaded: asks the describers that know; read `fitted`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mergecore.errors import ConfigError
+from mergecore.matching import Match, Models
+from mergecore.restacking import UNSURE
+from mergecore.types import Fit, Json, Proposal, Step
+
+
+def fitted(
+    models: Models,
+    found: Match,
+    steps: Sequence[Step],
+    config: dict[str, Json],
+    warnings: list[str],
+    fit: Callable[[Proposal], Fit | None],
+    strict: bool,
+) -> tuple[dict[str, Json], list[str]]:
+    """The config, and the warnings that are left when a loader was asked.
+
+    strict: faults are errors; they are warnings where the user allows that tensors are missing or left over.
+
+    Raises:
+        ConfigError: E113 when the layers make no model.
+    """
+    proposal = Proposal(
+        donor=models.checkpoints[models.donor],
+        config=config,
+        shapes={step.name: step.shape for step in steps},
+        layers=[(models.checkpoints[model].config, index) for model, index in found.layers],
+        layer_count_key=models.descriptions[models.donor].layer_count_key,
+    )
+    judged = fit(proposal)
+    if judged is None:
+        return config, [
+            *warnings,
+            "nothing that is installed can tell whether the model of these layers loads",
+        ]
+    warnings = [text for text in warnings if not text.endswith(UNSURE)]
+    if judged.faults:
+        what = f"these layers make no model that could be loaded: {'; '.join(judged.faults)}"
+        if strict:
+            raise ConfigError("E113", what, hint="choose layers that stand where such layers are expected")
+        warnings.append(what)
+    return dict(judged.config), warnings
