@@ -78,9 +78,9 @@ def _blocks(step: Step) -> int:
     """Bytes of one worker while it works on `step`: raw bytes, inputs, base, temporaries, candidates."""
     inputs = [*step.inputs, *([step.base] if step.base else [])]
     width = _width(step)
-    size = max(BLOCK, step.shape[-1] if step.shape else 1)
+    size = max(min(BLOCK, math.prod(step.shape)), step.shape[-1] if step.shape else 1)
     moved = size * 8 * MOVED if _row_sources(step) else 0
-    candidates = len(inputs) * CANDIDATES * width
+    candidates = len(inputs) * min(CANDIDATES, math.prod(step.shape)) * width
     return size * (2 * width + (len(inputs) + 1 + TEMPORARIES) * width) + candidates + moved
 
 

@@ -46,12 +46,13 @@ class StepDone:
 
 @dataclass(frozen=True)
 class ModelSealed:
-    """The output folder is complete under its name."""
+    """The output folder is complete under its name; `made` by this run, unless it was there already."""
 
     display: Display
     path: str
     nbytes: int
     seconds: float
+    made: bool = True
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,8 @@ def execute(
         inputs=inputs,
         recheck=options.recheck,
     ) as stage:
-        if not stage.complete:
+        already = stage.complete
+        if not already:
             for name in stage.damaged:
                 what = f"tensor '{name}' of the interrupted run is damaged and is merged again"
                 run.report(Warned(options.display, what))
@@ -144,7 +145,8 @@ def execute(
                 run.fetch()
                 run.steps(stage)
             stage.seal(plan.side_files, run.facts())
-    run.report(ModelSealed(options.display, str(target), plan.layout.size, run.seconds))
+    made = not already
+    run.report(ModelSealed(options.display, str(target), plan.layout.size, run.seconds, made))
     return target
 
 

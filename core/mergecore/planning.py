@@ -12,7 +12,7 @@ from typing import Any, Literal
 from mergecore.alignment import Aligner, Common
 from mergecore.config import MergeConfig, parts, read_config
 from mergecore.dtypes import DTYPES, MERGEABLE, promoted
-from mergecore.errors import Collector, InputError
+from mergecore.errors import Collector, InputError, MergecoreError, placed
 from mergecore.matching import LACKED, Match, Models, Part, Slice, Target, dropped, match
 from mergecore.opening import Opener, check_architectures
 from mergecore.output_files import output_files
@@ -37,6 +37,9 @@ from mergecore.types import (
 )
 from mergecore.types import Vocabulary as VocabularyOfOutput
 from mergecore.yaml_document import Document
+
+SHAPES_TOLD = 3
+"""Of so many tensors the shapes are told one by one."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,8 @@ class _Compiler:
         self.method = method
         self.models = models
         self.options = options
+        self.place_of = place_of
+        self.notes: list[str] = []
         self.registry = registry
         self.problems = Collector()
         self.resolver: Resolver[Params] = Resolver(method.params, method.name, place_of)
@@ -166,6 +171,7 @@ class _Compiler:
             with self.problems.collecting():
                 self.aligner.check_used()
         self._check_all([step for step in steps if step and step.method])
+        self.problems.errors = _shortened(self.problems.errors)
         self.problems.raise_any()
         return [step for step in steps if step is not None]
 
@@ -177,7 +183,8 @@ class _Compiler:
 
     def warnings(self) -> list[str]:
         """What was found that does not stop the merge."""
-        return [*(self.aligner.warnings() if self.aligner else ()), *self.resolver.idle_filters()]
+        aligned = self.aligner.warnings() if self.aligner else ()
+        return [*self.notes, *aligned, *self.resolver.idle_filters()]
 
     def _step(self, target: Target) -> Step | None:
         found = [
@@ -247,7 +254,8 @@ class _Compiler:
         ]
         params = self.resolver.resolve(position, rows, target.slice.levels)
         if self.method.check:
-            with self.registry.calling(MergeMethod, self.method.name):
+            place = self.place_of((*present[0][0].parameters.path,))
+            with placed(place), self.registry.calling(MergeMethod, self.method.name):
                 self.method.check(params, len(rows))
         return params
 
@@ -296,9 +304,13 @@ class _Compiler:
             raise InputError("E233", what, tensor=one.tensor.name, hint=hint)
 
     def _tell_missing(self, found: Match) -> None:
-        if self.options.missing != "error":
-            return
         for model, names in _listed(found.missing):
+            if self.options.missing != "error":
+                instead = "the base's is taken" if self.options.missing == "base" else "the others are merged"
+                self.notes.append(
+                    f"{_tensors(names)} missing in {self._name(model)}, {instead}: {_some(names)}"
+                )
+                continue
             self.problems.add(
                 InputError(
                     "E231",
@@ -310,9 +322,11 @@ class _Compiler:
             )
 
     def _tell_unexpected(self, found: Match) -> None:
-        if self.options.unexpected != "error":
-            return
         for model, names in _listed(found.unexpected):
+            if self.options.unexpected != "error":
+                instead = "taken over" if self.options.unexpected == "copy" else "left out"
+                self.notes.append(f"{_tensors(names)} only in {self._name(model)}, {instead}: {_some(names)}")
+                continue
             self.problems.add(
                 InputError(
                     "E232",
@@ -328,6 +342,17 @@ class _Compiler:
 
 def _listed(by_model: Mapping[int, Mapping[str, None]]) -> list[tuple[int, list[str]]]:
     return [(model, list(names)) for model, names in by_model.items()]
+
+
+def _shortened(errors: Sequence[MergecoreError]) -> list[MergecoreError]:
+    """The errors with all but the first few that say that shapes differ taken together."""
+    sizes = [error for error in errors if error.code == "E230"]
+    if len(sizes) <= SHAPES_TOLD + 1:
+        return list(errors)
+    rest = sizes[SHAPES_TOLD:]
+    what = f"shapes differ for {len(rest)} more tensors: {_some([error.tensor or '' for error in rest])}"
+    kept = [error for error in errors if error not in rest]
+    return [*kept, InputError("E230", what, hint="are the models of one size?")]
 
 
 def _tensors(names: Sequence[str]) -> str:
@@ -374,4 +399,6 @@ def _effective(data: Mapping[str, Json], options: PlanOptions) -> dict[str, Json
         value = getattr(options, key)
         if value is not None:
             changes[key] = value
+    if options.allow_crimes:
+        changes["allow_crimes"] = True
     return {**data, **({"command_line": changes} if changes else {})}

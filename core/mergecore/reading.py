@@ -7,6 +7,7 @@ read gives an error and not a bus error, and no memory is allocated twice.
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from torch import Tensor
 from mergecore.dtypes import torch_dtype
 from mergecore.errors import Collector, InputError
 from mergecore.types import Checkpoint, TensorInfo
+
+SPARE_FILES = 256
+"""Open files beside those of the models: the output, libraries, standard streams."""
 
 
 class Scratch:
@@ -59,6 +63,7 @@ class WeightFiles:
         self._names = {
             file.path: f"{model.name}/{file.path.name}" for model in models for file in model.weight_files
         }
+        _allow_files(len(self._planned))
         self._opened: dict[Path, _OpenFile] = {}
         self._lock = threading.Lock()
 
@@ -253,6 +258,15 @@ def nonfinite_input(model: str, tensor: TensorInfo, fault: Fault) -> InputError:
         tensor=tensor.name,
         hint="the checkpoint is damaged; use another, or --allow-nonfinite",
     )
+
+
+def _allow_files(count: int) -> None:
+    """Raise the limit of open files, as far as the system lets us, so that `count` more can be open at once."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def read_elements(files: WeightFiles, tensor: TensorInfo, start: int, into: Tensor) -> None:

@@ -150,6 +150,9 @@ class Resolver(Generic[P]):
             case = self._case(setting, name, tensor.role) if setting else None
             if case:
                 return self._reading(parameter, case, tensor)
+        written = next((source for source in levels if parameter.name in source.mapping), None)
+        if parameter.required and written:
+            raise self._uncovered(parameter, written, name)
         if parameter.required:
             raise self._missing(parameter, tensor, model)
         return parameter.default
@@ -186,6 +189,19 @@ class Resolver(Generic[P]):
             what = f"{error.what} (between two knots, at t = {tensor.t:.4g} for '{tensor.name}')"
             between = ConfigError(error.code, what, place=self._place_of(case.path), tensor=tensor.name)
             raise self._said.setdefault(("between", parameter.name, repr(case.path)), between) from None
+
+    def _uncovered(self, parameter: Parameter, source: ParameterSource, name: str) -> ConfigError:
+        """The error of a required parameter that is written, but not for this tensor."""
+        unset = not source.mapping[parameter.name]
+        what = "is an empty list" if unset else f"has no case for tensor '{name}'"
+        uncovered = ConfigError(
+            "E105",
+            f"parameter '{parameter.name}' {what}",
+            place=self._place_of((*source.path, parameter.name)),
+            tensor=name,
+            hint="write a value" if unset else "add a last case without a filter, such as '- value: 0'",
+        )
+        return self._said.setdefault(("uncovered", parameter.name, repr(source.path)), uncovered)
 
     def _missing(self, parameter: Parameter, tensor: TensorPosition, model: ModelInput | None) -> ConfigError:
         whose = f" for model {model.model}" if model else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import resource
 from pathlib import Path
 from textwrap import dedent
 
@@ -101,3 +102,23 @@ def test_where_a_merge_cannot_run_is_said_before_it_begins(
     failed = cli("merge", config, tmp_path / "out", *options)
     assert failed.code == 2
     assert failed.err.startswith(f"mergecore: {text}")
+
+
+def test_what_is_there_already_is_said_to_be_so(
+    tmp_path: Path, two_models: dict[str, Json], cli: Cli
+) -> None:
+    config = tmp_path / "config.yml"
+    config.write_text(json.dumps(two_models), encoding="utf8")
+    out = str(tmp_path / "out")
+    assert "done: " in cli("merge", config, out).err
+    assert "holds this merge already; nothing to do" in cli("merge", config, out).err
+
+
+def test_more_files_than_the_limit_allows_are_merged(tmp_path: Path, two_models: dict[str, Json]) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, before[1]))
+    try:
+        mergecore.merge(two_models, tmp_path / "out")
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 64
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

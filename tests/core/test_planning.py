@@ -560,3 +560,40 @@ def test_a_config_that_cannot_be_read_does_not_hide_that_a_model_is_missing(tmp_
         plan({"merge_method": "linear", "models": models}, registry=registry())
     assert [error.code for error in caught.value.errors] == ["E109", "E701"]
     assert caught.value.exit_code == 2
+
+
+def test_a_model_of_another_size_is_told_in_few_lines(tmp_path: Path) -> None:
+    write_llama(tmp_path / "a", 2)
+    wide = {name: torch.cat([one, one]) for name, one in llama(2).items()}
+    write_checkpoint(tmp_path / "b", wide, llama_config(2))
+    models: list[Json] = [{"model": str(tmp_path / name), "parameters": {"weight": 1}} for name in "ab"]
+    with pytest.raises(Problems) as caught:
+        plan({"merge_method": "linear", "models": models}, registry=registry())
+    assert [error.code for error in caught.value.errors] == ["E230"] * 4
+    assert "shapes differ for 18 more tensors: " in str(caught.value.errors[-1])
+
+
+def test_what_is_missing_or_unexpected_and_let_pass_is_told(tmp_path: Path) -> None:
+    write_llama(tmp_path / "a", 2)
+    fewer = {name: one for name, one in llama(2).items() if name != "model.norm.weight"}
+    write_checkpoint(tmp_path / "b", {**fewer, "more.weight": torch.ones(2)}, llama_config(2))
+    models: list[Json] = [{"model": str(tmp_path / name), "parameters": {"weight": 1}} for name in "ab"]
+    made = plan(
+        {"merge_method": "linear", "models": models},
+        registry=registry(),
+        options=PlanOptions(missing="skip", unexpected="drop"),
+    )
+    assert any("1 tensor missing in" in text and "'model.norm.weight'" in text for text in made.warnings)
+    assert any("1 tensor only in" in text and "'more.weight'" in text for text in made.warnings)
+
+
+def test_a_parameter_that_is_written_but_not_for_every_tensor_is_said_to_be_so(tmp_path: Path) -> None:
+    write_llama(tmp_path / "a", 2)
+    cases: dict[str, Json] = {
+        "has no case for tensor 'model.embed_tokens.weight'": [{"filter": "self_attn", "value": 1}],
+        "is an empty list": [],
+    }
+    for told, weight in cases.items():
+        models: list[Json] = [{"model": str(tmp_path / "a"), "parameters": {"weight": weight}}]
+        with pytest.raises(MergecoreError, match=f"parameter 'weight' {told}"):
+            plan({"merge_method": "linear", "models": models}, registry=registry())

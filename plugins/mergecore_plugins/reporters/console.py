@@ -29,6 +29,8 @@ def mergecore_report(event: Event) -> None:
             step(event)
         case Warned():
             say(event, f"warning: {event.text}")
+        case ModelSealed(made=False):
+            say(event, f"{event.path} holds this merge already; nothing to do")
         case ModelSealed():
             rate = size_text(int(event.nbytes / max(event.seconds, 1e-9)))
             size = size_text(event.nbytes)
