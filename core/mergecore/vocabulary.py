@@ -20,6 +20,8 @@ from mergecore.types import Checkpoint, Json, TokenTable
 
 CONFIG = "tokenizer_config.json"
 MAIN = "tokenizer.json"
+MAX_ID = 2**24 - 1
+"""Far beyond any vocabulary: what has a place for every id must not exhaust the memory."""
 
 
 class VocabularyReader:
@@ -121,7 +123,8 @@ def _refuse_custom_class(files: TokenizerFiles) -> None:
                 "E305",
                 "auto_map names a tokenizer class of its own, and code of models is never run",
                 place=files.place(name),
-                hint="without 'tokenizer' in the config its files are copied unread; no flag allows this",
+                hint="files that are the same in all models are copied unread when the config says nothing of "
+                "'tokenizer'; no flag allows more",
             )
 
 
@@ -210,8 +213,8 @@ def _numbers(files: TokenizerFiles, name: str, pairs: Iterable[tuple[str, Json]]
     owners: dict[int, str] = {}
     ids: dict[str, int] = {}
     for token, number in pairs:
-        if type(number) is not int or number < 0:
-            hint = "ids are whole numbers from 0 on"
+        if type(number) is not int or not 0 <= number <= MAX_ID:
+            hint = f"ids are whole numbers from 0 to {MAX_ID}"
             raise files.wrong(name, f"token '{token}' has id {json.dumps(number)}", hint)
         if owners.setdefault(number, token) != token:
             raise files.wrong(name, f"id {number} stands for two tokens, '{owners[number]}' and '{token}'")

@@ -171,6 +171,7 @@ def _vocab(**tokens: object) -> dict[str, object]:
         (_vocab(zz=1), r"tokenizer\.json: id 1 stands for two tokens, 'b' and 'zz'"),
         (_vocab(zz=-1), r"tokenizer\.json: token 'zz' has id -1"),
         (_vocab(zz=1.5), r"token 'zz' has id 1\.5.*whole numbers"),
+        (_vocab(zz=2**24), r"token 'zz' has id 16777216\. Hint: ids are whole numbers from 0 to 16777215"),
         ({**_vocab(), "added_tokens": [{"id": 7, "content": "b"}]}, "token 'b' has two ids, 1 and 7"),
         (
             {**_vocab(), "added_tokens": [{"content": "b"}]},

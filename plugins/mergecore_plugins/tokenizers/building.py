@@ -70,6 +70,13 @@ def tables(request: TokenizerRequest, params: AlignParams, lenient: bool = False
     return Tables(tuple(found[number] for number in range(len(request.models))), removed, tuple(warnings))
 
 
+def table_rows(model: Checkpoint, description: Description) -> int | None:
+    """The rows of the largest tensor that has one for each token; None when no such tensor is known."""
+    axes = {name: facts.vocabulary_axis for name, facts in description.tensors.items()}
+    rows = [model.tensors[name].shape[axis] for name, axis in axes.items() if axis is not None]
+    return max(rows, default=None)
+
+
 def read_needed(request: TokenizerRequest, model: Checkpoint) -> TokenTable:
     """The vocabulary of a model that must have one; raises E240 when it has none."""
     table = request.read(model)
@@ -150,7 +157,7 @@ def _rows(table: TokenTable, ids: Mapping[str, int], size: int, gaps: Sequence[i
 
 def _check_trusted(request: TokenizerRequest, number: int, params: AlignParams, lenient: bool) -> None:
     model, base = request.models[number], request.models[request.donor]
-    counts = [_least_rows(request.models[i], request.descriptions[i]) for i in (number, request.donor)]
+    counts = [table_rows(request.models[i], request.descriptions[i]) for i in (number, request.donor)]
     if params.compat or (lenient and counts[0] == counts[1]):
         return
     why = "so nobody knows which of its rows is which token"
@@ -158,18 +165,11 @@ def _check_trusted(request: TokenizerRequest, number: int, params: AlignParams, 
     raise cannot_be_read(model, why, hint)
 
 
-def _least_rows(model: Checkpoint, description: Description) -> int | None:
-    """The rows of the smallest tensor that has one for each token; None when none is known."""
-    axes = {name: facts.vocabulary_axis for name, facts in description.tensors.items()}
-    rows = [model.tensors[name].shape[axis] for name, axis in axes.items() if axis is not None]
-    return min(rows, default=None)
-
-
 def _within_rows(
     model: Checkpoint, description: Description, table: TokenTable, params: AlignParams
 ) -> tuple[TokenTable, tuple[str, ...]]:
     """The table without tokens that have no row, and these; an error unless mergekit is to be followed."""
-    rows = _least_rows(model, description)
+    rows = table_rows(model, description)
     if rows is None or max(table.ids.values(), default=-1) < rows:
         return table, ()
     lost = sorted((token for token, number in table.ids.items() if number >= rows), key=table.ids.__getitem__)

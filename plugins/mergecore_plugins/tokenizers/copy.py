@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mergecore import Checkpoint, InputError, Params, TokenizerStrategy, hookimpl
-from mergecore.tokenizer_files import is_tokenizer_file
-from mergecore.types import Description, TokenizerRequest, TokenTable, Vocabulary
+from mergecore.types import TokenizerRequest, TokenTable, Vocabulary
 from mergecore.vocabulary import TokenizerFiles, same_vocabulary
 from mergecore.vocabulary_comparison import Comparison, compare, some
+from mergecore_plugins.tokenizers.building import table_rows
+from mergecore_plugins.tokenizers.tokenizer_json import tokenizer_files
 
 
 @hookimpl
@@ -38,19 +39,10 @@ def copy(request: TokenizerRequest, params: CopyParams) -> Vocabulary:
     warnings = []
     for model, description in zip(request.models, request.descriptions, strict=True):
         known = TokenizerFiles(model).main is not None and TokenizerFiles(donor).main is not None
-        rows.append(range(_table_rows(model, description)) if known else None)
+        rows.append(range(table_rows(model, description) or 0) if known else None)
         if known and not same_vocabulary(donor, model):
             warnings += _accepted(donor, model, request)
-    files = {name: path for name, path in donor.side_files.items() if is_tokenizer_file(name)}
-    return Vocabulary(files, tuple(rows), warnings=(*warnings, *_absent(request)))
-
-
-def _table_rows(model: Checkpoint, description: Description) -> int:
-    """The rows of the largest tensor that has one for each token."""
-    axes = {name: facts.vocabulary_axis for name, facts in description.tensors.items()}
-    return max(
-        (model.tensors[name].shape[axis] for name, axis in axes.items() if axis is not None), default=0
-    )
+    return Vocabulary(tokenizer_files(donor), tuple(rows), warnings=(*warnings, *_absent(request)))
 
 
 def _accepted(donor: Checkpoint, model: Checkpoint, request: TokenizerRequest) -> list[str]:

@@ -76,7 +76,7 @@ def edited_files(
 
 def as_json(value: Mapping[str, Json]) -> bytes:
     """The text of a tokenizer file."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 _OUTDATED = ("vocab.json", "merges.txt", "vocab.txt")
