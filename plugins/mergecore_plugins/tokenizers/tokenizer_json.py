@@ -113,17 +113,20 @@ def _flags(flags: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _as_numbered(model: Object, added: Iterable[Object]) -> bool:
-    """Whether the library numbers added tokens as stated: it counts on from the tokens of the model."""
+    """Whether any version of the library numbers added tokens as stated: it counts on from those of the model.
+
+    Versions differ in how they count when an id of the model is beyond its number of tokens.
+    """
     vocabulary = _ids(model)
-    size = len(cast("dict[str, Json] | list[Json]", model["vocab"]))
-    highest = -1
+    size = following = len(cast("dict[str, Json] | list[Json]", model["vocab"]))
     for one in added:
         number = vocabulary.get(str(one["content"]))
         if number is None:
-            number = highest + 1 if highest >= size else size
+            number, following = following, following + 1
+        elif number >= size:
+            return False
         if number != one["id"]:
             return False
-        highest = max(highest, number)
     return True
 
 

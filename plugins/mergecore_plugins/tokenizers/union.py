@@ -6,7 +6,7 @@ ordinary ones enter the vocabulary without a merge that leads to them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -96,15 +96,19 @@ def _differences(request: TokenizerRequest, known: Tables, params: AlignParams) 
         if ordinary:
             yield (
                 f"union of {base.name} and {model.name}: {found.told(base.name, model.name)}; of the latter "
-                f"{len(ordinary)} are ordinary, such as {some(ordinary, 3)}: {_meaning(own, base.name, params)}"
+                f"{len(ordinary)} are ordinary, such as {some(ordinary, 3)}: "
+                f"{_meaning(own, base.name, ordinary, params)}"
             )
 
 
-def _meaning(own: TokenTable, base: str, params: AlignParams) -> str:
+def _meaning(own: TokenTable, base: str, ordinary: Sequence[str], params: AlignParams) -> str:
     if params.compat:
         return (
             "they are found anywhere in a text, also within words, so text is cut in another way than before"
         )
     if own.kind in ("WordPiece", "WordLevel"):
         return f"words and parts that {base} had to cut are now found whole"
-    return f"they have ids and rows, but text is cut as by {base}, which does not use them"
+    letters = {token for token in own.ids if len(token) == 1}
+    fresh = [token for token in ordinary if set(token) - letters and (own.kind != "BPE" or len(token) == 1)]
+    reached = f", except where it lacks a character: {some(fresh, 3)}" if fresh else ""
+    return f"they have ids and rows, but text is cut as by {base}, which does not use them{reached}"

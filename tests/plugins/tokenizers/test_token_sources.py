@@ -15,6 +15,7 @@ from tiny import read_tensors, write_checkpoint
 from workshop import Workshop
 
 from mergecore.errors import MergecoreError
+from mergecore_plugins.tokenizers.tokenizer_json import PLAIN
 
 XY = ["x", "y"]
 TWO = [1001.0, 2002.0]
@@ -271,6 +272,17 @@ def test_ids_without_a_token_keep_the_rows_of_the_model_whose_vocabulary_it_is(s
     assert rows == [*TWO, 2 * 3.0, 2 * 4.0, 2 * 5.0, 0.0]
     assert shop.tokenizer().get_vocab() == {"x": 0, "y": 1, "z": 4, "<n>": 5}
     assert shop.tokenizer().encode("<n>").ids == [5]
+
+
+@pytest.mark.parametrize("added", [[], ["z"]])
+def test_new_tokens_after_a_gap_have_the_ids_they_are_said_to_have(shop: Workshop, added: list[str]) -> None:
+    shop.model("a", XY, rows=5)
+    document = shop.json("tokenizer.json", "a")
+    document["model"]["vocab"]["z"] = 4
+    document["added_tokens"] = [{"id": 4, "content": token, **PLAIN} for token in added]
+    (shop.folder / "a/tokenizer.json").write_text(json.dumps(document))
+    shop.merge(shop.config(**tokens({"kind": "zero"})))
+    assert shop.tokenizer().get_vocab(with_added_tokens=True) == {"x": 0, "y": 1, "z": 4, "<n>": 5}
 
 
 def test_a_token_beyond_the_rows_of_its_model_is_refused_or_left_out(shop: Workshop) -> None:

@@ -33,8 +33,19 @@ def test_foreign_ordinary_tokens_have_ids_and_text_is_cut_as_before(shop: Worksh
     )
     meaning = {
         "WordPiece": "words and parts that a had to cut are now found whole",
-    }.get(kind, "they have ids and rows, but text is cut as by a, which does not use them")
+    }.get(
+        kind,
+        "they have ids and rows, but text is cut as by a, which does not use them, except where it lacks a "
+        "character: 'Z'",
+    )
     assert warning.endswith(meaning)
+
+
+def test_in_a_whole_alphabet_no_foreign_token_is_used(shop: Workshop) -> None:
+    shop.model("a")
+    shop.model("b", [*TOKENS["BPE"], "hatt", "tha"])
+    [warning] = shop.plan(shop.config(tokenizer_source="union")).warnings
+    assert warning.endswith("text is cut as by a, which does not use them")
 
 
 def test_foreign_pieces_score_less_than_any_way_to_write_them_with_others(shop: Workshop) -> None:
