@@ -13,7 +13,16 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from mergecore import hookimpl
 from mergecore.layer_stacks import config_sections, find_stacks, is_text, layer_counts, split_name
 from mergecore.model_config import vocabulary_sizes
-from mergecore.types import Architecture, Checkpoint, Description, Json, Stack, TensorFacts, TensorInfo
+from mergecore.types import (
+    Architecture,
+    Checkpoint,
+    Description,
+    Json,
+    Piece,
+    Stack,
+    TensorFacts,
+    TensorInfo,
+)
 from mergecore_architectures.roles import (
     is_after,
     is_token_embedding,
@@ -27,7 +36,7 @@ from mergecore_architectures.roles import (
 
 @hookimpl
 def mergecore_architectures() -> Iterator[Architecture]:
-    yield Architecture(name="names", describe=describe, rank=90)
+    yield Architecture(name="names", describe=describe, rank=90, layout=layout)
 
 
 def describe(checkpoint: Checkpoint) -> Description:
@@ -45,6 +54,42 @@ def describe(checkpoint: Checkpoint) -> Description:
         tied=_tied(config, facts, tensors),
         layer_count_key=_layer_count_key(main, config),
     )
+
+
+def layout(checkpoint: Checkpoint, wanted: Checkpoint) -> Mapping[str, TensorInfo] | None:
+    """The tensors of `checkpoint` under the names of `wanted`, where they differ by one prefix throughout.
+
+    A model without its head is saved without the prefix that it has within one with a head.
+    """
+    extra = [name for name in checkpoint.tensors if name not in wanted.tensors]
+    missing = [name for name in wanted.tensors if name not in checkpoint.tensors]
+    for prefix in _prefixes(extra, missing):
+        renamed = {prefix + name: name for name in extra if prefix + name in wanted.tensors}
+        if len(renamed) == len(extra):
+            return _renamed(checkpoint.tensors, renamed)
+    for prefix in _prefixes(missing, extra):
+        renamed = {name: prefix + name for name in missing if prefix + name in checkpoint.tensors}
+        if len(renamed) == len(missing):
+            return _renamed(checkpoint.tensors, renamed)
+    return None
+
+
+def _prefixes(short: Sequence[str], long: Sequence[str]) -> Iterator[str]:
+    """What could stand before all of the `short` names in the `long` ones."""
+    if short:
+        telling = max(short, key=len)
+        yield from (name.removesuffix(telling) for name in long if name.endswith(f".{telling}"))
+
+
+def _renamed(tensors: Mapping[str, TensorInfo], renamed: Mapping[str, str]) -> dict[str, TensorInfo]:
+    """The tensors, those that `renamed` has by their new names."""
+    gone = set(renamed.values())
+    made = {
+        new: TensorInfo(new, one.dtype, one.shape, one.data, (Piece(0, one, 0, one.count),))
+        for new, old in renamed.items()
+        for one in [tensors[old]]
+    }
+    return {**made, **{name: one for name, one in tensors.items() if name not in gone}}
 
 
 def main_stack(stacks: Sequence[Stack], names: Iterable[str], config: Mapping[str, Json]) -> Stack | None:

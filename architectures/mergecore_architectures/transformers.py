@@ -17,6 +17,7 @@ from mergecore.layer_stacks import LAYER_COUNT_KEYS, split_name
 from mergecore.types import Architecture, Checkpoint, Description, Json, Stack, TensorFacts
 from mergecore_architectures import names
 from mergecore_architectures.transformers_fit import KNOWN, fit
+from mergecore_architectures.transformers_layouts import layout
 from mergecore_architectures.transformers_models import CannotBuildError, Converted, MetaModel, build
 
 Path = tuple[str, ...]
@@ -24,7 +25,7 @@ Path = tuple[str, ...]
 
 @hookimpl
 def mergecore_architectures() -> Iterator[Architecture]:
-    yield Architecture(name="transformers", describe=describe, rank=40, slow=True, fit=fit)
+    yield Architecture(name="transformers", describe=describe, rank=40, slow=True, fit=fit, layout=layout)
 
 
 def describe(checkpoint: Checkpoint) -> Description | None:

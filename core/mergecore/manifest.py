@@ -18,6 +18,7 @@ from mergecore.alignment import rows_digest
 from mergecore.digests import sample_digest
 from mergecore.errors import OutputError
 from mergecore.journal import Record
+from mergecore.layouts import pieces_digest
 from mergecore.local_paths import without_local_paths
 from mergecore.strict_json import read_json
 from mergecore.types import Checkpoint, Json, Layout, OutputTensor, Plan
@@ -90,6 +91,8 @@ def identity(plan: Plan) -> dict[str, Json]:
     }
     if rows := rows_digest(plan.steps):
         value["rows_sha256"] = rows
+    if pieces := pieces_digest(plan.models):
+        value["pieces_sha256"] = pieces
     return without_local_paths(value, plan.models)
 
 

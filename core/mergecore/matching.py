@@ -102,14 +102,15 @@ def dropped(models: Models, slices: Sequence[Slice], used: Iterable[tuple[int, s
     merged = {part.model for one in slices for part in one.everyone}
     leftover: dict[tuple[int, str], list[str]] = {}
     for model, checkpoint in enumerate(models.checkpoints):
-        for name in checkpoint.tensors:
-            if (model, name) not in taken:
+        stored = {one.name: name for name, tensor in checkpoint.tensors.items() for one in tensor.stored}
+        for own, name in stored.items():
+            if (model, own) not in taken:
                 reason = "the model gives config and side files only"
                 if model not in merged and model in giving:
                     reason = "the model gives the embeddings of single tokens only"
                 if model in merged:
                     reason = _reason(models, slices, model, name, name in names_taken)
-                leftover.setdefault((model, reason), []).append(name)
+                leftover.setdefault((model, reason), []).append(own)
     return [Dropped(model, tuple(names), reason) for (model, reason), names in leftover.items()]
 
 

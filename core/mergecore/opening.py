@@ -87,6 +87,10 @@ class Opener:
                     return fit
         return None
 
+    def layouts(self) -> list[Architecture]:
+        """The describers that know layouts, the cheap ones first."""
+        return sorted((one for one in self._architectures() if one.layout), key=lambda one: one.slow)
+
     def _architectures(self) -> list[Architecture]:
         return sorted(self.registry.all(Architecture), key=lambda one: (one.rank, one.name))
 

@@ -13,6 +13,7 @@ from mergecore.alignment import Common, Row, TokenRule
 from mergecore.chat_templates import chosen_template, with_template
 from mergecore.config import MergeConfig, OtherToken, TokenizerConfig, ZeroToken
 from mergecore.errors import Collector, ConfigError, PluginError, did_you_mean
+from mergecore.layouts import in_one_layout
 from mergecore.opening import Opener
 from mergecore.params import Params
 from mergecore.slices import references, selects_layers
@@ -46,7 +47,7 @@ def open_models(config: MergeConfig, opener: Opener) -> Opened:
     """
     merged = dict(references(config))
     everyone = merged | {one: path for one, path in _token_references(config) if one not in merged}
-    checkpoints = opener.open_all(list(everyone.items()))
+    checkpoints = in_one_layout(opener.open_all(list(everyone.items())), opener)
     thorough = selects_layers(config)
     descriptions = tuple(opener.describe(checkpoint, thorough) for checkpoint in checkpoints)
     return Opened(tuple(everyone), checkpoints, descriptions, len(merged))

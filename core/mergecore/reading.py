@@ -6,6 +6,7 @@ read gives an error and not a bus error, and no memory is allocated twice.
 
 from __future__ import annotations
 
+import bisect
 import os
 import resource
 import threading
@@ -84,6 +85,9 @@ class WeightFiles:
             InputError: E235 when the file is not the one that was planned with, or ends early, E236 when it
                 cannot be read.
         """
+        if tensor.pieces:
+            self._read_pieces(tensor, first_byte, into)
+            return
         path = tensor.data.file
         descriptor = self._descriptor(path)
         offset = tensor.data.offset + first_byte
@@ -94,6 +98,18 @@ class WeightFiles:
                 raise self._changed(path, "it is shorter now")
             into = into[count:]
             offset += count
+
+    def _read_pieces(self, tensor: TensorInfo, first_byte: int, into: memoryview) -> None:
+        size = torch_dtype(tensor.dtype).itemsize
+        index = bisect.bisect(tensor.pieces, first_byte, key=lambda piece: piece.at * size) - 1
+        while into:
+            piece = tensor.pieces[index]
+            inside = first_byte - piece.at * size
+            count = min(len(into), piece.count * size - inside)
+            self.read(piece.tensor, piece.start * size + inside, into[:count])
+            into = into[count:]
+            first_byte += count
+            index += 1
 
     def check_unchanged(self) -> None:
         """Raise E235 when a file that was read is another one by now."""

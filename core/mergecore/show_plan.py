@@ -76,10 +76,11 @@ def _models(plan: Plan) -> list[str]:
         stacks = ", ".join(f"{stack.count} × {stack.prefix.rstrip('.')}" for stack in found)
         size = size_text(sum(file.size for file in model.weight_files))
         donor = "; gives config and side files" if number == plan.donor else ""
+        layout = f"; {model.layout}" if model.layout else ""
         revision = f" at {model.revision[:12]}" if model.revision else ""
         lines.append(
             f"  {model.name}{revision}: {family or 'unknown family'}, {len(model.tensors)} tensors, "
-            f"{size}, {'/'.join(formats)}{f', {stacks}' if stacks else ''}{donor}"
+            f"{size}, {'/'.join(formats)}{f', {stacks}' if stacks else ''}{donor}{layout}"
         )
     return lines
 
@@ -134,7 +135,10 @@ def _tensor(plan: Plan, step: Step) -> list[str]:
 
 def _source(plan: Plan, one: TensorInput) -> str:
     rows = f", rows: {rows_in_words(one.rows, lambda model: plan.models[model].name)}" if one.rows else ""
-    return f"{plan.models[one.model].name}: {one.tensor.name} {one.tensor.dtype}{rows}"
+    stored = [tensor.name for tensor in one.tensor.stored]
+    more = f" and {len(stored) - 1} more" if len(stored) > 1 else ""
+    part = "part of " if len(stored) == 1 and one.tensor.count < one.tensor.stored[0].count else ""
+    return f"{plan.models[one.model].name}: {part}{stored[0]}{more} {one.tensor.dtype}{rows}"
 
 
 def _counted(count: int, word: str) -> str:

@@ -58,13 +58,34 @@ class FileSpan:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """Consecutive elements of a stored tensor, and where they stand in the tensor that is put together."""
+
+    at: int
+    tensor: TensorInfo
+    start: int
+    count: int
+
+
+@dataclass(frozen=True)
 class TensorInfo:
-    """One tensor as a header states it; `dtype` is the header's word, such as "BF16"."""
+    """One tensor as a header states it; `dtype` is the header's word, such as "BF16".
+
+    One that is stored in another layout is put together of `pieces`, which follow one another without a gap;
+    its `data` is then that of the first and not to be used.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     data: FileSpan
+    pieces: tuple[Piece, ...] = ()
+
+    @property
+    def stored(self) -> tuple[TensorInfo, ...]:
+        """The tensors of the file that it is read from, each once: itself, or those of its pieces."""
+        found = {piece.tensor.name: piece.tensor for piece in self.pieces}
+        return tuple(found.values()) or (self,)
 
     @property
     def count(self) -> int:
@@ -100,6 +121,8 @@ class Checkpoint:
     revision: str | None = None
     fetch: Callable[[], None] | None = None
     """Brings the weight files to where `tensors` says they are; None when they are there."""
+    layout: str = ""
+    """How `tensors` differ from what is stored, where they were given the names and parts of another model."""
 
     @property
     def name(self) -> str:
@@ -192,6 +215,8 @@ class Architecture:
     slow: describing takes a second or more; such a describer is asked only where more than names decides
         something: when layers or modules are chosen, roles are asked for, or vocabularies are aligned.
     fit: whether a model that is to be made of selected layers would load; None when it cannot tell.
+    layout: the tensors of a checkpoint under the names, and cut or joined to the parts, that another one has;
+        None when it knows no way.  Every stored tensor is still there, under its own name if it has no place.
     """
 
     name: str
@@ -199,6 +224,7 @@ class Architecture:
     rank: int = 50
     slow: bool = False
     fit: Callable[[Proposal], Fit | None] | None = None
+    layout: Callable[[Checkpoint, Checkpoint], Mapping[str, TensorInfo] | None] | None = None
 
 
 # ---- vocabularies ------------------------------------------------------------------------------------------
@@ -373,7 +399,8 @@ class TensorInput:
     def reads(self) -> tuple[tuple[int, str], ...]:
         """Model and name of every tensor that is read for it."""
         further = self.rows.sources if self.rows else ()
-        return ((self.model, self.tensor.name), *((one.model, one.tensor.name) for one in further))
+        read = [(self.model, self.tensor), *((one.model, one.tensor) for one in further)]
+        return tuple((model, one.name) for model, tensor in read for one in tensor.stored)
 
     @property
     def shape(self) -> tuple[int, ...]:
