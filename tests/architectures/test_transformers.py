@@ -22,6 +22,7 @@ from mergecore.types import (
 from mergecore_architectures import transformers_models
 from mergecore_architectures.transformers import describe, mergecore_architectures
 from mergecore_architectures.transformers_fit import fit
+from mergecore_architectures.transformers_layouts import layout
 from mergecore_architectures.transformers_models import CannotBuildError, build
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -55,7 +56,7 @@ TEXT = {**SMALL, "num_key_value_heads": 1, "num_hidden_layers": 2, "head_dim": 4
 
 def test_it_is_asked_before_names_and_only_where_it_matters() -> None:
     (architecture,) = mergecore_architectures()
-    assert architecture == Architecture(name="transformers", describe=describe, rank=40, slow=True, fit=fit)
+    assert architecture == Architecture(name="transformers", describe=describe, rank=40, slow=True, fit=fit, layout=layout)
 
 
 def test_a_llama_is_what_the_names_say() -> None:
