@@ -56,7 +56,9 @@ TEXT = {**SMALL, "num_key_value_heads": 1, "num_hidden_layers": 2, "head_dim": 4
 
 def test_it_is_asked_before_names_and_only_where_it_matters() -> None:
     (architecture,) = mergecore_architectures()
-    assert architecture == Architecture(name="transformers", describe=describe, rank=40, slow=True, fit=fit, layout=layout)
+    assert architecture == Architecture(
+        name="transformers", describe=describe, rank=40, slow=True, fit=fit, layout=layout
+    )
 
 
 def test_a_llama_is_what_the_names_say() -> None:
