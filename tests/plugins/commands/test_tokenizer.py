@@ -65,7 +65,8 @@ that of the base, '{source: union}' adds the tokens of the others to it, '{sourc
 output, 1 only in a; rows of tokens it lacks are those of the other models, tokens that only it has are left out
   union: 6 rows; 4 of them in a, 5 of them in b; files changed: tokenizer.json
     union of a and b: 1 token shared, 2 shared with other ids, 1 only in a, 2 only in b; of the latter 1 are \
-ordinary, such as 'w': they have ids and rows, but text is cut as by a, which does not use them
+ordinary, such as 'w': they have ids and rows, but text is cut as by a, which does not use them, except where it \
+lacks a character: 'w'
 """
     )
 
