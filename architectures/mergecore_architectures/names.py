@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from mergecore import hookimpl
 from mergecore.layer_stacks import config_sections, find_stacks, is_text, layer_counts, split_name
@@ -85,7 +86,7 @@ def _renamed(tensors: Mapping[str, TensorInfo], renamed: Mapping[str, str]) -> d
     """The tensors, those that `renamed` has by their new names."""
     gone = set(renamed.values())
     made = {
-        new: TensorInfo(new, one.dtype, one.shape, one.data, (Piece(0, one, 0, one.count),))
+        new: replace(one, name=new, pieces=one.pieces or (Piece(0, one, 0, one.count),))
         for new, old in renamed.items()
         for one in [tensors[old]]
     }

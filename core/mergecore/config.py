@@ -29,7 +29,7 @@ from mergecore.errors import Collector, ConfigError, MergecoreError, Place, plac
 from mergecore.params import Params
 from mergecore.references import Exists, exists_below, parse_reference
 from mergecore.resolve import ParameterSource, check_parameters
-from mergecore.settings import parse_setting
+from mergecore.settings import Filter, parse_filter, parse_setting
 from mergecore.sizes import parse_size
 from mergecore.types import Json, ModelReference
 from mergecore.yaml_document import DocPath, Document
@@ -109,6 +109,15 @@ def _layer_range(value: Json) -> tuple[int, int]:
     return first, end
 
 
+def _selectors(value: Json) -> tuple[Filter, ...]:
+    texts = value if isinstance(value, list) else [value]
+    try:
+        found = [parse_filter(text) for text in texts if text is not None]
+    except ConfigError as error:
+        raise fault(error) from None
+    return tuple(one or Filter("*", lambda name, role: True) for one in found)
+
+
 def _not_empty(value: Json) -> Json:
     if value == []:
         raise fault(
@@ -147,6 +156,11 @@ Reference = Annotated[ModelReference, PlainValidator(_reference), WithJsonSchema
 Vocabulary = Annotated[
     VocabularySource, PlainValidator(_vocabulary_source), WithJsonSchema(_REFERENCE_SCHEMA)
 ]
+Selectors = Annotated[
+    tuple[Filter, ...],
+    PlainValidator(_selectors),
+    WithJsonSchema({"type": ["string", "array", "null"], "items": {"type": "string"}}),
+]
 LayerRange = Annotated[tuple[int, int], PlainValidator(_layer_range), WithJsonSchema(_RANGE_SCHEMA)]
 DtypeName = Annotated[
     str, AfterValidator(_dtype), WithJsonSchema({"enum": [DTYPES[name].torch_name for name in MERGEABLE]})
@@ -171,7 +185,7 @@ else:  # pydantic cannot take the recursive type
 class Part(BaseModel):
     """A mapping of the config; keys that are not in it are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
     title: ClassVar[str]
 
 
@@ -180,7 +194,16 @@ class InputModel(Part):
 
     title = "a model entry"
     model: Reference
+    from_: str = Field(
+        default="", alias="from", description="a prefix of its tensor names that is replaced by 'into'"
+    )
+    into: str = Field(default="", description="the prefix that its tensors have in the base")
     parameters: Settings = Field(default={}, description="parameters for this model")
+
+    @property
+    def prefixes(self) -> tuple[str, str] | None:
+        """The prefix that its tensor names have and the one that they get, if it differs."""
+        return (self.from_, self.into) if self.from_ != self.into else None
 
 
 class InputSlice(Part):
@@ -245,6 +268,10 @@ class MergeConfig(Part):
     slices: tuple[OutputSlice, ...] | None = Field(default=None, description="layers put together")
     modules: dict[str, OutputModule] | None = Field(default=None, description="models or slices by module")
     base_model: Reference | None = None
+    include: Selectors = Field(
+        default=(), description="which tensors are merged; the base's others are copied"
+    )
+    exclude: Selectors = Field(default=(), description="which tensors are copied from the base")
     parameters: Settings = Field(default={}, description="parameters for everything")
     dtype: DtypeName | None = Field(default=None, description="precision of the output")
     out_dtype: DtypeName | None = Field(default=None, description="precision of the output, before 'dtype'")

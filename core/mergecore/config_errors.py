@@ -85,7 +85,7 @@ def _unknown_key(
     path: DocPath, document: Document, root: type[BaseModel], method: str, params: type[Params] | None
 ) -> ConfigError:
     key, here = str(path[-1]), _class_at(root, path[:-1])
-    known = list(here.model_fields)
+    known = [field.alias or name for name, field in here.model_fields.items()]
     what, hint = f"'{key}' is no key of {_title(here)}", f"its keys: {', '.join(known)}"
     parameter = parameters_of(params).get(key) if params is not None and "parameters" in known else None
     if key in OBSOLETE:

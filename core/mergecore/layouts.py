@@ -10,8 +10,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from mergecore.errors import ConfigError, Place
 from mergecore.opening import Opener
-from mergecore.types import Architecture, Checkpoint, TensorInfo
+from mergecore.types import Architecture, Checkpoint, Piece, TensorInfo
 
 
 def in_one_layout(checkpoints: Sequence[Checkpoint], opener: Opener) -> tuple[Checkpoint, ...]:
@@ -20,6 +21,33 @@ def in_one_layout(checkpoints: Sequence[Checkpoint], opener: Opener) -> tuple[Ch
         return ()
     base, *others = checkpoints
     return (base, *(_in_layout_of(base, one, opener) for one in others))
+
+
+def under_prefix(checkpoint: Checkpoint, old: str, new: str, place: Place | None) -> Checkpoint:
+    """The checkpoint with `new` in place of `old` before the names of its tensors; others keep theirs.
+
+    Raises:
+        ConfigError: E105 when no name begins so, or a new name is there already.
+    """
+    moved = {new + name.removeprefix(old): name for name in checkpoint.tensors if name.startswith(old)}
+    kept = {name: one for name, one in checkpoint.tensors.items() if not name.startswith(old)}
+    if not moved:
+        starts = dict.fromkeys(name.split(".")[0] + "." for name in checkpoint.tensors)
+        what = f"no tensor of {checkpoint.name} begins with '{old}'; they begin with {', '.join(list(starts)[:6])}"
+        raise ConfigError("E105", what, place=place)
+    if both := moved.keys() & kept.keys():
+        name = min(both)
+        what = f"{checkpoint.name} has a tensor '{name}' already; '{moved[name]}' cannot be called so"
+        raise ConfigError("E105", what, place=place)
+    tensors = {name: renamed(checkpoint.tensors[own], name) for name, own in moved.items()}
+    told = f"'{old}' read as '{new}': {len(moved)} renamed"
+    return replace(checkpoint, tensors={**tensors, **kept}, layout=told)
+
+
+def renamed(tensor: TensorInfo, name: str) -> TensorInfo:
+    """A stored tensor under another name."""
+    pieces = tensor.pieces or (Piece(0, tensor, 0, tensor.count),)
+    return TensorInfo(name, tensor.dtype, tensor.shape, tensor.data, pieces)
 
 
 def pieces_digest(checkpoints: Sequence[Checkpoint]) -> str | None:

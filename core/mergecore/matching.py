@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mergecore.resolve import ParameterSource
+from mergecore.selectors import Selection
 from mergecore.types import Checkpoint, Depth, Description, Dropped, TensorFacts, TensorInfo
 from mergecore.yaml_document import DocPath
 
@@ -54,6 +55,8 @@ class Target:
     depth: Depth | None
     inputs: tuple[TensorInfo | None, ...]
     base: TensorInfo | None
+    selected: bool = True
+    """Whether it is merged; else that of the base, or of the first model, is copied."""
 
 
 @dataclass
@@ -76,6 +79,8 @@ class Models:
     checkpoints: tuple[Checkpoint, ...]
     descriptions: tuple[Description, ...]
     donor: int
+    parts: frozenset[int] = frozenset()
+    """Models that are a part of the others, so that they lack what is not in it."""
 
     def find(self, model: int, name: str) -> TensorInfo | None:
         """The tensor of that name, or the one that is tied to it."""
@@ -83,10 +88,10 @@ class Models:
         return tensors.get(name) or tensors.get(self.descriptions[model].tied.get(name, ""))
 
 
-def match(models: Models, slices: Sequence[Slice]) -> Match:
-    """Find the inputs of every output tensor."""
+def match(models: Models, slices: Sequence[Slice], selection: Selection | None = None) -> Match:
+    """Find the inputs of every output tensor; all of them are merged if there is no `selection`."""
     found = Match()
-    matcher = _Matcher(models, found)
+    matcher = _Matcher(models, found, selection or Selection((), ()))
     if slices[0].parts[0].layers is None:
         matcher.whole(slices[0])
     else:
@@ -127,9 +132,10 @@ def _reason(models: Models, slices: Sequence[Slice], model: int, name: str, give
 
 
 class _Matcher:
-    def __init__(self, models: Models, found: Match) -> None:
+    def __init__(self, models: Models, found: Match, selection: Selection) -> None:
         self.models = models
         self.found = found
+        self.selection = selection
         self.layers = [_layers(description) for description in models.descriptions]
 
     def whole(self, one: Slice) -> None:
@@ -175,17 +181,21 @@ class _Matcher:
     ) -> None:
         everyone = one.everyone
         tensors = [self.models.find(part.model, wanted) for part, wanted in zip(everyone, names, strict=True)]
-        lead = next((i for i, part in enumerate(everyone) if part.model == self.models.donor), 0)
-        if tensors[lead] is None:
-            for part, tensor in zip(everyone, tensors, strict=True):
-                if tensor is not None:
-                    self.found.unexpected.setdefault(part.model, {})[tensor.name] = None
-        else:
-            for part, tensor in zip(everyone, tensors, strict=True):
-                if tensor is None:
-                    self.found.missing.setdefault(part.model, {})[name] = None
+        selected = self.selection.takes(name, facts.role)
+        if selected:
+            self._note_what_is_odd(name, one, tensors)
         base = tensors.pop(0) if one.base else None
-        self.found.targets.append(Target(name, facts, one, depth, tuple(tensors), base))
+        self.found.targets.append(Target(name, facts, one, depth, tuple(tensors), base, selected))
+
+    def _note_what_is_odd(self, name: str, one: Slice, tensors: Sequence[TensorInfo | None]) -> None:
+        """Note who lacks a tensor, or who has it while the leading one lacks it."""
+        everyone = one.everyone
+        lead = next((i for i, part in enumerate(everyone) if part.model == self.models.donor), 0)
+        for part, tensor in zip(everyone, tensors, strict=True):
+            if tensors[lead] is None and tensor is not None:
+                self.found.unexpected.setdefault(part.model, {})[tensor.name] = None
+            if tensors[lead] is not None and tensor is None and part.model not in self.models.parts:
+                self.found.missing.setdefault(part.model, {})[name] = None
 
     def _names(self, one: Slice, wanted: Callable[[TensorFacts], bool]) -> dict[str, TensorFacts]:
         """The names of all parts that are `wanted`, the donor's first."""

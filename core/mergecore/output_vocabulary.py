@@ -13,10 +13,10 @@ from mergecore.alignment import Common, Row, TokenRule
 from mergecore.chat_templates import chosen_template, with_template
 from mergecore.config import MergeConfig, OtherToken, TokenizerConfig, ZeroToken
 from mergecore.errors import Collector, ConfigError, PluginError, did_you_mean
-from mergecore.layouts import in_one_layout
+from mergecore.layouts import in_one_layout, under_prefix
 from mergecore.opening import Opener
 from mergecore.params import Params
-from mergecore.slices import references, selects_layers
+from mergecore.slices import prefixes_of, references, selects_layers
 from mergecore.types import (
     Checkpoint,
     Description,
@@ -37,6 +37,13 @@ class Opened:
     descriptions: tuple[Description, ...]
     merged: int
     """How many of them are merged."""
+    parts: frozenset[int] = frozenset()
+    """Those that are a part of the others: their tensors got the names that they have there."""
+
+    @property
+    def merging(self) -> tuple[Checkpoint, ...]:
+        """The models that are merged."""
+        return self.checkpoints[: self.merged]
 
 
 def open_models(config: MergeConfig, opener: Opener) -> Opened:
@@ -47,10 +54,19 @@ def open_models(config: MergeConfig, opener: Opener) -> Opened:
     """
     merged = dict(references(config))
     everyone = merged | {one: path for one, path in _token_references(config) if one not in merged}
-    checkpoints = in_one_layout(opener.open_all(list(everyone.items())), opener)
+    prefixes = prefixes_of(config)
+    opened = opener.open_all(list(everyone.items()))
+    moved = [
+        under_prefix(one, *prefixes[reference], opener.place_of(everyone[reference]))
+        if reference in prefixes
+        else one
+        for reference, one in zip(everyone, opened, strict=True)
+    ]
+    checkpoints = in_one_layout(moved, opener)
     thorough = selects_layers(config)
     descriptions = tuple(opener.describe(checkpoint, thorough) for checkpoint in checkpoints)
-    return Opened(tuple(everyone), checkpoints, descriptions, len(merged))
+    parts = frozenset(i for i, reference in enumerate(everyone) if reference in prefixes)
+    return Opened(tuple(everyone), checkpoints, descriptions, len(merged), parts)
 
 
 def _token_references(config: MergeConfig) -> Iterator[tuple[ModelReference, DocPath]]:

@@ -20,6 +20,7 @@ from mergecore.output_vocabulary import Opened, open_models, output_vocabulary
 from mergecore.params import Params
 from mergecore.plugins import Registry
 from mergecore.resolve import ModelInput, Resolver, TensorPosition
+from mergecore.selectors import Selection
 from mergecore.settings import PlaceOf
 from mergecore.slices import slices_of
 from mergecore.types import (
@@ -71,12 +72,14 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
     config = _config(document, registry, opener)
     method: MergeMethod[Any] = registry.get(MergeMethod, config.merge_method)
     opened = open_models(config, opener)
-    models = Models(opened.checkpoints, opened.descriptions, donor=0)
+    models = Models(opened.checkpoints, opened.descriptions, donor=0, parts=opened.parts)
     if not options.allow_crimes:
-        check_architectures(opened.checkpoints[: opened.merged])
+        check_architectures([one for i, one in enumerate(opened.merging) if i not in opened.parts])
 
     slices = slices_of(config, method, models, document.place)
-    found = match(models, slices)
+    selection = Selection(config.include, config.exclude)
+    found = match(models, slices, selection)
+    selection.check(document.place(("include",) if config.include else ("exclude",)))
     compiler = _Compiler(config, method, models, options, document.place, registry)
     strategy, vocabulary = compiler.vocabulary(opened, opener)
     steps = compiler.steps(found)
@@ -99,7 +102,7 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
         descriptions=opened.descriptions,
         layers=tuple(found.layers),
         dropped=tuple(dropped(models, slices, used)),
-        warnings=(*vocabulary.vocabulary.warnings, *more_warnings, *compiler.warnings()),
+        warnings=(*vocabulary.vocabulary.warnings, *more_warnings, *compiler.warnings(), *selection.idle()),
         plugins=_versions(
             registry, [(MergeMethod, method.name), (OutputWriter, writer), (TokenizerStrategy, strategy)]
         ),
@@ -194,11 +197,16 @@ class _Compiler:
         present = [(part, one) for part, one in found if one is not None]
         lead = next((one for part, one in found if part.model == self._lead(target.slice)), None)
         if lead is None:
-            if self.options.unexpected == "drop":
+            if self.options.unexpected == "drop" or not target.selected:
                 return None
             return self._copy(target, self._aligned(target, [present[0]]), LACKED)
+        if reason := self._carried(target, found):
+            inputs = self._aligned(target, [pair for pair in present if pair[1] is lead])
+            return self._copy(target, inputs, reason, as_stored=True)
         if self.options.missing == "base":
-            present = [(part, one or lead) for part, one in found]
+            present = [
+                (part, one or lead) for part, one in found if one or part.model not in self.models.parts
+            ]
         inputs = self._aligned(target, present)
         present = [(part, one) for (part, _), one in zip(present, inputs, strict=True)]
         if not DTYPES[lead.tensor.dtype].floating or lead.tensor.count == 0:
@@ -207,6 +215,15 @@ class _Compiler:
         for one in inputs:
             self._check_mergeable(one)
         return self._merge(target, present)
+
+    def _carried(self, target: Target, found: Sequence[tuple[Part, TensorInput | None]]) -> str:
+        """Why the leading tensor is copied as it is stored, or nothing."""
+        if not target.selected:
+            return "not selected"
+        absent = {part.model for part, one in found if one is None}
+        if absent and len(absent) == len(found) - 1 and absent <= self.models.parts:
+            return "no other model has this part"
+        return ""
 
     def _aligned(self, target: Target, present: Sequence[tuple[Part, TensorInput]]) -> list[TensorInput]:
         """The inputs of an output tensor, all of one shape: with the rows that the vocabulary wants."""
@@ -259,9 +276,13 @@ class _Compiler:
                 self.method.check(params, len(rows))
         return params
 
-    def _copy(self, target: Target, inputs: Sequence[TensorInput], note: str) -> Step:
+    def _copy(
+        self, target: Target, inputs: Sequence[TensorInput], note: str, as_stored: bool = False
+    ) -> Step:
         dtype = inputs[0].tensor.dtype
-        if DTYPES[dtype].floating:
+        if as_stored and not any(one.rows for one in inputs):
+            pass
+        elif DTYPES[dtype].floating:
             dtype = self.config.out_dtype or self.config.dtype or dtype
         elif any(one.rows for one in inputs):
             what = f"'{target.name}' is {dtype}, and its rows, one for each token, would have to be moved"

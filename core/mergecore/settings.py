@@ -76,6 +76,30 @@ def parse_setting(raw: Json, name: str, path: DocPath = (), place_of: PlaceOf = 
     return Setting((Case(_knots(raw, name, path, place_of), path),))
 
 
+def parse_filter(raw: Json) -> Filter | None:
+    """The filter of that text; None for all tensors.
+
+    Raises:
+        ConfigError: E104 for what is no text, E105 for what is no pattern; without a place.
+    """
+    if raw is None or raw == "*":
+        return None
+    if not isinstance(raw, str):
+        raise ConfigError("E104", f"the filter {raw!r} is no text; write it in quotes")
+    kind, colon, rest = raw.partition(":")
+    if colon and kind == "glob":
+        return Filter(raw, lambda name, _: fnmatchcase(name, rest))
+    if colon and kind == "re":
+        try:
+            pattern = re.compile(rest)
+        except re.error as error:
+            raise ConfigError("E105", f"the filter '{raw}' is no regular expression: {error}") from None
+        return Filter(raw, lambda name, _: pattern.search(name) is not None)
+    if colon and kind == "role":
+        return Filter(raw, lambda _, role: role == rest or role.startswith(rest + "."))
+    return Filter(raw, lambda name, _: raw in name)
+
+
 def value_at(knots: Sequence[object], t: float) -> object:
     """The value at position `t` in [0, 1] of a gradient whose knots are evenly spaced.
 
@@ -130,33 +154,8 @@ def _case(raw: Json, name: str, path: DocPath, place_of: PlaceOf) -> Case:
         raise ConfigError("E104", f"parameter '{name}': the case has no 'value'", place=place_of(path))
     knots = _knots(raw["value"], name, (*path, "value"), place_of)
     try:
-        chosen = _filter(raw.get("filter"))
-    except _NoFilterError as error:
+        chosen = parse_filter(raw.get("filter"))
+    except ConfigError as error:
         place = place_of((*path, "filter"))
-        raise ConfigError(error.code, f"parameter '{name}': {error}", place=place) from None
+        raise ConfigError(error.code, f"parameter '{name}': {error.what}", place=place) from None
     return Case(knots, (*path, "value"), chosen)
-
-
-class _NoFilterError(Exception):
-    def __init__(self, code: str, what: str) -> None:
-        super().__init__(what)
-        self.code = code
-
-
-def _filter(raw: Json) -> Filter | None:
-    if raw is None or raw == "*":
-        return None
-    if not isinstance(raw, str):
-        raise _NoFilterError("E104", f"the filter {raw!r} is no text; write it in quotes")
-    kind, colon, rest = raw.partition(":")
-    if colon and kind == "glob":
-        return Filter(raw, lambda name, _: fnmatchcase(name, rest))
-    if colon and kind == "re":
-        try:
-            pattern = re.compile(rest)
-        except re.error as error:
-            raise _NoFilterError("E105", f"the filter '{raw}' is no regular expression: {error}") from None
-        return Filter(raw, lambda name, _: pattern.search(name) is not None)
-    if colon and kind == "role":
-        return Filter(raw, lambda _, role: role == rest or role.startswith(rest + "."))
-    return Filter(raw, lambda name, _: raw in name)

@@ -28,6 +28,16 @@ def references(config: MergeConfig) -> list[tuple[ModelReference, DocPath]]:
     return list(found.items())
 
 
+def prefixes_of(config: MergeConfig) -> dict[ModelReference, tuple[str, str]]:
+    """The models whose tensor names get another prefix: the one they have, and the one they get."""
+    return {
+        entry.model: entry.prefixes
+        for _, models, _ in _bodies(config)
+        for entry in models
+        if entry.prefixes is not None
+    }
+
+
 def selects_layers(config: MergeConfig) -> bool:
     """Whether layers or modules are chosen, so that it matters which tensors are layers of which stack."""
     return len(config.modules or {}) > 1 or any(slices for _, _, slices in _bodies(config))

@@ -84,7 +84,7 @@ class TensorInfo:
     @property
     def stored(self) -> tuple[TensorInfo, ...]:
         """The tensors of the file that it is read from, each once: itself, or those of its pieces."""
-        found = {piece.tensor.name: piece.tensor for piece in self.pieces}
+        found = {one.name: one for piece in self.pieces for one in piece.tensor.stored}
         return tuple(found.values()) or (self,)
 
     @property
