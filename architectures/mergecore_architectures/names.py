@@ -12,18 +12,27 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from mergecore import hookimpl
-from mergecore.layer_stacks import config_sections, find_stacks, is_text, layer_counts, split_name
+from mergecore.layer_stacks import (
+    config_sections,
+    find_stacks,
+    is_text,
+    layer_counts,
+    split_name,
+    without_layers_ahead,
+)
 from mergecore.model_config import vocabulary_sizes
 from mergecore.types import (
     Architecture,
     Checkpoint,
     Description,
     Json,
+    Module,
     Piece,
     Stack,
     TensorFacts,
     TensorInfo,
 )
+from mergecore_architectures.modules import modules_of
 from mergecore_architectures.roles import (
     is_after,
     is_token_embedding,
@@ -43,18 +52,29 @@ def mergecore_architectures() -> Iterator[Architecture]:
 def describe(checkpoint: Checkpoint) -> Description:
     """What the names say; there is always something."""
     tensors, config = checkpoint.tensors, checkpoint.config
-    stacks = find_stacks(tensors)
+    stacks = tuple(without_layers_ahead(stack, tensors, config) for stack in find_stacks(tensors))
     main = main_stack(stacks, tensors, config)
     facts = _facts(tensors, stacks, main, config)
+    modules, owners = modules_with(tensors, stacks, main, config)
     return Description(
         by="names",
         family=_family(config),
         stacks=stacks,
         main=main,
-        tensors=facts,
+        tensors={name: replace(one, module=owners.get(name, "")) for name, one in facts.items()},
         tied=_tied(config, facts, tensors),
         layer_count_key=_layer_count_key(main, config),
+        modules=modules,
     )
+
+
+def modules_with(
+    names: Collection[str], stacks: Sequence[Stack], main: Stack | None, config: Mapping[str, Json]
+) -> tuple[tuple[Module, ...], dict[str, str]]:
+    """The modules of a model with that main stack, and the module of each tensor."""
+    parts, owners = modules_of(names, thick_stacks(stacks, names), main)
+    modules = [Module(one.name, one.stack, _layer_count_key(one.stack, config), one.aliases) for one in parts]
+    return tuple(modules), owners
 
 
 def layout(checkpoint: Checkpoint, wanted: Checkpoint) -> Mapping[str, TensorInfo] | None:
@@ -141,7 +161,7 @@ def _family(config: Mapping[str, Json]) -> str:
 def _facts(
     tensors: Mapping[str, TensorInfo], stacks: Sequence[Stack], main: Stack | None, config: Mapping[str, Json]
 ) -> dict[str, TensorFacts]:
-    prefixes = {stack.prefix for stack in stacks}
+    counts = {stack.prefix: stack.count for stack in stacks}
     sparse = any("expert" in name for name in tensors)
     rows = vocabulary_sizes(config) | {
         tensor.shape[0] for tensor in tensors.values() if _is_token_matrix(tensor)
@@ -151,7 +171,8 @@ def _facts(
         parts = split_name(name)
         kind = modality(name)
         after = kind == "extra"
-        if parts and parts[0] in prefixes:
+        if parts and parts[0] in counts:
+            after = after or parts[1] >= counts[parts[0]]
             role = _role(kind, layer_role(parts[2], sparse))
             facts[name] = TensorFacts(parts[0], parts[1], parts[2], after, role)
         else:
@@ -212,25 +233,23 @@ def _family_has_head(config: Mapping[str, Json]) -> bool:
     return any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in named)
 
 
-def _layer_count_key(main: Stack | None, config: Mapping[str, Json]) -> tuple[str, ...] | None:
-    """The key that holds the number of layers of the main stack: by value, then by the words of its name."""
-    if main is None:
+def _layer_count_key(stack: Stack | None, config: Mapping[str, Json]) -> tuple[str, ...] | None:
+    """The key that holds the number of layers of a stack: by value, by what both deal with, by words of its name."""
+    if stack is None:
         return None
-    beside = modality(main.prefix)
-    paths = [
-        path
-        for path, count in layer_counts(config)
-        if count == main.count and (beside or not modality(".".join(path)))
-    ]
-    words = re.findall(r"decoder|encoder", main.prefix)
+    kind = modality(stack.prefix)
+    paths = [path for path, count in layer_counts(config) if count == stack.count]
+    same = [path for path in paths if modality(".".join(path)) == kind]
+    paths = same or (paths if kind else [])
+    words = re.findall(r"decoder|encoder", stack.prefix)
     telling = [path for path in paths if words and any(words[-1] in part for part in path)]
-    return next(iter([*telling, *paths, *_layer_lists(main, config)]), None)
+    return next(iter([*telling, *paths, *_layer_lists(stack, config)]), None)
 
 
-def _layer_lists(main: Stack, config: Mapping[str, Json]) -> Iterator[tuple[str, ...]]:
-    """Where the config has a list or a pattern with an entry for each layer of the main stack, and no number."""
+def _layer_lists(stack: Stack, config: Mapping[str, Json]) -> Iterator[tuple[str, ...]]:
+    """Where the config has a list or a pattern with an entry for each layer of a stack, and no number."""
     for path, section in config_sections(config):
         for key in ("layers_block_type", "layer_types", "hybrid_override_pattern"):
             value = section.get(key)
-            if isinstance(value, (list, str)) and len(value) == main.count:
+            if isinstance(value, (list, str)) and len(value) == stack.count:
                 yield (*path, key)

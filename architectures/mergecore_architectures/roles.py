@@ -186,6 +186,6 @@ _MODALITIES = {
     "extra": re.compile(r"mtp|nextn|medusa|eagle|talker|token2wav|code2wav"),
     "audio": re.compile(r"audio|speech|codec"),
     "vision": re.compile(
-        r"connector|image|merger|mm|modal|qformer|resampler|sam|siglip|vision|visual|vit|vq\w+"
+        r"connector|image|merger|mm|modal|qformer|resampler|sam|siglip|video|vision|visual|vit|vq\w+"
     ),
 }

@@ -11,6 +11,7 @@ import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from mergecore import hookimpl
 from mergecore.layer_stacks import LAYER_COUNT_KEYS, split_name
@@ -38,14 +39,20 @@ def describe(checkpoint: Checkpoint) -> Description | None:
     if not _is_the_model(checkpoint, model, places):
         return None
     known = names.describe(checkpoint)
-    main = _main_stack(known, model, places)
+    counted = _Counted(known, model, places)
+    main = counted.main_stack()
+    modules, owners = names.modules_with(known.tensors, known.stacks, main, checkpoint.config)
+    facts = _facts(known, checkpoint, model, places)
     return replace(
         known,
         by="transformers",
         main=main,
-        tensors=_facts(known, checkpoint, model, places),
+        tensors={name: replace(one, module=owners.get(name, "")) for name, one in facts.items()},
         tied=_tied(known, checkpoint, model, places),
-        layer_count_key=_layer_count_key(known, main, model, places) if main else None,
+        layer_count_key=counted.key_of(main, known.layer_count_key),
+        modules=tuple(
+            replace(one, layer_count_key=counted.key_of(one.stack, one.layer_count_key)) for one in modules
+        ),
     )
 
 
@@ -63,48 +70,53 @@ def _is_the_model(checkpoint: Checkpoint, model: MetaModel, places: Mapping[str,
 # ---- layers ------------------------------------------------------------------------------------------------
 
 
-def _main_stack(known: Description, model: MetaModel, places: Mapping[str, Converted]) -> Stack | None:
-    """The stack within the module that makes text; where there are several, what the names say of them."""
-    if model.decoder is None:
-        return known.main
-    lists = _lists_of_stacks(known, model, places)
-    inside = [stack for stack in known.stacks if _is_within(lists.get(stack.prefix), model.decoder)]
-    if known.main in inside or not inside:
-        return known.main
-    thick = names.thick_stacks(inside, known.tensors)
-    return thick[0] if len(thick) == 1 else None
+@dataclass(frozen=True)
+class _Counted:
+    """The stacks on disk against the lists of modules in the model."""
+
+    known: Description
+    model: MetaModel
+    places: Mapping[str, Converted]
+
+    def main_stack(self) -> Stack | None:
+        """The stack within the module that makes text; where there are several, what the names say of them."""
+        known, model = self.known, self.model
+        if model.decoder is None:
+            return known.main
+        inside = [stack for stack in known.stacks if _is_within(self._lists.get(stack.prefix), model.decoder)]
+        if known.main in inside or not inside:
+            return known.main
+        thick = names.thick_stacks(inside, known.tensors)
+        return thick[0] if len(thick) == 1 else None
+
+    def key_of(self, stack: Stack | None, guess: Path | None) -> Path | None:
+        """The key that makes a stack longer when it grows; where nothing is sure, the guess of the names."""
+        wanted = self._lists.get(stack.prefix) if stack else None
+        if stack is None or wanted is None:
+            return guess
+        before = self.model.stacks
+        tried = [guess] if guess else []
+        tried += [path for path in _candidates(self.model, stack.count) if path not in tried]
+        for path in tried[:_MOST_TRIED]:
+            after = _stacks_with(self.model, path, stack.count)
+            if after and after.get(wanted) == before[wanted] + 1:
+                return path
+        return guess
+
+    @cached_property
+    def _lists(self) -> dict[str, str]:
+        """For each stack on disk the list of modules that most of its tensors go to."""
+        votes: dict[str, Counter[str]] = {}
+        for name, place in self.places.items():
+            facts = self.known.tensors[name]
+            parts = split_name(place.name)
+            if facts.stack is not None and parts and parts[0].rstrip(".") in self.model.stacks:
+                votes.setdefault(facts.stack, Counter())[parts[0].rstrip(".")] += 1
+        return {prefix: count.most_common(1)[0][0] for prefix, count in votes.items()}
 
 
 def _is_within(name: str | None, outer: str) -> bool:
     return name is not None and (not outer or name.startswith(f"{outer}."))
-
-
-def _lists_of_stacks(known: Description, model: MetaModel, places: Mapping[str, Converted]) -> dict[str, str]:
-    """For each stack on disk the list of modules that most of its tensors go to."""
-    votes: dict[str, Counter[str]] = {}
-    for name, place in places.items():
-        facts = known.tensors[name]
-        parts = split_name(place.name)
-        if facts.stack is not None and parts and parts[0].rstrip(".") in model.stacks:
-            votes.setdefault(facts.stack, Counter())[parts[0].rstrip(".")] += 1
-    return {prefix: count.most_common(1)[0][0] for prefix, count in votes.items()}
-
-
-def _layer_count_key(
-    known: Description, main: Stack, model: MetaModel, places: Mapping[str, Converted]
-) -> Path | None:
-    """The key that makes the main stack longer when it grows; where nothing is sure, what the names say."""
-    wanted = _lists_of_stacks(known, model, places).get(main.prefix)
-    if wanted is None:
-        return known.layer_count_key
-    before = model.stacks
-    tried = [known.layer_count_key] if known.layer_count_key else []
-    tried += [path for path in _candidates(model, main.count) if path not in tried]
-    for path in tried[:_MOST_TRIED]:
-        after = _stacks_with(model, path, main.count)
-        if after and after.get(wanted) == before[wanted] + 1:
-            return path
-    return known.layer_count_key
 
 
 _MOST_TRIED = 12

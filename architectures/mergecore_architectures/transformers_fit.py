@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mergecore.types import Fit, Json, Proposal
+from mergecore.layer_stacks import split_name
+from mergecore.types import Fit, Json, Layers, Proposal
 from mergecore_architectures.transformers_models import CannotBuildError, MetaModel, Shape, build
 
 Path = tuple[str, ...]
@@ -34,38 +35,50 @@ def fit(proposal: Proposal) -> Fit | None:
     config = proposal.config
     try:
         after = build(config)
-        if proposal.layer_count_key is not None:
-            config, after = _with_lists(proposal, proposal.layer_count_key, before, after)
-        found = _compared(after, proposal.shapes)
+        for layers in proposal.layers:
+            if layers.count_key is not None:
+                config, after = _with_lists(config, layers, layers.count_key, before, after)
+        found = _compared(after, _without_layers_ahead(proposal))
     except CannotBuildError as error:
         return Fit(config, (str(error),))
     return Fit(config, tuple(found.beyond(ground)))
+
+
+def _without_layers_ahead(proposal: Proposal) -> Mapping[str, Shape]:
+    """The tensors without those of layers that follow the counted ones: loaders leave them out."""
+    counts = {layers.stack: len(layers.sources) for layers in proposal.layers}
+
+    def ahead(name: str) -> bool:
+        parts = split_name(name)
+        return parts is not None and parts[0] in counts and parts[1] >= counts[parts[0]]
+
+    return {name: shape for name, shape in proposal.shapes.items() if not ahead(name)}
 
 
 # ---- lists -------------------------------------------------------------------------------------------------
 
 
 def _with_lists(
-    proposal: Proposal, key: Path, before: MetaModel, after: MetaModel
+    config: Mapping[str, Json], layers: Layers, key: Path, before: MetaModel, after: MetaModel
 ) -> tuple[Mapping[str, Json], MetaModel]:
     """The config with the lists that its class would derive wrongly, and the model it then makes.
 
     Raises:
         CannotBuildError: the class does not take such a list.
     """
-    wanted = _picked(proposal, key[:-1], before)
+    wanted = _picked(layers, key, before)
     given = after.layer_values(key[:-1])
     wrong = {name: values for name, values in wanted.items() if given.get(name) != values}
     if not wrong:
-        return proposal.config, after
-    config = copy.deepcopy(dict(proposal.config))
-    section: dict[str, Json] = config
+        return config, after
+    changed = copy.deepcopy(dict(config))
+    section: dict[str, Json] = changed
     for part in key[:-1]:
         inner = section[part]
         assert isinstance(inner, dict)
         section = inner
     section.update(wrong)
-    made = build(config)
+    made = build(changed)
     heard = made.layer_values(key[:-1])
     deaf = [name for name in wrong if heard.get(name) != wrong[name]]
     if deaf:
@@ -73,27 +86,29 @@ def _with_lists(
             f"the config derives '{deaf[0]}' from the positions of the layers, which changed: "
             f"it would be {_told(heard.get(deaf[0]))}, not {_told(wrong[deaf[0]])}"
         )
-    return config, made
+    return changed, made
 
 
-def _picked(proposal: Proposal, path: Path, donor: MetaModel) -> dict[str, list[Json]]:
+def _picked(layers: Layers, key: Path, donor: MetaModel) -> dict[str, list[Json]]:
     """For each list with a value for every layer of the donor, the values of the layers that were chosen."""
-    models = {id(proposal.donor.config): donor}
-    for config, _ in proposal.layers:
+    models = {id(donor.config): donor}
+    for config, _ in layers.sources:
         if id(config) not in models:
             models[id(config)] = build(config)
-    length = _length(proposal, donor, path)
+    length = _length(donor, key)
     lists = {
         name: values
-        for name, values in donor.layer_values(path).items()
+        for name, values in donor.layer_values(key[:-1]).items()
         if len(values) == length and _LAYERS.search(name) and not _are_indices(values)
     }
     picked = {}
     for name, own in lists.items():
-        rows = [models[id(config)].layer_values(path).get(name, own) for config, _ in proposal.layers]
-        indices = [index for _, index in proposal.layers]
-        if all(index < len(row) for row, index in zip(rows, indices, strict=True)):
-            picked[name] = [row[index] for row, index in zip(rows, indices, strict=True)]
+        rows = [
+            (models[id(config)].layer_values(key[:-1]).get(name, own), index)
+            for config, index in layers.sources
+        ]
+        if all(index < len(row) for row, index in rows):
+            picked[name] = [row[index] for row, index in rows]
     return picked
 
 
@@ -106,11 +121,10 @@ def _are_indices(values: Sequence[Json]) -> bool:
     return len(numbers) == len(values) and all(one < other for one, other in itertools.pairwise(numbers))
 
 
-def _length(proposal: Proposal, donor: MetaModel, path: Path) -> int:
+def _length(donor: MetaModel, key: Path) -> int:
     """The number of layers of the donor."""
-    assert proposal.layer_count_key is not None
-    section = next((section for where, section in donor.sections() if where == path), {})
-    value = section.get(proposal.layer_count_key[-1])
+    section = next((section for where, section in donor.sections() if where == key[:-1]), {})
+    value = section.get(key[-1])
     return value if isinstance(value, int) else len(value) if isinstance(value, list) else 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from mergecore.errors import ConfigError
 from mergecore.matching import Match, Models
 from mergecore.restacking import UNSURE
-from mergecore.types import Fit, Json, Proposal, Step
+from mergecore.types import Fit, Json, Layers, Proposal, Step
 
 
 def fitted(
@@ -30,8 +30,7 @@ def fitted(
         donor=models.checkpoints[models.donor],
         config=config,
         shapes={step.name: step.shape for step in steps},
-        layers=[(models.checkpoints[model].config, index) for model, index in found.layers],
-        layer_count_key=models.descriptions[models.donor].layer_count_key,
+        layers=stackings(models, found),
     )
     judged = fit(proposal)
     if judged is None:
@@ -46,3 +45,19 @@ def fitted(
             raise ConfigError("E113", what, hint="choose layers that stand where such layers are expected")
         warnings.append(what)
     return dict(judged.config), warnings
+
+
+def stackings(models: Models, found: Match) -> tuple[Layers, ...]:
+    """The layers that were selected, for each stack of which any were."""
+    description = models.descriptions[models.donor]
+    keys = {one.stack.prefix: one.layer_count_key for one in description.modules if one.stack}
+    if description.main:
+        keys[description.main.prefix] = description.layer_count_key
+    return tuple(
+        Layers(
+            stack=prefix,
+            count_key=keys.get(prefix),
+            sources=tuple((models.checkpoints[model].config, index) for model, index in layers),
+        )
+        for prefix, layers in found.layers.items()
+    )

@@ -49,6 +49,23 @@ def find_stacks(names: Iterable[str]) -> tuple[Stack, ...]:
     return tuple(Stack(prefix, len(seen)) for prefix, seen in numbers.items() if max(seen) + 1 == len(seen))
 
 
+def without_layers_ahead(stack: Stack, names: Iterable[str], config: Mapping[str, Json]) -> Stack:
+    """The stack without the layers at its end that predict further tokens, where the config counts them apart."""
+    ahead = {
+        parts[1]
+        for name in names
+        if AHEAD.search(name) and (parts := split_name(name)) and parts[0] == stack.prefix
+    }
+    for _, stated in layer_counts(config):
+        if 0 < stated < stack.count and ahead.issuperset(range(stated, stack.count)):
+            return Stack(stack.prefix, stated)
+    return stack
+
+
+AHEAD = re.compile(r"(^|\.)(eh_proj|enorm|hnorm|shared_head|mtp\w*|nextn\w*)\.")
+"""Tensors of layers that predict tokens further ahead."""
+
+
 def layer_counts(config: Mapping[str, Json]) -> Iterator[tuple[tuple[str, ...], int]]:
     """Where `config` holds numbers of layers, and the numbers: those of the text model first."""
     for path, section in config_sections(config):

@@ -6,12 +6,12 @@ takes.  What a part lacks, and what no target takes, is found here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mergecore.resolve import ParameterSource
 from mergecore.selectors import Selection
-from mergecore.types import Checkpoint, Depth, Description, Dropped, TensorFacts, TensorInfo
+from mergecore.types import Checkpoint, Depth, Description, Dropped, Stack, TensorFacts, TensorInfo
 from mergecore.yaml_document import DocPath
 
 LACKED = "the base, or else the first model, lacks it"
@@ -38,6 +38,8 @@ class Slice:
     """Parameters for all parts, the closest first."""
     base_model: int | None = None
     """The base that the config names, whether or not differences to it are merged."""
+    module: str | None = None
+    """The module whose tensors are merged so, by its name in the leading model; None for all tensors."""
 
     @property
     def everyone(self) -> tuple[Part, ...]:
@@ -68,8 +70,8 @@ class Match:
     """By model, the output tensors that it lacks, in order."""
     unexpected: dict[int, dict[str, None]] = field(default_factory=dict)
     """By model, the tensors that the leading one (the base, or else the first) lacks."""
-    layers: list[tuple[int, int]] = field(default_factory=list)
-    """For each output layer the model and layer that stand first; empty when no layers were selected."""
+    layers: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """By the prefix of a stack whose layers were selected: for each layer the model and layer that stand first."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,30 @@ class Models:
 def match(models: Models, slices: Sequence[Slice], selection: Selection | None = None) -> Match:
     """Find the inputs of every output tensor; all of them are merged if there is no `selection`."""
     found = Match()
-    matcher = _Matcher(models, found, selection or Selection((), ()))
-    if slices[0].parts[0].layers is None:
-        matcher.whole(slices[0])
-    else:
-        matcher.stacked(slices)
+    for scope in _scopes(models, slices):
+        _Matcher(models, found, selection or Selection((), ()), scope).match()
     return found
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """The slices of a module, or of the whole model."""
+
+    slices: tuple[Slice, ...]
+    module: str | None = None
+    merged: bool = True
+    """Whether the config names it; else it is copied from the leading model."""
+
+
+def _scopes(models: Models, slices: Sequence[Slice]) -> Iterator[_Scope]:
+    if slices[0].module is None:
+        yield _Scope(tuple(slices))
+        return
+    description = models.descriptions[models.donor]
+    for name in [one.name for one in description.modules] or ["default"]:
+        own = tuple(one for one in slices if one.module == name)
+        copy = Slice((Part(models.donor, None, ParameterSource({})),), None, (), module=name)
+        yield _Scope(own or (copy,), name if description.modules else None, bool(own))
 
 
 def dropped(models: Models, slices: Sequence[Slice], used: Iterable[tuple[int, str]]) -> list[Dropped]:
@@ -105,6 +125,8 @@ def dropped(models: Models, slices: Sequence[Slice], used: Iterable[tuple[int, s
     names_taken = {name for _, name in taken}
     giving = {model for model, _ in taken}
     merged = {part.model for one in slices for part in one.everyone}
+    if slices[0].module is not None:
+        merged.add(models.donor)  # it gives the modules that are not named
     leftover: dict[tuple[int, str], list[str]] = {}
     for model, checkpoint in enumerate(models.checkpoints):
         stored = {one.name: name for name, tensor in checkpoint.tensors.items() for one in tensor.stored}
@@ -121,10 +143,14 @@ def dropped(models: Models, slices: Sequence[Slice], used: Iterable[tuple[int, s
 
 def _reason(models: Models, slices: Sequence[Slice], model: int, name: str, given: bool) -> str:
     """Why a tensor of a merged model reaches no output; `given`: that of another model does."""
-    facts = models.descriptions[model].tensors.get(name, TensorFacts())
-    sliced = slices[0].parts[0].layers is not None
-    main = models.descriptions[model].main
-    if sliced and main and facts.stack == main.prefix:
+    description = models.descriptions[model]
+    facts = description.tensors.get(name, TensorFacts())
+    modules = {module.name for one in slices if one.module and (module := description.module(one.module))}
+    sliced = any(one.parts[0].layers is not None for one in slices)
+    stacks = [module.stack for module in description.modules if module.name in modules] or [description.main]
+    if facts.module and modules and facts.module not in modules:
+        return "its module is not merged"
+    if sliced and facts.stack in [stack.prefix for stack in stacks if stack]:
         return "no slice takes this layer"
     if sliced:
         return f"tensors outside the layers come from the {'last' if facts.after else 'first'} slice"
@@ -132,46 +158,71 @@ def _reason(models: Models, slices: Sequence[Slice], model: int, name: str, give
 
 
 class _Matcher:
-    def __init__(self, models: Models, found: Match, selection: Selection) -> None:
+    def __init__(self, models: Models, found: Match, selection: Selection, scope: _Scope) -> None:
         self.models = models
         self.found = found
         self.selection = selection
+        self.scope = scope
         self.layers = [_layers(description) for description in models.descriptions]
+        self.chosen: list[tuple[int, int]] = []
 
-    def whole(self, one: Slice) -> None:
+    def match(self) -> None:
+        """Find the tensors of all slices."""
+        if self.scope.slices[0].parts[0].layers is None:
+            self._whole(self.scope.slices[0])
+        else:
+            self._stacked(self.scope.slices)
+
+    def _whole(self, one: Slice) -> None:
         """Every tensor of every model, layers in order."""
         names = self._names(one, lambda facts: True)
         for name, facts in sorted(names.items(), key=lambda item: self._order(item[1])):
-            depth = Depth(facts.layer, self._count(facts)) if facts.layer is not None else None
+            count = self._count(facts)
+            inside = facts.layer is not None and facts.layer < count
+            depth = Depth(facts.layer, count) if inside and facts.layer is not None else None
             self._add(name, facts, one, depth, [name] * len(one.everyone))
 
-    def stacked(self, slices: Sequence[Slice]) -> None:
+    def _stacked(self, slices: Sequence[Slice]) -> None:
         """The tensors before the layers, the chosen layers one upon another, the tensors after them."""
         self._outside(slices[0], after=False)
-        out = self._main(self.models.donor)
+        out = self._stack(self.models.donor).prefix
+        self.found.layers[out] = self.chosen
         for one in slices:
             lead = one.parts[0]
             assert lead.layers is not None
             for k in range(len(lead.layers)):
-                self._layer(one, k, f"{out}{len(self.found.layers)}.", Depth(k, len(lead.layers)))
-                self.found.layers.append((lead.model, lead.layers[k]))
+                layers = [part.layers[k] for part in one.everyone if part.layers is not None]
+                self._layer(one, layers, f"{out}{len(self.chosen)}.", Depth(k, len(lead.layers)))
+                self.chosen.append((lead.model, lead.layers[k]))
+        self._ahead(slices[-1], out)
         self._outside(slices[-1], after=True)
 
     def _outside(self, one: Slice, after: bool) -> None:
-        mains = {self._main(part.model) for part in one.everyone}
-        names = self._names(one, lambda facts: facts.stack not in mains and facts.after == after)
+        stacks = {self._stack(part.model).prefix for part in one.everyone}
+        names = self._names(one, lambda facts: facts.stack not in stacks and facts.after == after)
         for name, facts in names.items():
             self._add(name, facts, one, None, [name] * len(one.everyone))
 
-    def _layer(self, one: Slice, k: int, prefix: str, depth: Depth) -> None:
-        """Layer `k` of a slice: tensors are matched by their names within the layer."""
+    def _ahead(self, one: Slice, out: str) -> None:
+        """The layers behind the others, which predict tokens further ahead: they stay behind them."""
+        stacks = [self._stack(part.model) for part in one.everyone]
+        further = 0
+        while any(
+            (stack.prefix, stack.count + further) in self.layers[part.model]
+            for part, stack in zip(one.everyone, stacks, strict=True)
+        ):
+            layers = [stack.count + further for stack in stacks]
+            self._layer(one, layers, f"{out}{len(self.chosen) + further}.", None)
+            further += 1
+
+    def _layer(self, one: Slice, layers: Sequence[int], prefix: str, depth: Depth | None) -> None:
+        """One layer of each part: tensors are matched by their names within the layer."""
         starts: list[str] = []
         suffixes: dict[str, TensorFacts] = {}
-        for part in one.everyone:
-            assert part.layers is not None
-            main, layer = self._main(part.model), part.layers[k]
-            starts.append(f"{main}{layer}.")
-            for facts in self.layers[part.model].get((main, layer), ()):
+        for part, layer in zip(one.everyone, layers, strict=True):
+            stack = self._stack(part.model).prefix
+            starts.append(f"{stack}{layer}.")
+            for facts in self.layers[part.model].get((stack, layer), ()):
                 suffixes.setdefault(facts.suffix, facts)
         for suffix, facts in suffixes.items():
             self._add(prefix + suffix, facts, one, depth, [start + suffix for start in starts])
@@ -181,7 +232,7 @@ class _Matcher:
     ) -> None:
         everyone = one.everyone
         tensors = [self.models.find(part.model, wanted) for part, wanted in zip(everyone, names, strict=True)]
-        selected = self.selection.takes(name, facts.role)
+        selected = self.scope.merged and self.selection.takes(name, facts.role)
         if selected:
             self._note_what_is_odd(name, one, tensors)
         base = tensors.pop(0) if one.base else None
@@ -203,9 +254,19 @@ class _Matcher:
         names: dict[str, TensorFacts] = {}
         for part in parts:
             for name, facts in self.models.descriptions[part.model].tensors.items():
-                if wanted(facts):
+                if wanted(facts) and self._is_inside(part.model, name, facts):
                     names.setdefault(name, facts)
         return names
+
+    def _is_inside(self, model: int, name: str, facts: TensorFacts) -> bool:
+        """Whether a tensor is of the module: as the leading model has it, or else as its own does."""
+        if self.scope.module is None:
+            return True
+        known = self.models.descriptions[self.models.donor].tensors.get(name)
+        if known is not None:
+            return known.module == self.scope.module
+        module = self.models.descriptions[model].module(self.scope.module)
+        return module is not None and facts.module == module.name
 
     def _order(self, facts: TensorFacts) -> tuple[int, str, int]:
         if facts.layer is None:
@@ -216,10 +277,13 @@ class _Matcher:
         stacks = self.models.descriptions[self.models.donor].stacks
         return next((stack.count for stack in stacks if stack.prefix == facts.stack), 1)
 
-    def _main(self, model: int) -> str:
-        main = self.models.descriptions[model].main
-        assert main is not None
-        return main.prefix
+    def _stack(self, model: int) -> Stack:
+        """The layers of the module, or those that make text."""
+        description = self.models.descriptions[model]
+        module = description.module(self.scope.module) if self.scope.module else None
+        stack = module.stack if module else description.main
+        assert stack is not None
+        return stack
 
 
 def _layers(description: Description) -> dict[tuple[str, int], list[TensorFacts]]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from mergecore.errors import Collector, InputError, MergecoreError
 from mergecore.input_files import InputFolder
 from mergecore.layer_stacks import (
+    AHEAD,
     LAYER_COUNT_KEYS,
     Section,
     config_sections,
@@ -112,7 +113,6 @@ def _dotted(path: tuple[str, ...], key: str) -> str:
 _PRIMARY = LAYER_COUNT_KEYS[:4]
 _EXTRA_KEYS = re.compile(r"nextn|mtp")
 _REPEATED_KEYS = re.compile(r"_(loops|cycles|repeats|per_stack)$")
-_EXTRA_TENSORS = re.compile(r"(^|\.)(eh_proj|enorm|hnorm|shared_head|mtp\w*|nextn\w*)\.")
 
 
 def _explained(
@@ -125,7 +125,7 @@ def _explained(
     repeated = any(_REPEATED_KEYS.search(key) for key in section)
     if repeated or not counts.isdisjoint([*known, stated + sum(more)]):
         return True
-    parts = [split_name(name) for name in names if _EXTRA_TENSORS.search(name)]
+    parts = [split_name(name) for name in names if AHEAD.search(name)]
     further = {part[:2] for part in parts if part}
     return any(
         stated < stack.count and all((stack.prefix, layer) in further for layer in range(stated, stack.count))

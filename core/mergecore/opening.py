@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mergecore.errors import Collector, InputError, PluginError, placed
+from mergecore.layer_stacks import split_name
 from mergecore.plugins import Registry
 from mergecore.references import exists_below, parse_reference
 from mergecore.settings import PlaceOf
@@ -19,6 +20,7 @@ from mergecore.types import (
     ModelSource,
     OpenOptions,
     Proposal,
+    TensorFacts,
 )
 from mergecore.yaml_document import DocPath
 
@@ -72,7 +74,7 @@ class Opener:
             with self.registry.calling(Architecture, architecture.name):
                 description = architecture.describe(checkpoint)
             if description is not None:
-                return description
+                return complete(description, checkpoint)
         raise PluginError(
             "E605", "no installed plugin describes checkpoints", hint="enable the plugin 'names'"
         )
@@ -99,6 +101,19 @@ class Opener:
         plugins = [plugin for plugin in self.registry.plugins() if plugin.reason]
         names = ", ".join(f"{plugin.name} ({plugin.status})" for plugin in plugins)
         return f"these plugins cannot be used: {names}; see `mergecore plugins list`" if names else None
+
+
+def complete(description: Description, checkpoint: Checkpoint) -> Description:
+    """The description with every tensor of the checkpoint and no other: it can neither lose nor invent one."""
+    if description.tensors.keys() == checkpoint.tensors.keys():
+        return description
+    known = {name: one for name, one in description.tensors.items() if name in checkpoint.tensors}
+    stacks = {stack.prefix for stack in description.stacks}
+    for name in checkpoint.tensors:
+        parts = split_name(name)
+        layer = parts if parts and parts[0] in stacks else (None, None, name)
+        known.setdefault(name, TensorFacts(*layer))
+    return replace(description, tensors=known)
 
 
 def check_architectures(checkpoints: Sequence[Checkpoint]) -> None:

@@ -6,11 +6,11 @@ Read `output_config`.  Everything not named here is kept as it was written.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mergecore.dtypes import DTYPES
-from mergecore.restacking import Stacking, restack
-from mergecore.types import Json
+from mergecore.restacking import restack
+from mergecore.types import Json, Layers
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
 
@@ -19,7 +19,7 @@ def output_config(
     donor: Mapping[str, Json],
     *,
     dtype: str | None,
-    stacking: Stacking | None = None,
+    stackings: Sequence[Layers] = (),
     untied: bool = False,
     architecture: str | None = None,
 ) -> tuple[dict[str, Json], list[str]]:
@@ -33,8 +33,8 @@ def output_config(
     warnings: list[str] = []
     if dtype is not None:
         _set_dtype(config, str(DTYPES[dtype].torch_name))
-    if stacking is not None:
-        warnings += restack(config, stacking)
+    for layers in stackings:
+        warnings += restack(config, layers)
     if untied:
         config["tie_word_embeddings"] = False
         warnings.append("the head is written on its own, so tie_word_embeddings becomes false")

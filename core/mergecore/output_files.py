@@ -11,10 +11,9 @@ from mergecore.alignment import Common
 from mergecore.card import model_card
 from mergecore.config import MergeConfig
 from mergecore.dtypes import DTYPES, nbytes
-from mergecore.fitting import fitted
+from mergecore.fitting import fitted, stackings
 from mergecore.matching import Match, Models
 from mergecore.output_config import output_config
-from mergecore.restacking import Stacking
 from mergecore.special_ids import GENERATION, SpecialIds, generation_config, set_vocabulary_size
 from mergecore.tokenizer_files import is_tokenizer_file
 from mergecore.types import Fit, Json, Proposal, Step
@@ -47,7 +46,7 @@ def output_files(
     merged, warnings = output_config(
         donor.config,
         dtype=_main_dtype(steps),
-        stacking=_stacking(models, found),
+        stackings=stackings(models, found),
         untied=_untied(models, steps),
         architecture=donor.reference.architecture,
     )
@@ -79,13 +78,6 @@ def _main_dtype(steps: Sequence[Step]) -> str | None:
         if DTYPES[step.dtype].floating:
             sizes[step.dtype] += nbytes(step.dtype, step.shape)
     return max(sizes, key=lambda name: sizes[name]) if sizes else None
-
-
-def _stacking(models: Models, found: Match) -> Stacking | None:
-    key = models.descriptions[models.donor].layer_count_key
-    if not found.layers or key is None:
-        return None
-    return Stacking(key, [(models.checkpoints[model].config, index) for model, index in found.layers])
 
 
 def _untied(models: Models, steps: Sequence[Step]) -> bool:

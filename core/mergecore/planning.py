@@ -100,7 +100,7 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
         executor="threads",
         document=effective,
         descriptions=opened.descriptions,
-        layers=tuple(found.layers),
+        layers={prefix: tuple(layers) for prefix, layers in found.layers.items()},
         dropped=tuple(dropped(models, slices, used)),
         warnings=(*vocabulary.vocabulary.warnings, *more_warnings, *compiler.warnings(), *selection.idle()),
         plugins=_versions(

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from mergecore.types import Json
+from mergecore.types import Json, Layers
 
 UNSURE = "check that it fits the stacked layers"
 """How a warning ends that is void when a loader was asked."""
@@ -35,24 +35,15 @@ _LAST_LAYERS = ("num_kv_shared_layers",)
 """Keys that hold a number of layers at the end."""
 
 
-@dataclass(frozen=True)
-class Stacking:
-    """The layers of the output: where config.json counts them, and for each the config it comes from and its index.
-
-    Where a config has no number of layers, the key may be that of a list or a pattern with an entry for each.
-    """
-
-    count_key: tuple[str, ...]
-    layers: Sequence[tuple[Mapping[str, Json], int]]
-
-
-def restack(config: dict[str, Json], stacking: Stacking) -> list[str]:
+def restack(config: dict[str, Json], layers: Layers) -> list[str]:
     """Change `config`, that of the donor, to what is true of the layers; what the user should check."""
-    *path, key = stacking.count_key
+    if layers.count_key is None:
+        return []
+    *path, key = layers.count_key
     section = _section(config, path)
     before = _length(section[key])
-    rows = _Rows(path, before, stacking.layers)
-    same = [index for _, index in stacking.layers] == list(range(before))
+    rows = _Rows(path, before, layers.sources)
+    same = [index for _, index in layers.sources] == list(range(before))
     warnings: list[str] = []
     for name, value in list(section.items()):
         if (changed := rows.of(name, value)) is not None:
@@ -60,7 +51,7 @@ def restack(config: dict[str, Json], stacking: Stacking) -> list[str]:
         elif not same and value and _speaks_of_layers(name, value):
             warnings.append(f"{name} stays {value}; {UNSURE}")
     if isinstance(section[key], int):
-        section[key] = len(stacking.layers)
+        section[key] = len(layers.sources)
     return warnings
 
 

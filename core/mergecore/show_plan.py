@@ -11,14 +11,16 @@ from mergecore.dtypes import DTYPES
 from mergecore.errors import ConfigError, printable
 from mergecore.estimate import Estimate
 from mergecore.sizes import size_text
-from mergecore.types import Json, Plan, Step, TensorInput
+from mergecore.types import Json, Module, Plan, Step, TensorInput
 
 
 def plan_as_text(plan: Plan, memory: Estimate, pattern: str | None = None) -> str:
     """Models, what becomes of their tensors, layout, memory, warnings; and the tensors that match `pattern`."""
     lines = ["models", *_models(plan), "", "output", *_output(plan, memory)]
-    if plan.layers:
-        lines += ["", "layers", *_layers(plan)]
+    if modules := _modules_of(plan):
+        lines += ["", "modules", *map(_module, modules)]
+    for prefix, layers in plan.layers.items():
+        lines += ["", f"layers {prefix}*", *_layers(plan, layers)]
     if plan.dropped:
         lines += ["", "not in the output"]
         lines += [
@@ -48,7 +50,18 @@ def plan_as_json(plan: Plan, memory: Estimate, pattern: str | None = None) -> di
             {"model": plan.models[one.model].name, "names": list(one.names), "reason": one.reason}
             for one in plan.dropped
         ],
-        "layers": [[plan.models[model].name, index] for model, index in plan.layers],
+        "layers": {
+            prefix: [[plan.models[model].name, index] for model, index in layers]
+            for prefix, layers in plan.layers.items()
+        },
+        "modules": [
+            {
+                "name": one.name,
+                "layers": one.stack.prefix if one.stack else None,
+                "aliases": list(one.aliases),
+            }
+            for one in _modules_of(plan)
+        ],
         "tensors": [_tensor_as_json(plan, step) for step in matching(plan, pattern or "*")],
     }
 
@@ -100,10 +113,20 @@ def _output(plan: Plan, memory: Estimate) -> list[str]:
     ]
 
 
-def _layers(plan: Plan) -> list[str]:
+def _modules_of(plan: Plan) -> tuple[Module, ...]:
+    return plan.descriptions[plan.donor].modules if plan.descriptions else ()
+
+
+def _module(module: Module) -> str:
+    layers = f", {module.stack.count} × {module.stack.prefix.rstrip('.')}" if module.stack else ""
+    aliases = f" (also {', '.join(module.aliases)})" if module.aliases else ""
+    return f"  {module.name}{aliases}{layers}"
+
+
+def _layers(plan: Plan, layers: Sequence[tuple[int, int]]) -> list[str]:
     """Runs of consecutive layers of one model, with both ends included."""
     runs: list[tuple[int, int, int, int]] = []  # model, first layer, last layer, first output layer
-    for out, (model, layer) in enumerate(plan.layers):
+    for out, (model, layer) in enumerate(layers):
         if runs and runs[-1][0] == model and runs[-1][2] == layer - 1:
             runs[-1] = (model, runs[-1][1], layer, runs[-1][3])
         else:
@@ -114,7 +137,7 @@ def _layers(plan: Plan) -> list[str]:
         else f"  {out} from layer {first} of {plan.models[model].name}"
         for model, first, last, out in runs
     ]
-    return [*lines, f"  {_counted(len(plan.layers), 'layer')} in all"]
+    return [*lines, f"  {_counted(len(layers), 'layer')} in all"]
 
 
 def _tensor(plan: Plan, step: Step) -> list[str]:

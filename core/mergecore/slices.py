@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mergecore.config import MergeConfig, OutputSlice
-from mergecore.errors import Collector, ConfigError, InputError, MergecoreError, Place
+from mergecore.errors import Collector, ConfigError, InputError, MergecoreError, Place, did_you_mean
 from mergecore.matching import Models, Part, Slice
 from mergecore.resolve import ParameterSource
 from mergecore.settings import PlaceOf
-from mergecore.types import MergeMethod, ModelReference
+from mergecore.types import MergeMethod, ModelReference, Module, Stack
 from mergecore.yaml_document import DocPath
 
 
@@ -54,6 +54,7 @@ def slices_of(
     """
     index = {reference: number for number, (reference, _) in enumerate(references(config))}
     builder = _Builder(config, method, models, index, place_of)
+    builder.check_modules()
     problems = Collector()
     made = []
     for build in builder.slices():
@@ -100,26 +101,40 @@ class _Builder:
     def slices(self) -> Iterator[Any]:
         """A function for each slice that builds it, or raises what is wrong with it."""
         top = self._source(self.config.parameters, ("parameters",))
-        if len(self.config.modules or {}) > 1:
-            yield self._several_modules
-            return
         for prefix, models, slices in _bodies(self.config):
-            module = (self.config.modules or {}).get(str(prefix[-1])) if prefix else None
-            levels = (self._source(module.parameters, (*prefix, "parameters")), top) if module else (top,)
+            written = (self.config.modules or {}).get(str(prefix[-1])) if prefix else None
+            levels = (self._source(written.parameters, (*prefix, "parameters")), top) if written else (top,)
             if models:
                 yield lambda prefix=prefix, models=models, levels=levels: self._whole(prefix, models, levels)
             for i, one in enumerate(slices):
                 path = (*prefix, "slices", i)
                 yield lambda one=one, path=path, levels=levels: self._stacked(one, path, levels)
 
-    def _several_modules(self) -> Slice:
-        names = ", ".join(self.config.modules or {})
-        raise ConfigError(
-            "E105",
-            f"'modules' with several entries ({names}) is not supported",
-            place=self.place_of(("modules",)),
-            hint="write 'models:'; it merges every tensor of every module",
-        )
+    def check_modules(self) -> None:
+        """Raise E105 for every module that does not exist, or is there under another name."""
+        problems = Collector()
+        seen: set[str] = set()
+        for name in self.config.modules or {}:
+            with problems.collecting():
+                module = self._module(("modules", name))
+                assert module is not None
+                if module.name in seen:
+                    what = f"'{name}' is another name of the module '{module.name}', which is there already"
+                    raise self._error("E105", what, ("modules", name), None)
+                seen.add(module.name)
+        problems.raise_any()
+
+    def _module(self, path: DocPath) -> Module | None:
+        """The module that the body of the config at `path` is for; None for the whole model."""
+        if path[:1] != ("modules",):
+            return None
+        name, donor = str(path[1]), self.models.descriptions[self.models.donor]
+        if module := donor.module(name):
+            return module
+        known = [one.name for one in donor.modules] or ["default"]
+        near = did_you_mean(name, [*known, *(alias for one in donor.modules for alias in one.aliases)])
+        what = f"{self._name(self.models.donor)} has no module '{name}'{near}"
+        raise self._error("E105", what, path, f"its modules: {', '.join(known)}")
 
     def _whole(self, prefix: DocPath, models: Sequence[Any], levels: tuple[ParameterSource, ...]) -> Slice:
         entries = []
@@ -130,18 +145,20 @@ class _Builder:
         base = self.index[self.config.base_model] if self.config.base_model else None
         if base is not None and self.method.base != "unused" and all(one.model != base for one in entries):
             entries.append(_Entry(base, None, ParameterSource({}), ("base_model",)))
-        self._same_depth(entries)
+        self._same_depth(entries, self._module(prefix))
         return self._slice(entries, base, levels, (*prefix, "models"))
 
     def _stacked(self, one: OutputSlice, path: DocPath, levels: tuple[ParameterSource, ...]) -> Slice:
         problems = Collector()
         entries = []
+        module = self._module(path)
         for j, source in enumerate(one.sources):
             where = (*path, "sources", j)
             with problems.collecting():
-                layers = self._layers(self.index[source.model], source.layer_range, (*where, "layer_range"))
+                model = self.index[source.model]
+                layers = self._layers(model, module, source.layer_range, (*where, "layer_range"))
                 own = self._source(source.parameters, (*where, "parameters"))
-                entries.append(_Entry(self.index[source.model], layers, own, where))
+                entries.append(_Entry(model, layers, own, where))
         problems.raise_any()
         lengths = {len(entry.layers) for entry in entries if entry.layers is not None}
         if len(lengths) > 1:
@@ -167,12 +184,14 @@ class _Builder:
             self._check_base(bases, base, path)
         self._check_number(len(others), path)
         parts = tuple(self._part(entry) for entry in others)
+        module = self._module(path)
+        name = module.name if module else None
         if not bases:
-            return Slice(parts, None, levels, base)
+            return Slice(parts, None, levels, base, name)
         part = self._part(bases[0])
         if method.space == "delta":
-            return Slice(parts, part, levels, base)
-        return Slice((part, *parts), None, levels, base)
+            return Slice(parts, part, levels, base, name)
+        return Slice((part, *parts), None, levels, base, name)
 
     def _check_base(self, bases: Sequence[_Entry], base: int, path: DocPath) -> None:
         name = self._name(base)
@@ -197,28 +216,41 @@ class _Builder:
         what = f"{self.method.name} merges {wanted} model{'s' if wanted[-1] != '1' else ''}{beside}, not {number}"
         raise self._error("E105", what, path, None)
 
-    def _layers(self, model: int, layer_range: tuple[int, int], path: DocPath) -> range:
-        main = self.models.descriptions[model].main
-        name = self._name(model)
-        if main is None:
-            stacks = (
-                ", ".join(f"{s.prefix}N ({s.count})" for s in self.models.descriptions[model].stacks)
-                or "none"
-            )
-            what = f"layer_range is ambiguous: {name} has the layer stacks {stacks}"
-            raise self._error("E113", what, path, "merge whole models with 'models:'")
+    def _layers(
+        self, model: int, module: Module | None, layer_range: tuple[int, int], path: DocPath
+    ) -> range:
+        stack, name = self._stack(model, module), self._name(model)
+        if stack is None:
+            raise self._no_stack(model, module, path)
         first, stop = layer_range
-        if stop > main.count:
-            what = f"layer_range [{first}, {stop}] is beyond {name}, which has {main.count} layers"
-            hint = f"the end is not included: all its layers are [0, {main.count}]"
+        if stop > stack.count:
+            what = f"layer_range [{first}, {stop}] is beyond {name}, which has {stack.count} layers"
+            hint = f"the end is not included: all its layers are [0, {stack.count}]"
             raise self._error("E113", what, path, hint)
         return range(first, stop)
 
-    def _same_depth(self, entries: Sequence[_Entry]) -> None:
+    def _stack(self, model: int, module: Module | None) -> Stack | None:
+        """The layers of a module in a model, or those that layer ranges mean without a module."""
+        description = self.models.descriptions[model]
+        if module is None:
+            return description.main
+        own = description.module(module.name)
+        return own.stack if own else None
+
+    def _no_stack(self, model: int, module: Module | None, path: DocPath) -> MergecoreError:
+        name, stacks = self._name(model), self.models.descriptions[model].stacks
+        if module is not None:
+            what = f"the module '{module.name}' of {name} has no layers to choose from"
+            return self._error("E113", what, path, "merge it with 'models:'")
+        told = ", ".join(f"{stack.prefix}N ({stack.count})" for stack in stacks) or "none"
+        what = f"layer_range is ambiguous: {name} has the layer stacks {told}"
+        return self._error("E113", what, path, "merge whole models with 'models:'")
+
+    def _same_depth(self, entries: Sequence[_Entry], module: Module | None) -> None:
         depths: dict[int, list[str]] = {}
         for entry in entries:
-            if main := self.models.descriptions[entry.model].main:
-                depths.setdefault(main.count, []).append(self._name(entry.model))
+            if stack := self._stack(entry.model, module):
+                depths.setdefault(stack.count, []).append(self._name(entry.model))
         if len(depths) > 1:
             told = ", ".join(
                 f"{' and '.join(dict.fromkeys(names))} {count}" for count, names in depths.items()

@@ -148,7 +148,10 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class Stack:
-    """Repeated layers: the tensors named `{prefix}{index}.…` for `count` indices from 0."""
+    """Repeated layers: the tensors named `{prefix}{index}.…` for `count` indices from 0.
+
+    Layers behind these, which predict tokens further ahead, are tensors after the layers.
+    """
 
     prefix: str
     count: int
@@ -168,6 +171,21 @@ class TensorFacts:
     role: str = ""
     """`attn.q`, `mlp.down`, `norm`, `embed`, `head`, … or nothing."""
     vocabulary_axis: int | None = None
+    module: str = ""
+    """Name of its module, where the model has several."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """A part of a model that can be merged in its own way, such as the text model of one that also sees."""
+
+    name: str
+    stack: Stack | None = None
+    """Its layers, if it has any to choose from."""
+    layer_count_key: tuple[str, ...] | None = None
+    """Where config.json holds the number of these layers."""
+    aliases: tuple[str, ...] = ()
+    """What other tools call it."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +202,27 @@ class Description:
     """Names that are not on disk, and the tensor that stands for each."""
     layer_count_key: tuple[str, ...] | None = None
     """Where config.json holds the number of layers of `main`."""
+    modules: tuple[Module, ...] = ()
+    """Its modules in order; none where it is a single one."""
+
+    def module(self, name: str) -> Module | None:
+        """The module of that name, or else of that alias; a model of one module is called `default`."""
+        if not self.modules:
+            return Module("default", self.main, self.layer_count_key) if name in ("", "default") else None
+        named = [one for one in self.modules if one.name == name]
+        return next(iter([*named, *(one for one in self.modules if name in one.aliases)]), None)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The layers of a stack of a model that is made of layers of others."""
+
+    stack: str
+    """The prefix of the stack."""
+    count_key: tuple[str, ...] | None
+    """Where config.json counts them; there may be a list or a pattern with an entry for each instead of a number."""
+    sources: tuple[tuple[Mapping[str, Json], int], ...]
+    """For each the config of the model that it comes from, and its index there."""
 
 
 @dataclass(frozen=True)
@@ -193,9 +232,7 @@ class Proposal:
     donor: Checkpoint
     config: Mapping[str, Json]
     shapes: Mapping[str, tuple[int, ...]]
-    layers: Sequence[tuple[Mapping[str, Json], int]]
-    """For each of its layers the config of the model that it comes from, and its index there."""
-    layer_count_key: tuple[str, ...] | None
+    layers: tuple[Layers, ...]
 
 
 @dataclass(frozen=True)
@@ -515,8 +552,8 @@ class Plan:
     document: Mapping[str, Json]
     """The config as it was read."""
     descriptions: tuple[Description, ...] = ()
-    layers: tuple[tuple[int, int], ...] = ()
-    """When layers were selected: for each output layer the model and layer that stand first."""
+    layers: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    """Of each stack whose layers were selected, by its prefix: for each layer the model and layer that stand first."""
     dropped: tuple[Dropped, ...] = ()
     warnings: tuple[str, ...] = ()
     plugins: Mapping[str, str] = field(default_factory=dict)

@@ -15,7 +15,10 @@ from mergecore.plugins import Registry
 SAMPLE = (
     "bart/BartForConditionalGeneration",  # encoder and decoder, embeddings tied three ways, a bias of logits
     "bert/BertForMaskedLM",  # a head whose matrix and bias are tied
+    "bert/BertModel",
+    "clip/CLIPModel",
     "cohere/CohereForCausalLM",
+    "distilbert/DistilBertModel",
     "deepseek_v3/DeepseekV3ForCausalLM",  # dense layers, then experts; a bias of the router that is a buffer
     "falcon/FalconForCausalLM",
     "gemma3/Gemma3ForConditionalGeneration",  # sees; renamed on disk
@@ -29,7 +32,9 @@ SAMPLE = (
     "mixtral/MixtralForCausalLM",  # a tensor for each expert on disk
     "olmo2/Olmo2ForCausalLM",
     "qwen2_vl/Qwen2VLForConditionalGeneration",
+    "roberta/RobertaModel",
     "t5/T5ForConditionalGeneration",
+    "vit/ViTForImageClassification",
     "whisper/WhisperForConditionalGeneration",  # hears
     "zamba2/Zamba2ForCausalLM",  # layers that share a block
 )

@@ -183,6 +183,19 @@ def test_layers_that_predict_tokens_ahead_follow_the_others() -> None:
     assert found.tensors["mtp.layers.0.mlp.up_proj.weight"].role == "mlp.up"
 
 
+def test_layers_ahead_in_the_same_stack_are_not_of_its_layers() -> None:
+    """As DeepSeek-V3 has them: layer 2 of 3 predicts a further token, and the config counts 2."""
+    shapes = {**LLAMA, **layers("model.layers.", 3), "model.layers.2.eh_proj.weight": (D, 2 * D)}
+    found = described(shapes, {"num_hidden_layers": 2, "num_nextn_predict_layers": 1})
+    assert found.main == Stack("model.layers.", 2)
+    assert found.stacks == (Stack("model.layers.", 2),)
+    assert found.layer_count_key == ("num_hidden_layers",)
+    ahead = found.tensors["model.layers.2.mlp.up_proj.weight"]
+    assert (ahead.stack, ahead.layer, ahead.after) == ("model.layers.", 2, True)
+    assert described(shapes, {"num_hidden_layers": 3}).main == Stack("model.layers.", 3)
+    assert described(shapes, {"num_hidden_layers": 1}).main == Stack("model.layers.", 3)
+
+
 def test_of_equal_stacks_the_config_decides() -> None:
     shapes = {**layers("a.", 2), **layers("b.", 3)}
     assert described(shapes, {"num_layers": 3}).main == Stack("b.", 3)

@@ -14,6 +14,7 @@ from mergecore.types import (
     Checkpoint,
     Description,
     FileSpan,
+    Layers,
     ModelReference,
     Proposal,
     Stack,
@@ -198,7 +199,8 @@ def proposed(
         start = f"{prefix}{layer}."
         own = {name: one.shape for name, one in donor.tensors.items() if name.startswith(start)}
         shapes |= {f"{prefix}{i}.{name.removeprefix(start)}": shape for name, shape in own.items()}
-    return Proposal(donor, config, shapes, [(donor.config, one) for one in layers], ("num_hidden_layers",))
+    sources = tuple((donor.config, one) for one in layers)
+    return Proposal(donor, config, shapes, (Layers(prefix, ("num_hidden_layers",), sources),))
 
 
 def test_layers_that_are_all_alike_can_be_stacked() -> None:

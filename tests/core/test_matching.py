@@ -109,7 +109,7 @@ def test_a_tied_tensor_stands_for_the_one_that_is_not_stored() -> None:
 def test_layers_are_counted_anew_and_matched_by_their_inner_names() -> None:
     other = [name.replace("model.layers", "h") for name in TWO]
     found = match(models(TWO, other), [slice_of((0, range(2))), slice_of((1, range(1, 2)), (0, range(1)))])
-    assert found.layers == [(0, 0), (0, 1), (1, 1)]
+    assert found.layers == {"model.layers.": [(0, 0), (0, 1), (1, 1)]}
     assert inputs(found, "model.layers.2.up.weight") == ["h.1.up.weight", "model.layers.0.up.weight", None]
     assert len(outputs(found)) == len(set(outputs(found))) == 2 + 9
 
@@ -145,3 +145,52 @@ def test_what_is_left_of_whole_models_is_unexpected() -> None:
     assert [(one.model, one.names, one.reason) for one in found] == [(2, ("x",), "another model gives it")]
     found = dropped(models(["a"], ["a", "x"]), [whole(0, 1)], [(0, "a"), (1, "a")])
     assert [(one.model, one.names, one.reason) for one in found] == [(1, ("x",), LACKED)]
+
+
+# ---- layers that predict further tokens --------------------------------------------------------------------
+
+AHEAD = [*layers("model.layers.", 3), "model.layers.2.eh_proj.weight", EMBED, NORM]
+"""Two layers, and one behind them that predicts a further token."""
+
+
+def test_layers_ahead_stay_behind_the_others() -> None:
+    found = match(models(AHEAD), [slice_of((0, range(2))), slice_of((0, range(1)))])
+    assert found.layers == {"model.layers.": [(0, 0), (0, 1), (0, 0)]}
+    assert inputs(found, "model.layers.3.eh_proj.weight") == ["model.layers.2.eh_proj.weight", None]
+    assert inputs(found, "model.layers.3.up.weight") == ["model.layers.2.up.weight", None]
+    assert outputs(found)[-1] == NORM
+    everything = match(models(AHEAD), [whole(0)])
+    assert {target.name: target.depth for target in everything.targets}["model.layers.2.up.weight"] is None
+
+
+def test_layers_ahead_are_matched_behind_models_of_any_depth() -> None:
+    other = [*layers("model.layers.", 4), "model.layers.3.eh_proj.weight", EMBED, NORM]
+    two = models(AHEAD, other)
+    checkpoint = two.checkpoints[1]
+    deeper = Checkpoint(
+        checkpoint.reference,
+        checkpoint.folder,
+        checkpoint.tensors,
+        (),
+        {"num_hidden_layers": 3, "vocab_size": 8},
+    )
+    both = Models((two.checkpoints[0], deeper), (two.descriptions[0], describe(deeper)), 0)
+    found = match(both, [slice_of((0, range(2)), (1, range(1, 3)))])
+    assert inputs(found, "model.layers.1.up.weight") == [
+        "model.layers.1.up.weight",
+        "model.layers.2.up.weight",
+        None,
+    ]
+    assert inputs(found, "model.layers.2.eh_proj.weight") == [
+        "model.layers.2.eh_proj.weight",
+        "model.layers.3.eh_proj.weight",
+        None,
+    ]
+    assert (found.missing, found.unexpected) == ({}, {})
+
+
+def test_a_model_without_layers_ahead_lacks_them() -> None:
+    found = match(models(AHEAD, TWO), [slice_of((0, range(2)), (1, range(2)))])
+    assert list(found.missing[1]) == [
+        name.replace("layers.2", "layers.2") for name in AHEAD if "layers.2" in name
+    ]

@@ -8,8 +8,7 @@ import pytest
 from tiny import llama_config
 
 from mergecore.output_config import output_config
-from mergecore.restacking import Stacking
-from mergecore.types import Json
+from mergecore.types import Json, Layers
 
 Config = dict[str, Json]
 
@@ -17,11 +16,11 @@ Config = dict[str, Json]
 def stacked(
     donor: Config, *layers: tuple[Config, int], key: tuple[str, ...] = ("num_hidden_layers",)
 ) -> Config:
-    return output_config(donor, dtype=None, stacking=Stacking(key, layers))[0]
+    return output_config(donor, dtype=None, stackings=[Layers("", key, layers)])[0]
 
 
 def warned(donor: Config, *layers: tuple[Config, int]) -> list[str]:
-    return output_config(donor, dtype=None, stacking=Stacking(("num_hidden_layers",), layers))[1]
+    return output_config(donor, dtype=None, stackings=[Layers("", ("num_hidden_layers",), layers)])[1]
 
 
 def test_what_is_true_stays_as_it_was_written() -> None:

@@ -397,21 +397,12 @@ def test_layers_of_a_model_with_several_stacks_are_ambiguous() -> None:
     )
 
 
-def test_several_modules_are_refused() -> None:
-    config = {"merge_method": "passthrough", "modules": {"x": {"models": [{"model": "m/a"}]}}}
-    assert len(planned(config).steps) == len(llama(2))
-    config["modules"]["y"] = config["modules"]["x"]  # type: ignore[index]
-    [error] = refused(config)
-    assert error.startswith("E105 'modules' with several entries (x, y) is not supported")
-    assert "write 'models:'; it merges every tensor of every module" in error
-
-
 # ---- slices ------------------------------------------------------------------------------------------------
 
 
 def test_layers_are_put_one_upon_another() -> None:
     made = planned(stacked("passthrough", [("a", 0, 2)], [("b", 1, 2)], [("a", 0, 1)]))
-    assert made.layers == ((0, 0), (0, 1), (1, 1), (0, 0))
+    assert made.layers == {"model.layers.": ((0, 0), (0, 1), (1, 1), (0, 0))}
     up = "model.layers.{}.mlp.up_proj.weight".format
     assert [sources(made, up(i)) for i in range(4)] == [
         [f"m/a {up(0)}"],

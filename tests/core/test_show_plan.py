@@ -83,7 +83,7 @@ def test_a_tensor_is_shown_with_its_sources_and_parameters() -> None:
 def test_stacked_layers_are_shown_as_runs() -> None:
     shown = plan_as_text(stacked(), MEMORY)
     assert (
-        "layers\n"
+        "layers model.layers.*\n"
         "  0 to 1 from layers 0 to 1 of m/a\n"
         "  2 from layer 1 of m/b\n"
         "  3 from layer 0 of m/a\n"
@@ -152,7 +152,7 @@ def test_facts_for_programs_are_plain_values() -> None:
 
 def test_stacked_layers_are_facts_too() -> None:
     facts = plan_as_json(stacked(), MEMORY)
-    assert facts["layers"] == [["m/a", 0], ["m/a", 1], ["m/b", 1], ["m/a", 0]]
+    assert facts["layers"] == {"model.layers.": [["m/a", 0], ["m/a", 1], ["m/b", 1], ["m/a", 0]]}
 
 
 # ---- memory ------------------------------------------------------------------------------------------------

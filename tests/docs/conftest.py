@@ -6,16 +6,29 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from tiny import llama, llama_config, write_checkpoint
 from tiny_tokenizers import tokenizer_json
+from torch import Tensor
 
 
 @pytest.fixture(scope="session")
 def tiny_llamas(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the checkpoints `base`, `code` and `math`, of four layers each."""
+    """A folder with the checkpoints `base`, `code` and `math`, of four layers each, and two that also see."""
     folder = tmp_path_factory.mktemp("models")
     for seed, name in enumerate(("base", "code", "math")):
         write_checkpoint(folder / name, llama(4, seed=seed), llama_config(4))
         added = ["<s>", "<|user|>" if name == "math" else "</s>"]
         (folder / name / "tokenizer.json").write_text(json.dumps(tokenizer_json("BPE", "aehint", added)))
+    for seed, name in enumerate(("seeing", "seeing-more")):
+        write_checkpoint(
+            folder / name, seeing(seed), {"model_type": "seeing", "text_config": llama_config(2)}
+        )
     return folder
+
+
+def seeing(seed: int) -> dict[str, Tensor]:
+    """A model of text, vision and a projector between them."""
+    text = {f"language_model.{name}": one for name, one in llama(2, seed=seed).items()}
+    vision = {f"vision_tower.layers.{i}.{part}.weight": torch.ones(2) for i in range(2) for part in "qkv"}
+    return {**text, **vision, "multi_modal_projector.weight": torch.ones(2)}
