@@ -23,9 +23,10 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from mergecore.architecture_files import ArchitectureFile, parse_architecture, read_architecture
 from mergecore.config_errors import explained, fault
 from mergecore.dtypes import DTYPES, MERGEABLE, parse_dtype
-from mergecore.errors import Collector, ConfigError, MergecoreError, Place, placed
+from mergecore.errors import Collector, ConfigError, MergecoreError, Place, Problems, placed
 from mergecore.params import Params
 from mergecore.references import Exists, exists_below, parse_reference
 from mergecore.resolve import ParameterSource, check_parameters
@@ -118,6 +119,23 @@ def _selectors(value: Json) -> tuple[Filter, ...]:
     return tuple(one or Filter("*", lambda name, role: True) for one in found)
 
 
+def _architectures(value: Json) -> tuple[ArchitectureFile, ...]:
+    found = []
+    for one in value if isinstance(value, list) else [value]:
+        try:
+            if isinstance(one, dict):
+                found.append(parse_architecture(Document("architecture", one)))
+            elif isinstance(one, str):
+                found.append(read_architecture(Path(one)))
+            elif one is not None:
+                raise ConfigError("E104", f"{one!r} is no architecture", hint="write the path of a YAML file")
+        except ConfigError as error:
+            raise fault(ConfigError(error.code, str(error))) from None
+        except Problems as error:
+            raise fault(ConfigError(error.code, "; ".join(map(str, error.errors)))) from None
+    return tuple(found)
+
+
 def _not_empty(value: Json) -> Json:
     if value == []:
         raise fault(
@@ -160,6 +178,11 @@ Selectors = Annotated[
     tuple[Filter, ...],
     PlainValidator(_selectors),
     WithJsonSchema({"type": ["string", "array", "null"], "items": {"type": "string"}}),
+]
+Architectures = Annotated[
+    tuple[ArchitectureFile, ...],
+    PlainValidator(_architectures),
+    WithJsonSchema({"type": ["string", "object", "array", "null"]}),
 ]
 LayerRange = Annotated[tuple[int, int], PlainValidator(_layer_range), WithJsonSchema(_RANGE_SCHEMA)]
 DtypeName = Annotated[
@@ -272,6 +295,7 @@ class MergeConfig(Part):
         default=(), description="which tensors are merged; the base's others are copied"
     )
     exclude: Selectors = Field(default=(), description="which tensors are copied from the base")
+    architecture: Architectures = Field(default=(), description="what a YAML file says of the tensors")
     parameters: Settings = Field(default={}, description="parameters for everything")
     dtype: DtypeName | None = Field(default=None, description="precision of the output")
     out_dtype: DtypeName | None = Field(default=None, description="precision of the output, before 'dtype'")

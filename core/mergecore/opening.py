@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mergecore.architecture_files import ArchitectureFile, refined
 from mergecore.errors import Collector, InputError, PluginError, placed
 from mergecore.layer_stacks import split_name
 from mergecore.plugins import Registry
@@ -32,6 +33,8 @@ class Opener:
     registry: Registry
     options: OpenOptions
     place_of: PlaceOf
+    architectures: tuple[ArchitectureFile, ...] = ()
+    """What the config itself knows of model families."""
 
     def open_all(self, mentioned: Sequence[tuple[ModelReference, DocPath]]) -> tuple[Checkpoint, ...]:
         """The models, with the paths of the config that name them.
@@ -74,10 +77,17 @@ class Opener:
             with self.registry.calling(Architecture, architecture.name):
                 description = architecture.describe(checkpoint)
             if description is not None:
-                return complete(description, checkpoint)
+                return self._refined(complete(description, checkpoint), checkpoint)
         raise PluginError(
             "E605", "no installed plugin describes checkpoints", hint="enable the plugin 'names'"
         )
+
+    def _refined(self, description: Description, checkpoint: Checkpoint) -> Description:
+        """The description with what the files of the config say."""
+        for known in self.architectures:
+            with placed(self.place_of(("architecture",))):
+                description = refined(description, checkpoint, known)
+        return description
 
     def fit(self, proposal: Proposal) -> Fit | None:
         """What the first describer that can judge a model to be made says of it; None when no one can."""

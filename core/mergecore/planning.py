@@ -6,7 +6,7 @@ Whatever is wrong is gathered as far as one can go on without it, and said toget
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mergecore.alignment import Aligner, Common
@@ -71,6 +71,7 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
     opener = Opener(registry, OpenOptions(options.offline), document.place)
     config = _config(document, registry, opener)
     method: MergeMethod[Any] = registry.get(MergeMethod, config.merge_method)
+    opener = replace(opener, architectures=config.architecture)
     opened = open_models(config, opener)
     models = Models(opened.checkpoints, opened.descriptions, donor=0, parts=opened.parts)
     if not options.allow_crimes:
@@ -85,7 +86,7 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
     steps = compiler.steps(found)
 
     writer, layout = _layout(config, registry, options, steps)
-    effective = _effective(document.data, options)
+    effective = _effective(document.data, config, options)
     files, more_warnings = output_files(
         config, models, found, steps, vocabulary, effective, opener.fit, options.strict
     )
@@ -409,8 +410,8 @@ def _versions(registry: Registry, used: Sequence[tuple[type, str]]) -> dict[str,
     return {plugin.name: f"{plugin.distribution} {plugin.version}" for plugin in providers}
 
 
-def _effective(data: Mapping[str, Json], options: PlanOptions) -> dict[str, Json]:
-    """The config with what the command line changes of the result."""
+def _effective(data: Mapping[str, Json], config: MergeConfig, options: PlanOptions) -> dict[str, Json]:
+    """The config with what the command line changes of the result, and without files that it needs."""
     changes: dict[str, Json] = {}
     for key in ("missing", "unexpected"):
         value = getattr(options, key)
@@ -422,4 +423,9 @@ def _effective(data: Mapping[str, Json], options: PlanOptions) -> dict[str, Json
             changes[key] = value
     if options.allow_crimes:
         changes["allow_crimes"] = True
-    return {**data, **({"command_line": changes} if changes else {})}
+    known: list[Json] = [one.as_json() for one in config.architecture]
+    return {
+        **data,
+        **({"architecture": known} if known else {}),
+        **({"command_line": changes} if changes else {}),
+    }

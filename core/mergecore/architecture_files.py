@@ -1,0 +1,164 @@
+"""What a short YAML file says of the tensors of a model family; read `parse_architecture` and `refined`.
+
+::
+
+    match: {model_type: acme}
+    layers: blocks.
+    layer_count_key: text.n_blocks
+    tied: {head.weight: tok.weight}
+    tensors:
+      - {filter: "re:q_weird$", role: attn.q}
+      - {filter: tok.weight, role: embed, vocabulary_axis: 0}
+
+It adds to what a describer finds in the names, and puts it right; it cannot take a tensor away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+)
+
+from mergecore.config_errors import explained, fault
+from mergecore.errors import ConfigError, Problems
+from mergecore.layer_stacks import find_stacks
+from mergecore.settings import Filter, parse_filter
+from mergecore.types import Checkpoint, Description, Json, TensorFacts
+from mergecore.yaml_document import Document, read_document
+
+
+def _filter(value: Json) -> Filter:
+    try:
+        return parse_filter(value) or Filter("*", lambda name, role: True)
+    except ConfigError as error:
+        raise fault(error) from None
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    title: ClassVar[str]
+
+
+class Matching(_Part):
+    """The models that a file is for: all conditions that are given hold."""
+
+    title = "the conditions"
+    model_type: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    architectures: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+
+    def accepts(self, config: Mapping[str, Json]) -> bool:
+        """Whether a config.json is that of such a model."""
+        named = config.get("architectures")
+        classes = {str(one) for one in named} if isinstance(named, list) else set()
+        return (not self.model_type or str(config.get("model_type")) in self.model_type) and (
+            not self.architectures or not classes.isdisjoint(self.architectures)
+        )
+
+
+class TensorRule(_Part):
+    """What is true of the tensors that a filter matches."""
+
+    title = "a rule for tensors"
+    filter: Annotated[Filter, PlainValidator(_filter), WithJsonSchema({"type": "string"})]
+    role: Annotated[str, Field(pattern=r"^[a-z_]+(\.[a-z_]+)*$")] | None = None
+    vocabulary_axis: Annotated[int, Field(ge=0)] | None = None
+    after: bool | None = Field(default=None, description="applied after the layers, as a final norm is")
+
+
+class ArchitectureFile(_Part):
+    """What is known of a model family."""
+
+    title = "an architecture"
+    match: Matching = Matching()
+    layers: str | None = Field(default=None, description="prefix of the layers that layer ranges mean")
+    layer_count_key: str | None = Field(default=None, description="where config.json counts them, with dots")
+    tied: dict[str, str] = Field(
+        default={}, description="names that may be missing, and what stands for them"
+    )
+    tensors: tuple[TensorRule, ...] = Field(default=(), description="the first rule that matches counts")
+
+    def as_json(self) -> dict[str, Json]:
+        """What was written, as plain values."""
+        given = self.model_dump(exclude_unset=True, exclude={"tensors"}, mode="json")
+        rules: list[Json] = [
+            {**rule.model_dump(exclude_unset=True, exclude={"filter"}), "filter": rule.filter.text}
+            for rule in self.tensors
+        ]
+        return {**given, **({"tensors": rules} if rules else {})}
+
+
+def read_architecture(path: Path) -> ArchitectureFile:
+    """The architecture in a YAML file.
+
+    Raises:
+        ConfigError: what `read_document` and `parse_architecture` raise.
+    """
+    return parse_architecture(read_document(path))
+
+
+def parse_architecture(document: Document) -> ArchitectureFile:
+    """The architecture that a document describes.
+
+    Raises:
+        ConfigError: E103 to E105, with places; several as `Problems`.
+    """
+    try:
+        return ArchitectureFile.model_validate(dict(document.data))
+    except ValidationError as error:
+        faults = [explained(one, document, ArchitectureFile, "", None) for one in error.errors()]
+        raise faults[0] if len(faults) == 1 else Problems(faults) from None
+
+
+def refined(description: Description, checkpoint: Checkpoint, known: ArchitectureFile) -> Description:
+    """The description with what a file says; the same one when the file is for other models.
+
+    Raises:
+        ConfigError: E105 when the file speaks of layers that the model does not have.
+    """
+    if not known.match.accepts(checkpoint.config):
+        return description
+    main, key = description.main, description.layer_count_key
+    if known.layers is not None:
+        main = next((one for one in find_stacks(checkpoint.tensors) if one.prefix == known.layers), None)
+        if main is None:
+            stacks = ", ".join(stack.prefix for stack in description.stacks) or "none"
+            what = f"{checkpoint.name} has no layers '{known.layers}'"
+            raise ConfigError("E105", what, hint=f"its stacks: {stacks}")
+    if known.layer_count_key is not None:
+        key = tuple(known.layer_count_key.split("."))
+    names = checkpoint.tensors
+    tied = {name: other for name, other in known.tied.items() if name not in names and other in names}
+    return replace(
+        description,
+        main=main,
+        layer_count_key=key,
+        tied={**description.tied, **tied},
+        tensors={name: _facts(name, one, known) for name, one in description.tensors.items()},
+    )
+
+
+def _facts(name: str, facts: TensorFacts, known: ArchitectureFile) -> TensorFacts:
+    rule = next((rule for rule in known.tensors if rule.filter.matches(name, facts.role)), None)
+    if rule is None:
+        return facts
+    return replace(
+        facts,
+        role=facts.role if rule.role is None else rule.role,
+        vocabulary_axis=facts.vocabulary_axis if rule.vocabulary_axis is None else rule.vocabulary_axis,
+        after=facts.after if rule.after is None else rule.after,
+    )
