@@ -5,6 +5,7 @@ A format is named as in the file header ("BF16"); torch is imported only when a 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,7 @@ def parse_dtype(word: str) -> str:
     return name
 
 
+@functools.cache
 def torch_dtype(name: str) -> torch.dtype:
     """The torch dtype of a header name."""
     import torch

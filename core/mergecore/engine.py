@@ -197,9 +197,7 @@ class TensorGroup:
 
     def reduce(self, measure_block: MapBlock, rows: bool = False) -> Tensor:
         """The float64 sum over all blocks, in block order, of what `measure_block` returns."""
-        total = OrderedSum()
-        self._each(lambda block: total.add(block.index, _tensor(measure_block(block))), rows)
-        return total.value
+        return self._sum(measure_block, rows)
 
     def visit(self, see: Callable[[Block], None], rows: bool = False) -> None:
         """Call `see` with every block, in any order and from any thread: a pass that returns nothing."""
@@ -207,7 +205,11 @@ class TensorGroup:
 
     def gram(self) -> Tensor:
         """Dot products of the inputs with each other over all elements, float64 (n, n)."""
-        return self.reduce(lambda block: gram(block.x))
+        products = self._sum(lambda block: gram(block.x), check=False)
+        if torch.isfinite(products).all():  # so is then every number: there is nothing left to look for
+            self._inputs.raise_faults()
+            return products
+        return self._sum(lambda block: gram(block.x))
 
     def kth_largest(self, i: int, density: float) -> Cut:
         """The cut that keeps the `density` fraction of largest magnitudes of input `i`, exactly.
@@ -286,23 +288,33 @@ class TensorGroup:
         flat = result.reshape(-1)
         self._each(lambda block: self._put(block, flat[block.start : block.stop]), final=True)
 
-    def _each(self, work: Callable[[Block], None], rows: bool = False, final: bool = False) -> int:
-        """Call `work` with every block, in a pass that writes the result if `final`; the number of blocks."""
+    def _sum(self, measure_block: MapBlock, rows: bool = False, check: bool = True) -> Tensor:
+        total = OrderedSum()
+        self._each(lambda block: total.add(block.index, _tensor(measure_block(block))), rows, check=check)
+        return total.value
+
+    def _each(
+        self, work: Callable[[Block], None], rows: bool = False, final: bool = False, check: bool = True
+    ) -> int:
+        """Call `work` with every block; how many there are.
+
+        final: the pass writes the result.  check: it notes numbers that are not finite.
+        """
         columns, size = self._sizes(rows)
         count = -(-self.count // size) if self.count else 0
 
         def run(index: int) -> None:
             start = index * size
             stop = min(start + size, self.count)
-            work(self._block(index, start, stop, columns if rows else None))
+            work(self._block(index, start, stop, columns if rows else None, check))
 
-        return self._run(count, run, final)
+        return self._run(count, run, final, check)
 
-    def _run(self, count: int, run: Callable[[int], None], final: bool) -> int:
+    def _run(self, count: int, run: Callable[[int], None], final: bool, check: bool = True) -> int:
         """Call `run` with the number of every block, in one pass; how many there are."""
         if final and self.finished:
             raise _wrong("it makes its result twice")
-        with self._pass():
+        with self._pass(check):
             self._crew.each(count, run)
         self.finished = self.finished or final
         return count
@@ -327,8 +339,8 @@ class TensorGroup:
         return [search.cut for search in searches]
 
     @contextmanager
-    def _pass(self) -> Iterator[None]:
-        """One pass over the inputs; what is wrong with their numbers is told at its end."""
+    def _pass(self, check: bool) -> Iterator[None]:
+        """One pass over the inputs; what is wrong with their numbers is told at its end, if it was looked for."""
         if self._passing:
             raise _wrong("it begins a pass over its inputs within another one, whose block would be lost")
         self._passing = True
@@ -341,10 +353,11 @@ class TensorGroup:
             raise
         finally:
             self._passing = False
-        self._inputs.raise_faults()
+        if check:
+            self._inputs.raise_faults()
 
-    def _block(self, index: int, start: int, stop: int, columns: int | None) -> Block:
-        x, base = self._read([(start, stop)])
+    def _block(self, index: int, start: int, stop: int, columns: int | None, check: bool) -> Block:
+        x, base = self._read([(start, stop)], check)
         if columns is not None:
             shape = ((stop - start) // columns, columns)
             x = x.view(self.n, *shape)
@@ -358,10 +371,10 @@ class TensorGroup:
         base = self._scratch.numbers("base", (width,), self.dtype) if self._delta else None
         at = 0
         for start, stop in spans:
-            here = slice(at, at + stop - start)
-            rows = [*x[:, here].unbind(), *([] if base is None else [base[here]])]
+            end = at + stop - start
+            rows = [*x[:, at:end].unbind(), *([] if base is None else [base[at:end]])]
             self._inputs.load(start, stop, rows, check)
-            at = here.stop
+            at = end
         if base is not None:
             x -= base
         return x, base

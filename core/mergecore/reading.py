@@ -7,6 +7,7 @@ read gives an error and not a bus error, and no memory is allocated twice.
 from __future__ import annotations
 
 import bisect
+import math
 import os
 import resource
 import threading
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypeAlias, cast
+from typing import NamedTuple, Protocol, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -46,14 +47,24 @@ class Scratch:
     def _buffer(
         self, purpose: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
     ) -> Tensor:
-        buffers = cast("dict[tuple[str, torch.dtype], Tensor]", self._mine.__dict__)
-        count = 1
-        for size in shape:
-            count *= size
-        flat = buffers.get((purpose, dtype))
-        if flat is None or flat.numel() < count:
-            flat = buffers[(purpose, dtype)] = torch.empty(count, dtype=dtype, device=device)
-        return flat[:count].view(shape)
+        buffers = cast("dict[tuple[str, torch.dtype], _Buffer]", self._mine.__dict__)
+        last = buffers.get((purpose, dtype))
+        if last and last.view.shape == shape:
+            return last.view
+        count = math.prod(shape)
+        memory = last.memory if last and last.memory.numel() >= count else None
+        if memory is None:
+            memory = torch.empty(count, dtype=dtype, device=device)
+        view = memory[:count].view(shape)
+        buffers[(purpose, dtype)] = _Buffer(memory, view)
+        return view
+
+
+class _Buffer(NamedTuple):
+    """Memory that is used again and again, and how it was seen last."""
+
+    memory: Tensor
+    view: Tensor
 
 
 class WeightFiles:
@@ -92,8 +103,10 @@ class WeightFiles:
         descriptor = self._descriptor(path)
         offset = tensor.data.offset + first_byte
         while into:
-            with self._telling(path):
+            try:
                 count = os.preadv(descriptor, [into], offset)
+            except OSError as error:
+                raise self._unreadable(path, error) from error
             if count == 0:
                 raise self._changed(path, "it is shorter now")
             into = into[count:]
@@ -151,11 +164,14 @@ class WeightFiles:
         except FileNotFoundError:
             raise self._changed(path, "it is gone") from None
         except OSError as error:
-            raise InputError("E236", f"cannot be read: {error.strerror}", place=self._name(path)) from error
+            raise self._unreadable(path, error) from error
 
     def _changed(self, path: Path, how: str) -> InputError:
         what = f"the file changed after the merge was planned: {how}"
         return InputError("E235", what, place=self._name(path), hint="run again when nobody writes to it")
+
+    def _unreadable(self, path: Path, error: OSError) -> InputError:
+        return InputError("E236", f"cannot be read: {error.strerror}", place=self._name(path))
 
     def _name(self, path: Path) -> str:
         return self._names.get(path, path.name)
