@@ -33,7 +33,7 @@ CASES: Mapping[str, Case] = {
     "slerp": Case(models=1, base_listed=True, weighted=False, parameters={"t": 0.4}),
     "task_arithmetic": Case(),
     "ties": Case(per_model={"density": 0.5}),
-    "nuslerp": Case(models=2),
+    "nuslerp": Case(models=2, base=False),
     "multislerp": Case(base=False),
     "karcher": Case(base=False, weighted=False),
     "dare_linear": Case(per_model={"density": 0.5}),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LEAST_WEIGHT = 1e-6
 """Where the weights of the models that agree sum to less, the divisor stays at this."""
-_STRETCH = 2**15
+_STRETCH = 2**16
 """float64 is for so many elements at once that they stay in the cache."""
 _HUGE = 1e30
 """A variance of which float32 cannot hold the steps."""
@@ -54,19 +54,20 @@ def variance(x: Tensor) -> Tensor:
     if len(x) > 1:
         for part, stretch in zip(x.split(_STRETCH, dim=1), result.split(_STRETCH), strict=True):
             first = part[0].double()
-            stretch.copy_(_variance([row.to(first, copy=True).sub_(first) for row in part[1:]]))
+            stretch.copy_(_variance_([row.to(first, copy=True).sub_(first) for row in part[1:]]))
     return result
 
 
-def _variance(differences: Sequence[Tensor]) -> Tensor:
-    """The variance of 0 and of the differences (m,) of the others to it."""
+def _variance_(differences: Sequence[Tensor]) -> Tensor:
+    """The variance of 0 and of the differences (m,) of the others to it, which are overwritten."""
     total = differences[0].clone()
-    squares = total.square()
     for difference in differences[1:]:
         total.add_(difference)
-        squares.add_(difference.square())
+    squares = differences[0].mul_(differences[0])
+    for difference in differences[1:]:
+        squares.add_(difference.mul_(difference))
     n = len(differences) + 1
-    return squares.mul_(n).sub_(total.square_()).div_(n * n)
+    return squares.mul_(n).sub_(total.mul_(total)).div_(n * n)
 
 
 def _selected(block: Block, cut: Cut | None) -> Tensor | None:
@@ -77,14 +78,24 @@ def _selected(block: Block, cut: Cut | None) -> Tensor | None:
     if cut is None:
         return None
     x = block.x
-    n = len(x)
-    if n == 1 or not 0 < cut.value < _HUGE:
+    if len(x) == 1 or not 0 < cut.value < _HUGE:
         return cut.trim_(variance(x), block.index).sign_()
-    rough = _variance([row - x[0] for row in x[1:]])
-    far = (rough - cut.value).abs_().gt_(n * n * 2e-7 * cut.value + 1e-36)  # 0 for NaN, which overflow makes
-    near = far.sub_(1).nonzero().view(-1)
-    rough[near] = variance(x[:, near])
-    return cut.trim_(rough, block.index).sign_()
+    return cut.trim_(_variance_near(x, cut.value), block.index).sign_()
+
+
+def _variance_near(x: Tensor, value: float) -> Tensor:
+    """The variance of x (n, m) over its n inputs (m,), exact where it is near `value`."""
+    import numpy as np
+    from torch import from_numpy
+
+    result = x.new_empty(x.shape[1])
+    for part, rough in zip(x.split(_STRETCH, dim=1), result.split(_STRETCH), strict=True):
+        rough.copy_(_variance_([row - part[0] for row in part[1:]]))
+    distance = (result - value).abs_().cpu().numpy()
+    far = distance > len(x) ** 2 * 2e-7 * value + 1e-36  # false for NaN, which overflow makes
+    near = from_numpy(np.flatnonzero(~far)).to(x.device)
+    result[near] = variance(x[:, near])
+    return result
 
 
 def _weights(group: TensorGroup, cut: Cut | None) -> Sequence[float]:
@@ -105,10 +116,7 @@ def _erase_and_average_(block: Block, cut: Cut | None, weights: Sequence[float])
     import torch
 
     selected = _selected(block, cut)
-    votes = block.x[0].to(torch.float64, copy=True)
-    for row in block.x[1:]:
-        votes += row
-    sign = votes.lt_(0).to(block.x.dtype).mul_(-2).add_(1)
+    sign = _signs_of_sums(block.x)
     total = sign.new_zeros(sign.shape)
     agreeing = sign.new_zeros(sign.shape)
     product = torch.empty_like(total)
@@ -118,6 +126,19 @@ def _erase_and_average_(block: Block, cut: Cut | None, weights: Sequence[float])
         agreeing.add_(row.gt_(0), alpha=weight)
     mean = total.mul_(sign).div_(agreeing.clamp_(min=LEAST_WEIGHT))
     return mean if selected is None else mean.mul_(selected)
+
+
+def _signs_of_sums(x: Tensor) -> Tensor:
+    """-1 where the sum of x (n, m) over its n inputs is below 0, else 1 (m,); summed in float64."""
+    import torch
+
+    signs = x.new_empty(x.shape[1])
+    for part, sign in zip(x.split(_STRETCH, dim=1), signs.split(_STRETCH), strict=True):
+        votes = part[0].to(torch.float64, copy=True)
+        for row in part[1:]:
+            votes += row
+        sign.copy_(votes.lt_(0))
+    return signs.mul_(-2).add_(1)
 
 
 @hookimpl
