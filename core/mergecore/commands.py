@@ -15,8 +15,8 @@ from mergecore.plugins import Registry
 from mergecore.types import MergeMethod
 
 if TYPE_CHECKING:
+    from mergecore.compiling import PlanOptions
     from mergecore.pipeline import RunOptions
-    from mergecore.planning import PlanOptions
 
 
 class Size(click.ParamType[int]):
@@ -242,7 +242,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _plan_options(given: dict[str, Any]) -> PlanOptions:
-    from mergecore.planning import PlanOptions
+    from mergecore.compiling import PlanOptions
 
     names = ("offline", "missing", "unexpected", "allow_crimes", "seed", "shard_size")
     return PlanOptions(**{name: given[name] for name in names})

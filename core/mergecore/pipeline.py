@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mergecore import manifest
+from mergecore.compiling import PlanOptions
 from mergecore.errors import ConfigError, InputError, MergeError, PluginError
 from mergecore.estimate import Estimate, estimate
 from mergecore.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
 from mergecore.partial import described, fingerprint
-from mergecore.planning import PlanOptions, plan_merge
+from mergecore.planning import plan_merge
 from mergecore.plugins import Registry
 from mergecore.stage import Stage
 from mergecore.target import check_target

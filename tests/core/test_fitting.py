@@ -11,8 +11,8 @@ import torch
 from tiny import HIDDEN, llama, llama_config, registry, write_checkpoint, write_llama
 
 from mergecore import plan
+from mergecore.compiling import PlanOptions
 from mergecore.errors import ConfigError
-from mergecore.planning import PlanOptions
 from mergecore.plugins import Registry
 from mergecore.strict_json import parse_json
 from mergecore.types import Json, Plan

@@ -12,8 +12,8 @@ from tiny import llama, llama_config, registry, write_checkpoint, write_llama
 from torch import Tensor
 
 from mergecore import Plan, plan
+from mergecore.compiling import PlanOptions
 from mergecore.errors import MergecoreError, Problems
-from mergecore.planning import PlanOptions
 from mergecore.types import Json, Step
 
 Config = dict[str, Any]

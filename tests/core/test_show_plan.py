@@ -12,8 +12,8 @@ import torch
 from tiny import llama, llama_config, registry, write_checkpoint, write_llama
 
 from mergecore import ConfigError, MergeMethod, Plan, plan
+from mergecore.compiling import PlanOptions
 from mergecore.estimate import Estimate, estimate
-from mergecore.planning import PlanOptions
 from mergecore.show_plan import plan_as_json, plan_as_text
 
 MEMORY = Estimate(2, 10_000_000, 0)
