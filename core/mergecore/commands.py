@@ -112,11 +112,12 @@ def plan(config: Path, pattern: str | None, disabled: Sequence[str], as_json: bo
     """Check CONFIG and show what merging would do; read headers only, write nothing."""
     from mergecore import pipeline
     from mergecore.estimate import estimate
+    from mergecore.plan_parts import methods_of
     from mergecore.show_plan import plan_as_json, plan_as_text
 
     registry = Registry.discover(disabled)
     made = pipeline.plan(config, registry=registry, options=_plan_options(given))
-    methods = {step.method: registry.get(MergeMethod, step.method) for step in made.steps if step.method}
+    methods, _ = methods_of(made, registry)
     memory = estimate(made, methods, given["threads"], given["max_memory"])
     if as_json:
         click.echo(json.dumps(plan_as_json(made, memory, pattern)))

@@ -19,6 +19,7 @@ from torch import Tensor
 from mergecore import rng
 from mergecore.blocks import BLOCK
 from mergecore.errors import InputError, PluginError
+from mergecore.extra_rows import ExtraRows
 from mergecore.reading import Scratch
 from mergecore.reduction import OrderedSum, gram
 from mergecore.selection import Cut, Search, Wanted, kept_count, keys_of, look_for
@@ -121,6 +122,7 @@ class TensorGroup:
         index: int = 0,
         models: Sequence[int] = (),
         state: Json = None,
+        extra: Sequence[ExtraRows] = (),
     ) -> None:
         self.name = name
         self.shape = shape
@@ -134,6 +136,8 @@ class TensorGroup:
         """Which model each input is of, as a number: equal ones are of one model."""
         self.state = state
         """What the method's `prepare` returned."""
+        self.extra = tuple(extra)
+        """What the step reads beside its inputs."""
         self.count = torch.Size(shape).numel()
         self.finished = False
         """Whether the result is written."""

@@ -36,11 +36,13 @@ class Estimate:
     """Bytes of whole tensors that the methods ask for, for each worker."""
     maps: int = 0
     """Bytes that say which rows go where."""
+    held: int = 0
+    """Bytes that methods keep for their steps, whatever the number of workers."""
 
     @property
     def peak(self) -> int:
         """Bytes of anonymous memory at the peak, interpreter included."""
-        return INTERPRETER + self.maps + self.workers * (self.per_worker + self.whole)
+        return INTERPRETER + self.maps + self.held + self.workers * (self.per_worker + self.whole)
 
 
 def estimate(
@@ -52,10 +54,13 @@ def estimate(
         MergeError: E405 when not even one worker fits.
     """
     wanted = threads or _processors()
+    holds = [_holds(step, methods) for step in plan.steps]
     per_worker = max((_blocks(step) for step in plan.steps), default=0)
+    per_worker += max((worker for _, worker in holds), default=0)
+    held = sum(once for once, _ in holds)
     whole = max((_whole(step, methods) for step in plan.steps), default=0)
     maps = sum(source.rows.nbytes for step in plan.steps for source in _row_sources(step))
-    one = Estimate(1, per_worker, whole, maps)
+    one = Estimate(1, per_worker, whole, maps, held)
     if max_memory is None:
         return replace(one, workers=wanted)
     if max_memory < one.peak:
@@ -65,7 +70,7 @@ def estimate(
             f"--max-memory allows {size_text(max_memory)}",
             hint="allow more, or merge fewer models at once",
         )
-    fitting = (max_memory - INTERPRETER - maps) // max(1, per_worker + whole)
+    fitting = (max_memory - INTERPRETER - maps - held) // max(1, per_worker + whole)
     return replace(one, workers=min(wanted, fitting))
 
 
@@ -91,8 +96,14 @@ def _width(step: Step) -> int:
 
 
 def _row_sources(step: Step) -> list[RowSource]:
-    inputs = [*step.inputs, *([step.base] if step.base else [])]
+    inputs = [*step.inputs, *([step.base] if step.base else []), *step.extra]
     return [source for one in inputs if one.rows for source in one.rows.sources]
+
+
+def _holds(step: Step, methods: Mapping[str, MergeMethod[Any]]) -> tuple[int, int]:
+    """Bytes that the method keeps for a step: once, and again for each worker."""
+    holds = methods[step.method].holds if step.method else None
+    return holds(step) if holds else (0, 0)
 
 
 def _whole(step: Step, methods: Mapping[str, MergeMethod[Any]]) -> int:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mergecore.alignment import Common
 from mergecore.card import model_card
-from mergecore.config import MergeConfig
 from mergecore.dtypes import DTYPES, nbytes
 from mergecore.fitting import fitted, stackings
 from mergecore.matching import Match, Models
@@ -20,7 +19,8 @@ from mergecore.types import Fit, Json, Proposal, Step
 
 
 def output_files(
-    config: MergeConfig,
+    title: str,
+    method: str,
     models: Models,
     found: Match,
     steps: Sequence[Step],
@@ -31,6 +31,7 @@ def output_files(
 ) -> tuple[dict[str, Path | bytes], list[str]]:
     """The files by name, and what the user should know of them.
 
+    title, method: what the model card says of the model, and of how it was made.
     fit: tells whether a model of selected layers would load, and with which config; `strict`: it must.
 
     Raises:
@@ -63,7 +64,7 @@ def output_files(
         merged, warnings = fitted(models, found, steps, merged, warnings, fit, strict)
     if donor.config:
         files["config.json"] = _as_json(merged)
-    files["README.md"] = model_card(config.name or "", config.merge_method, models.checkpoints, document)
+    files["README.md"] = model_card(title, method, models.checkpoints, document)
     return files, warnings
 
 

@@ -18,6 +18,7 @@ from mergecore.errors import ConfigError, InputError, MergeError, PluginError
 from mergecore.estimate import Estimate, estimate
 from mergecore.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
 from mergecore.partial import described, fingerprint
+from mergecore.plan_parts import methods_of
 from mergecore.planning import plan_merge
 from mergecore.plugins import Registry
 from mergecore.stage import Stage
@@ -96,7 +97,7 @@ def plan(
     for recipe in registry.all(Recipe):
         with registry.calling(Recipe, recipe.name):
             if recipe.accepts(document.data):
-                return recipe.compile(document.data)
+                return recipe.compile(document, registry, options or PlanOptions())
     return plan_merge(document, registry, options)
 
 
@@ -175,7 +176,8 @@ class _Run:
         self.warnings: list[str] = []
         self.states: Mapping[str, Json] = {}
         """By method, what it has prepared."""
-        self.estimate: Estimate = estimate(plan, self._methods(), options.threads, options.max_memory)
+        self._methods, self._providers = methods_of(plan, registry)
+        self.estimate: Estimate = estimate(plan, self._methods, options.threads, options.max_memory)
         self.executor = registry.get(Executor, options.executor or plan.executor)
         if options.device != "cpu":
             device(options.device)  # that it can be used is known before anything is made
@@ -225,12 +227,11 @@ class _Run:
         from mergecore.runner import Runner
 
         todo = [step for step in self.plan.steps if step.name not in stage.done]
-        methods = self._methods()
         with WeightFiles(self.plan.models) as files, one_thread_each():
             runner = Runner(
                 plan=self.plan,
-                methods=methods,
-                providers={name: self.registry.provider(MergeMethod, name) for name in methods},
+                methods=self._methods,
+                providers=self._providers,
                 files=files,
                 storage=stage,
                 device=device(self.options.device),
@@ -281,10 +282,6 @@ class _Run:
             )
         )
         self._previous = now
-
-    def _methods(self) -> dict[str, MergeMethod[Any]]:
-        names = {step.method for step in self.plan.steps if step.method}
-        return {name: self.registry.get(MergeMethod, name) for name in sorted(names)}
 
 
 class _Progress:

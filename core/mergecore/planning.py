@@ -5,7 +5,7 @@ Whatever is wrong is gathered as far as one can go on without it, and said toget
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,15 +16,14 @@ from mergecore.matching import Models, dropped, match
 from mergecore.opening import Opener, check_architectures
 from mergecore.output_files import output_files
 from mergecore.output_vocabulary import open_models
+from mergecore.plan_parts import lay_out, versions
 from mergecore.plugins import Registry
 from mergecore.selectors import Selection
 from mergecore.slices import slices_of
 from mergecore.types import (
     Json,
-    Layout,
     MergeMethod,
     OpenOptions,
-    OutputTensor,
     OutputWriter,
     Plan,
     Step,
@@ -58,10 +57,20 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
     strategy, vocabulary = compiler.vocabulary(opened, opener)
     steps = compiler.steps(found)
 
-    writer, layout = _layout(config, registry, options, steps)
+    writer = config.output.writer
+    size = options.shard_size or config.output.shard_size
+    layout = lay_out(registry, writer, steps, shard_size=size)
     effective = _effective(document.data, config, options)
     files, more_warnings = output_files(
-        config, models, found, steps, vocabulary, effective, opener.fit, options.strict
+        config.name or "",
+        config.merge_method,
+        models,
+        found,
+        steps,
+        vocabulary,
+        effective,
+        opener.fit,
+        options.strict,
     )
     used = {read for step in steps for one in _everything(step) for read in one.reads}
     return Plan(
@@ -77,8 +86,9 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
         layers={prefix: tuple(layers) for prefix, layers in found.layers.items()},
         dropped=tuple(dropped(models, slices, used)),
         warnings=(*vocabulary.vocabulary.warnings, *more_warnings, *compiler.warnings(), *selection.idle()),
-        plugins=_versions(
-            registry, [(MergeMethod, method.name), (OutputWriter, writer), (TokenizerStrategy, strategy)]
+        plugins=versions(
+            registry,
+            [(MergeMethod, method.name), (OutputWriter, writer), (TokenizerStrategy, strategy)],
         ),
         title=config.name or "",
     )
@@ -100,26 +110,6 @@ def _config(document: Document, registry: Registry, opener: Opener) -> MergeConf
 
 def _everything(step: Step) -> list[TensorInput]:
     return [*step.inputs, *([step.base] if step.base else [])]
-
-
-# ---- the other plugins -------------------------------------------------------------------------------------
-
-
-def _layout(
-    config: MergeConfig, registry: Registry, options: PlanOptions, steps: Sequence[Step]
-) -> tuple[str, Layout]:
-    """The name of the output writer, and how it lays the tensors out."""
-    writer: OutputWriter[Any] = registry.get(OutputWriter, config.output.writer)
-    size = options.shard_size or config.output.shard_size
-    outputs = [OutputTensor(step.name, step.dtype, step.shape) for step in steps]
-    with registry.calling(OutputWriter, writer.name):
-        params = writer.params() if size is None else writer.params(shard_size=size)
-        return writer.name, writer.layout(outputs, params)
-
-
-def _versions(registry: Registry, used: Sequence[tuple[type, str]]) -> dict[str, str]:
-    providers = [registry.provider(kind, name) for kind, name in used]
-    return {plugin.name: f"{plugin.distribution} {plugin.version}" for plugin in providers}
 
 
 def _effective(data: Mapping[str, Json], config: MergeConfig, options: PlanOptions) -> dict[str, Json]:

@@ -17,6 +17,7 @@ from mergecore.digests import block_digest, tensor_digest
 from mergecore.dtypes import torch_dtype
 from mergecore.engine import Sink, TensorGroup, merge_group
 from mergecore.errors import Collector, InputError, MergecoreError, MergeError, PluginError
+from mergecore.extra_rows import ExtraRows
 from mergecore.reading import (
     Fault,
     Scratch,
@@ -103,7 +104,12 @@ class Runner:
 
     def _merge(self, step: Step, method: MergeMethod[Any], crew: Crew, output: _Output) -> None:
         with self._blaming(method.name, step):
-            merge_group(method, self._group(step, method, crew, output), step.params)
+            group = self._group(step, method, crew, output)
+            try:
+                merge_group(method, group, step.params)
+            finally:
+                for one in group.extra:  # a method that trips over a NaN is not to blame
+                    one.raise_faults()
 
     def _group(self, step: Step, method: MergeMethod[Any], crew: Crew, sink: Sink) -> TensorGroup:
         base = step.base if method.space == "delta" else None
@@ -124,6 +130,7 @@ class Runner:
             index=self.places[step.name],
             models=[one.model for one in step.inputs],
             state=self.states.get(method.name),
+            extra=[ExtraRows(one, self._inputs([one], crew)) for one in step.extra],
         )
 
     def _inputs(self, tensors: Sequence[TensorInput], crew: Crew) -> StepInputs:

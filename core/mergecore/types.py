@@ -8,15 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import torch
 
+    from mergecore.compiling import PlanOptions
     from mergecore.engine import TensorGroup
     from mergecore.params import Params
+    from mergecore.plugins import Registry
+    from mergecore.yaml_document import Document
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Rows: TypeAlias = "Sequence[int] | npt.NDArray[np.int64]"
@@ -370,6 +373,7 @@ class MergeMethod(Generic[P]):
         gets their groups in the order of the plan, each made anew whenever it is taken, and the parameters of
         each.  What it returns is `group.state` from then on and stands in the manifest, so it is small and
         plain values; None when these parameters need nothing, and then it reads nothing.
+    holds: bytes that it keeps for a step beside its blocks: once, and again for each worker.
     """
 
     name: str
@@ -387,6 +391,7 @@ class MergeMethod(Generic[P]):
     check: Callable[[P, int], None] | None = None
     check_all: Callable[[Sequence[Step], Sequence[str]], None] | None = None
     prepare: Callable[[Sequence[TensorGroup], Sequence[P]], Json] | None = None
+    holds: Callable[[Step], tuple[int, int]] | None = None
 
 
 # ---- plans -------------------------------------------------------------------------------------------------
@@ -476,6 +481,8 @@ class Step:
     role: str = ""
     note: str = ""
     """Why it is copied, or what is unusual."""
+    extra: tuple[TensorInput, ...] = ()
+    """Matrices of any shape that the method reads beside its inputs, row by row."""
 
 
 @dataclass(frozen=True)
@@ -559,15 +566,23 @@ class Plan:
     plugins: Mapping[str, str] = field(default_factory=dict)
     """Distribution and version of every plugin that takes part."""
     title: str = ""
+    recipe: str = ""
+    """The recipe whose own methods make steps; empty for a merge."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Another kind of document that compiles to a plan."""
+    """Another kind of document that compiles to a plan.
+
+    accepts: whether a document is of this kind.
+    compile: the plan of a document, with the plugins to use and what the command line adds.
+    methods: what makes steps of its plans and can be named by no config; their plans name the recipe.
+    """
 
     name: str
     accepts: Callable[[Mapping[str, Json]], bool]
-    compile: Callable[[Mapping[str, Json]], Plan]
+    compile: Callable[[Document, Registry, PlanOptions], Plan]
+    methods: tuple[MergeMethod[Any], ...] = ()
 
 
 # ---- execution ---------------------------------------------------------------------------------------------
