@@ -6,6 +6,7 @@ The commands themselves are in `commands`; plugins add theirs.  Nothing here imp
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import traceback
@@ -87,6 +88,7 @@ def common_options(command: F) -> F:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the code of what happened."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _replace_closed_streams()
     sys.exit(run(words))
 
 
@@ -119,6 +121,13 @@ def run(words: list[str]) -> int:
         )
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _replace_closed_streams() -> None:
+    """Open what `2>&-` closed, or a file of weights would get the number that messages are written to."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 - open as long as the process
 
 
 def tell(error: MergecoreError, words: Sequence[str]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,15 @@ def test_a_merge_says_what_it_does_and_ends_with_0(cli: Cli, linear: Config) -> 
         "mergecore-manifest.json",
         "model.safetensors",
     }
+    wanted = (llama(2, seed=1)[Q] + llama(2, seed=2)[Q]) / 2
+    assert read_tensors(Path("out"))[Q].allclose(wanted)
+
+
+@pytest.mark.parametrize("closing", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_do_not_hurt(linear: Config, closing: str) -> None:
+    command = f'"$0" -m mergecore merge "$1" out {closing}'
+    done = subprocess.run(["sh", "-c", command, sys.executable, write(linear)], check=False)
+    assert done.returncode == 0
     wanted = (llama(2, seed=1)[Q] + llama(2, seed=2)[Q]) / 2
     assert read_tensors(Path("out"))[Q].allclose(wanted)
 
