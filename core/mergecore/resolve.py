@@ -99,6 +99,7 @@ class Resolver(Generic[P]):
         self._made: dict[str, P] = {}
         self._said: dict[tuple[str, ...], ConfigError] = {}
         self._filters: dict[DocPath, tuple[Filter, bool]] = {}
+        self._words: set[str] = set()
 
     def resolve(
         self, tensor: TensorPosition, inputs: Sequence[ModelInput], shared: Sequence[ParameterSource] = ()
@@ -112,6 +113,7 @@ class Resolver(Generic[P]):
             ConfigError: E104 or E105 for a value, E105 for a required parameter that is not set; several as
                 `Problems`.  What fails alike at many tensors is the same error each time.
         """
+        self._words.update(tensor.name.split("."))
         problems = Collector()
         values: dict[str, object] = {}
         for parameter in self._parameters:
@@ -134,8 +136,13 @@ class Resolver(Generic[P]):
             f"{place}: {what}" if (place := self._place_of((*path[:-1], "filter"))) else what
             for path, (tried, matched) in self._filters.items()
             if not matched
-            for what in [f"the filter '{tried.text}' matches no tensor{_filter_hint(tried.text)}"]
+            for what in [f"the filter '{tried.text}' matches no tensor{self._hint(tried.text)}"]
         ]
+
+    def _hint(self, text: str) -> str:
+        if "*" in text and ":" not in text:
+            return f"; it is looked for literally: write 'glob:{text}' for a pattern"
+        return did_you_mean(text, sorted(self._words))
 
     def _value(
         self,
@@ -256,9 +263,3 @@ def _converted_case(parameter: Parameter, case: Case, place_of: PlaceOf) -> Case
             place = place_of((*case.path, i))
             raise ConfigError(error.code, error.what, place=place, hint=error.hint) from None
     return replace(case, knots=tuple(knots))
-
-
-def _filter_hint(text: str) -> str:
-    if "*" in text and ":" not in text:
-        return f"; it is looked for literally: write 'glob:{text}' for a pattern"
-    return ""

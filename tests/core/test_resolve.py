@@ -223,6 +223,13 @@ def test_filters_that_match_nothing_are_told() -> None:
     ]
 
 
+def test_a_filter_that_is_near_a_part_of_a_name_is_corrected() -> None:
+    own = ParameterSource({"weight": [{"filter": "q_porj", "value": 1}, {"value": 2}]}, ())
+    resolver = Resolver(Linear, "linear")
+    resolver.resolve(TensorPosition("layers.0.q_proj.weight"), [ModelInput("a", "x", (own,))])
+    assert resolver.idle_filters() == ["the filter 'q_porj' matches no tensor; did you mean 'q_proj'?"]
+
+
 # ---- faults of a config ------------------------------------------------------------------------------------
 
 
