@@ -75,7 +75,7 @@ def begin(output: Output, mode: Mode, *, recheck: bool) -> tuple[Journal, tuple[
         OutputError: E503 when the disk is too small, E507 when an earlier run is in the way.
     """
     places = output.places
-    fresh = not places.partial or mode == "restart"
+    fresh = not places.partial or mode == "restart" or (mode == "new" and _nothing_done(places))
     if not fresh:
         _check_same_plan(output, mode)
         return _take_up(output, recheck)
@@ -117,6 +117,13 @@ def _reserve(output: Output) -> None:
 
 
 # ---- an earlier run ----------------------------------------------------------------------------------------
+
+
+def _nothing_done(places: Staging) -> bool:
+    """Whether the earlier run was stopped before its first tensor, so that there is nothing to lose."""
+    journal = Journal(places.journal)
+    journal.close()
+    return not journal.records and not places.committed
 
 
 def _check_same_plan(output: Output, mode: Mode) -> None:

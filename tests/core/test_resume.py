@@ -65,6 +65,13 @@ def test_a_partial_run_is_refused_unless_one_says_what_to_do_with_it(out: Path) 
     assert merged(out, mode="restart") == merged(out)
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_run_stopped_before_its_first_tensor_is_in_nobodys_way(out: Path, seed: int) -> None:
+    interrupted(out)
+    with opened(out, seed=seed) as output:
+        assert not output.done
+
+
 def test_a_partial_run_of_another_plan_is_refused_with_the_differences(out: Path) -> None:
     interrupted(out, "a")
     with pytest.raises(OutputError) as caught:
