@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mergecore import Field, MergeMethod, PerModel, hookimpl
+from mergecore import MergeMethod, hookimpl
 from mergecore_plugins.methods.steps import (
     BAND,
-    Fraction,
-    MagnitudeParams,
+    OutlierParams,
     check_task_vectors,
     task_weights,
     weighted_sum_,
@@ -20,10 +19,8 @@ if TYPE_CHECKING:
     from mergecore.types import Merged
 
 
-class BreadcrumbsParams(MagnitudeParams):
+class BreadcrumbsParams(OutlierParams):
     """Parameters of `breadcrumbs`."""
-
-    gamma: PerModel[Fraction] = Field((0.01,), description="fraction of largest entries left out")
 
 
 def breadcrumbs(group: TensorGroup, params: BreadcrumbsParams) -> Merged:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mergecore import Field, MergeMethod, PerModel, hookimpl
+from mergecore import Field, MergeMethod, hookimpl
 from mergecore_plugins.methods.steps import (
     BAND,
-    Fraction,
-    MagnitudeParams,
+    OutlierParams,
     check_task_vectors,
     elect_and_sum_,
 )
@@ -19,10 +18,9 @@ if TYPE_CHECKING:
     from mergecore.types import Merged
 
 
-class BreadcrumbsTiesParams(MagnitudeParams):
+class BreadcrumbsTiesParams(OutlierParams):
     """Parameters of `breadcrumbs_ties`."""
 
-    gamma: PerModel[Fraction] = Field((0.01,), description="fraction of largest entries left out")
     normalize: bool = Field(False, description="divide by the weights of the models that agree")
 
 

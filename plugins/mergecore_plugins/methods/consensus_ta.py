@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mergecore import Field, MergeMethod, PerModel, hookimpl
+from mergecore import MergeMethod, hookimpl
 from mergecore_plugins.methods.steps import (
-    TaskVectorParams,
-    Threshold,
+    ConsensusParams,
     check_consensus,
     check_task_vectors,
     keep_consensus_,
@@ -23,13 +22,8 @@ if TYPE_CHECKING:
     from mergecore.types import Merged
 
 
-class ConsensusTaParams(TaskVectorParams):
+class ConsensusTaParams(ConsensusParams):
     """Parameters of `consensus_ta`."""
-
-    k: int = Field(1, ge=0, description="how many models must call a place important")
-    threshold: PerModel[Threshold] = Field(
-        (1.0,), alias="lambda", description="how strict the model is: larger means fewer places"
-    )
 
 
 def consensus_ta(group: TensorGroup, params: ConsensusTaParams) -> Merged:

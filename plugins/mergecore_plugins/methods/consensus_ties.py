@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 from mergecore import Field, MergeMethod, PerModel, hookimpl
 from mergecore_plugins.methods.steps import (
     TRIM,
+    ConsensusParams,
     Fraction,
     Rescale,
-    TaskVectorParams,
-    Threshold,
     check_consensus,
     check_task_vectors,
     elect_and_sum_,
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from mergecore.types import Merged
 
 
-class ConsensusTiesParams(TaskVectorParams):
+class ConsensusTiesParams(ConsensusParams):
     """Parameters of `consensus_ties`."""
 
     density: PerModel[Fraction] = Field(
@@ -34,10 +33,6 @@ class ConsensusTiesParams(TaskVectorParams):
     )
     normalize: bool = Field(True, description="divide by the weights of the models that agree")
     rescale: Rescale = Field(False, description="restore each task vector's L1 norm after trimming")
-    k: int = Field(1, ge=0, description="how many models must call a place important")
-    threshold: PerModel[Threshold] = Field(
-        (1.0,), alias="lambda", description="how strict the model is: larger means fewer places"
-    )
 
 
 def consensus_ties(group: TensorGroup, params: ConsensusTiesParams) -> Merged:

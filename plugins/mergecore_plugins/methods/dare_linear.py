@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mergecore import Field, MergeMethod, hookimpl
+from mergecore import MergeMethod, hookimpl
 from mergecore_plugins.methods.steps import (
-    Rescale,
-    SparseParams,
+    DropParams,
     check_task_vectors,
     dropped,
     task_weights,
@@ -20,12 +19,8 @@ if TYPE_CHECKING:
     from mergecore.types import Merged
 
 
-class DareLinearParams(SparseParams):
+class DareLinearParams(DropParams):
     """Parameters of `dare_linear`."""
-
-    rescale: Rescale = Field(
-        True, description="divide what is kept by the density; l1: restore the L1 norm instead"
-    )
 
 
 def dare_linear(group: TensorGroup, params: DareLinearParams) -> Merged:

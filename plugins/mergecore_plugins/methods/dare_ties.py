@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, hookimpl
 from mergecore_plugins.methods.steps import (
-    Rescale,
-    SparseParams,
+    DropParams,
     check_task_vectors,
     dropped,
     elect_and_sum_,
@@ -19,13 +18,10 @@ if TYPE_CHECKING:
     from mergecore.types import Merged
 
 
-class DareTiesParams(SparseParams):
+class DareTiesParams(DropParams):
     """Parameters of `dare_ties`."""
 
     normalize: bool = Field(False, description="divide by the weights of the models that agree")
-    rescale: Rescale = Field(
-        True, description="divide what is kept by the density; l1: restore the L1 norm instead"
-    )
 
 
 def dare_ties(group: TensorGroup, params: DareTiesParams) -> Merged:

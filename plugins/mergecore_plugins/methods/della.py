@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mergecore import Field, MergeMethod, PerModel, hookimpl
+from mergecore import Field, MergeMethod, hookimpl
 from mergecore_plugins.methods.steps import (
-    Epsilon,
-    Rescale,
-    SparseParams,
+    RankParams,
     check_ranks,
     check_task_vectors,
     dropped_by_rank,
@@ -21,16 +19,10 @@ if TYPE_CHECKING:
     from mergecore.types import Merged
 
 
-class DellaParams(SparseParams):
+class DellaParams(RankParams):
     """Parameters of `della`."""
 
-    epsilon: PerModel[Epsilon] = Field(
-        (0.15,), description="how far the keep probability departs from the density"
-    )
     normalize: bool = Field(True, description="divide by the weights of the models that agree")
-    rescale: Rescale = Field(
-        True, description="divide each entry by its keep probability; l1: restore the L1 norm instead"
-    )
 
 
 def della(group: TensorGroup, params: DellaParams) -> Merged:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mergecore import Field, MergeMethod, PerModel, hookimpl
+from mergecore import MergeMethod, hookimpl
 from mergecore_plugins.methods.steps import (
-    Epsilon,
-    Rescale,
-    SparseParams,
+    RankParams,
     check_ranks,
     check_task_vectors,
     dropped_by_rank,
@@ -22,15 +20,8 @@ if TYPE_CHECKING:
     from mergecore.types import Merged
 
 
-class DellaLinearParams(SparseParams):
+class DellaLinearParams(RankParams):
     """Parameters of `della_linear`."""
-
-    epsilon: PerModel[Epsilon] = Field(
-        (0.15,), description="how far the keep probability departs from the density"
-    )
-    rescale: Rescale = Field(
-        True, description="divide each entry by its keep probability; l1: restore the L1 norm instead"
-    )
 
 
 def della_linear(group: TensorGroup, params: DellaLinearParams) -> Merged:

@@ -14,9 +14,13 @@ from mergecore_plugins.methods.steps.coefficients import (
 from mergecore_plugins.methods.steps.combine import elect_and_sum_, weighted_sum_
 from mergecore_plugins.methods.steps.magnitude import BAND, TRIM, ByMagnitude
 from mergecore_plugins.methods.steps.parameters import (
+    ConsensusParams,
+    DropParams,
     Epsilon,
     Fraction,
     MagnitudeParams,
+    OutlierParams,
+    RankParams,
     Rescale,
     SparseParams,
     TaskVectorParams,
@@ -32,9 +36,13 @@ __all__ = [
     "BAND",
     "TRIM",
     "ByMagnitude",
+    "ConsensusParams",
+    "DropParams",
     "Epsilon",
     "Fraction",
     "MagnitudeParams",
+    "OutlierParams",
+    "RankParams",
     "Rescale",
     "Sparse",
     "SparseParams",

@@ -12,6 +12,8 @@ Rescale: TypeAlias = bool | Literal["l1"]
 """`True`: what a task vector loses is made up for in the way of the paper; "l1": its L1 norm is restored."""
 
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Epsilon: TypeAlias = Annotated[float, Field(ge=0)]
+Threshold: TypeAlias = Annotated[float, Field(ge=0)]
 
 
 class TaskVectorParams(Params):
@@ -41,14 +43,44 @@ class MagnitudeParams(SparseParams):
     )
 
 
+class DropParams(SparseParams):
+    """What methods that drop entries at random have in common."""
+
+    rescale: Rescale = Field(
+        True, description="divide what is kept by the density; l1: restore the L1 norm instead"
+    )
+
+
+class RankParams(SparseParams):
+    """What methods have in common that drop entries at random, small ones sooner."""
+
+    epsilon: PerModel[Epsilon] = Field(
+        (0.15,), description="how far the keep probability departs from the density"
+    )
+    rescale: Rescale = Field(
+        True, description="divide each entry by its keep probability; l1: restore the L1 norm instead"
+    )
+
+
+class OutlierParams(MagnitudeParams):
+    """What methods have in common that leave out the largest entries too."""
+
+    gamma: PerModel[Fraction] = Field((0.01,), description="fraction of largest entries left out")
+
+
+class ConsensusParams(TaskVectorParams):
+    """What methods have in common that keep the places which several models call important."""
+
+    k: int = Field(1, ge=0, description="how many models must call a place important")
+    threshold: PerModel[Threshold] = Field(
+        (1.0,), alias="lambda", description="how strict the model is: larger means fewer places"
+    )
+
+
 def check_task_vectors(params: TaskVectorParams, inputs: int) -> None:
     """Raise E404 for weights that cannot be normalised."""
     if params.normalize:
         check_task_weights(params.weight)
-
-
-Epsilon: TypeAlias = Annotated[float, Field(ge=0)]
-Threshold: TypeAlias = Annotated[float, Field(ge=0)]
 
 
 def check_ranks(densities: Sequence[float], epsilons: Sequence[float]) -> None:
