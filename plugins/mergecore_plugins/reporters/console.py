@@ -18,9 +18,10 @@ def mergecore_report(event: Event) -> None:
         return
     match event:
         case PlanReady():
+            models = "1 model" if len(event.models) == 1 else f"{len(event.models)} models"
             say(
                 event,
-                f"merging {len(event.models)} models: {event.tensors} tensors, {size_text(event.nbytes)}, "
+                f"merging {models}: {event.tensors} tensors, {size_text(event.nbytes)}, "
                 f"about {size_text(event.peak_memory)} of memory",
             )
             for text in event.warnings:
