@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -127,7 +128,7 @@ def _replace_closed_streams() -> None:
     """Open what `2>&-` closed, or a file of weights would get the number that messages are written to."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 - open as long as the process
+            setattr(sys, name, Path(os.devnull).open("r+"))  # noqa: SIM115 - open as long as the process
 
 
 def tell(error: MergecoreError, words: Sequence[str]) -> None:

@@ -62,7 +62,7 @@ def test_a_merge_says_what_it_does_and_ends_with_0(cli: Cli, linear: Config) -> 
 @pytest.mark.parametrize("closing", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_do_not_hurt(linear: Config, closing: str) -> None:
     command = f'"$0" -m mergecore merge "$1" out {closing}'
-    done = subprocess.run(["sh", "-c", command, sys.executable, write(linear)], check=False)
+    done = subprocess.run(["/bin/sh", "-c", command, sys.executable, write(linear)], check=False)
     assert done.returncode == 0
     wanted = (llama(2, seed=1)[Q] + llama(2, seed=2)[Q]) / 2
     assert read_tensors(Path("out"))[Q].allclose(wanted)
