@@ -45,7 +45,7 @@ def open_folder(
     config: dict[str, Json] | None = None
     found = Weights({}, ())
     with problems.collecting():
-        config = read_config(files)
+        config = read_config(files) if _is_configured(files) else {}
     with problems.collecting():
         found = read_weights(files)
     _check_together(config, found, files, problems)
@@ -91,6 +91,12 @@ def _without_weights(files: InputFolder, reference: ModelReference, revision: st
 
 
 # ---- what belongs together ---------------------------------------------------------------------------------
+
+
+def _is_configured(files: InputFolder) -> bool:
+    """Whether a folder must have a config: there is one, or other files that only go with one."""
+    return any(is_side_file(name) for name in files.names)
+
 
 _ADAPTER = "adapter_config.json"
 

@@ -29,9 +29,10 @@ def output_config(
     untied: the head is written although the donor ties it to the embeddings.
     architecture: takes the place of `architectures`.
     """
-    config = {key: _without_paths(value) for key, value in donor.items() if not key.startswith("_")}
+    kept = {key: value for key, value in donor.items() if not key.startswith("_") or key in _OF_DIFFUSERS}
+    config = {key: _without_paths(value) for key, value in kept.items()}
     warnings: list[str] = []
-    if dtype is not None:
+    if dtype is not None and not is_of_diffusers(donor):
         _set_dtype(config, str(DTYPES[dtype].torch_name))
     for layers in stackings:
         warnings += restack(config, layers)
@@ -41,6 +42,14 @@ def output_config(
     if architecture is not None:
         config["architectures"] = [architecture]
     return config, warnings
+
+
+def is_of_diffusers(config: Mapping[str, Json]) -> bool:
+    """Whether a config belongs to diffusers, which knows no dtype in it and has other names for weight files."""
+    return "_class_name" in config
+
+
+_OF_DIFFUSERS = ("_class_name", "_diffusers_version")
 
 
 def _without_paths(value: Json) -> Json:

@@ -65,7 +65,18 @@ def output_files(
     if donor.config:
         files["config.json"] = _as_json(merged)
     files["README.md"] = model_card(title, method, models.checkpoints, document)
-    return files, warnings
+    return files, [*warnings, *_weights_beside(models)]
+
+
+def _weights_beside(models: Models) -> list[str]:
+    """What to say of weights in folders of their own, as dense modules of sentence-transformers are."""
+    donor = models.checkpoints[models.donor]
+    others = len(models.checkpoints) > 1
+    return [
+        f"{name} is copied from {donor.name}, not merged: only the weights beside config.json are"
+        for name in donor.side_files
+        if others and name.endswith(".safetensors")
+    ]
 
 
 def _as_json(value: Mapping[str, Json]) -> bytes:

@@ -24,6 +24,7 @@ from mergecore.plugins import Registry
 from mergecore.stage import Stage
 from mergecore.target import check_target
 from mergecore.types import (
+    Checkpoint,
     Crew,
     Executor,
     Json,
@@ -113,7 +114,7 @@ def execute(
     options = options or RunOptions()
     target = Path(out)
     run = _Run(plan, registry, options)
-    inputs = [model.folder for model in plan.models]
+    inputs = [_protected(model) for model in plan.models]
     identity = manifest.identity(plan)
     check_target(
         target,
@@ -150,6 +151,13 @@ def execute(
     made = not already
     run.report(ModelSealed(options.display, str(target), plan.layout.size, run.seconds, made))
     return target
+
+
+def _protected(model: Checkpoint) -> Path:
+    """What an output must not touch: the folder of a model, or the file where it is only that."""
+    files = [file.path for file in model.weight_files]
+    alone = len(files) == 1 and files[0].name == Path(model.reference.path).name
+    return files[0] if alone else model.folder
 
 
 @contextmanager

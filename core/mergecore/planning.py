@@ -5,7 +5,7 @@ Whatever is wrong is gathered as far as one can go on without it, and said toget
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from mergecore.config import MergeConfig, parts, read_config
 from mergecore.errors import Collector
 from mergecore.matching import Models, dropped, match
 from mergecore.opening import Opener, check_architectures
+from mergecore.output_config import is_of_diffusers
 from mergecore.output_files import output_files
 from mergecore.output_vocabulary import open_models
 from mergecore.plan_parts import lay_out, versions
@@ -21,7 +22,9 @@ from mergecore.plugins import Registry
 from mergecore.selectors import Selection
 from mergecore.slices import slices_of
 from mergecore.types import (
+    Checkpoint,
     Json,
+    Layout,
     MergeMethod,
     OpenOptions,
     OutputWriter,
@@ -57,9 +60,7 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
     strategy, vocabulary = compiler.vocabulary(opened, opener)
     steps = compiler.steps(found)
 
-    writer = config.output.writer
-    size = options.shard_size or config.output.shard_size
-    layout = lay_out(registry, writer, steps, shard_size=size)
+    writer, layout = _layout(config, registry, options, steps, models.checkpoints[models.donor])
     effective = _effective(document.data, config, options)
     files, more_warnings = output_files(
         config.name or "",
@@ -110,6 +111,16 @@ def _config(document: Document, registry: Registry, opener: Opener) -> MergeConf
 
 def _everything(step: Step) -> list[TensorInput]:
     return [*step.inputs, *([step.base] if step.base else [])]
+
+
+def _layout(
+    config: MergeConfig, registry: Registry, options: PlanOptions, steps: Sequence[Step], donor: Checkpoint
+) -> tuple[str, Layout]:
+    """The name of the output writer, and how it lays the tensors out."""
+    writer = config.output.writer
+    size = options.shard_size or config.output.shard_size
+    stem = "diffusion_pytorch_model" if is_of_diffusers(donor.config) else None
+    return writer, lay_out(registry, writer, steps, shard_size=size, stem=stem)
 
 
 def _effective(data: Mapping[str, Json], config: MergeConfig, options: PlanOptions) -> dict[str, Json]:

@@ -118,35 +118,47 @@ def _ambiguous(names: Sequence[str], folder: InputFolder) -> MergecoreError:
 
 def no_weights(folder: InputFolder) -> MergecoreError:
     """The error for a folder without safetensors: it says what is there instead."""
-    pickles = sorted(name for name in folder.names if _is_pickle(name))
+    pickles = sorted(name for name in folder.names if is_pickle(name))
     if pickles:
-        return PolicyError(
-            "E303",
-            f"the weights are pickles ({_listed(pickles)}), which can run code when they are read",
-            place=folder.shown,
-            hint=f"convert them to safetensors{_command(pickles, folder)}; mergecore does not read pickles",
-        )
+        command = _command(folder.place(pickles[0]), folder.place(SINGLE)) if len(pickles) == 1 else ""
+        return pickled(f"the weights are pickles ({_listed(pickles)})", folder.shown, command)
     others = sorted(name for name in folder.names if name.endswith(_FOREIGN))
     instead = f"; {_listed(others)} cannot be used" if others else ""
-    return InputError(
-        "E201", f"no weights found, expected {SINGLE} or {SINGLE}.index.json{instead}", place=folder.shown
-    )
+    what = f"no weights found, expected {SINGLE} or {SINGLE}.index.json{instead}"
+    inside = [name for name in sorted(folder.names) if any((folder.path / name).glob(f"*{_SUFFIX}"))]
+    if not inside:
+        return InputError("E201", what, place=folder.shown)
+    hint = f"merge each by itself, such as {folder.place(inside[0])}"
+    return InputError("E201", f"{what}; there are some in {_listed(inside)}", place=folder.shown, hint=hint)
+
+
+def pickled(what: str, place: str, command: str = "") -> MergecoreError:
+    """The error for weights that are pickles; `command` converts them."""
+    hint = f"convert them to safetensors{command}; mergecore does not read pickles"
+    return PolicyError("E303", f"{what}, which can run code when they are read", place=place, hint=hint)
+
+
+def pickled_file(path: str) -> MergecoreError:
+    """The error for a file that is a pickle."""
+    command = _command(path, re.sub(r"\.\w+$", _SUFFIX, path))
+    return pickled("the weights are a pickle", path, command)
 
 
 _FOREIGN = (".gguf", ".onnx", ".h5", ".msgpack", ".ot", ".tflite", ".npz", ".safetensors")
 _TRAINING = ("training_args", "optimizer", "scheduler", "scaler", "rng_state", "random_states")
 
 
-def _is_pickle(name: str) -> bool:
+def is_pickle(name: str) -> bool:
+    """Whether a file of that name holds weights as a pickle."""
     return name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl")) and not name.startswith((".", *_TRAINING))
 
 
-def _command(pickles: Sequence[str], folder: InputFolder) -> str:
-    source = folder.place(pickles[0])
-    if len(pickles) > 1 or not re.fullmatch(r"[\w./-]+", source):
+def _command(source: str, target: str) -> str:
+    """A command that converts a pickle, in brackets; nothing where names would have to be quoted."""
+    if not re.fullmatch(r"[\w./-]+", source):
         return ""
     load = f"torch.load('{source}', weights_only=True)"
-    save = f"safetensors.torch.save_file({load}, '{folder.place(SINGLE)}')"
+    save = f"safetensors.torch.save_file({load}, '{target}')"
     return f' (python -c "import torch, safetensors.torch; {save}")'
 
 

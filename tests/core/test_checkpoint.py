@@ -488,7 +488,8 @@ def test_a_config_that_cannot_be_one(text: str, message: str, model: Path) -> No
     refusal(model, "E220", message)
 
 
-def test_a_missing_config(model: Path) -> None:
+def test_a_missing_config_beside_a_tokenizer(model: Path) -> None:
+    write(model, "tokenizer.json", "{}")
     (model / "config.json").unlink()
     refusal(model, "E220", r"^m/bad/config\.json: missing$")
 

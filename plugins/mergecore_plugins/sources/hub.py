@@ -19,6 +19,7 @@ from mergecore import hookimpl
 from mergecore.checkpoint import is_side_file, open_folder
 from mergecore.errors import ConfigError, InputError, MergecoreError, Problems
 from mergecore.input_files import ReadAt, RemoteFile
+from mergecore.model_config import NAME as CONFIG
 from mergecore.references import HUB, exists_below
 from mergecore.safetensors_header import read_header
 from mergecore.types import Checkpoint, ModelReference, ModelSource, OpenOptions, WeightFile
@@ -118,7 +119,10 @@ def _open_cached(model: _HubModel, options: OpenOptions) -> Checkpoint:
         what = f"'{reference.path}': no such directory, and no such model{at} in the hub cache (offline)"
         raise InputError("E701", what, hint=f"correct the path, or {get}")
     try:
-        return open_folder(folder, reference, folder.name, weights=options.weights)
+        opened = open_folder(folder, reference, folder.name, weights=options.weights)
+        if options.weights and CONFIG not in opened.side_files:
+            raise InputError("E220", f"{CONFIG} is missing")
+        return opened
     except MergecoreError as error:
         first = error.first if isinstance(error, Problems) else error
         if first.code not in ("E201", "E212", "E220"):

@@ -13,6 +13,7 @@ from mergecore.checkpoint import open_file, open_folder
 from mergecore.errors import ConfigError, InputError
 from mergecore.references import HUB, exists_below
 from mergecore.types import Checkpoint, ModelReference, ModelSource, OpenOptions
+from mergecore.weight_files import is_pickle, pickled_file
 from mergecore_plugins.sources.hub import cached_snapshot, is_hub_id
 
 
@@ -53,6 +54,8 @@ def open_local(reference: ModelReference, options: OpenOptions) -> Checkpoint:
         return open_folder(path, reference, weights=options.weights)
     if path.suffix == ".safetensors":
         return open_file(path, reference)
+    if is_pickle(path.name):
+        raise pickled_file(reference.path)
     raise InputError("E201", f"'{reference.path}': expected a directory or a safetensors file")
 
 

@@ -36,12 +36,13 @@ class SafetensorsParams(Params):
     shard_size: Annotated[int, BeforeValidator(_bytes)] = Field(
         default=5_000_000_000, gt=0, description="largest size of a file, such as 5GB"
     )
+    stem: str = Field(default="model", pattern=r"^\w+$", description="how the names of the files begin")
 
 
 def lay_out(tensors: Sequence[OutputTensor], params: SafetensorsParams) -> Layout:
     """Files of at most `shard_size` bytes of tensors, filled in the order given; a larger one has its own."""
     shards = list(_packed(tensors, params.shard_size))
-    names = _names(len(shards))
+    names = _names(params.stem, len(shards))
     files: list[OutputFile] = []
     places: dict[str, Slot] = {}
     for index, (name, shard) in enumerate(zip(names, shards, strict=True)):
@@ -49,7 +50,7 @@ def lay_out(tensors: Sequence[OutputTensor], params: SafetensorsParams) -> Layou
         files.append(file)
         places |= slots
     slots = {tensor.name: places[tensor.name] for tensor in tensors}
-    return Layout(tuple(files), slots, _index(files, slots) if len(files) > 1 else {})
+    return Layout(tuple(files), slots, _index(params.stem, files, slots) if len(files) > 1 else {})
 
 
 def _packed(tensors: Sequence[OutputTensor], limit: int) -> Iterator[list[OutputTensor]]:
@@ -65,10 +66,10 @@ def _packed(tensors: Sequence[OutputTensor], limit: int) -> Iterator[list[Output
     yield shard
 
 
-def _names(count: int) -> list[str]:
+def _names(stem: str, count: int) -> list[str]:
     if count == 1:
-        return ["model.safetensors"]
-    return [f"model-{index:05d}-of-{count:05d}.safetensors" for index in range(1, count + 1)]
+        return [f"{stem}.safetensors"]
+    return [f"{stem}-{index:05d}-of-{count:05d}.safetensors" for index in range(1, count + 1)]
 
 
 def _file(name: str, index: int, tensors: Sequence[OutputTensor]) -> tuple[OutputFile, dict[str, Slot]]:
@@ -90,12 +91,12 @@ def _header(entries: dict[str, object]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _index(files: Sequence[OutputFile], slots: dict[str, Slot]) -> dict[str, bytes]:
+def _index(stem: str, files: Sequence[OutputFile], slots: dict[str, Slot]) -> dict[str, bytes]:
     index = {
         "metadata": {"total_size": sum(slot.nbytes for slot in slots.values())},
         "weight_map": {name: files[slot.file].name for name, slot in sorted(slots.items())},
     }
-    return {"model.safetensors.index.json": (json.dumps(index, indent=2) + "\n").encode()}
+    return {f"{stem}.safetensors.index.json": (json.dumps(index, indent=2) + "\n").encode()}
 
 
 @hookimpl

@@ -76,8 +76,8 @@ def test_a_safetensors_file_alone_is_opened() -> None:
 
 
 def test_messages_name_the_model_as_the_config_does(working_directory: Path) -> None:
-    (working_directory / "m" / "a" / "config.json").unlink()
-    refusal(ModelReference("m/a"), "E220", r"^m/a/config\.json: missing$")
+    (working_directory / "m" / "a" / "config.json").write_text("[]")
+    refusal(ModelReference("m/a"), "E220", r"^m/a/config\.json: must be a JSON object$")
 
 
 @pytest.mark.parametrize("path", ["nope", "/no/where/at/all", "a/b/c", "~no-such-user/x", "x\0y", "y" * 5000])
