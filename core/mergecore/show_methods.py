@@ -76,7 +76,8 @@ def _parameters(method: MergeMethod[Any]) -> list[str]:
     lines = []
     for row in rows:
         interval = f" in {row.range}" if row.range else ""
-        lines.append(f"    {row.name:<12} {row.type}{interval}, {row.scope}, default {row.default}")
+        default = row.default if row.default == "required" else f"default {row.default}"
+        lines.append(f"    {row.name:<12} {row.type}{interval}, {row.scope}, {default}")
         if row.help:
             lines.append(f"    {'':<12} {row.help}")
     return lines
