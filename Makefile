@@ -2,6 +2,7 @@
 #   make demo      merge three small models three ways and show that it works
 #   make test      lint, types, tests
 #   make check     lint and types alone
+#   make coverage  merge a tiny model of every class of transformers, and count; CLASSES="qwen bert/" tries some
 #   make bench     speed and memory, side by side with other tools on PATH; BENCH="--help" shows the options
 #   make accuracy  error of each method against the exact result rounded once
 #   make evidence  eight experts merged by every method, scored; writes a page of the docs
@@ -12,12 +13,13 @@ VENV ?= .venv
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
 	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 BENCH ?=
+CLASSES ?=
 DEMO ?= mergecore-demo
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo test check lint types bench accuracy evidence format clean
+.PHONY: demo test check lint types coverage bench accuracy evidence format clean
 
 demo: $(VENV)/installed
 	$(BIN)/mergecore demo --overwrite $(DEMO)
@@ -33,6 +35,9 @@ lint: $(VENV)/installed-dev
 
 types: $(VENV)/installed-dev
 	$(BIN)/mypy
+
+coverage: $(VENV)/installed-dev
+	PYTHONPATH=tests HF_HUB_OFFLINE=1 $(BIN)/python -m zoo $(CLASSES)
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py $(BENCH)

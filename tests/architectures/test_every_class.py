@@ -1,4 +1,4 @@
-"""A sample of the classes of transformers, saved, merged and loaded again; `python -m zoo` tries all of them."""
+"""A sample of the classes of transformers, saved, merged and loaded again; `make coverage` tries all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trial of every class: `python -m zoo [WORD …]`, with the folder of this package on the path.
+"""The trial of every class: `make coverage`, or `python -m zoo [WORD …]` with the folder of this package on the path.
 
 Prints each class that fails and whether that is known, then how many model types are covered.  The exit code
 is 1 when fewer are covered than wanted, or when a failure is not in the list of known ones, or is no more.
@@ -6,6 +6,7 @@ is 1 when fewer are covered than wanted, or when a failure is not in the list of
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ from zoo.trial import Fault, Outcome, trial
 from mergecore.plugins import Registry
 
 WANTED = 0.95
-PROCESSES = 2
+PROCESSES = min(8, os.cpu_count() or 1)
 KNOWN = Path(__file__).with_name("known.yml")
 
 
