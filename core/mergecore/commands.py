@@ -107,19 +107,24 @@ def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> Non
 @click.option(
     "--tensor", "pattern", metavar="GLOB", help="Show sources and parameters of these output tensors."
 )
+@click.option("--check", is_flag=True, help="Say in a line that all is well, and warnings, instead.")
 @plan_options
-def plan(config: Path, pattern: str | None, disabled: Sequence[str], as_json: bool, **given: Any) -> None:
+def plan(
+    config: Path, pattern: str | None, check: bool, disabled: Sequence[str], as_json: bool, **given: Any
+) -> None:
     """Check CONFIG and show what merging would do; read headers only, write nothing."""
     from mergecore import pipeline
     from mergecore.estimate import estimate
     from mergecore.plan_parts import methods_of
-    from mergecore.show_plan import plan_as_json, plan_as_text
+    from mergecore.show_plan import check_as_json, check_as_text, plan_as_json, plan_as_text
 
     registry = Registry.discover(disabled)
     made = pipeline.plan(config, registry=registry, options=_plan_options(given))
     methods, _ = methods_of(made, registry)
     memory = estimate(made, methods, given["threads"], given["max_memory"])
-    if as_json:
+    if check:
+        click.echo(json.dumps(check_as_json(made)) if as_json else check_as_text(made, config))
+    elif as_json:
         click.echo(json.dumps(plan_as_json(made, memory, pattern)))
     else:
         click.echo(plan_as_text(made, memory, pattern))

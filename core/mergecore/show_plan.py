@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from mergecore.alignment import rows_in_words
 from mergecore.dtypes import DTYPES
@@ -63,6 +64,24 @@ def plan_as_json(plan: Plan, memory: Estimate, pattern: str | None = None) -> di
             for one in _modules_of(plan)
         ],
         "tensors": [_tensor_as_json(plan, step) for step in matching(plan, pattern or "*")],
+    }
+
+
+def check_as_text(plan: Plan, config: Path) -> str:
+    """That a config can be merged, in a line, and the warnings."""
+    models = _counted(len(plan.models), "model")
+    size = size_text(plan.layout.size)
+    line = f"{config}: {_counted(len(plan.steps), 'tensor')} of {models} can be merged, into {size}"
+    return "\n".join(map(printable, [line, *(f"warning: {text}" for text in plan.warnings)]))
+
+
+def check_as_json(plan: Plan) -> dict[str, Json]:
+    """The same as plain values."""
+    return {
+        "models": [model.name for model in plan.models],
+        "tensors": len(plan.steps),
+        "bytes": plan.layout.size,
+        "warnings": list(plan.warnings),
     }
 
 

@@ -296,6 +296,22 @@ def test_a_plan_is_shown_and_nothing_is_written(cli: Cli, linear: Config) -> Non
     assert listing(Path()) == before
 
 
+def test_a_check_is_a_line_and_warnings(cli: Cli, linear: Config) -> None:
+    config = write(linear)
+    assert (
+        cli("plan", "--check", config).out
+        == f"{config}: 21 tensors of 2 models can be merged, into 3.42 kB\n"
+    )
+    write_checkpoint(Path("m/b"), {**llama(2, seed=2), "extra": torch.ones(1)}, llama_config(2))
+    told = "1 tensor only in m/b, left out: 'extra'"
+    assert cli("plan", "--check", "--unexpected", "drop", config).out.splitlines()[1:] == [f"warning: {told}"]
+    facts = json.loads(cli("plan", "--check", "--json", "--unexpected", "drop", config).out)
+    assert facts == {"models": ["m/a", "m/b"], "tensors": 21, "bytes": 3424, "warnings": [told]}
+    refused = cli("plan", "--check", config)
+    assert (refused.code, refused.out) == (3, "")
+    assert "E232" in refused.err
+
+
 def test_a_plan_fails_as_the_merge_would(cli: Cli, linear: Config) -> None:
     other_shape(linear)
     config = write(linear)

@@ -19,6 +19,7 @@ import pytest
 from huggingface_hub import close_session, constants
 from safetensors.numpy import save
 
+from mergecore.cli import run
 from mergecore.errors import MergecoreError
 from mergecore.types import Checkpoint, ModelReference, OpenOptions
 from mergecore_plugins.sources.hub import accepts, mergecore_model_sources, open_hub
@@ -328,6 +329,19 @@ def test_planning_downloads_small_files_and_headers_only(hub: TinyHub, cache: Pa
     assert not any((snapshot / name).exists() for name in weights)
     assert all(0 < hub.bytes_of(name) <= 1 << 17 for name in weights)
     assert {"README.md", "pytorch_model.bin", "onnx/model.onnx"}.isdisjoint(name for _, name, _ in hub.asked)
+
+
+def test_a_check_of_a_config_downloads_no_weights(
+    hub: TinyHub, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "c.yml"
+    config.write_text("merge_method: passthrough\nmodels: [{model: o/n}]\n")
+    assert run(["plan", "--check", str(config)]) == 0
+    assert "tensors of 1 model can be merged" in capsys.readouterr().out
+    weights = [name for name in hub.files if name.endswith(".safetensors")]
+    assert not [name for name in weights for file in cache.rglob(name) if file.exists()]
+    assert all(span.startswith("bytes=0-") for _, name, span in hub.asked if name in weights)
+    assert not list(cache.rglob("*.safetensors"))
 
 
 def test_weights_follow_when_they_are_fetched(hub: TinyHub) -> None:
