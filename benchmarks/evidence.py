@@ -25,8 +25,9 @@ from transformers.utils.logging import disable_progress_bar
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.evidence_report import Fitness, Outcome, Seed, best_scale, fitness, report, with_tables
+from benchmarks.evidence_report import Fitness, Outcome, Seed, best_scale, fitness, report
 from benchmarks.methods import SETTINGS, Setting, setting_config
+from benchmarks.pages import with_tables
 
 import mergecore
 from mergecore.pipeline import RunOptions
@@ -65,7 +66,8 @@ def main(seeds: int, jobs: int, out: Path, write_docs: bool) -> None:
     (out / "evidence.json").write_text(json.dumps(found, indent=1) + "\n")
     click.echo(text)
     if write_docs:
-        PAGE.write_text(with_tables(PAGE.read_text(encoding="utf8"), text), encoding="utf8")
+        page = with_tables(PAGE.read_text(encoding="utf8"), "make evidence", text)
+        PAGE.write_text(page, encoding="utf8")
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-BEGIN = "<!-- The tables below are written by `make evidence`. -->"
-END = "<!-- The tables end here. -->"
+from benchmarks.pages import table
 
 
 @dataclass(frozen=True)
@@ -80,21 +79,6 @@ def spread(values: Sequence[float], sign: str = "") -> str:
     """Mean ± standard deviation."""
     deviation = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
     return f"{mean(values):{sign}.1f}{deviation}"
-
-
-def with_tables(page: str, tables: str) -> str:
-    """The page with what stands between its two markers replaced."""
-    before, _, rest = page.partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise ValueError(f"the page lacks the line {BEGIN!r} or, after it, {END!r}")
-    return f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    ruled = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(row) + " |" for row in ruled)
 
 
 _HEAD = (

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Literal
 
 from benchmarks.measure import Usage
+from benchmarks.pages import table
 
 Kind = Literal["startup", "merge", "floor", "plan"]
 Text = Mapping[str, str | int | float]
@@ -77,7 +78,12 @@ def summarise(runs: Sequence[Run], parameters: Mapping[str, int]) -> list[Line]:
 
 def markdown(lines: Sequence[Line], runs: Sequence[Run], machine: Text, settings: Text) -> str:
     """The whole report."""
-    parts = ["# Benchmark", _pairs(machine), _pairs(settings)]
+    return f"# Benchmark\n\n{tables(lines, runs, machine, settings)}\n"
+
+
+def tables(lines: Sequence[Line], runs: Sequence[Run], machine: Text, settings: Text) -> str:
+    """The report without its title."""
+    parts = [_pairs(machine), _pairs(settings)]
     for size in dict.fromkeys(line.size for line in lines):
         chosen = [line for line in lines if line.size == size]
         parts += [f"## {size} parameters", _main_table(chosen)]
@@ -85,7 +91,7 @@ def markdown(lines: Sequence[Line], runs: Sequence[Run], machine: Text, settings
         parts += _section("Threads", _threads(chosen))
         parts += _section("Floor", _floor([run for run in runs if run.kind == "floor" and run.size == size]))
     parts += _section("Planning", _plans([run for run in runs if run.kind == "plan"]))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
 def as_json(lines: Sequence[Line], runs: Sequence[Run], machine: Text, settings: Text) -> str:
@@ -142,7 +148,7 @@ def _main_table(lines: Iterable[Line]) -> str:
         "method", "tool", "wall s", "of it start-up", "CPU s", "of it start-up", "CPU ns per parameter",
         "lowest to highest", "peak anonymous MB", "read GB", "from disk", "written GB",
     )  # fmt: skip
-    return _table(head, (_main_row(line) for line in lines))
+    return table(head, (_main_row(line) for line in lines))
 
 
 def _main_row(line: Line) -> list[str]:
@@ -182,7 +188,7 @@ def _against(lines: Sequence[Line]) -> str:
             _times(line.wall, best.wall),
         ])  # fmt: skip
     head = ("method", "tools", "CPU, no start-up", "the same, lowest", "wall, no start-up", "wall in all")
-    return _table(head, rows) if rows else ""
+    return table(head, rows) if rows else ""
 
 
 def _threads(lines: Sequence[Line]) -> str:
@@ -195,7 +201,7 @@ def _threads(lines: Sequence[Line]) -> str:
             [method, f"{fewest.label} / {line.label}", _times(fewest.net_wall, line.net_wall)]
             for line in more
         ]
-    return _table(("method", "tools", "wall without start-up"), rows) if rows else ""
+    return table(("method", "tools", "wall without start-up"), rows) if rows else ""
 
 
 def _floor(runs: Sequence[Run]) -> str:
@@ -210,7 +216,7 @@ def _floor(runs: Sequence[Run]) -> str:
         ]
         for group in groups
     ]
-    return _table(("what", "wall s", "CPU s"), rows) if rows else ""
+    return table(("what", "wall s", "CPU s"), rows) if rows else ""
 
 
 def _plans(runs: Sequence[Run]) -> str:
@@ -225,7 +231,7 @@ def _plans(runs: Sequence[Run]) -> str:
         for run in runs
     ]
     head = ("size of each model", "method", "wall s with start-up", "CPU s", "peak anonymous MB")
-    return _table(head, rows) if rows else ""
+    return table(head, rows) if rows else ""
 
 
 def _times(larger: float, smaller: float) -> str:
@@ -239,12 +245,3 @@ def _section(title: str, body: str) -> list[str]:
 
 def _pairs(values: Text) -> str:
     return "\n".join(f"- {name}: {value}" for name, value in values.items())
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    ruled = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(_cell(text) for text in row) + " |" for row in ruled)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

@@ -20,11 +20,15 @@ import yaml
 from benchmarks.checkpoints import Checkpoints, parse_count, shape_for, write_set
 from benchmarks.measure import Usage, measure
 from benchmarks.methods import CASES, DEFAULT_METHODS, config_for, inputs_of
-from benchmarks.report import Kind, Run, Text, as_json, markdown, summarise
+from benchmarks.pages import with_tables
+from benchmarks.report import Kind, Run, Text, as_json, markdown, summarise, tables
 from benchmarks.tools import ENVIRONMENT, Variant, fault_of, find_tools, variants, version_of
 
 TINY = "0.2M"  # parameters of the checkpoints whose merge is all start-up
-RESULTS = Path(__file__).resolve().parent / "results"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks/results"
+PAGE = ROOT / "docs/explanation/speed.md"
+COMMAND = "make bench"
 
 
 @dataclass(frozen=True)
@@ -190,7 +194,10 @@ def _described(settings: Settings) -> Text:
         "models": f"base + {settings.models}, bf16, page cache warm",
         "repeats": settings.repeats,
         "config dtype": settings.arithmetic,
-        **{tool.name: f"{version_of(tool)} (`{' '.join(tool.words)}`)" for tool in tools},
+        **{
+            tool.name: f"{version_of(tool)} (`{' '.join((Path(tool.words[0]).name, *tool.words[1:]))}`)"
+            for tool in tools
+        },
     }
 
 
@@ -235,6 +242,7 @@ def _methods(context: click.Context, option: click.Parameter, text: str) -> tupl
 @click.option("--timeout", default=3600.0, help="Seconds after which a process is killed.")
 @click.option("--workdir", type=click.Path(path_type=Path), help="Keeps the checkpoints for the next run.")
 @click.option("--results", default=RESULTS, type=click.Path(path_type=Path), help="Folder of both reports.")
+@click.option("--write-docs", is_flag=True, help=f"Also put the tables into {PAGE.relative_to(ROOT)}.")
 def main(
     sizes: tuple[str, ...],
     methods: tuple[str, ...],
@@ -249,6 +257,7 @@ def main(
     timeout: float,
     workdir: Path | None,
     results: Path,
+    write_docs: bool,
 ) -> None:
     """Measure time, memory and bytes of merges; print a table and write it, with every run, as JSON."""
     try:
@@ -266,6 +275,9 @@ def main(
     results.mkdir(parents=True, exist_ok=True)
     (results / "benchmark.md").write_text(table)
     (results / "benchmark.json").write_text(as_json(lines, runs, machine, described))
+    if write_docs:
+        text = tables(lines, runs, machine, described)
+        PAGE.write_text(with_tables(PAGE.read_text(encoding="utf8"), COMMAND, text), encoding="utf8")
     click.echo(table)
 
 

@@ -9,8 +9,6 @@ import torch
 from benchmarks import evidence
 from benchmarks.evidence import GRID, PAGE, TASKS, Experiment, left_out, run_seed
 from benchmarks.evidence_report import (
-    BEGIN,
-    END,
     Fitness,
     Outcome,
     Seed,
@@ -19,9 +17,9 @@ from benchmarks.evidence_report import (
     gains,
     report,
     spread,
-    with_tables,
 )
 from benchmarks.methods import CASES, SETTINGS, Case, Setting, setting_config
+from benchmarks.pages import with_tables
 
 from mergecore.plugins import Registry
 from mergecore_plugins.commands.demo.digits import Split, load_split
@@ -95,15 +93,8 @@ def test_the_tables_show_scores_gains_scales_and_what_no_scale_gives() -> None:
     assert "Not in the table: a, c (takes 1); b (takes 2)." in lines
 
 
-def test_the_tables_replace_what_stands_between_the_markers_only() -> None:
-    page = f"above\n\n{BEGIN}\n\nold\n\n{END}\n\nbelow\n"
-    assert with_tables(page, "new") == f"above\n\n{BEGIN}\n\nnew\n\n{END}\n\nbelow\n"
-    with pytest.raises(ValueError, match=r"the page lacks the line '<!-- The tables below"):
-        with_tables(f"{END} {BEGIN}", "new")
-
-
 def test_the_page_has_both_markers() -> None:
-    assert "new table" in with_tables(PAGE.read_text(encoding="utf8"), "new table")
+    assert "new table" in with_tables(PAGE.read_text(encoding="utf8"), "make evidence", "new table")
 
 
 def test_every_method_that_takes_eight_models_has_a_setting() -> None:

@@ -1,0 +1,23 @@
+"""Tables, and the pages that hold them."""
+
+from __future__ import annotations
+
+import pytest
+from benchmarks.pages import END, begin, table, with_tables
+from benchmarks.runner import COMMAND, PAGE
+
+
+def test_the_tables_replace_what_stands_between_the_marks_only() -> None:
+    page = f"above\n\n{begin('make it')}\n\nold\n\n{END}\n\nbelow\n"
+    wanted = f"above\n\n{begin('make it')}\n\nnew\n\n{END}\n\nbelow\n"
+    assert with_tables(page, "make it", "new") == wanted
+    with pytest.raises(ValueError, match=r"the page lacks the line '<!-- The tables below"):
+        with_tables(f"{END} {begin('make it')}", "make it", "new")
+
+
+def test_cells_stay_cells() -> None:
+    assert table(["a"], [["x|y\nz"]]) == "| a |\n| --- |\n| x\\|y z |"
+
+
+def test_the_page_about_speed_has_both_marks() -> None:
+    assert "new table" in with_tables(PAGE.read_text(encoding="utf8"), COMMAND, "new table")
