@@ -1,0 +1,136 @@
+"""The command `mergecore transplant`: its options, written as a document for the recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+import click
+
+from mergecore.cli import common_options
+from mergecore_plugins.transplant.methods import METHODS, FillParams, Metric, Pieces, Weights
+
+if TYPE_CHECKING:
+    from mergecore.plugins import Registry
+    from mergecore.types import Json, Plan
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT = FillParams()
+
+
+def _size(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    from mergecore.errors import placed
+    from mergecore.sizes import parse_size
+
+    with placed(parameter.opts[0]):
+        return None if value is None else parse_size(value)
+
+
+def _choice(name: str, kind: object, help_text: str) -> Callable[[F], F]:
+    names = [str(one).replace("_", "-") for one in get_args(kind)]
+    default = str(getattr(DEFAULT, name)).replace("_", "-")
+    return click.option(
+        f"--{name}", type=click.Choice(names), default=default, show_default=True, help=help_text
+    )
+
+
+@click.command()
+@click.argument("model")
+@click.argument("donor")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--method",
+    type=click.Choice([name.replace("_", "-") for name in METHODS]),
+    default="omp",
+    show_default=True,
+    help="How the rows of tokens are made that MODEL lacks.",
+)
+@click.option(
+    "-k",
+    type=click.IntRange(1),
+    default=DEFAULT.k,
+    show_default=True,
+    help="Shared tokens that a row is made of.",
+)
+@_choice("metric", Metric, "common-interpolation: which shared tokens are near.")
+@_choice("weights", Weights, "common-interpolation: how near ones count.")
+@_choice("pieces", Pieces, "subword: how the pieces of a token are put together.")
+@click.option(
+    "--pad-to-multiple-of", type=click.IntRange(1), metavar="N", help="Round the number of rows up."
+)
+@click.option(
+    "--chat-template", metavar="NAME", help="As in a config: auto, a known one, or the text of a template."
+)
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would be done; read headers only.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of random and john-hewitt.")
+@click.option("--shard-size", callback=_size, metavar="SIZE", help="Largest size of an output file.")
+@click.option("-j", "--threads", type=click.IntRange(1), help="Workers; default: one for each processor.")
+@click.option(
+    "--max-memory", callback=_size, metavar="SIZE", help="Bound of the memory, Python and torch included."
+)
+@click.option("--offline", is_flag=True, help="Use no network; hub models come from the cache.")
+@click.option("--resume", "mode", flag_value="resume", help="Go on with an interrupted run, if there is one.")
+@click.option("--restart", "mode", flag_value="restart", help="Throw an interrupted run away.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier output.")
+@click.option("--json", "as_json", is_flag=True, help="Print facts for programs.")
+@click.option("-v", "--verbose", count=True, help="Say more.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@common_options
+def transplant(only_plan: bool, disabled: Sequence[str], out: Path, **given: Any) -> None:
+    """Give MODEL the tokenizer of DONOR, as a new model OUT.
+
+    Tokens that both have keep their rows of embeddings and head, exactly.  The rows of all others are made by
+    --method.  Everything else of MODEL is copied.
+    """
+    from mergecore import pipeline
+    from mergecore.compiling import PlanOptions
+    from mergecore.plugins import Registry
+
+    registry = Registry.discover(disabled)
+    options = PlanOptions(given["offline"], shard_size=given["shard_size"])
+    plan = pipeline.plan(_document(given), registry=registry, options=options)
+    if only_plan:
+        click.echo(_shown(plan, registry, given))
+        return
+    pipeline.execute(plan, out, registry=registry, options=_run_options(given))
+
+
+def _document(given: dict[str, Any]) -> dict[str, Json]:
+    asked: dict[str, Json] = {"model": given["model"], "donor": given["donor"]}
+    for name in ("method", "metric", "weights", "pieces"):
+        asked[name] = given[name].replace("-", "_")
+    asked["k"] = given["k"]
+    if given["pad_to_multiple_of"]:
+        asked["pad_to_multiple_of"] = given["pad_to_multiple_of"]
+    further = {"chat_template": given["chat_template"]} if given["chat_template"] else {}
+    return {"transplant": asked, "seed": given["seed"], **further}
+
+
+def _shown(plan: Plan, registry: Registry, given: dict[str, Any]) -> str:
+    from mergecore.estimate import estimate
+    from mergecore.plan_parts import methods_of
+    from mergecore.show_plan import plan_as_json, plan_as_text
+
+    memory = estimate(plan, methods_of(plan, registry)[0], given["threads"], given["max_memory"])
+    if given["as_json"]:
+        return json.dumps(plan_as_json(plan, memory))
+    moved = [f"  {step.name} {list(step.shape)}: {step.note}" for step in plan.steps if step.inputs[0].rows]
+    return "\n".join([plan_as_text(plan, memory), "", "rows", *moved])
+
+
+def _run_options(given: dict[str, Any]) -> Any:
+    import sys
+
+    from mergecore.events import Display
+    from mergecore.pipeline import RunOptions
+
+    display = Display(
+        style="jsonl" if given["as_json"] else "console",
+        verbosity=-1 if given["quiet"] else given["verbose"],
+        terminal=sys.stderr.isatty(),
+    )
+    names = ("threads", "max_memory", "overwrite")
+    return RunOptions(mode=given["mode"] or "new", display=display, **{name: given[name] for name in names})

@@ -1,0 +1,59 @@
+"""What a document of a transplant says; read `TransplantDocument`."""
+
+from __future__ import annotations
+
+from pydantic import Field, ValidationError
+
+from mergecore.config import OutputConfig, Part, Reference
+from mergecore.config_errors import explained
+from mergecore.errors import Collector
+from mergecore.yaml_document import Document
+from mergecore_plugins.transplant.methods import FillParams, Method, Metric, Pieces, Weights
+
+
+class Transplant(Part):
+    """Who gets the tokenizer of whom, and how the rows of its tokens are made."""
+
+    title = "a transplant"
+    model: Reference
+    donor: Reference
+    method: Method = "omp"
+    k: int = Field(default=64, ge=1)
+    metric: Metric = "cosine"
+    weights: Weights = "distance"
+    pieces: Pieces = "mean"
+    pad_to_multiple_of: int | None = Field(default=None, ge=1)
+
+    @property
+    def params(self) -> FillParams:
+        """What the method is told."""
+        return FillParams(
+            method=self.method, k=self.k, metric=self.metric, weights=self.weights, pieces=self.pieces
+        )
+
+
+class TransplantDocument(Part):
+    """A whole document."""
+
+    title = "the document of a transplant"
+    transplant: Transplant
+    name: str | None = None
+    seed: int = Field(default=0, ge=0)
+    chat_template: str | None = None
+    output: OutputConfig = OutputConfig()
+
+
+def read_settings(document: Document) -> TransplantDocument:
+    """The settings in a document.
+
+    Raises:
+        ConfigError: E103 to E105, E112, with places; several as `Problems`.
+    """
+    problems = Collector()
+    try:
+        return TransplantDocument.model_validate(dict(document.data))
+    except ValidationError as error:
+        for detail in error.errors():
+            problems.add(explained(detail, document, TransplantDocument, "transplant", None))
+    problems.raise_any()
+    raise AssertionError("what pydantic refuses is an error")
