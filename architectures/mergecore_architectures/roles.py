@@ -21,7 +21,7 @@ def layer_role(suffix: str, sparse: bool = False) -> str:
         return "router"
     if sparse and leaf == "gate":
         return "router"
-    if not modules.isdisjoint(_EXPERTS) or leaf in ("input_linear", "output_linear"):
+    if not modules.isdisjoint(_EXPERTS) or (leaf in _ALL_EXPERTS and "shared_mlp" not in modules):
         return _joined("expert", _find(_MLP, leaf))
     mixer, forward = not modules.isdisjoint(_MIXERS), bool(_FEED_FORWARD.search(suffix))
     if mixer and (role := _find(_MIXER, leaf)):
@@ -125,13 +125,16 @@ _ATTENTION_ONLY: Table = (
     ("o", r"o|wo|Wo|out_proj|dense|c_proj|proj|linear_proj|proj_out"),
 )
 _EXPERTS = {"expert", "experts", "local_experts"}
+_ALL_EXPERTS = ("input_linear", "output_linear")
 _MLP: Table = (
     ("gate", r"gate_proj|w1|wi_0|gate|linear_gate"),
     ("up", r"up_proj|w3|v1|wi|wi_1|c_fc|fc1|fc_in|lin1|dense_h_to_4h|ffn"),
     ("down", r"down_proj|w2|wo|c_proj|fc2|fc_out|lin2|dense_4h_to_h|output_linear|ffn_output|Wo"),
     ("gate_up", r"gate_up_proj|gate_and_up_proj|input_linear|Wi"),
 )
-_FEED_FORWARD = re.compile(r"(^|\.)(mlp|ffn|feed_forward|feedforward|DenseReluDense|block_sparse_moe)\.")
+_FEED_FORWARD = re.compile(
+    r"(^|\.)(mlp|shared_mlp|ffn|feed_forward|feedforward|DenseReluDense|block_sparse_moe)\."
+)
 _MIXERS = {"mixer", "mamba", "ssm", "linear_attn"}
 _MIXER: Table = (
     ("in", r"in_proj(_\w+)?"),

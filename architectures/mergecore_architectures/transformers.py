@@ -15,9 +15,9 @@ from functools import cached_property
 
 from mergecore import hookimpl
 from mergecore.layer_stacks import LAYER_COUNT_KEYS, split_name
-from mergecore.types import Architecture, Checkpoint, Description, Json, Stack, TensorFacts
+from mergecore.types import Architecture, Checkpoint, Description, Json, Stack, TensorFacts, TensorInfo
 from mergecore_architectures import names
-from mergecore_architectures.transformers_fit import KNOWN, fit
+from mergecore_architectures.transformers_fit import KNOWN, fit, without_layers_ahead
 from mergecore_architectures.transformers_layouts import layout
 from mergecore_architectures.transformers_models import CannotBuildError, Converted, MetaModel, build
 
@@ -36,9 +36,9 @@ def describe(checkpoint: Checkpoint) -> Description | None:
         places = model.renamed(checkpoint.tensors)
     except CannotBuildError:
         return None
-    if not _is_the_model(checkpoint, model, places):
-        return None
     known = names.describe(checkpoint)
+    if not _is_the_model(without_layers_ahead(checkpoint.tensors, known.stacks), model, places):
+        return None
     counted = _Counted(known, model, places)
     main = counted.main_stack()
     modules, owners = names.modules_with(known.tensors, known.stacks, main, checkpoint.config)
@@ -56,11 +56,12 @@ def describe(checkpoint: Checkpoint) -> Description | None:
     )
 
 
-def _is_the_model(checkpoint: Checkpoint, model: MetaModel, places: Mapping[str, Converted]) -> bool:
-    expected = [name for name in checkpoint.tensors if not model.unexpected_is_fine(name)]
+def _is_the_model(
+    tensors: Mapping[str, TensorInfo], model: MetaModel, places: Mapping[str, Converted]
+) -> bool:
+    expected = [name for name in tensors if not model.unexpected_is_fine(name)]
     right = sum(
-        places[name].pattern is not None
-        or model.shapes.get(places[name].name) == checkpoint.tensors[name].shape
+        places[name].pattern is not None or model.shapes.get(places[name].name) == tensors[name].shape
         for name in expected
         if name in places
     )

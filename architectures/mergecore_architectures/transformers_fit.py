@@ -12,12 +12,15 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mergecore.layer_stacks import split_name
-from mergecore.types import Fit, Json, Layers, Proposal
+from mergecore.types import Fit, Json, Layers, Proposal, Stack
+from mergecore_architectures import names
 from mergecore_architectures.transformers_models import CannotBuildError, MetaModel, Shape, build
 
 Path = tuple[str, ...]
+T = TypeVar("T")
 
 KNOWN = 0.95
 """Of the tensors on disk, those that must have their place and shape in the model, or it is another one."""
@@ -27,10 +30,11 @@ def fit(proposal: Proposal) -> Fit | None:
     """The config that tells the truth of all layers, and what is wrong; None when transformers knows nothing of it."""
     try:
         before = build(proposal.donor.config)
-        ground = _compared(before, {name: one.shape for name, one in proposal.donor.tensors.items()})
+        counted = without_layers_ahead(proposal.donor.tensors, names.describe(proposal.donor).stacks)
+        ground = _compared(before, {name: one.shape for name, one in counted.items()})
     except CannotBuildError:
         return None
-    if not ground.is_close(len(proposal.donor.tensors)):
+    if not ground.is_close(len(counted)):
         return None  # it is not the model on disk, so it is no judge of another one
     config = proposal.config
     try:
@@ -38,21 +42,22 @@ def fit(proposal: Proposal) -> Fit | None:
         for layers in proposal.layers:
             if layers.count_key is not None:
                 config, after = _with_lists(config, layers, layers.count_key, before, after)
-        found = _compared(after, _without_layers_ahead(proposal))
+        stacks = [Stack(layers.stack, len(layers.sources)) for layers in proposal.layers]
+        found = _compared(after, without_layers_ahead(proposal.shapes, stacks))
     except CannotBuildError as error:
         return Fit(config, (str(error),))
     return Fit(config, tuple(found.beyond(ground)))
 
 
-def _without_layers_ahead(proposal: Proposal) -> Mapping[str, Shape]:
-    """The tensors without those of layers that follow the counted ones: loaders leave them out."""
-    counts = {layers.stack: len(layers.sources) for layers in proposal.layers}
+def without_layers_ahead(tensors: Mapping[str, T], stacks: Iterable[Stack]) -> dict[str, T]:
+    """The tensors without those of layers that follow the counted ones of a stack: loaders leave them out."""
+    counts = {stack.prefix: stack.count for stack in stacks}
 
     def ahead(name: str) -> bool:
         parts = split_name(name)
-        return parts is not None and parts[0] in counts and parts[1] >= counts[parts[0]]
+        return parts is not None and parts[1] >= counts.get(parts[0], parts[1] + 1)
 
-    return {name: shape for name, shape in proposal.shapes.items() if not ahead(name)}
+    return {name: one for name, one in tensors.items() if not ahead(name)}
 
 
 # ---- lists -------------------------------------------------------------------------------------------------

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny import llama, llama_config, read_tensors, registry, write_checkpoint, write_llama
+from tiny_tokenizers import TOKENS, tokenizer_json
 from torch import Tensor
 from zoo.classes import Entry, tiny_model
 
 from mergecore import merge, plan
 from mergecore.errors import ConfigError
 from mergecore.plugins import Registry
-from mergecore.types import Architecture, Json
-from mergecore_architectures import names
+from mergecore.types import Architecture, Checkpoint, Description, Json
 
 Ranges = Sequence[tuple[int, int]]
 
@@ -104,6 +105,27 @@ def test_a_dense_layer_among_experts_is_refused(tmp_path: Path) -> None:
         stack(tmp_path / "a", tmp_path / "out", [(0, 2), (0, 2)])
     assert caught.value.code == "E113"
     assert not (tmp_path / "out").exists()
+
+
+def test_a_layer_that_predicts_ahead_stays_behind_the_stacked_ones(tmp_path: Path) -> None:
+    """Transformers leaves it out when it saves; here it is a copy of the last layer with what makes it one."""
+    save("glm4_moe/Glm4MoeForCausalLM", tmp_path / "a")
+    tensors = read_tensors(tmp_path / "a")
+    last, ahead = "model.layers.3.", "model.layers.4."
+    tensors |= {
+        ahead + name.removeprefix(last): one.clone() for name, one in tensors.items() if name.startswith(last)
+    }
+    tensors[ahead + "eh_proj.weight"] = torch.ones(2, 4)
+    save_file(tensors, tmp_path / "a" / "model.safetensors", metadata={"format": "pt"})
+    ranges: list[list[Json]] = [[0, 3], [1, 4]]
+    sources: list[Json] = [
+        {"sources": [{"model": str(tmp_path / "a"), "layer_range": one}]} for one in ranges
+    ]
+    made = plan({"merge_method": "passthrough", "slices": sources}, registry=registry())
+    assert made.warnings == ()
+    moved = {step.name: step.inputs[0].tensor.name for step in made.steps}
+    assert moved["model.layers.6.eh_proj.weight"] == ahead + "eh_proj.weight"
+    assert moved["model.layers.5.mlp.gate.weight"] == last + "mlp.gate.weight"
 
 
 def test_the_layers_of_a_decoder_are_stacked_beside_its_encoder(tmp_path: Path) -> None:
@@ -194,27 +216,105 @@ def test_a_tensor_that_no_description_knows_is_merged_too(tmp_path: Path) -> Non
     assert all(one.unique().tolist() == [2] for one in found.values())
 
 
+def forgetful(
+    describe: Callable[[Checkpoint], Description | None], forgotten: str
+) -> Callable[[Checkpoint], Description | None]:
+    """A describer that does not know a tensor."""
+
+    def less(checkpoint: Checkpoint) -> Description | None:
+        found = describe(checkpoint)
+        if found is None:
+            return None
+        return replace(found, tensors={name: one for name, one in found.tensors.items() if name != forgotten})
+
+    return less
+
+
 @pytest.mark.parametrize(
     "forgotten", ["model.layers.0.mlp.up_proj.weight", "model.norm.weight", "lm_head.weight"]
 )
 def test_a_name_that_a_description_forgets_changes_nothing(forgotten: str, tmp_path: Path) -> None:
     """Its role and its place are gone, not its numbers."""
     models: list[Json] = [{"model": str(write_llama(tmp_path / f"m{i}", 2, seed=i))} for i in range(2)]
-    document: dict[str, Json] = {"merge_method": "linear", "models": models, "parameters": {"weight": 1}}
-    expected = read_tensors(merge(document, tmp_path / "whole", registry=registry()))
-    whole = names.describe
-
-    def forgetful(checkpoint: Any) -> Any:
-        found = whole(checkpoint)
-        return replace(found, tensors={name: one for name, one in found.tensors.items() if name != forgotten})
-
+    ranged: list[Json] = [{**one, "layer_range": [0, 2]} for one in models if isinstance(one, dict)]
     forgetting = Registry.discover()
     for architecture in forgetting.all(Architecture):
-        if architecture.name == "names":
-            object.__setattr__(architecture, "describe", forgetful)
-    found = read_tensors(merge(document, tmp_path / "out", registry=forgetting))
-    assert found.keys() == expected.keys()
-    assert all(found[name].equal(one) for name, one in expected.items())
+        object.__setattr__(architecture, "describe", forgetful(architecture.describe, forgotten))
+    forms: tuple[dict[str, Json], ...] = ({"models": models}, {"slices": [{"sources": ranged}]})
+    for number, form in enumerate(forms):
+        document: dict[str, Json] = {"merge_method": "linear", **form, "parameters": {"weight": 1}}
+        expected = read_tensors(merge(document, tmp_path / f"whole{number}", registry=registry()))
+        found = read_tensors(merge(document, tmp_path / f"out{number}", registry=forgetting))
+        assert found.keys() == expected.keys()
+        assert all(found[name].equal(one) for name, one in expected.items())
+
+
+def test_embeddings_are_the_only_tensors_with_a_row_for_each_token(tmp_path: Path) -> None:
+    """Others take a norm of LFM2 and the patches of Qwen-VL for embeddings, and fail when vocabularies differ."""
+    for name, embeddings in (
+        ("lfm2/Lfm2ForCausalLM", {"model.embed_tokens.weight"}),
+        (
+            "qwen2_5_vl/Qwen2_5_VLForConditionalGeneration",
+            {"model.embed_tokens.weight", "lm_head.weight"},
+        ),
+        (
+            "qwen3_vl/Qwen3VLForConditionalGeneration",
+            {"model.language_model.embed_tokens.weight", "lm_head.weight"},
+        ),
+    ):
+        models: list[Json] = []
+        for number, tokens in enumerate((TOKENS["BPE"], [*TOKENS["BPE"], "Q"])):
+            folder = tmp_path / name / str(number)
+            save(name, folder)
+            (folder / "tokenizer.json").write_text(json.dumps(tokenizer_json("BPE", tokens)))
+            models.append({"model": str(folder)})
+        document: dict[str, Json] = {"merge_method": "linear", "models": models, "parameters": {"weight": 1}}
+        made = plan({**document, "tokenizer": {"source": "union"}}, registry=registry())
+        moved = {step.name for step in made.steps if any(one.rows for one in step.inputs)}
+        assert moved == embeddings
+
+
+# ---- configs -----------------------------------------------------------------------------------------------
+
+ROPE_OF_VERSION_4 = """{
+  "architectures": [
+    "LlamaForCausalLM"
+  ],
+  "head_dim": 2,
+  "hidden_size": 4,
+  "intermediate_size": 6,
+  "model_type": "llama",
+  "num_attention_heads": 2,
+  "num_hidden_layers": 2,
+  "num_key_value_heads": 2,
+  "rope_scaling": {
+    "factor": 8.0,
+    "high_freq_factor": 4.0,
+    "low_freq_factor": 1.0,
+    "original_max_position_embeddings": 8192,
+    "rope_type": "llama3"
+  },
+  "rope_theta": 500000.0,
+  "tie_word_embeddings": false,
+  "torch_dtype": "float32",
+  "transformers_version": "4.42.3",
+  "use_cache": true,
+  "vocab_size": 8
+}
+"""
+
+
+def test_a_config_of_version_4_keeps_its_rope_settings_to_the_byte(tmp_path: Path) -> None:
+    """Others load and save it with version 5, after which version 4 finds no rope settings at all."""
+    for name in "ab":
+        (write_llama(tmp_path / name, 2) / "config.json").write_text(ROPE_OF_VERSION_4)
+    models: list[Json] = [{"model": str(tmp_path / name)} for name in "ab"]
+    document: dict[str, Json] = {"merge_method": "linear", "models": models, "parameters": {"weight": 1}}
+    out = merge(document, tmp_path / "out", registry=registry())
+    assert (out / "config.json").read_text() == ROPE_OF_VERSION_4
+    stacked = stack(tmp_path / "a", tmp_path / "stacked", [(0, 2), (1, 2)])
+    more = ROPE_OF_VERSION_4.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3')
+    assert (stacked / "config.json").read_text() == more
 
 
 def test_a_head_that_one_model_has_unties_the_config(tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ IN_SPARSE_LAYERS = {
     "expert.gate_up": "mlp.experts.gate_up_proj mlp.experts.gate_up_proj_bias block_sparse_moe.input_linear.weight",
     "expert": "mlp.experts.bias",
     "mlp.up": "mlp.shared_experts.up_proj.weight",
+    "mlp.gate_up": "shared_mlp.input_linear.weight",
+    "mlp.down": "shared_mlp.output_linear.weight",
 }
 OUTSIDE = {
     "embed": "model.embed_tokens.weight transformer.wte.weight gpt_neox.embed_in.weight shared.weight "
