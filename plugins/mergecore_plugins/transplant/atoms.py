@@ -15,10 +15,12 @@ CHUNK = 1 << 22
 
 
 class Atoms:
-    """Rows (n, columns) in the space of the donor, with their norms."""
+    """Rows (n, columns) in the space of the donor less `origin`, with their norms."""
 
-    def __init__(self, rows: Tensor) -> None:
+    def __init__(self, rows: Tensor, origin: Tensor | None = None) -> None:
+        """`origin` is (columns,) in float64; nothing for 0."""
         self.rows = rows
+        self.origin = origin
         self.norms = torch.cat([chunk.norm(dim=1) for _, chunk in self.chunks()])
         self.inverse_norms = torch.where(self.norms > 0, 1 / self.norms, 0.0)
 
@@ -29,11 +31,17 @@ class Atoms:
         """Consecutive rows in float32, each with the index of its first one."""
         size = max(1, CHUNK // max(1, self.rows.shape[1]))
         for first in range(0, len(self.rows), size):
-            yield first, self.rows[first : first + size].to(torch.float32)
+            chunk = self.rows[first : first + size].to(torch.float32)
+            yield first, chunk if self.origin is None else chunk - self.origin.to(torch.float32)
 
     def take(self, index: Tensor) -> Tensor:
         """The rows at `index`, of any shape, in float64: (*index.shape, columns)."""
-        return self.rows[index].to(torch.float64)
+        return self.moved(self.rows[index])
+
+    def moved(self, rows: Tensor) -> Tensor:
+        """Rows of the donor's space (*, columns) less the origin, float64."""
+        rows = rows.to(torch.float64)
+        return rows if self.origin is None else rows - self.origin
 
 
 def combined(weights: Tensor, index: Tensor, rows: Tensor) -> Tensor:

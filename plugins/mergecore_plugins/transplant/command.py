@@ -55,6 +55,14 @@ def _choice(name: str, kind: object, help_text: str) -> Callable[[F], F]:
     show_default=True,
     help="Shared tokens that a row is made of.",
 )
+@click.option("--center/--no-center", default=True, help="omp: compare rows without their mean, or whole.")
+@click.option(
+    "--ridge",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="omp: keep weights small; 0.1 is much.",
+)
 @_choice("metric", Metric, "common-interpolation: which shared tokens are near.")
 @_choice("weights", Weights, "common-interpolation: how near ones count.")
 @_choice("pieces", Pieces, "subword: how the pieces of a token are put together.")
@@ -102,7 +110,7 @@ def _document(given: dict[str, Any]) -> dict[str, Json]:
     asked: dict[str, Json] = {"model": given["model"], "donor": given["donor"]}
     for name in ("method", "metric", "weights", "pieces"):
         asked[name] = given[name].replace("-", "_")
-    asked["k"] = given["k"]
+    asked |= {name: given[name] for name in ("k", "center", "ridge")}
     if given["pad_to_multiple_of"]:
         asked["pad_to_multiple_of"] = given["pad_to_multiple_of"]
     further = {"chat_template": given["chat_template"]} if given["chat_template"] else {}

@@ -18,7 +18,7 @@ from mergecore.types import Merged
 from mergecore_plugins.transplant.atoms import Atoms, combined
 from mergecore_plugins.transplant.methods import FillParams
 from mergecore_plugins.transplant.neighbours import WEIGHTS, nearest
-from mergecore_plugins.transplant.pursuit import batch_size, pursuit
+from mergecore_plugins.transplant.pursuit import batch_size, pursuit, shrunk
 from mergecore_plugins.transplant.statistics import covariance, mean_row, normal, procrustes, spread
 
 Fill: TypeAlias = Callable[[Block, int, Tensor], tuple[Tensor, Tensor]]
@@ -32,6 +32,7 @@ def filled(group: TensorGroup, params: FillParams) -> Merged:
     """The rows of the donor's vocabulary; where the method cannot make one, it is the mean of the model's."""
     tokens, own = group.extra[:2]
     average = mean_row(tokens)
+    tokens.raise_faults()
     fill = _FILLS[params.method](group, params, average)
     copied = own.known
 
@@ -126,14 +127,31 @@ def piece_weights(pieces: str, count: int, head: bool) -> Tensor:
 
 
 def _omp(group: TensorGroup, params: FillParams, average: Tensor) -> Fill:
-    rows, atoms = group.extra[3].whole(), Atoms(group.extra[4].whole())
-    k = min(params.k, *atoms.rows.shape)
+    mine, theirs = group.extra[3:]
+    rows, whole = mine.whole(), theirs.whole()
+    origin, centre = (mean_row(theirs), mean_row(mine)) if params.center else (None, None)
+    atoms = Atoms(whole, origin)
 
     def make(targets: Tensor) -> Tensor:
-        index, weights = pursuit(atoms, targets, k)
-        return combined(weights, index, rows)
+        return pursued(atoms, rows, centre, targets, params)
 
-    return _by_donor(group, make, batch_size(k, atoms.rows.shape[1]))
+    return _by_donor(group, make, batch_size(params.k, atoms.rows.shape[1]))
+
+
+def pursued(atoms: Atoms, rows: Tensor, centre: Tensor | None, targets: Tensor, params: FillParams) -> Tensor:
+    """The rows (b, columns) that `omp` makes for rows of the donor, of those of the shared tokens.
+
+    centre: the mean of `rows`, where `atoms` are around theirs, too.
+    """
+    k = min(params.k, *atoms.rows.shape)
+    targets = atoms.moved(targets)
+    index, weights = pursuit(atoms, targets, k)
+    if params.ridge:
+        weights = shrunk(atoms, index, targets, params.ridge)
+    made = combined(weights, index, rows)
+    if centre is not None:
+        made += (1 - weights.sum(dim=1, keepdim=True)) * centre
+    return made
 
 
 def _common_interpolation(group: TensorGroup, params: FillParams, average: Tensor) -> Fill:

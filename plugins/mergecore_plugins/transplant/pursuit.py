@@ -47,6 +47,20 @@ def pursuit(atoms: Atoms, targets: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return chosen, weights[:, :, 0]
 
 
+def shrunk(atoms: Atoms, index: Tensor, targets: Tensor, ridge: float) -> Tensor:
+    """The weights (b, k) of the atoms at `index` that are best when their squares count, too.
+
+    A weight counts `ridge` times the mean squared norm of the atoms, so large ones that cancel each other
+    come down.
+    """
+    chosen = atoms.take(index)  # (b, k, columns)
+    gram = chosen @ chosen.mT
+    size = gram.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
+    gram += (ridge * size)[:, None, None] * torch.eye(index.shape[1], dtype=torch.float64)
+    weights: Tensor = torch.linalg.solve(gram, chosen @ targets.to(torch.float64)[:, :, None])
+    return weights[:, :, 0]
+
+
 def _nearest(atoms: Atoms, left: Tensor, taken: Tensor) -> Tensor:
     """The atom (b,) of largest |cosine| with what is left (b, columns), except those taken (b, j)."""
     best = torch.full((len(left),), -1.0)

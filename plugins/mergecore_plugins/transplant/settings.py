@@ -19,6 +19,8 @@ class Transplant(Part):
     donor: Reference
     method: Method = "omp"
     k: int = Field(default=64, ge=1)
+    center: bool = True
+    ridge: float = Field(default=0.0, ge=0)
     metric: Metric = "cosine"
     weights: Weights = "distance"
     pieces: Pieces = "mean"
@@ -27,9 +29,7 @@ class Transplant(Part):
     @property
     def params(self) -> FillParams:
         """What the method is told."""
-        return FillParams(
-            method=self.method, k=self.k, metric=self.metric, weights=self.weights, pieces=self.pieces
-        )
+        return FillParams(**{name: getattr(self, name) for name in FillParams.model_fields})
 
 
 class TransplantDocument(Part):

@@ -8,15 +8,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from mergecore.extra_rows import ExtraRows
 from mergecore_plugins.transplant.atoms import CHUNK
 
 
-def chunks(*matrices: ExtraRows) -> Iterator[list[Tensor]]:
+class Rows(Protocol):
+    """A matrix that is read row by row, (rows, columns)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and columns."""
+
+    def read(self, first: int, stop: int) -> Tensor:
+        """The rows from `first` up to `stop`."""
+
+
+def chunks(*matrices: Rows) -> Iterator[list[Tensor]]:
     """The same rows of each of several matrices of one height, in float64; chunks are of a fixed size."""
     size = max(1, CHUNK // max(1, sum(one.shape[1] for one in matrices)))
     for first in range(0, matrices[0].shape[0], size):
@@ -24,7 +35,7 @@ def chunks(*matrices: ExtraRows) -> Iterator[list[Tensor]]:
         yield [one.read(first, stop).to(torch.float64) for one in matrices]
 
 
-def mean_row(rows: ExtraRows) -> Tensor:
+def mean_row(rows: Rows) -> Tensor:
     """The mean of all rows, (columns,) float64; 0 where there is none."""
     total = torch.zeros(rows.shape[1], dtype=torch.float64)
     for [chunk] in chunks(rows):
@@ -32,7 +43,7 @@ def mean_row(rows: ExtraRows) -> Tensor:
     return total / max(1, rows.shape[0])
 
 
-def covariance(rows: ExtraRows, mean: Tensor) -> Tensor:
+def covariance(rows: Rows, mean: Tensor) -> Tensor:
     """The covariance of the rows around their mean, (columns, columns) float64."""
     total = torch.zeros((rows.shape[1], rows.shape[1]), dtype=torch.float64)
     for [chunk] in chunks(rows):
@@ -41,7 +52,7 @@ def covariance(rows: ExtraRows, mean: Tensor) -> Tensor:
     return total / max(1, rows.shape[0])
 
 
-def spread(rows: ExtraRows, mean: Tensor) -> float:
+def spread(rows: Rows, mean: Tensor) -> float:
     """The standard deviation of single numbers around the mean row."""
     total = sum(float((chunk - mean).square().sum()) for [chunk] in chunks(rows))
     return math.sqrt(total / max(1, rows.shape[0] * rows.shape[1]))
@@ -66,7 +77,7 @@ class Map:
         return (rows.to(torch.float64) - self.origin) @ self.matrix + self.goal
 
 
-def procrustes(source: ExtraRows, goal: ExtraRows) -> Map:
+def procrustes(source: Rows, goal: Rows) -> Map:
     """The rotation, with a scale, that brings the principal parts of `source` nearest to those of `goal`.
 
     Row i of both is one token.  With V and W the principal directions, and U S T' the singular values of

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import Tensor
 
 from mergecore_plugins.transplant.atoms import Atoms, combined
-from mergecore_plugins.transplant.filling import piece_weights
+from mergecore_plugins.transplant.filling import piece_weights, pursued
+from mergecore_plugins.transplant.methods import FillParams
 from mergecore_plugins.transplant.neighbours import WEIGHTS, barycentric, by_distance, least_squares, nearest
-from mergecore_plugins.transplant.pursuit import pursuit
-from mergecore_plugins.transplant.statistics import normal
+from mergecore_plugins.transplant.pursuit import pursuit, shrunk
+from mergecore_plugins.transplant.statistics import (
+    covariance,
+    mean_row,
+    normal,
+    procrustes,
+    spread,
+)
 
 
 def matrix(*rows: list[float]) -> Tensor:
@@ -50,6 +59,59 @@ def test_pursuit_goes_on_where_nothing_is_left() -> None:
     assert combined(weights, torch.tensor([[0, 1], [0, 1]]), matrix([1.0], [2.0]))[1].tolist() == [0]
     index, weights = pursuit(atoms, matrix([2, 0]), 2)
     assert combined(weights, index, atoms.rows)[0].tolist() == pytest.approx([2, 0])
+
+
+def test_a_ridge_keeps_weights_that_cancel_each_other_small() -> None:
+    atoms = Atoms(matrix([1, 0], [1, 0.1]))
+    target = matrix([0, 1])
+    index, weights = pursuit(atoms, target, 2)
+    assert sorted(weights[0].tolist()) == pytest.approx([-10, 10], rel=1e-4)
+    assert shrunk(atoms, index, target, 0.1).abs().max() < 1
+    one = Atoms(matrix([2, 0]))
+    assert shrunk(one, torch.tensor([[0]]), matrix([6, 0]), 0.5).tolist() == [[2]]  # 12 / (4 + 0.5 · 4)
+
+
+def test_rows_around_a_mean_need_no_weights_for_it() -> None:
+    rows = matrix([10, 1], [10, -1])
+    atoms = Atoms(rows, torch.tensor([10.0, 0.0], dtype=torch.float64))
+    centre = torch.tensor([5.0, 5.0, 5.0], dtype=torch.float64)
+    own = matrix([5, 6, 5], [5, 4, 5])
+    made = pursued(atoms, own, centre, matrix([10, 3], [10, 0]), FillParams(k=1))
+    assert made.tolist() == [[5, 8, 5], [5, 5, 5]]
+
+
+@dataclass(frozen=True)
+class InMemory:
+    rows: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.rows.shape)
+
+    def read(self, first: int, stop: int) -> Tensor:
+        return self.rows[first:stop]
+
+
+def test_moments_are_added_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mergecore_plugins.transplant.statistics.CHUNK", 4)  # two rows at once
+    rows = InMemory(matrix([1, 0], [3, 0], [5, 6]))
+    assert mean_row(rows).tolist() == [3, 2]
+    assert covariance(rows, mean_row(rows)).tolist() == [[8 / 3, 4], [4, 8]]
+    assert spread(rows, mean_row(rows)) == pytest.approx((32 / 6) ** 0.5)  # 8 + 24 over 6 numbers
+    assert mean_row(InMemory(torch.zeros(0, 2))).tolist() == [0, 0]
+
+
+def test_procrustes_finds_a_turn_with_a_scale() -> None:
+    quarter = matrix([0, 2], [-2, 0])
+    source = matrix([3, 1], [1, 1], [2, 5])
+    found = procrustes(InMemory(source), InMemory(source @ quarter + 7))
+    torch.testing.assert_close(found(matrix([1, 0])), (matrix([1, 0]) @ quarter + 7).double())
+
+
+def test_procrustes_into_more_columns_keeps_distances() -> None:
+    source = torch.randn(9, 2, generator=torch.Generator().manual_seed(0))
+    goal = torch.cat([source, torch.zeros(9, 1)], dim=1)
+    torch.testing.assert_close(procrustes(InMemory(source), InMemory(goal))(source), goal.double())
 
 
 def test_rows_do_not_depend_on_those_beside_them() -> None:
