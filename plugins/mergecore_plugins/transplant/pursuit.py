@@ -27,7 +27,7 @@ def pursuit(atoms: Atoms, targets: Tensor, k: int) -> tuple[Tensor, Tensor]:
     not exceed the number of atoms or columns.
     """
     count, columns = targets.shape
-    left = targets.to(torch.float64)
+    left = targets.to(torch.float64, copy=True)
     basis = torch.zeros((count, k, columns), dtype=torch.float64)
     triangle = torch.zeros((count, k, k), dtype=torch.float64)
     parts = torch.zeros((count, k), dtype=torch.float64)

@@ -64,7 +64,9 @@ def test_pursuit_goes_on_where_nothing_is_left() -> None:
 def test_a_ridge_keeps_weights_that_cancel_each_other_small() -> None:
     atoms = Atoms(matrix([1, 0], [1, 0.1]))
     target = matrix([0, 1])
+    target = target.double()
     index, weights = pursuit(atoms, target, 2)
+    assert target.tolist() == [[0, 1]]
     assert sorted(weights[0].tolist()) == pytest.approx([-10, 10], rel=1e-4)
     assert shrunk(atoms, index, target, 0.1).abs().max() < 1
     one = Atoms(matrix([2, 0]))
