@@ -26,9 +26,12 @@ def in_one_layout(checkpoints: Sequence[Checkpoint], opener: Opener) -> tuple[Ch
 def under_prefix(checkpoint: Checkpoint, old: str, new: str, place: Place | None) -> Checkpoint:
     """The checkpoint with `new` in place of `old` before the names of its tensors; others keep theirs.
 
+    Both are whole words of names, so the dot at their end may be left out.
+
     Raises:
         ConfigError: E105 when no name begins so, or a new name is there already.
     """
+    old, new = (words and words.rstrip(".") + "." for words in (old, new))
     moved = {new + name.removeprefix(old): name for name in checkpoint.tensors if name.startswith(old)}
     kept = {name: one for name, one in checkpoint.tensors.items() if not name.startswith(old)}
     if not moved:

@@ -136,5 +136,6 @@ def check_architectures(checkpoints: Sequence[Checkpoint]) -> None:
         raise InputError(
             "E222",
             f"the models are of different architectures: {told}",
-            hint="remove the odd one; --allow-crimes merges them as long as names and shapes agree",
+            hint="remove the odd one, or say with 'from' and 'into' of which part of the others it is one; "
+            "--allow-crimes merges them as long as names and shapes agree",
         )

@@ -15,6 +15,7 @@ class Selection:
         self._include = include
         self._exclude = exclude
         self._matched: set[str] = set()
+        self._roles: set[str] = set()
         self.chosen = 0
         """How many tensors were asked for and are merged."""
 
@@ -34,9 +35,19 @@ class Selection:
     def idle(self) -> list[str]:
         """A sentence for each selector that matched no tensor."""
         texts = dict.fromkeys(one.text for one in (*self._include, *self._exclude))
-        return [f"the selector '{text}' matches no tensor" for text in texts if text not in self._matched]
+        return [
+            f"the selector '{text}' matches no tensor{self._there_are(text)}"
+            for text in texts
+            if text not in self._matched
+        ]
+
+    def _there_are(self, text: str) -> str:
+        """The roles that there are, for a selector of another one."""
+        kinds = dict.fromkeys(role.split(".")[0] for role in sorted(self._roles) if role)
+        return f"; the roles here are {', '.join(kinds)}" if text.startswith("role:") and kinds else ""
 
     def _any(self, filters: Sequence[Filter], name: str, role: str) -> bool:
+        self._roles.add(role)
         found = [one.text for one in filters if one.matches(name, role)]
         self._matched.update(found)
         return bool(found)

@@ -131,10 +131,11 @@ class _Builder:
         name, donor = str(path[1]), self.models.descriptions[self.models.donor]
         if module := donor.module(name):
             return module
-        known = [one.name for one in donor.modules] or ["default"]
-        near = did_you_mean(name, [*known, *(alias for one in donor.modules for alias in one.aliases)])
+        known = {one.name: one.aliases for one in donor.modules} or {"default": ()}
+        near = did_you_mean(name, [*known, *(alias for aliases in known.values() for alias in aliases)])
         what = f"{self._name(self.models.donor)} has no module '{name}'{near}"
-        raise self._error("E105", what, path, f"its modules: {', '.join(known)}")
+        told = (f"{one} (also {', '.join(aliases)})" if aliases else one for one, aliases in known.items())
+        raise self._error("E105", what, path, f"its modules: {', '.join(told)}")
 
     def _whole(self, prefix: DocPath, models: Sequence[Any], levels: tuple[ParameterSource, ...]) -> Slice:
         entries = []

@@ -205,7 +205,8 @@ def test_an_unknown_module_is_refused() -> None:
     (found,) = refused(linear(langauge_model=models(a=1)))
     assert found == (
         "E105 a has no module 'langauge_model'; did you mean 'language_model'? "
-        "Hint: its modules: language_model, multi_modal_projector, vision_tower"
+        "Hint: its modules: language_model (also text_decoder, language_model.model.layers), "
+        "multi_modal_projector, vision_tower (also vision_model, vision_tower.layers)"
     )
     write_llama(Path("c"), 2)
     (found,) = refused({"merge_method": "linear", "modules": {"vision_tower": models(c=1)}})

@@ -296,8 +296,9 @@ def test_vocabularies_of_other_sizes_have_their_own_hint() -> None:
 def test_models_of_several_architectures_are_refused_unless_allowed() -> None:
     write("b", llama(2), model_type="mistral")
     assert refused(linear("a", "b")) == [
-        "E222 the models are of different architectures: m/a is llama, m/b is mistral. Hint: remove the odd one;"
-        " --allow-crimes merges them as long as names and shapes agree"
+        "E222 the models are of different architectures: m/a is llama, m/b is mistral. Hint: remove the odd one, "
+        "or say with 'from' and 'into' of which part of the others it is one; "
+        "--allow-crimes merges them as long as names and shapes agree"
     ]
     assert len(planned(linear("a", "b"), allow_crimes=True).steps) == len(llama(2))
 

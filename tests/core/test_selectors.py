@@ -138,7 +138,7 @@ def test_layers_that_are_not_selected_are_those_of_the_first_source() -> None:
 def test_a_selector_that_matches_nothing_is_told() -> None:
     assert planned(mean(include=["norm", "qroj"], exclude="role:mpl")).warnings == (
         "the selector 'qroj' matches no tensor",
-        "the selector 'role:mpl' matches no tensor",
+        "the selector 'role:mpl' matches no tensor; the roles here are attn, embed, head, mlp, norm",
     )
 
 
@@ -185,6 +185,19 @@ def test_a_language_model_is_merged_into_one_that_sees() -> None:
     assert (step.dtype, step.note) == ("F32", "no other model has this part")
     assert made.models[1].layout == "'' read as 'language_model.': 21 renamed"
     assert made.dropped == ()
+
+
+def test_the_dot_at_the_end_of_a_prefix_may_be_left_out() -> None:
+    write_seeing("v", 1.0)
+    assert merged(mean("v", {"model": "b", "into": "language_model"})) == {
+        f"language_model.{name}" for name in EVERYTHING
+    }
+
+
+def test_models_of_two_families_are_refused_with_what_there_is_for_parts() -> None:
+    write_seeing("v", 1.0)
+    (found,) = refused(mean("v", "b"))
+    assert "or say with 'from' and 'into' of which part of the others it is one" in found
 
 
 def test_a_part_of_the_names_is_moved() -> None:

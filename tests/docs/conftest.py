@@ -14,7 +14,7 @@ from torch import Tensor
 
 @pytest.fixture(scope="session")
 def tiny_llamas(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the checkpoints `base`, `code` and `math`, of four layers each, and two that also see."""
+    """A folder with the checkpoints `base`, `code` and `math`, of four layers each; two that see, a part of such."""
     folder = tmp_path_factory.mktemp("models")
     for seed, name in enumerate(("base", "code", "math")):
         write_checkpoint(folder / name, llama(4, seed=seed), llama_config(4))
@@ -24,6 +24,7 @@ def tiny_llamas(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_checkpoint(
             folder / name, seeing(seed), {"model_type": "seeing", "text_config": llama_config(2)}
         )
+    write_checkpoint(folder / "speaking", llama(2, seed=5), llama_config(2))
     return folder
 
 
