@@ -15,7 +15,8 @@ It adds to what a describer finds in the names, and puts it right; it cannot tak
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -43,6 +44,16 @@ def _filter(value: Json) -> Filter:
         return parse_filter(value) or Filter("*", lambda name, role: True)
     except ConfigError as error:
         raise fault(error) from None
+
+
+def _role(value: Json) -> Json:
+    if isinstance(value, str) and not _ROLE.fullmatch(value):
+        what = f"'{value}' is no role; words with dots between them are expected, such as attn.q"
+        raise fault(ConfigError("E105", what))
+    return value
+
+
+_ROLE = re.compile(r"\w+(\.\w+)*", re.ASCII)
 
 
 def _listed(value: Any) -> Any:
@@ -75,7 +86,7 @@ class TensorRule(_Part):
 
     title = "a rule for tensors"
     filter: Annotated[Filter, PlainValidator(_filter), WithJsonSchema({"type": "string"})]
-    role: Annotated[str, Field(pattern=r"^[a-z_]+(\.[a-z_]+)*$")] | None = None
+    role: Annotated[str, BeforeValidator(_role)] | None = None
     vocabulary_axis: Annotated[int, Field(ge=0)] | None = None
     after: bool | None = Field(default=None, description="applied after the layers, as a final norm is")
 
@@ -150,6 +161,23 @@ def refined(description: Description, checkpoint: Checkpoint, known: Architectur
         tied={**description.tied, **tied},
         tensors={name: _facts(name, one, known) for name, one in description.tensors.items()},
     )
+
+
+def said_in_vain(known: ArchitectureFile, models: Sequence[Checkpoint]) -> Iterator[str]:
+    """A sentence for everything in a file that is true of none of the models."""
+    meant = [model for model in models if known.match.accepts(model.config)]
+    if not meant:
+        kinds = ", ".join((*known.match.model_type, *known.match.architectures))
+        yield f"what 'architecture' says of {kinds} is for none of these models"
+        return
+    names = {name for model in meant for name in model.tensors}
+    for rule in known.tensors:
+        of_role = rule.filter.text.startswith("role:")
+        if not of_role and not any(rule.filter.matches(name, "") for name in names):
+            yield f"'architecture': the filter '{rule.filter.text}' matches no tensor"
+    for name, other in known.tied.items():
+        if name not in names and other not in names:
+            yield f"'architecture': there is neither '{name}' nor '{other}' to be tied"
 
 
 def _facts(name: str, facts: TensorFacts, known: ArchitectureFile) -> TensorFacts:

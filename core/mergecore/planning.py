@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from mergecore.architecture_files import said_in_vain
 from mergecore.compiling import Compiler, PlanOptions
 from mergecore.config import MergeConfig, parts, read_config
 from mergecore.errors import Collector
@@ -86,7 +87,13 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
         descriptions=opened.descriptions,
         layers={prefix: tuple(layers) for prefix, layers in found.layers.items()},
         dropped=tuple(dropped(models, slices, used)),
-        warnings=(*vocabulary.vocabulary.warnings, *more_warnings, *compiler.warnings(), *selection.idle()),
+        warnings=(
+            *vocabulary.vocabulary.warnings,
+            *more_warnings,
+            *compiler.warnings(),
+            *selection.idle(),
+            *(text for known in config.architecture for text in said_in_vain(known, opened.checkpoints)),
+        ),
         plugins=versions(
             registry,
             [(MergeMethod, method.name), (OutputWriter, writer), (TokenizerStrategy, strategy)],

@@ -125,7 +125,10 @@ def test_layers_that_are_not_there_are_told() -> None:
     [
         ("layres: x", "acme.yml:1:1: 'layres' is no key of an architecture; did you mean 'layers'?"),
         ("tensors: [{role: x}]", "acme.yml:1:11: 'filter' is missing from a rule for tensors"),
-        ("tensors: [{filter: x, role: A b}]", "'tensors.role' is 'A b'"),
+        (
+            "tensors: [{filter: x, role: A b}]",
+            "'A b' is no role; words with dots between them are expected, such as attn.q",
+        ),
         ("tensors: [{filter: x, vocabulary_axis: -1}]", "a number of at least 0 is expected"),
         ("tensors: [{filter: 're:('}]", "the filter 're:(' is no regular expression"),
         ("match: {family: x}", "'family' is no key of the conditions"),
@@ -183,6 +186,19 @@ def test_later_files_have_the_last_word() -> None:
     more = {"match": {"model_type": "acme"}, "tensors": [{"filter": "lift", "role": "mlp.up"}]}
     made = plan(mean(architecture=["acme.yml", more]), registry=registry())
     assert next(step.role for step in made.steps if step.name == "tower.0.lift") == "mlp.up"
+
+
+@pytest.mark.usefixtures("models")
+def test_what_is_true_of_no_model_is_told() -> None:
+    other = {"match": {"model_type": "emca", "architectures": "Emca"}}
+    rules = [{"filter": "zzz", "role": "mixer.A"}, {"filter": "lift", "role": "mlp.up"}]
+    vain = {"tensors": rules, "tied": {"x.w": "y.w"}}
+    made = plan(mean(architecture=["acme.yml", other, vain]), registry=registry())
+    assert made.warnings == (
+        "what 'architecture' says of emca, Emca is for none of these models",
+        "'architecture': the filter 'zzz' matches no tensor",
+        "'architecture': there is neither 'x.w' nor 'y.w' to be tied",
+    )
 
 
 @pytest.mark.usefixtures("models")
