@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from mergecore.errors import InputError
-from mergecore.types import Checkpoint
+from mergecore.types import Checkpoint, Json
 from mergecore.vocabulary import MAIN, TokenizerFiles
 from mergecore_plugins.transplant.counterparts import Texts
 
@@ -20,9 +20,9 @@ class Cutter:
     def __init__(self, model: Checkpoint, texts: Texts) -> None:
         """Raise E240 when the model has no tokenizer.json."""
         self._texts = texts
-        self._tokenizer = _tokenizer(model)
-        unknown = texts.roles.get("unk")
-        self._unknown = texts.table.ids[unknown] if unknown else None
+        document = _document(model)
+        self._tokenizer = _tokenizer(model, document)
+        self._unknown = _unknown(document, texts)
 
     def pieces(self, text: bytes) -> list[int]:
         """The ids that the text is cut into; none for what the vocabulary cannot write."""
@@ -34,16 +34,30 @@ class Cutter:
         return [one.id for one in self._tokenizer.model.tokenize(written) if one.id != self._unknown]
 
 
-def _tokenizer(model: Checkpoint) -> Tokenizer:
+def _document(model: Checkpoint) -> dict[str, Json]:
+    if MAIN not in model.side_files:
+        what = f"tokens are cut into pieces by a {MAIN}"
+        raise InputError("E240", what, place=model.name, hint=f"{HINT}, or use omp")
+    return TokenizerFiles(model).mapping(MAIN)
+
+
+def _tokenizer(model: Checkpoint, document: dict[str, Json]) -> Tokenizer:
     from tokenizers import Tokenizer
 
-    files = TokenizerFiles(model)
-    hint = f"put a {MAIN} there: transformers writes one when it loads and saves the tokenizer"
-    if MAIN not in model.side_files:
-        raise InputError(
-            "E240", f"tokens are cut into pieces by a {MAIN}", place=model.name, hint=f"{hint}, or use omp"
-        )
     try:
-        return Tokenizer.from_str(json.dumps(files.mapping(MAIN)))
+        return Tokenizer.from_str(json.dumps(document))
     except Exception as error:  # noqa: BLE001 - the library raises nothing more special
-        raise files.wrong(MAIN, f"the library 'tokenizers' cannot read it: {error}", hint) from None
+        what = f"the library 'tokenizers' cannot read it: {error}"
+        raise TokenizerFiles(model).wrong(MAIN, what, HINT) from None
+
+
+HINT = f"put a {MAIN} there: transformers writes one when it loads and saves the tokenizer"
+
+
+def _unknown(document: dict[str, Json], texts: Texts) -> int | None:
+    """The id that stands for what the vocabulary cannot write."""
+    model = document.get("model")
+    stated = (model.get("unk_id"), model.get("unk_token")) if isinstance(model, dict) else (None, None)
+    if isinstance(stated[0], int):
+        return stated[0]
+    return texts.table.ids.get(str(stated[1] or texts.roles.get("unk")))

@@ -49,10 +49,14 @@ def spelling_of(table: TokenTable) -> Spelling:
     ordinary = [token for token in table.ids if token not in table.special]
     if table.kind == "WordPiece" or (not table.kind and any(one.startswith("##") for one in ordinary)):
         return Spelling("words")
-    used = set().union(*ordinary)
-    if "Ġ" in used and used <= _bytes_of_letters().keys():
-        return Spelling("bytes")
-    return Spelling("marks")
+    letters = _bytes_of_letters().keys()
+    fitting = sum(letters >= set(one) for one in ordinary)
+    spaced = any("Ġ" in one for one in ordinary)
+    return Spelling("bytes" if spaced and fitting >= MOST * len(ordinary) else "marks")
+
+
+MOST = 0.99
+"""The share of tokens that must be written as bytes, where the others are taken for oddities."""
 
 
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")

@@ -27,6 +27,12 @@ def test_a_vocabulary_shows_itself_how_it_is_written(kind: str, tokens: tuple[st
     assert spelling_of(table(kind, *tokens)).kind == found
 
 
+def test_an_odd_token_does_not_change_how_a_vocabulary_is_written() -> None:
+    bytes_of_gpt = [f"Ġ{number}" for number in range(99)]
+    assert spelling_of(table("BPE", *bytes_of_gpt, "中")).kind == "bytes"
+    assert spelling_of(table("BPE", *bytes_of_gpt, "中", "文")).kind == "marks"
+
+
 @pytest.mark.parametrize(
     ("kind", "token", "text"),
     [

@@ -341,3 +341,21 @@ def test_a_tokenizer_that_cannot_cut_is_refused(pair: Pair) -> None:
     Path("a/tokenizer.json").unlink()
     Path("a/vocab.json").write_text(json.dumps(vocabulary))
     assert "E240 a: tokens are cut into pieces by a tokenizer.json" in refused(method="subword")
+
+
+def test_a_tokenizer_that_the_library_cannot_read_is_refused(pair: Pair) -> None:
+    document = json.loads(Path("a/tokenizer.json").read_text())
+    document["model"]["merges"] = ["no merge of these"]
+    Path("a/tokenizer.json").write_text(json.dumps(document))
+    assert "E240 a/tokenizer.json: the library 'tokenizers' cannot read it: " in refused(method="subword")
+
+
+def test_what_stands_for_the_unknown_is_no_piece(pair: Pair) -> None:
+    embed = pair[0]
+    write(Path("c"), "Unigram", embed, None)
+    write(Path("d"), "WordPiece", rows(24, seed=4), None)
+    asked: dict[str, Json] = {"model": "c", "donor": "d", "method": "subword"}
+    plan = mergecore.plan({"transplant": asked})
+    made = read_tensors(mergecore.execute(plan, "out"))[EMBED]
+    number = json.loads(Path("d/tokenizer.json").read_text())["model"]["vocab"]["[UNK]"]
+    torch.testing.assert_close(made[number], embed[THEIRS["▁"]])  # which begins a word; no letter is known
