@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from tokenizers import Tokenizer
     from torch import Tensor
+    from transformers import PreTrainedModel
 
     from mergecore_plugins.transplant.counterparts import Texts
 
@@ -42,13 +45,20 @@ MODEL_ROWS, DONOR_ROWS = "model.embed_tokens.weight", "embeddings.word_embedding
 )
 @click.option("--held-out", default=1000, show_default=True, help="Tokens that the model is to lack.")
 @click.option("--seed", default=0, show_default=True, help="Which tokens these are.")
-def main(model: Path, donor: Path | None, held_out: int, seed: int) -> None:
+@click.option(
+    "--whole", is_flag=True, help="Transplant the whole vocabulary instead, and let the models read."
+)
+def main(model: Path, donor: Path | None, held_out: int, seed: int, whole: bool) -> None:
     """Compare the methods on MODEL, a folder that `benchmarks/smollm2.py` wrote."""
     import torch
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        trial = prepare(model, donor or download(Path(folder)), held_out, seed)
+        donor = donor or download(Path(folder))
+        if whole:
+            transplant_all(model, donor, Path(folder))
+            return
+        trial = prepare(model, donor, held_out, seed)
         reader = Reader(model, trial)
         print(
             f"{trial.shared} shared tokens, {len(trial.truth)} of them held out, which are {reader.share:.1%} of"
@@ -153,20 +163,73 @@ def held_tokens(
     return np.sort(np.random.default_rng(seed).choice(several, count, replace=False))
 
 
+def transplant_all(model: Path, donor: Path, folder: Path) -> None:
+    """Print how well the model reads plain text with its own vocabulary, and with that of the donor."""
+    from mergecore.cli import run
+
+    text = re.sub(r" +", " ", re.sub(r"[^a-z0-9 .,']", " ", english().lower()))
+    print("| rows | bits per character |")
+    print("| --- | --- |")
+    print(f"| its own vocabulary | {bits(*loaded(model, text), len(text)):.3f} |", flush=True)
+    for options in WHOLE:
+        out = folder / "out"
+        assert run(["transplant", str(model), str(donor), str(out), "-q", *options.split()]) == 0
+        print(f"| `{options}` | {bits(*loaded(out, text), len(text)):.3f} |", flush=True)
+        shutil.rmtree(out)
+
+
+WHOLE = (
+    "--method zero",
+    "--method mean",
+    "--method john-hewitt",
+    "--method subword",
+    "--method landmark-pca",
+    "--method common-interpolation -k 8",
+    "--method omp -k 8",
+    "--method omp -k 64",
+    "--method omp -k 64 --no-center",
+)
+
+
+def english() -> str:
+    """Pages of Python's own help."""
+    from pydoc_data.topics import topics
+
+    pages = (topics[name] for name in ("with", "if", "import", "assert", "exceptions", "numbers"))
+    return " ".join(" ".join(pages).split())[:CHARACTERS]
+
+
+def loaded(folder: Path, text: str) -> tuple[PreTrainedModel, list[int]]:
+    """A model, and the text in its tokens."""
+    from tokenizers import Tokenizer
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
+    return model, tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def bits(model: PreTrainedModel, ids: Sequence[int], characters: int) -> float:
+    """What each character takes of a text that is predicted token by token."""
+    import torch
+
+    total = 0.0
+    with torch.no_grad():
+        for first in range(0, len(ids) - 1, WINDOW):
+            window = torch.tensor([ids[first : first + WINDOW + 1]])
+            found = model(window).logits[0, :-1].log_softmax(dim=-1)
+            total -= float(found.gather(1, window[0, 1:, None]).sum())
+    return total / math.log(2) / characters
+
+
 class Reader:
-    """The model at work on English text, the pages of Python's own help, with other rows for held-out tokens."""
+    """The model at work on English text, with other rows for held-out tokens."""
 
     def __init__(self, model: Path, trial: Trial) -> None:
-        from pydoc_data.topics import topics
-
-        from tokenizers import Tokenizer
-        from transformers import AutoModelForCausalLM
-
-        pages = (topics[name] for name in ("with", "if", "import", "assert", "exceptions", "numbers"))
-        self._text = " ".join(" ".join(pages).split())[:CHARACTERS]
-        tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
-        self._ids: list[int] = tokenizer.encode(self._text, add_special_tokens=False).ids
-        self._model = AutoModelForCausalLM.from_pretrained(model, dtype="float32").eval()
+        self._characters = len(english())
+        self._model, self._ids = loaded(model, english())
         self._held = list(trial.ids)
 
     @property
@@ -177,19 +240,12 @@ class Reader:
 
     def bits(self, rows: Tensor) -> float:
         """What the text takes when held-out tokens have these rows, as embeddings and in the head."""
-        import torch
-
-        embed = self._model.get_input_embeddings().weight
-        total = 0.0
-        with torch.no_grad():
-            before = embed[self._held].clone()
-            embed[self._held] = rows.to(embed.dtype)
-            for first in range(0, len(self._ids) - 1, WINDOW):
-                ids = torch.tensor([self._ids[first : first + WINDOW + 1]])
-                found = self._model(ids).logits[0, :-1].log_softmax(dim=-1)
-                total -= float(found.gather(1, ids[0, 1:, None]).sum())
-            embed[self._held] = before
-        return total / math.log(2) / len(self._text)
+        embed = self._model.state_dict()[MODEL_ROWS]
+        before = embed[self._held].clone()
+        embed[self._held] = rows.to(embed.dtype)
+        found = bits(self._model, self._ids, self._characters)
+        embed[self._held] = before
+        return found
 
 
 # ---- the methods -------------------------------------------------------------------------------------------
