@@ -6,200 +6,42 @@ parameters of the method, are checked here.  Everything found is said at once.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, cast
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainValidator,
     ValidationError,
-    ValidationInfo,
-    WithJsonSchema,
 )
 
-from mergecore.architecture_files import ArchitectureFile, parse_architecture, read_architecture
-from mergecore.config_errors import explained, fault
-from mergecore.dtypes import DTYPES, MERGEABLE, parse_dtype
-from mergecore.errors import Collector, ConfigError, MergecoreError, Place, Problems, placed
+from mergecore.config_errors import explained
+from mergecore.config_values import (
+    AnyTokenSource,
+    Architectures,
+    DtypeName,
+    LayerRange,
+    Reference,
+    Selectors,
+    Settings,
+    Size,
+    Vocabulary,
+    not_empty,
+)
+from mergecore.errors import Collector, ConfigError, MergecoreError, Place, placed
 from mergecore.params import Params
-from mergecore.references import Exists, exists_below, parse_reference
+from mergecore.references import exists_below
 from mergecore.resolve import ParameterSource, check_parameters
-from mergecore.settings import Filter, parse_filter, parse_setting
-from mergecore.sizes import parse_size
-from mergecore.types import Json, ModelReference
+from mergecore.settings import parse_setting
+from mergecore.types import Json
 from mergecore.yaml_document import DocPath, Document
 
 ParamsOf: TypeAlias = Callable[[str], "type[Params] | None"]
 """The parameters of a merge method, by its name; it raises for an unknown one."""
-
-
-@dataclass(frozen=True)
-class ZeroToken:
-    """A new token whose embedding is zero."""
-
-
-@dataclass(frozen=True)
-class OtherToken:
-    """A new token that begins as a token of one model: the text or the id is given."""
-
-    model: ModelReference
-    token: str | None = None
-    token_id: int | None = None
-
-
-VocabularySource: TypeAlias = "Literal['union', 'base'] | ModelReference"
-TokenSource: TypeAlias = ModelReference | ZeroToken | OtherToken
-
-
-# ---- values ------------------------------------------------------------------------------------------------
-
-
-def _reference(value: Json, info: ValidationInfo) -> ModelReference:
-    exists: Exists = (info.context or {}).get("exists") or exists_below(Path())
-    try:
-        return parse_reference(value, exists)
-    except ConfigError as error:
-        raise fault(error) from None
-
-
-def _vocabulary_source(value: Json, info: ValidationInfo) -> VocabularySource:
-    if value == "union":
-        return "union"
-    if value == "base":
-        return "base"
-    reference = _reference(value, info)
-    if reference.path.startswith("model:"):
-        path = reference.path.removeprefix("model:")
-        raise fault(ConfigError("E112", f"'{value}' names no model", hint=f"write '{path}'"))
-    return reference
-
-
-def _token_source(value: Json, info: ValidationInfo) -> TokenSource | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict) or "kind" not in value:
-        return _reference(value, info)
-    if value == {"kind": "zero"}:
-        return ZeroToken()
-    token, token_id = value.get("token"), value.get("token_id")
-    right = isinstance(token, str) if token_id is None else token is None and type(token_id) is int
-    if value["kind"] != "model_token" or not right or value.keys() - {"kind", "model", "token", "token_id"}:
-        what = f"{value} is no source of a token"
-        hint = "write a model, {kind: zero}, or {kind: model_token, model: M, token: T} (or token_id: N)"
-        raise fault(ConfigError("E105", what, hint=hint))
-    model = _reference(value.get("model"), info)
-    return OtherToken(model, cast("str | None", token), cast("int | None", token_id))
-
-
-def _layer_range(value: Json) -> tuple[int, int]:
-    hint = "write [first, end]: layers are counted from 0, and 'end' is the one after the last"
-    ends = value if isinstance(value, list) else []
-    numbers = [int(str(end)) for end in ends if str(end).removeprefix("-").isdecimal()]
-    text = f"[{', '.join(map(str, ends))}]" if isinstance(value, list) else f"'{value}'"
-    if len(ends) != 2 or len(numbers) != 2:
-        raise fault(ConfigError("E113", f"layer_range {text} is not two whole numbers", hint=hint))
-    first, end = numbers
-    if not 0 <= first < end:
-        raise fault(ConfigError("E113", f"layer_range {text} holds no layer", hint=hint))
-    return first, end
-
-
-def _selectors(value: Json) -> tuple[Filter, ...]:
-    texts = value if isinstance(value, list) else [value]
-    try:
-        found = [parse_filter(text) for text in texts if text is not None]
-    except ConfigError as error:
-        raise fault(error) from None
-    return tuple(one or Filter("*", lambda name, role: True) for one in found)
-
-
-def _architectures(value: Json) -> tuple[ArchitectureFile, ...]:
-    found = []
-    for one in value if isinstance(value, list) else [value]:
-        try:
-            if isinstance(one, dict):
-                found.append(parse_architecture(Document("architecture", one)))
-            elif isinstance(one, str):
-                found.append(read_architecture(Path(one)))
-            elif one is not None:
-                raise ConfigError("E104", f"{one!r} is no architecture", hint="write the path of a YAML file")
-        except ConfigError as error:
-            raise fault(ConfigError(error.code, str(error))) from None
-        except Problems as error:
-            raise fault(ConfigError(error.code, "; ".join(map(str, error.errors)))) from None
-    return tuple(found)
-
-
-def _not_empty(value: Json) -> Json:
-    if value == []:
-        raise fault(
-            ConfigError("E104", "a slice needs at least one source", hint="write {model, layer_range}")
-        )
-    return value
-
-
-def _dtype(word: str) -> str:
-    try:
-        return parse_dtype(word)
-    except ConfigError as error:
-        raise fault(error) from None
-
-
-def _size(value: Json) -> int:
-    try:
-        return parse_size(value if isinstance(value, (str, int)) else str(value))
-    except ConfigError as error:
-        raise fault(error) from None
-
-
-_REFERENCE_SCHEMA: dict[str, Any] = {
-    "anyOf": [{"type": "string"}, {"type": "object"}],
-    "description": "PATH[@REVISION][+ADAPTER[@REVISION]], or {model, lora, override_architecture}",
-}
-_RANGE_SCHEMA: dict[str, Any] = {
-    "type": "array",
-    "items": {"type": "integer", "minimum": 0},
-    "minItems": 2,
-    "maxItems": 2,
-    "description": "the first layer, and the one after the last; counted from 0",
-}
-
-Reference = Annotated[ModelReference, PlainValidator(_reference), WithJsonSchema(_REFERENCE_SCHEMA)]
-Vocabulary = Annotated[
-    VocabularySource, PlainValidator(_vocabulary_source), WithJsonSchema(_REFERENCE_SCHEMA)
-]
-Selectors = Annotated[
-    tuple[Filter, ...],
-    PlainValidator(_selectors),
-    WithJsonSchema({"type": ["string", "array", "null"], "items": {"type": "string"}}),
-]
-Architectures = Annotated[
-    tuple[ArchitectureFile, ...],
-    PlainValidator(_architectures),
-    WithJsonSchema({"type": ["string", "object", "array", "null"]}),
-]
-LayerRange = Annotated[tuple[int, int], PlainValidator(_layer_range), WithJsonSchema(_RANGE_SCHEMA)]
-DtypeName = Annotated[
-    str, AfterValidator(_dtype), WithJsonSchema({"enum": [DTYPES[name].torch_name for name in MERGEABLE]})
-]
-Size = Annotated[int, BeforeValidator(_size), WithJsonSchema({"type": ["string", "integer"]})]
-AnyTokenSource = Annotated[
-    TokenSource | None, PlainValidator(_token_source), WithJsonSchema({"type": ["string", "object", "null"]})
-]
-if TYPE_CHECKING:
-    Settings: TypeAlias = Mapping[str, Json]
-else:  # pydantic cannot take the recursive type
-    Settings = Annotated[
-        dict[str, Any],
-        BeforeValidator(lambda value: {} if value is None else value),
-        WithJsonSchema({"type": ["object", "null"]}),
-    ]
 
 
 # ---- the grammar -------------------------------------------------------------------------------------------
@@ -242,7 +84,7 @@ class OutputSlice(Part):
     """Consecutive layers of the output."""
 
     title = "a slice"
-    sources: Annotated[tuple[InputSlice, ...], BeforeValidator(_not_empty)]
+    sources: Annotated[tuple[InputSlice, ...], BeforeValidator(not_empty)]
     base_model: Reference | None = None
     parameters: Settings = Field(default={}, description="parameters for this slice")
 
@@ -409,7 +251,8 @@ def _twins(document: Document) -> Iterator[ConfigError]:
     for path, part in parts(document.data):
         if len(path) < 2 or path[-2] != "models" or "model" not in part:
             continue
-        key = (path[:-1], repr(part["model"]))
+        model = part["model"]
+        key = (path[:-1], os.path.realpath(model) if isinstance(model, str) else repr(model))
         first = seen.setdefault(key, path)
         if first != path:
             place = document.place(first)

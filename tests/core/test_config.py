@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 
 from mergecore.config import (
     MergeConfig,
-    OtherToken,
     TokenizerConfig,
-    ZeroToken,
     parameter_sources,
     read_config,
 )
+from mergecore.config_values import OtherToken, ZeroToken
 from mergecore.errors import ConfigError, MergecoreError, Problems, did_you_mean
 from mergecore.params import Field, Params, PerModel
 from mergecore.types import Json, ModelReference
@@ -321,6 +320,13 @@ def test_a_token_source_that_is_neither_is_not_taken_for_a_model(source: str) ->
 def test_a_layer_range_is_two_numbers_with_layers_between_them(layers: str, message: str) -> None:
     (found,) = faults(f"merge_method: linear\nslices: [{{sources: [{{model: a, layer_range: {layers}}}]}}]\n")
     assert found.startswith(f"E113 config.yml:2:45: {message}")
+
+
+def test_a_model_listed_twice_is_told_however_it_is_spelled() -> None:
+    (found,) = faults("merge_method: linear\nmodels:\n- model: ./m/a\n- model: m/b\n- model: m/../m/a/\n")
+    assert found.startswith(
+        "E111 config.yml:5:10: 'm/../m/a/' is listed twice under 'models'; first at line 3. "
+    )
 
 
 def test_a_model_listed_twice_is_told_with_the_first_place() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field, ValidationError
 
-from mergecore.config import OutputConfig, Part, Reference
+from mergecore.config import OutputConfig, Part
 from mergecore.config_errors import explained
+from mergecore.config_values import Reference
 from mergecore.errors import Collector
 from mergecore.yaml_document import Document
 from mergecore_plugins.transplant.methods import FillParams, Method, Metric, Pieces, Weights
