@@ -32,10 +32,10 @@ from pydantic import (
 )
 
 from mergecore.config_errors import explained, fault
-from mergecore.errors import ConfigError, Problems
+from mergecore.errors import ConfigError, Problems, did_you_mean
 from mergecore.layer_stacks import find_stacks
 from mergecore.settings import Filter, parse_filter
-from mergecore.types import Checkpoint, Description, Json, TensorFacts
+from mergecore.types import Checkpoint, Description, Json, TensorFacts, TensorInfo
 from mergecore.yaml_document import Document, read_document
 
 
@@ -152,6 +152,7 @@ def refined(description: Description, checkpoint: Checkpoint, known: Architectur
             raise ConfigError("E105", what, hint=f"its stacks: {stacks}")
     if known.layer_count_key is not None:
         key = tuple(known.layer_count_key.split("."))
+        _check_key(key, checkpoint)
     names = checkpoint.tensors
     tied = {name: other for name, other in known.tied.items() if name not in names and other in names}
     return replace(
@@ -159,8 +160,23 @@ def refined(description: Description, checkpoint: Checkpoint, known: Architectur
         main=main,
         layer_count_key=key,
         tied={**description.tied, **tied},
-        tensors={name: _facts(name, one, known) for name, one in description.tensors.items()},
+        tensors={
+            name: _facts(checkpoint.tensors[name], one, known) for name, one in description.tensors.items()
+        },
     )
+
+
+def _check_key(key: tuple[str, ...], checkpoint: Checkpoint) -> None:
+    """Raise E105 when the config of a model does not have the key."""
+    found: Json = dict(checkpoint.config)
+    for word in key:
+        known = list(found) if isinstance(found, dict) else []
+        if not isinstance(found, dict) or word not in found:
+            what = f"the config of {checkpoint.name} has no '{'.'.join(key)}'{did_you_mean(word, known)}"
+            raise ConfigError(
+                "E105", what, hint="'layer_count_key' is the key that holds the number of layers"
+            )
+        found = found[word]
 
 
 def said_in_vain(known: ArchitectureFile, models: Sequence[Checkpoint]) -> Iterator[str]:
@@ -180,10 +196,13 @@ def said_in_vain(known: ArchitectureFile, models: Sequence[Checkpoint]) -> Itera
             yield f"'architecture': there is neither '{name}' nor '{other}' to be tied"
 
 
-def _facts(name: str, facts: TensorFacts, known: ArchitectureFile) -> TensorFacts:
-    rule = next((rule for rule in known.tensors if rule.filter.matches(name, facts.role)), None)
+def _facts(tensor: TensorInfo, facts: TensorFacts, known: ArchitectureFile) -> TensorFacts:
+    rule = next((rule for rule in known.tensors if rule.filter.matches(tensor.name, facts.role)), None)
     if rule is None:
         return facts
+    if (rule.vocabulary_axis or 0) >= len(tensor.shape):
+        what = f"'{tensor.name}' has the shape {list(tensor.shape)}, and no axis {rule.vocabulary_axis}"
+        raise ConfigError("E105", what, hint="'vocabulary_axis' counts from 0")
     return replace(
         facts,
         role=facts.role if rule.role is None else rule.role,

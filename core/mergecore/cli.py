@@ -5,6 +5,7 @@ The commands themselves are in `commands`; plugins add theirs.  Nothing here imp
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 import click
 
 from mergecore import __version__
-from mergecore.errors import ConfigError, MergecoreError, Problems
+from mergecore.errors import ConfigError, MergecoreError, OutputError, Problems
 from mergecore.plugins import Registry
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -114,7 +115,11 @@ def run(words: list[str]) -> int:
         return error.exit_code
     except BrokenPipeError:
         return 141
-    except Exception:  # noqa: BLE001 - a bug keeps its traceback, and its exit code
+    except Exception as error:  # noqa: BLE001 - a bug keeps its traceback, and its exit code
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            full = OutputError("E504", "what the command says cannot be written: the disk is full")
+            tell(full, words)
+            return full.exit_code
         traceback.print_exc()
         click.echo(
             "mergecore: error E001: internal error, a bug of mergecore; please report the lines above",

@@ -219,7 +219,10 @@ class Compiler:
             return
         told = ", ".join(f"{self._name(one.model)} {list(one.shape)}" for one in inputs)
         facts = self.models.descriptions[self.models.donor].tensors.get(name)
-        vocabulary = facts is not None and facts.vocabulary_axis is not None
+        axis = None if facts is None else facts.vocabulary_axis
+        vocabulary = (
+            axis is not None and len({(*one.shape[:axis], *one.shape[axis + 1 :]) for one in inputs}) == 1
+        )
         raise InputError(
             "E230",
             f"shapes differ for '{name}': {told}",

@@ -34,10 +34,7 @@ def under_prefix(checkpoint: Checkpoint, old: str, new: str, place: Place | None
     old, new = (words and words.rstrip(".") + "." for words in (old, new))
     moved = {new + name.removeprefix(old): name for name in checkpoint.tensors if name.startswith(old)}
     kept = {name: one for name, one in checkpoint.tensors.items() if not name.startswith(old)}
-    if not moved:
-        starts = dict.fromkeys(name.split(".")[0] + "." for name in checkpoint.tensors)
-        what = f"no tensor of {checkpoint.name} begins with '{old}'; they begin with {', '.join(list(starts)[:6])}"
-        raise ConfigError("E105", what, place=place)
+    check_prefix(checkpoint, old, place)
     if both := moved.keys() & kept.keys():
         name = min(both)
         what = f"{checkpoint.name} has a tensor '{name}' already; '{moved[name]}' cannot be called so"
@@ -45,6 +42,15 @@ def under_prefix(checkpoint: Checkpoint, old: str, new: str, place: Place | None
     tensors = {name: renamed(checkpoint.tensors[own], name) for name, own in moved.items()}
     told = f"'{old}' read as '{new}': {len(moved)} renamed"
     return replace(checkpoint, tensors={**tensors, **kept}, layout=told)
+
+
+def check_prefix(checkpoint: Checkpoint, words: str, place: Place | None) -> None:
+    """Raise E105 when no tensor of a model has a name that begins with these whole words."""
+    start = words and words.rstrip(".") + "."
+    if not any(name.startswith(start) for name in checkpoint.tensors):
+        there = dict.fromkeys(name.split(".")[0] + "." for name in checkpoint.tensors)
+        what = f"no tensor of {checkpoint.name} begins with '{start}'; they begin with {', '.join(list(there)[:6])}"
+        raise ConfigError("E105", what, place=place)
 
 
 def renamed(tensor: TensorInfo, name: str) -> TensorInfo:

@@ -61,7 +61,11 @@ class Opener:
                 if source.accepts(reference, self.options):
                     return source.open(reference, self.options)
         what = f"'{reference}': no installed plugin opens it; a folder or a hub id is expected"
-        raise InputError("E701", what, place=self.place_of(path), hint=self._unusable())
+        hint = self._unusable()
+        if reference.adapter:
+            what = f"'{reference}': no installed plugin opens a model with an adapter"
+            hint = hint or "merge the adapter into its base first, as `merge_and_unload` of peft does"
+        raise InputError("E701", what, place=self.place_of(path), hint=hint)
 
     def check_local(self, text: str, path: DocPath) -> None:
         """Raise what is wrong with the model that `text` names, if it can be told without a network."""

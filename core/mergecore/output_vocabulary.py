@@ -11,9 +11,10 @@ from typing import Any
 
 from mergecore.alignment import Common, Row, TokenRule
 from mergecore.chat_templates import chosen_template, with_template
-from mergecore.config import MergeConfig, OtherToken, TokenizerConfig, ZeroToken
-from mergecore.errors import Collector, ConfigError, PluginError, did_you_mean
-from mergecore.layouts import in_one_layout, under_prefix
+from mergecore.config import MergeConfig, TokenizerConfig
+from mergecore.config_values import OtherToken, ZeroToken
+from mergecore.errors import Collector, ConfigError, Place, PluginError, did_you_mean
+from mergecore.layouts import check_prefix, in_one_layout, under_prefix
 from mergecore.opening import Opener
 from mergecore.params import Params
 from mergecore.slices import prefixes_of, references, selects_layers
@@ -45,6 +46,11 @@ class Opened:
         """The models that are merged."""
         return self.checkpoints[: self.merged]
 
+    @property
+    def comparable(self) -> list[Checkpoint]:
+        """The models that are merged and are no part of others: of one kind, if all is well."""
+        return [one for i, one in enumerate(self.merging) if i not in self.parts]
+
 
 def open_models(config: MergeConfig, opener: Opener) -> Opened:
     """The models that a config names.
@@ -57,7 +63,7 @@ def open_models(config: MergeConfig, opener: Opener) -> Opened:
     prefixes = prefixes_of(config)
     opened = opener.open_all(list(everyone.items()))
     moved = [
-        under_prefix(one, *prefixes[reference], opener.place_of(everyone[reference]))
+        _moved(one, *prefixes[reference], opened[0], opener.place_of(everyone[reference]))
         if reference in prefixes
         else one
         for reference, one in zip(everyone, opened, strict=True)
@@ -67,6 +73,14 @@ def open_models(config: MergeConfig, opener: Opener) -> Opened:
     descriptions = tuple(opener.describe(checkpoint, thorough) for checkpoint in checkpoints)
     parts = frozenset(i for i, reference in enumerate(everyone) if reference in prefixes)
     return Opened(tuple(everyone), checkpoints, descriptions, len(merged), parts)
+
+
+def _moved(part: Checkpoint, old: str, new: str, whole: Checkpoint, place: Place | None) -> Checkpoint:
+    """A model that is a part of `whole`, with the names that it has there."""
+    moved = under_prefix(part, old, new, place)
+    if part is not whole:
+        check_prefix(whole, new, place)
+    return moved
 
 
 def _token_references(config: MergeConfig) -> Iterator[tuple[ModelReference, DocPath]]:

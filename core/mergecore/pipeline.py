@@ -250,6 +250,8 @@ class _Run:
             progress = _Progress(self.plan, todo)
             for result in self._results(_copies_first(todo), runner):
                 stage.finish(result.name, result.digest, result.nonfinite)
+                if result.nonfinite:
+                    self.warn(f"tensor '{result.name}': {result.nonfinite} values are not finite")
                 self._step_done(result, progress)
             files.check_unchanged()
 

@@ -12,6 +12,7 @@ from typing import Any
 from mergecore.architecture_files import said_in_vain
 from mergecore.compiling import Compiler, PlanOptions
 from mergecore.config import MergeConfig, parts, read_config
+from mergecore.config_differences import differences
 from mergecore.errors import Collector
 from mergecore.matching import Models, dropped, match
 from mergecore.opening import Opener, check_architectures
@@ -51,12 +52,12 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
     opened = open_models(config, opener)
     models = Models(opened.checkpoints, opened.descriptions, donor=0, parts=opened.parts)
     if not options.allow_crimes:
-        check_architectures([one for i, one in enumerate(opened.merging) if i not in opened.parts])
+        check_architectures(opened.comparable)
 
     slices = slices_of(config, method, models, document.place)
     selection = Selection(config.include, config.exclude)
     found = match(models, slices, selection)
-    selection.check(document.place(("include",) if config.include else ("exclude",)))
+    selection.check(document.place)
     compiler = Compiler(config, method, models, options, document.place, registry)
     strategy, vocabulary = compiler.vocabulary(opened, opener)
     steps = compiler.steps(found)
@@ -91,7 +92,7 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
             *vocabulary.vocabulary.warnings,
             *more_warnings,
             *compiler.warnings(),
-            *selection.idle(),
+            *differences(opened.comparable, models.checkpoints[models.donor]),
             *(text for known in config.architecture for text in said_in_vain(known, opened.checkpoints)),
         ),
         plugins=versions(

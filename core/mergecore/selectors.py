@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mergecore.errors import ConfigError, Place
-from mergecore.settings import Filter
+from mergecore.errors import Collector, ConfigError
+from mergecore.settings import Filter, PlaceOf
 
 
 class Selection:
@@ -26,20 +26,19 @@ class Selection:
         self.chosen += taken
         return taken
 
-    def check(self, place: Place | None) -> None:
-        """Raise E105 when nothing is merged."""
-        if not self.chosen and (self._include or self._exclude):
-            hint = "; ".join(self.idle()) or "they exclude all that they include"
-            raise ConfigError("E105", "include and exclude select no tensor", place=place, hint=hint)
-
-    def idle(self) -> list[str]:
-        """A sentence for each selector that matched no tensor."""
-        texts = dict.fromkeys(one.text for one in (*self._include, *self._exclude))
-        return [
-            f"the selector '{text}' matches no tensor{self._there_are(text)}"
-            for text in texts
-            if text not in self._matched
-        ]
+    def check(self, place_of: PlaceOf) -> None:
+        """Raise E105 for every selector that matched no tensor, and when nothing is merged."""
+        problems = Collector()
+        for key, filters in (("include", self._include), ("exclude", self._exclude)):
+            for one in filters:
+                if one.text not in self._matched:
+                    what = f"the selector '{one.text}' matches no tensor{self._there_are(one.text)}"
+                    problems.add(ConfigError("E105", what, place=place_of((key,))))
+        if not problems.errors and not self.chosen and (self._include or self._exclude):
+            what, hint = "include and exclude select no tensor", "they exclude all that they include"
+            place = place_of(("include",) if self._include else ("exclude",))
+            problems.add(ConfigError("E105", what, place=place, hint=hint))
+        problems.raise_any()
 
     def _there_are(self, text: str) -> str:
         """The roles that there are, for a selector of another one."""

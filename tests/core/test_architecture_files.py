@@ -254,3 +254,23 @@ def test_a_package_brings_a_file(tmp_path: Path, write_plugin: Callable[..., Pat
 
 def test_matching_nothing_is_matching_everything() -> None:
     assert Matching().accepts({})
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            {"layer_count_key": "tower.flors"},
+            "the config of m has no 'tower.flors'; did you mean 'floors'?",
+        ),
+        (
+            {"tensors": [{"filter": "letters", "vocabulary_axis": 2}]},
+            "'letters.weight' has the shape [8, 2], and no axis 2",
+        ),
+    ],
+)
+def test_what_a_model_does_not_have_is_refused(said: dict[str, Json], told: str) -> None:
+    known = parse_architecture(parse_document(json.dumps(said), "a.yml"))
+    with pytest.raises(ConfigError) as caught:
+        refined(describe(checkpoint()), checkpoint(), known)
+    assert caught.value.what == told

@@ -68,6 +68,25 @@ def test_closed_streams_do_not_hurt(linear: Config, closing: str) -> None:
     assert read_tensors(Path("out"))[Q].allclose(wanted)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_behind_the_output_is_no_bug() -> None:
+    command = '"$0" -m mergecore methods list > /dev/full'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 6
+    assert done.stderr == "mergecore: error E504: what the command says cannot be written: the disk is full\n"
+
+
+def test_numbers_that_are_not_finite_are_told_where_they_are_allowed(cli: Cli, linear: Config) -> None:
+    tensors = llama(2, seed=1)
+    tensors[Q][0, :2] = float("nan")
+    write_checkpoint(Path("m/a"), tensors, llama_config(2))
+    done = cli("merge", write(linear), "out", "--allow-nonfinite")
+    assert done.code == 0
+    assert f"warning: tensor '{Q}': 2 values are not finite" in done.err
+
+
 def test_a_quiet_merge_says_nothing(cli: Cli, linear: Config) -> None:
     assert cli("merge", "-q", write(linear), "out") == Outcome(0, "", "")
 
