@@ -5,7 +5,7 @@ Whatever is wrong is gathered as far as one can go on without it, and said toget
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from mergecore.matching import Models, dropped, match
 from mergecore.opening import Opener, check_architectures
 from mergecore.output_config import is_of_diffusers
 from mergecore.output_files import output_files
-from mergecore.output_vocabulary import open_models
+from mergecore.output_vocabulary import Opened, open_models
 from mergecore.plan_parts import lay_out, versions
 from mergecore.plugins import Registry
 from mergecore.selectors import Selection
@@ -64,18 +64,12 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
 
     writer, layout = _layout(config, registry, options, steps, models.checkpoints[models.donor])
     effective = _effective(document.data, config, options)
+    title, fit, strict = config.name or "", opener.fit, options.strict
     files, more_warnings = output_files(
-        config.name or "",
-        config.merge_method,
-        models,
-        found,
-        steps,
-        vocabulary,
-        effective,
-        opener.fit,
-        options.strict,
+        title, config.merge_method, models, found, steps, vocabulary, effective, fit, strict
     )
     used = {read for step in steps for one in _everything(step) for read in one.reads}
+    plugins = [(MergeMethod, method.name), (OutputWriter, writer), (TokenizerStrategy, strategy)]
     return Plan(
         models=opened.checkpoints,
         donor=models.donor,
@@ -92,14 +86,10 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
             *vocabulary.vocabulary.warnings,
             *more_warnings,
             *compiler.warnings(),
-            *differences(opened.comparable, models.checkpoints[models.donor]),
-            *(text for known in config.architecture for text in said_in_vain(known, opened.checkpoints)),
+            *_doubts(config, opened, models.donor),
         ),
-        plugins=versions(
-            registry,
-            [(MergeMethod, method.name), (OutputWriter, writer), (TokenizerStrategy, strategy)],
-        ),
-        title=config.name or "",
+        plugins=versions(registry, plugins),
+        title=title,
     )
 
 
@@ -115,6 +105,13 @@ def _config(document: Document, registry: Registry, opener: Opener) -> MergeConf
                     opener.check_local(text, (*path, key))
     problems.raise_any()
     raise AssertionError("what keeps a config from being read is an error")
+
+
+def _doubts(config: MergeConfig, opened: Opened, donor: int) -> Iterator[str]:
+    """Where the models may not be what the config takes them for."""
+    yield from differences(opened.comparable, opened.checkpoints[donor])
+    for known in config.architecture:
+        yield from said_in_vain(known, opened.checkpoints)
 
 
 def _everything(step: Step) -> list[TensorInput]:
