@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from refusals import refused
 from tiny import llama, llama_config, read_tensors, registry, write_checkpoint, write_llama
 from torch import Tensor
 
 from mergecore import merge, plan
-from mergecore.errors import MergecoreError, Problems
 from mergecore.estimate import Estimate
 from mergecore.pipeline import RunOptions
 from mergecore.show_plan import plan_as_json, plan_as_text
@@ -84,13 +84,6 @@ def by_module(config: Config) -> dict[str, set[float]]:
 
 def planned(config: Config) -> Plan:
     return plan(config, registry=registry())
-
-
-def refused(config: Config) -> list[str]:
-    with pytest.raises(MergecoreError) as caught:
-        planned(config)
-    errors = caught.value.errors if isinstance(caught.value, Problems) else (caught.value,)
-    return [f"{one.code} {one}" for one in errors]
 
 
 def test_each_module_has_its_own_models() -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from refusals import refused
 from tiny import llama, llama_config, read_tensors, registry, write_checkpoint, write_llama
 from torch import Tensor
 
 from mergecore import merge, plan
-from mergecore.errors import MergecoreError, Problems
 from mergecore.pipeline import RunOptions
 from mergecore.types import Json, Plan
 
@@ -50,13 +50,6 @@ def merged(config: Config) -> set[str]:
 
 def planned(config: Config) -> Plan:
     return plan(config, registry=registry())
-
-
-def refused(config: Config) -> list[str]:
-    with pytest.raises(MergecoreError) as caught:
-        planned(config)
-    errors = caught.value.errors if isinstance(caught.value, Problems) else (caught.value,)
-    return [f"{one.code} {one}" for one in errors]
 
 
 EVERYTHING = set(llama(2, 0.0))

@@ -21,7 +21,7 @@ OPTIONS = OpenOptions(offline=True)
 def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Holds the model `m/a`; the cache of the hub is empty."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    folder = tmp_path / "work"
+    folder = tmp_path / "here"
     (folder / "m" / "a").mkdir(parents=True)
     save_file({"w": np.zeros((2, 3), np.float32)}, folder / "m" / "a" / "model.safetensors")
     (folder / "m" / "a" / "config.json").write_text(json.dumps({"model_type": "tiny"}))
@@ -36,7 +36,7 @@ def refusal(reference: ModelReference, code: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["m/a", "./m/a", "../work/m/a", "m/a/", "m/a/model.safetensors", "a/b/c", "nope"]
+    "path", ["m/a", "./m/a", "../here/m/a", "m/a/", "m/a/model.safetensors", "a/b/c", "nope"]
 )
 def test_paths_are_accepted(path: str) -> None:
     assert accepts(ModelReference(path), OPTIONS)
