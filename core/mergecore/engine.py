@@ -20,8 +20,8 @@ from mergecore import rng
 from mergecore.blocks import BLOCK
 from mergecore.errors import InputError, PluginError
 from mergecore.extra_rows import ExtraRows
-from mergecore.reading import Scratch
 from mergecore.reduction import OrderedSum, gram
+from mergecore.scratch import Scratch
 from mergecore.selection import Cut, Search, Wanted, kept_count, keys_of, look_for
 from mergecore.types import Blocks, Crew, Depth, Json, MergeMethod
 

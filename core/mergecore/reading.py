@@ -7,7 +7,6 @@ read gives an error and not a bus error, and no memory is allocated twice.
 from __future__ import annotations
 
 import bisect
-import math
 import os
 import resource
 import threading
@@ -16,55 +15,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Protocol, TypeAlias, cast
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from mergecore.dtypes import torch_dtype
 from mergecore.errors import Collector, InputError
+from mergecore.scratch import Scratch
 from mergecore.types import Checkpoint, TensorInfo
 
 SPARE_FILES = 256
 """Open files beside those of the models: the output, libraries, standard streams."""
-
-
-class Scratch:
-    """Buffers by purpose, one set for each thread; what was in them is lost at the next request."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self._mine = threading.local()
-
-    def numbers(self, purpose: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """A tensor of that shape on the device; its content is undefined."""
-        return self._buffer(purpose, shape, dtype, self.device)
-
-    def raw(self, purpose: str, count: int, dtype: torch.dtype) -> Tensor:
-        """A flat tensor in the memory of the host, to read into or write from."""
-        return self._buffer(f"raw {purpose}", (count,), dtype, torch.device("cpu"))
-
-    def _buffer(
-        self, purpose: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
-    ) -> Tensor:
-        buffers = cast("dict[tuple[str, torch.dtype], _Buffer]", self._mine.__dict__)
-        last = buffers.get((purpose, dtype))
-        if last and last.view.shape == shape:
-            return last.view
-        count = math.prod(shape)
-        memory = last.memory if last and last.memory.numel() >= count else None
-        if memory is None:
-            memory = torch.empty(count, dtype=dtype, device=device)
-        view = memory[:count].view(shape)
-        buffers[(purpose, dtype)] = _Buffer(memory, view)
-        return view
-
-
-class _Buffer(NamedTuple):
-    """Memory that is used again and again, and how it was seen last."""
-
-    memory: Tensor
-    view: Tensor
 
 
 class WeightFiles:

@@ -8,18 +8,28 @@ fused multiply-add and twice on others.
 from __future__ import annotations
 
 import threading
+from functools import cache
+from types import ModuleType
+from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mergecore.scratch import Scratch
+
+Array: TypeAlias = Any
+"""Numbers as the library has them that computes."""
+
 _FLOAT32_LEVELS_END = 1024
-_STRETCH = 2**16
-"""Products are added up over stretches of this many elements, which stay in the cache."""
+_PRODUCTS = 2**18 + 2**17
+"""So many products are made at once, which stay in the cache: 2^16 of each pair of three inputs."""
 
 _FEW = 2**14
-"""Numbers that are added up faster by numpy."""
+"""So many numbers are added up faster by numpy, wherever they are."""
+
+_ROWS = 64
+"""Up to so many rows numpy is faster on the host: a call of it costs less than one of torch, a row of it more."""
 
 _TINY = 2.0**-80
 """Sums of squares below this may have lost bits: float32 has its full precision down to 2^-126."""
@@ -49,12 +59,9 @@ def tree_sum(x: Tensor, float32_until: int = _FLOAT32_LEVELS_END) -> Tensor:
 
     float32_until: float32 is kept while there are more numbers than this.
     """
-    while x.shape[-1] > float32_until:
-        x = _halved(x)
-    x = x.double()
-    while x.shape[-1] > 1 and x.numel() > _FEW:
-        x = _halved(x)
-    return _rest(x.cpu().numpy()).to(x.device)
+    library, numbers = _numbers(x)
+    with _quiet():
+        return torch.from_numpy(_tree_sum(library, numbers, float32_until)).to(x.device)
 
 
 def gram(x: Tensor) -> Tensor:
@@ -62,62 +69,104 @@ def gram(x: Tensor) -> Tensor:
 
     Products that float32 cannot hold, or holds with few bits only, are computed again in float64.
     """
-    products = _gram(x)
-    return _gram(x.double()) if _lost_bits(x, products) else products
+    with _quiet():
+        products = _gram(x)
+        if _lost_bits(x, products):
+            products = _gram(x.double())
+    return torch.from_numpy(products).to(x.device)
 
 
-def _lost_bits(x: Tensor, products: Tensor) -> bool:
-    numbers = products.cpu().numpy()
-    if not np.isfinite(numbers).all():
+def _quiet() -> np.errstate:
+    """Let numbers overflow without a word: whoever asked for the sums looks at them."""
+    return np.errstate(over="ignore", invalid="ignore", under="ignore")
+
+
+def _lost_bits(x: Tensor, products: Array) -> bool:
+    if not np.isfinite(products).all():
         return True
-    squares = products.diagonal(dim1=-2, dim2=-1)
-    if not len(squares) or float(squares.min()) >= _TINY:
+    squares = products.diagonal(axis1=-2, axis2=-1)
+    if not squares.size or squares.min() >= _TINY:
         return False
-    return bool(((squares < _TINY) & (x != 0).any(-1)).any())
+    return bool(((squares < _TINY) & (x != 0).any(-1).cpu().numpy()).any())
 
 
-def _gram(x: Tensor) -> Tensor:
-    n = x.shape[-2]
-    first, *others = x.split(_STRETCH, dim=-1)
-    total = x.new_empty((*x.shape[:-2], n * (n + 1) // 2, first.shape[-1]))  # (…, pairs, few)
-    _multiply(first, total)
-    if others:
-        products = torch.empty_like(total)
-        for stretch in others:
-            width = stretch.shape[-1]
-            _multiply(stretch, products[..., :width])
-            total[..., :width] += products[..., :width]
-    few = max(64, first.shape[-1] // 16)  # float64 is for what the cache holds
-    sums = tree_sum(total, min(few, _FLOAT32_LEVELS_END))
-    one, two = torch.triu_indices(n, n)
-    out = x.new_empty((*x.shape[:-2], n, n), dtype=torch.float64)
+def _gram(x: Tensor) -> Array:
+    """The dot products, in numpy, exact or not."""
+    library, numbers = _numbers(x)
+    n, m = x.shape[-2:]
+    pairs = n * (n + 1) // 2
+    few = min(m, max(_FLOAT32_LEVELS_END, _PRODUCTS // max(1, pairs)))
+    total = _scratch(library, x, "sums", (*x.shape[:-2], pairs, few))
+    _multiply(library, numbers[..., :few], total)
+    for start in range(few, m, few):
+        stretch = numbers[..., start : start + few]
+        products = _scratch(library, x, "products", (*x.shape[:-2], pairs, stretch.shape[-1]))
+        _multiply(library, stretch, products)
+        _add_to(library, total, products)
+    # float64 is for what the cache holds
+    sums = _tree_sum(library, total, min(max(64, few // 16), _FLOAT32_LEVELS_END))
+    one, two = _pairs(n)
+    out = np.empty((*x.shape[:-2], n, n))
     out[..., one, two] = sums
     out[..., two, one] = sums
     return out
 
 
-def _multiply(x: Tensor, out: Tensor) -> None:
+@cache
+def _pairs(n: int) -> tuple[Array, Array]:
+    """The rows of each product, in order."""
+    return np.triu_indices(n)
+
+
+def _multiply(library: ModuleType, x: Array, out: Array) -> None:
     """Fill `out` (…, pairs, m) with the products of each row of `x` (…, n, m) with itself and those after it."""
     n = x.shape[-2]
     at = 0
     for i in range(n):
-        torch.mul(x[..., i : i + 1, :], x[..., i:, :], out=out[..., at : at + n - i, :])
+        library.multiply(x[..., i : i + 1, :], x[..., i:, :], out=out[..., at : at + n - i, :])
         at += n - i
 
 
-def _halved(x: Tensor) -> Tensor:
-    size = x.shape[-1]
-    half = (size + 1) // 2
-    x[..., : size - half] += x[..., half:]
+def _tree_sum(library: ModuleType, x: Array, float32_until: int) -> Array:
+    """As `tree_sum`, in numpy."""
+    while x.shape[-1] > float32_until:
+        x = _halved(library, x)
+    if library is torch:
+        x = x.double()
+        while x.shape[-1] > 1 and x.numel() > _FEW:
+            x = _halved(library, x)
+        x = x.cpu().numpy()
+    x = x.astype(np.float64)
+    while x.shape[-1] > 1:
+        x = _halved(np, x)
+    return x[..., 0] if x.shape[-1] else np.zeros(x.shape[:-1])
+
+
+def _halved(library: ModuleType, x: Array) -> Array:
+    """The front half of `x` (…, m), with the back half added to it."""
+    half = (x.shape[-1] + 1) // 2
+    _add_to(library, x, x[..., half:])
     return x[..., :half]
 
 
-def _rest(x: npt.NDArray[np.float64]) -> Tensor:
-    """The sum over the last axis of a few numbers: the same tree, where numpy takes a third of torch's time."""
-    with np.errstate(over="ignore", invalid="ignore"):  # whoever asked for the sum looks at it
-        while (size := x.shape[-1]) > 1:
-            half = (size + 1) // 2
-            front = x[..., : size - half]
-            np.add(front, x[..., half:], out=front)
-            x = x[..., :half]
-    return torch.from_numpy(x[..., 0] if x.shape[-1] else np.zeros(x.shape[:-1]))
+def _add_to(library: ModuleType, x: Array, more: Array) -> None:
+    """Add `more` (…, k) to the first numbers of `x` (…, m)."""
+    front = x[..., : more.shape[-1]]
+    library.add(front, more, out=front)
+
+
+def _numbers(x: Tensor) -> tuple[ModuleType, Array]:
+    """The library to compute with, and `x` (…, m) as its array."""
+    if x.device.type == "cpu" and x.numel() <= _ROWS * x.shape[-1]:
+        return np, x.numpy()
+    return torch, x
+
+
+def _scratch(library: ModuleType, x: Tensor, purpose: str, shape: tuple[int, ...]) -> Array:
+    """An array to be filled, where `x` is and of its dtype."""
+    if library is torch:
+        return x.new_empty(shape)
+    return _SCRATCH.numbers(purpose, shape, x.dtype).numpy()
+
+
+_SCRATCH = Scratch(torch.device("cpu"))

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from mergecore.blocks import BLOCK
 from mergecore.dtypes import torch_dtype
-from mergecore.reading import Fault, Scratch, WeightFiles, as_bytes, has_nonfinite, nonfinite_places
+from mergecore.reading import Fault, WeightFiles, as_bytes, has_nonfinite, nonfinite_places
+from mergecore.scratch import Scratch
 from mergecore.types import Crew, RowMap, RowSource, TensorInfo
 
 if TYPE_CHECKING:

@@ -20,7 +20,6 @@ from mergecore.errors import Collector, InputError, MergecoreError, MergeError, 
 from mergecore.extra_rows import ExtraRows
 from mergecore.reading import (
     Fault,
-    Scratch,
     StepInputs,
     WeightFiles,
     as_bytes,
@@ -31,6 +30,7 @@ from mergecore.reading import (
 )
 from mergecore.rounding import round_into
 from mergecore.row_reading import MappedRows
+from mergecore.scratch import Scratch
 from mergecore.types import Crew, Json, MergeMethod, Plan, Step, StepResult, TensorInput
 from mergecore.whole_model import Groups
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from mergecore.engine import TensorGroup, merge_group
 from mergecore.errors import MergeError
 from mergecore.params import Params
-from mergecore.reading import Scratch
+from mergecore.scratch import Scratch
 from mergecore.types import Json, MergeMethod
 from mergecore.whole_model import Groups
 

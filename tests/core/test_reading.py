@@ -19,7 +19,8 @@ from torch import Tensor
 
 from mergecore.checkpoint import open_folder
 from mergecore.errors import InputError, MergecoreError, Problems
-from mergecore.reading import Fault, Scratch, StepInputs, WeightFiles, as_bytes, has_nonfinite, read_elements
+from mergecore.reading import Fault, StepInputs, WeightFiles, as_bytes, has_nonfinite, read_elements
+from mergecore.scratch import Scratch
 from mergecore.types import Checkpoint, ModelReference, TensorInfo
 
 TENSORS = {

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from mergecore import row_reading
 from mergecore.checkpoint import open_folder
-from mergecore.reading import Scratch, WeightFiles
+from mergecore.reading import WeightFiles
 from mergecore.row_reading import MappedRows
+from mergecore.scratch import Scratch
 from mergecore.types import Checkpoint, ModelReference, RowMap, RowSource, TensorInfo
 
 FORMATS = {"bf16": torch.bfloat16, "f32": torch.float32, "f64": torch.float64}

@@ -1,0 +1,48 @@
+"""Memory that is used again and again: what is allocated for every block costs a page fault for each page."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+
+class Scratch:
+    """Buffers by purpose, one set for each thread; what was in them is lost at the next request."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._mine = threading.local()
+
+    def numbers(self, purpose: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """A tensor of that shape on the device; its content is undefined."""
+        return self._buffer(purpose, shape, dtype, self.device)
+
+    def raw(self, purpose: str, count: int, dtype: torch.dtype) -> Tensor:
+        """A flat tensor in the memory of the host, to read into or write from."""
+        return self._buffer(f"raw {purpose}", (count,), dtype, torch.device("cpu"))
+
+    def _buffer(
+        self, purpose: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+    ) -> Tensor:
+        buffers = cast("dict[tuple[str, torch.dtype], _Buffer]", self._mine.__dict__)
+        last = buffers.get((purpose, dtype))
+        if last and last.view.shape == shape:
+            return last.view
+        count = math.prod(shape)
+        memory = last.memory if last and last.memory.numel() >= count else None
+        if memory is None:
+            memory = torch.empty(count, dtype=dtype, device=device)
+        view = memory[:count].view(shape)
+        buffers[(purpose, dtype)] = _Buffer(memory, view)
+        return view
+
+
+class _Buffer(NamedTuple):
+    """Memory that is used again and again, and how it was seen last."""
+
+    memory: Tensor
+    view: Tensor
