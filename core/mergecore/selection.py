@@ -199,9 +199,9 @@ class Search:
 
     def _digit(self) -> int:
         """The digit in which the wanted rank lies; the rank is counted from there on."""
-        above = np.cumsum(self._counts[::-1])[::-1]  # elements with this digit or a higher one
-        digit = int(np.flatnonzero(above >= self._rank)[-1])
-        self._rank -= int(above[digit] - self._counts[digit])
+        upto = np.cumsum(self._counts)  # elements with this digit or a lower one
+        digit = int(np.searchsorted(upto, upto[-1] - self._rank, side="right"))
+        self._rank -= int(upto[-1] - upto[digit])
         return digit
 
     def _choose(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from mergecore import MergeMethod, Params, hookimpl
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergecore import Block, TensorGroup
-    from mergecore.types import Merged
+    from mergecore.types import Merged, Step
 
 FLOOR = 1e-8
 """Added to probabilities, so that none is 0."""
@@ -26,21 +27,30 @@ def arcee_fusion(group: TensorGroup, params: ArceeFusionParams) -> Merged:
 
     The quartiles are those of all elements, exactly.
     """
-    ranks = [group.count - int(part * (group.count - 1)) for part in (0.25, 0.5, 0.75)]
-    low, middle, high = group.largest_of(lambda block: importance(block.x), ranks, rows=True)
-    least = middle + 1.5 * (high - low)
+    divergences: dict[int, Tensor] = {}
+    """Of the rows of each block; the first pass finds them."""
+
+    def importance(block: Block) -> Tensor:
+        """|X - B| times the divergence of its row (rows, columns)."""
+        base, other = block.x.unbind()
+        rows = divergences.get(block.index)
+        if rows is None:
+            rows = divergences[block.index] = divergence(base, other).to(base.dtype).unsqueeze(-1)
+        return (other - base).abs_().mul_(rows)
 
     def merge(block: Block) -> Tensor:
         base, other = block.x.unbind()
-        return other.where(importance(block.x) >= least, base)
+        return other.where(importance(block) >= least, base)
 
+    ranks = [group.count - int(part * (group.count - 1)) for part in (0.25, 0.5, 0.75)]
+    low, middle, high = group.largest_of(importance, ranks, rows=True)
+    least = middle + 1.5 * (high - low)
     return group.map(merge, rows=True)
 
 
-def importance(x: Tensor) -> Tensor:
-    """|X - B| times the divergence of its row, for x the pair of B and X (2, rows, columns)."""
-    base, other = x.unbind()
-    return (other - base).abs_().mul_(divergence(base, other).to(x.dtype).unsqueeze(-1))
+def divergences_held(step: Step) -> tuple[int, int]:
+    """Bytes for the divergences of the rows of a tensor: none for the run, those for each worker."""
+    return 0, 8 * prod(step.shape[:-1])
 
 
 def divergence(base: Tensor, other: Tensor) -> Tensor:
@@ -76,4 +86,5 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         """,
         reproducible="same-machine",
         passes=3,
+        holds=divergences_held,
     )
