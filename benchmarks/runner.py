@@ -28,7 +28,6 @@ TINY = "0.2M"  # parameters of the checkpoints whose merge is all start-up
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results"
 PAGE = ROOT / "docs/explanation/speed.md"
-COMMAND = "make bench"
 
 
 @dataclass(frozen=True)
@@ -242,7 +241,11 @@ def _methods(context: click.Context, option: click.Parameter, text: str) -> tupl
 @click.option("--timeout", default=3600.0, help="Seconds after which a process is killed.")
 @click.option("--workdir", type=click.Path(path_type=Path), help="Keeps the checkpoints for the next run.")
 @click.option("--results", default=RESULTS, type=click.Path(path_type=Path), help="Folder of both reports.")
-@click.option("--write-docs", is_flag=True, help=f"Also put the tables into {PAGE.relative_to(ROOT)}.")
+@click.option(
+    "--write-docs",
+    is_flag=True,
+    help=f"Also put the tables into {PAGE.relative_to(ROOT)}, which has a place for 0.1B and one for 1.2B.",
+)
 def main(
     sizes: tuple[str, ...],
     methods: tuple[str, ...],
@@ -277,8 +280,14 @@ def main(
     (results / "benchmark.json").write_text(as_json(lines, runs, machine, described))
     if write_docs:
         text = tables(lines, runs, machine, described)
-        PAGE.write_text(with_tables(PAGE.read_text(encoding="utf8"), COMMAND, text), encoding="utf8")
+        page = with_tables(PAGE.read_text(encoding="utf8"), command_for(sizes), text)
+        PAGE.write_text(page, encoding="utf8")
     click.echo(table)
+
+
+def command_for(sizes: Sequence[str]) -> str:
+    """The command that makes the tables of the documentation that are about models of these sizes."""
+    return f'make bench BENCH="--parameters {",".join(sizes)}"'
 
 
 if __name__ == "__main__":

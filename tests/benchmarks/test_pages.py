@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from benchmarks.pages import END, begin, table, with_tables
-from benchmarks.runner import COMMAND, PAGE
+from benchmarks.runner import PAGE, command_for
 
 
 def test_the_tables_replace_what_stands_between_the_marks_only() -> None:
@@ -19,5 +19,9 @@ def test_cells_stay_cells() -> None:
     assert table(["a"], [["x|y\nz"]]) == "| a |\n| --- |\n| x\\|y z |"
 
 
-def test_the_page_about_speed_has_both_marks() -> None:
-    assert "new table" in with_tables(PAGE.read_text(encoding="utf8"), COMMAND, "new table")
+@pytest.mark.parametrize("size", ["0.1B", "1.2B"])
+def test_the_page_about_speed_has_a_place_for_each_size(size: str) -> None:
+    page = PAGE.read_text(encoding="utf8")
+    made = with_tables(page, command_for([size]), "new table")
+    assert made.count("new table") == 1
+    assert made.count(END) == page.count(END)
