@@ -7,6 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from mergecore import MergeMethod, Params, hookimpl
+from mergecore_plugins.methods.steps import choose_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +41,7 @@ def arcee_fusion(group: TensorGroup, params: ArceeFusionParams) -> Merged:
 
     def merge(block: Block) -> Tensor:
         base, other = block.x.unbind()
-        return other.where(importance(block) >= least, base)
+        return choose_(importance(block).ge_(least), other, base)
 
     ranks = [group.count - int(part * (group.count - 1)) for part in (0.25, 0.5, 0.75)]
     low, middle, high = group.largest_of(importance, ranks, rows=True)

@@ -11,7 +11,7 @@ from mergecore_plugins.methods.steps.coefficients import (
     shares,
     task_weights,
 )
-from mergecore_plugins.methods.steps.combine import elect_and_sum_, weighted_sum_
+from mergecore_plugins.methods.steps.combine import choose_, elect_and_sum_, weighted_sum_
 from mergecore_plugins.methods.steps.magnitude import BAND, TRIM, ByMagnitude
 from mergecore_plugins.methods.steps.parameters import (
     ConsensusParams,
@@ -53,6 +53,7 @@ __all__ = [
     "check_sum",
     "check_task_vectors",
     "check_task_weights",
+    "choose_",
     "dropped",
     "dropped_by_rank",
     "elect_and_sum_",

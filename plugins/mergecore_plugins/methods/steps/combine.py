@@ -39,6 +39,20 @@ def elect_and_sum_(x: Tensor, weights: Sequence[float], normalize: bool) -> Tens
     return total.div_(_without_zeros_(agreeing, weights)) if normalize else total
 
 
+def choose_(take: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """`first` where `take` is 1 and `second` where it is 0, to the bit; three tensors of one shape and dtype.
+
+    Overwrites `first` and `take`.  Selecting by a bool mask takes five times as long.
+    """
+    import torch
+
+    bits = torch.int64 if first.dtype == torch.float64 else torch.int32
+    mask = take.neg_().to(bits)
+    chosen, other = first.view(bits), second.view(bits)
+    chosen.bitwise_xor_(other).bitwise_and_(mask).bitwise_xor_(other)
+    return first
+
+
 def _elected_(x: Tensor, weights: Sequence[float]) -> Tensor:
     """The sign of the sum of w_i x_i at each place (m,), 1 or -1; weighs `x`.
 
