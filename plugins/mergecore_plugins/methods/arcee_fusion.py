@@ -28,16 +28,21 @@ def arcee_fusion(group: TensorGroup, params: ArceeFusionParams) -> Merged:
 
     The quartiles are those of all elements, exactly.
     """
-    divergences: dict[int, Tensor] = {}
-    """Of the rows of each block; the first pass finds them."""
+    import torch
+
+    columns = group.shape[-1] if group.shape else 1
+    divergences = torch.empty(group.count // columns, dtype=group.dtype, device=group.device)
+    found: set[int] = set()
+    """The blocks whose rows have their divergence; the first pass finds it."""
 
     def importance(block: Block) -> Tensor:
         """|X - B| times the divergence of its row (rows, columns)."""
         base, other = block.x.unbind()
-        rows = divergences.get(block.index)
-        if rows is None:
-            rows = divergences[block.index] = divergence(base, other).to(base.dtype).unsqueeze(-1)
-        return (other - base).abs_().mul_(rows)
+        rows = divergences[block.start // columns : block.stop // columns]
+        if block.index not in found:
+            rows.copy_(divergence(base, other))
+            found.add(block.index)
+        return (other - base).abs_().mul_(rows.unsqueeze(-1))
 
     def merge(block: Block) -> Tensor:
         base, other = block.x.unbind()
