@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 import yaml
-from benchmarks.checkpoints import Checkpoints, parse_count, shape_for, write_set
+from benchmarks.checkpoints import DELTA_RMS, Checkpoints, parse_count, shape_for, write_set
 from benchmarks.measure import Usage, measure
 from benchmarks.methods import CASES, DEFAULT_METHODS, config_for, inputs_of
 from benchmarks.pages import with_tables
@@ -37,6 +37,7 @@ class Settings:
     sizes: tuple[str, ...]
     methods: tuple[str, ...]
     models: int
+    delta_rms: float
     repeats: int
     arithmetic: str
     plan: str | None
@@ -66,7 +67,8 @@ def measure_all(settings: Settings, root: Path) -> tuple[list[Run], dict[str, in
         shape = shape_for(parse_count(size))
         parameters[size] = shape.parameters()
         _say(f"{size}: writing {settings.models + 1} checkpoints of {shape.parameters():,} parameters")
-        made = write_set(root / size, shape, settings.models)
+        folder = root / (size if settings.delta_rms == DELTA_RMS else f"{size}-{settings.delta_rms:g}")
+        made = write_set(folder, shape, settings.models, delta_rms=settings.delta_rms)
         runs += _floor_runs(settings, size, made, root / "copy")
         runs += _merge_runs(settings, size, made, tiny, root / "merged")
     if settings.plan:
@@ -190,7 +192,8 @@ def _machine() -> Text:
 def _described(settings: Settings) -> Text:
     tools = dict.fromkeys(variant.tool for variant in settings.variants)
     return {
-        "models": f"base + {settings.models}, bf16, page cache warm",
+        "models": f"base + {settings.models}, each {settings.delta_rms:g} root mean square from it, bf16, "
+        "page cache warm",
         "repeats": settings.repeats,
         "config dtype": settings.arithmetic,
         **{
@@ -226,6 +229,7 @@ def _methods(context: click.Context, option: click.Parameter, text: str) -> tupl
 @click.option("--parameters", "sizes", default="0.1B", callback=_words, help="Sizes, as in 0.1B,1.2B.")
 @click.option("--methods", default=",".join(DEFAULT_METHODS), callback=_methods, help="Methods, or `all`.")
 @click.option("--models", default=3, type=click.IntRange(2), help="Models beside the base.")
+@click.option("--delta-rms", default=DELTA_RMS, help="How far models lie from the base; its sigma is 0.02.")
 @click.option("--repeats", default=3, type=click.IntRange(1))
 @click.option("--threads", default="1,2", callback=_words, help="For tools that take a number of threads.")
 @click.option("--max-memory", default=None, help="Passed to mergecore.")
@@ -244,12 +248,13 @@ def _methods(context: click.Context, option: click.Parameter, text: str) -> tupl
 @click.option(
     "--write-docs",
     is_flag=True,
-    help=f"Also put the tables into {PAGE.relative_to(ROOT)}, which has a place for 0.1B and one for 1.2B.",
+    help=f"Also put the tables into {PAGE.relative_to(ROOT)}, which has places for some sizes.",
 )
 def main(
     sizes: tuple[str, ...],
     methods: tuple[str, ...],
     models: int,
+    delta_rms: float,
     repeats: int,
     threads: tuple[str, ...],
     max_memory: str | None,
@@ -269,7 +274,7 @@ def main(
         raise click.UsageError(str(error)) from error
     chosen = tuple(variants(tools, [int(count) for count in threads]))
     sparse = plan if with_mergecore and plan != "none" else None
-    settings = Settings(sizes, methods, models, repeats, arithmetic, sparse, timeout, chosen)
+    settings = Settings(sizes, methods, models, delta_rms, repeats, arithmetic, sparse, timeout, chosen)
     machine, described = _machine(), _described(settings)
     with _workspace(workdir) as root:
         runs, counts = measure_all(settings, root)
@@ -280,14 +285,15 @@ def main(
     (results / "benchmark.json").write_text(as_json(lines, runs, machine, described))
     if write_docs:
         text = tables(lines, runs, machine, described)
-        page = with_tables(PAGE.read_text(encoding="utf8"), command_for(sizes), text)
+        page = with_tables(PAGE.read_text(encoding="utf8"), command_for(sizes, delta_rms), text)
         PAGE.write_text(page, encoding="utf8")
     click.echo(table)
 
 
-def command_for(sizes: Sequence[str]) -> str:
-    """The command that makes the tables of the documentation that are about models of these sizes."""
-    return f'make bench BENCH="--parameters {",".join(sizes)}"'
+def command_for(sizes: Sequence[str], delta_rms: float = DELTA_RMS) -> str:
+    """The command that makes the tables of the documentation that are about such models."""
+    apart = "" if delta_rms == DELTA_RMS else f" --delta-rms {delta_rms:g}"
+    return f'make bench BENCH="--parameters {",".join(sizes)}{apart}"'
 
 
 if __name__ == "__main__":
