@@ -102,11 +102,14 @@ def run(words: list[str]) -> int:
         signal.signal(number, _interrupt)
     try:
         result = cli.main(words, prog_name="mergecore", standalone_mode=False)
-    except click.ClickException as error:
+    except _NO_ARGUMENTS as error:
         error.show()
         return error.exit_code
+    except click.UsageError as error:
+        tell(_usage(error), words)
+        return ConfigError.exit_code
     except (Interrupted, click.Abort) as error:
-        hint = "; run again with --resume to go on" if words[:1] == ["merge"] else ""
+        hint = "; run again with --resume to go on" if _can_resume(words) else ""
         click.echo(f"mergecore: interrupted{hint}", err=True)
         cause = error.__cause__ if isinstance(error, click.Abort) else error
         return cause.exit_code if isinstance(cause, Interrupted) else 130
@@ -127,6 +130,25 @@ def run(words: list[str]) -> int:
         )
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _can_resume(words: Sequence[str]) -> bool:
+    """Whether the command can go on where it was interrupted."""
+    with click.Context(cli) as context:
+        command = cli.get_command(context, words[0]) if words else None
+    return command is not None and any("--resume" in parameter.opts for parameter in command.params)
+
+
+_NO_ARGUMENTS: tuple[type[click.UsageError], ...] = tuple(
+    filter(None, [getattr(click.exceptions, "NoArgsIsHelpError", None)])
+)
+"""What some versions of click raise to show the help of a group."""
+
+
+def _usage(error: click.UsageError) -> ConfigError:
+    """What is wrong with the command line."""
+    command = error.ctx.command_path if error.ctx else "mergecore"
+    return ConfigError("E115", error.format_message().rstrip("."), hint=f"see `{command} --help`")
 
 
 def _replace_closed_streams() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,27 +11,11 @@ import click
 
 from mergecore.cli import cli, common_options
 from mergecore.plugins import Registry
+from mergecore.run_options import output_options, run_options, size_options
 from mergecore.types import MergeMethod
 
 if TYPE_CHECKING:
     from mergecore.compiling import PlanOptions
-    from mergecore.pipeline import RunOptions
-
-
-class Size(click.ParamType[int]):
-    """An amount of memory or disk, such as 4GB."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int:
-        from mergecore.errors import ConfigError
-        from mergecore.sizes import parse_size
-
-        try:
-            return parse_size(value)
-        except ConfigError as error:
-            place = param.opts[0] if param else None
-            raise ConfigError(error.code, error.what, place=place, hint=error.hint) from error
 
 
 def plan_options(command: Any) -> Any:
@@ -55,13 +38,7 @@ def plan_options(command: Any) -> Any:
         ),
         click.option("--allow-crimes", is_flag=True, help="Merge models of different architectures."),
         click.option("--seed", type=click.IntRange(0), help="Seed of random methods; overrides the config."),
-        click.option(
-            "--shard-size", type=Size(), help="Largest size of an output file; overrides the config."
-        ),
-        click.option(
-            "-j", "--threads", type=click.IntRange(1), help="Workers; default: one for each processor."
-        ),
-        click.option("--max-memory", type=Size(), help="Bound of the memory, Python and torch included."),
+        size_options,
         click.option("--json", "as_json", is_flag=True, help="Print facts for programs."),
     ):
         command = option(command)
@@ -73,15 +50,8 @@ def plan_options(command: Any) -> Any:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, auto, …")
 @click.option("--executor", metavar="NAME", help="Another plugin to run the steps; threads by default.")
-@click.option(
-    "--resume", "mode", flag_value="resume", help="Go on with an interrupted merge, if there is one."
-)
-@click.option("--restart", "mode", flag_value="restart", help="Throw an interrupted merge away.")
-@click.option("--overwrite", is_flag=True, help="Replace an earlier merge.")
 @click.option("--allow-nonfinite", is_flag=True, help="Accept NaN and Inf in inputs and in the result.")
-@click.option("--recheck", is_flag=True, help="With --resume: read again what the interrupted merge wrote.")
-@click.option("-v", "--verbose", count=True, help="Say more.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@output_options
 @plan_options
 def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> None:
     """Merge models as CONFIG says, into the folder OUT."""
@@ -89,6 +59,7 @@ def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> Non
     from mergecore.pipeline import execute, plan
     from mergecore.target import check_target
 
+    options = run_options(given)
     registry = Registry.discover(disabled)
     problems = Collector()
     made = None
@@ -99,7 +70,7 @@ def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> Non
             check_target(out, (), given["overwrite"])
     problems.raise_any()
     assert made is not None
-    execute(made, out, registry=registry, options=_run_options(given))
+    execute(made, out, registry=registry, options=options)
 
 
 @cli.command()
@@ -252,16 +223,3 @@ def _plan_options(given: dict[str, Any]) -> PlanOptions:
 
     names = ("offline", "missing", "unexpected", "allow_crimes", "seed", "shard_size")
     return PlanOptions(**{name: given[name] for name in names})
-
-
-def _run_options(given: dict[str, Any]) -> RunOptions:
-    from mergecore.events import Display
-    from mergecore.pipeline import RunOptions
-
-    display = Display(
-        style="jsonl" if given["as_json"] else "console",
-        verbosity=-1 if given["quiet"] else given["verbose"],
-        terminal=sys.stderr.isatty(),
-    )
-    names = ("threads", "max_memory", "device", "executor", "overwrite", "allow_nonfinite", "recheck")
-    return RunOptions(mode=given["mode"] or "new", display=display, **{name: given[name] for name in names})

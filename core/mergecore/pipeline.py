@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from mergecore import manifest
 from mergecore.compiling import PlanOptions
 from mergecore.errors import ConfigError, InputError, MergeError, PluginError
 from mergecore.estimate import Estimate, estimate
 from mergecore.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
-from mergecore.partial import described, fingerprint
+from mergecore.partial import Mode, described, fingerprint
 from mergecore.plan_parts import methods_of
 from mergecore.planning import plan_merge
 from mergecore.plugins import Registry
@@ -55,7 +55,7 @@ class RunOptions:
     device: str = "cpu"
     executor: str | None = None
     """Where the steps run, by name; None for what the plan says."""
-    mode: Literal["new", "resume", "restart"] = "new"
+    mode: Mode = "new"
     overwrite: bool = False
     allow_nonfinite: bool = False
     recheck: bool = False

@@ -283,7 +283,12 @@ def test_a_traceback_is_shown_only_when_asked(cli: Cli, linear: Config) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["merge", "c.yml"], "Missing argument 'OUT'"),
+        (["merge", "c.yml"], "error E115: Missing argument 'OUT'. Hint: see `mergecore merge --help`"),
+        (
+            ["merge", "c.yml", "out", "--resume", "--restart"],
+            "E115: --resume and --restart exclude each other",
+        ),
+        (["merge", "c.yml", "out", "--recheck"], "E115: --recheck says nothing without --resume"),
         (["merge", "c.yml", "out", "-j", "0"], "0 is not in the range"),
         (["merge", "c.yml", "out", "--missing", "x"], "'x' is not one of 'error', 'base', 'skip'"),
         (["merge", "c.yml", "out", "--max-memory", "lots"], "error E105: --max-memory: 'lots' is no size"),
@@ -298,6 +303,19 @@ def test_a_wrong_command_line_ends_with_2(words: list[str], text: str, cli: Cli,
     assert failed.code == 2
     assert text in failed.err
     assert listing(Path()) == before
+
+
+def test_a_wrong_command_line_is_told_to_programs_as_a_line(cli: Cli) -> None:
+    failed = cli("merge", "--error-format=json", "--ouput")
+    error = json.loads(failed.err)
+    assert (failed.code, error["code"]) == (2, "E115")
+    assert error["message"].startswith("No such option")
+
+
+def test_a_group_without_a_command_shows_its_help(cli: Cli) -> None:
+    done = cli("methods")
+    assert "Usage: mergecore methods" in done.out + done.err
+    assert "E115" not in done.err
 
 
 # ---- plans -------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import click
 
 from mergecore.cli import common_options
+from mergecore.run_options import output_options, run_options, size_options
 from mergecore_plugins.transplant.methods import METHODS, FillParams, Metric, Pieces, Weights
 
 if TYPE_CHECKING:
@@ -19,14 +20,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT = FillParams()
-
-
-def _size(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    from mergecore.errors import placed
-    from mergecore.sizes import parse_size
-
-    with placed(parameter.opts[0]):
-        return None if value is None else parse_size(value)
 
 
 def _choice(name: str, kind: object, help_text: str) -> Callable[[F], F]:
@@ -74,18 +67,10 @@ def _choice(name: str, kind: object, help_text: str) -> Callable[[F], F]:
 )
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would be done; read headers only.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of random and john-hewitt.")
-@click.option("--shard-size", callback=_size, metavar="SIZE", help="Largest size of an output file.")
-@click.option("-j", "--threads", type=click.IntRange(1), help="Workers; default: one for each processor.")
-@click.option(
-    "--max-memory", callback=_size, metavar="SIZE", help="Bound of the memory, Python and torch included."
-)
 @click.option("--offline", is_flag=True, help="Use no network; hub models come from the cache.")
-@click.option("--resume", "mode", flag_value="resume", help="Go on with an interrupted run, if there is one.")
-@click.option("--restart", "mode", flag_value="restart", help="Throw an interrupted run away.")
-@click.option("--overwrite", is_flag=True, help="Replace an earlier output.")
 @click.option("--json", "as_json", is_flag=True, help="Print facts for programs.")
-@click.option("-v", "--verbose", count=True, help="Say more.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@size_options
+@output_options
 @common_options
 def transplant(only_plan: bool, disabled: Sequence[str], out: Path, **given: Any) -> None:
     """Give MODEL the tokenizer of DONOR, as a new model OUT.
@@ -97,13 +82,14 @@ def transplant(only_plan: bool, disabled: Sequence[str], out: Path, **given: Any
     from mergecore.compiling import PlanOptions
     from mergecore.plugins import Registry
 
+    how = run_options(given)
     registry = Registry.discover(disabled)
     options = PlanOptions(given["offline"], shard_size=given["shard_size"])
     plan = pipeline.plan(_document(given), registry=registry, options=options)
     if only_plan:
         click.echo(_shown(plan, registry, given))
         return
-    pipeline.execute(plan, out, registry=registry, options=_run_options(given))
+    pipeline.execute(plan, out, registry=registry, options=how)
 
 
 def _document(given: dict[str, Any]) -> dict[str, Json]:
@@ -127,18 +113,3 @@ def _shown(plan: Plan, registry: Registry, given: dict[str, Any]) -> str:
         return json.dumps(plan_as_json(plan, memory))
     moved = [f"  {step.name} {list(step.shape)}: {step.note}" for step in plan.steps if step.inputs[0].rows]
     return "\n".join([plan_as_text(plan, memory), "", "rows", *moved])
-
-
-def _run_options(given: dict[str, Any]) -> Any:
-    import sys
-
-    from mergecore.events import Display
-    from mergecore.pipeline import RunOptions
-
-    display = Display(
-        style="jsonl" if given["as_json"] else "console",
-        verbosity=-1 if given["quiet"] else given["verbose"],
-        terminal=sys.stderr.isatty(),
-    )
-    names = ("threads", "max_memory", "overwrite")
-    return RunOptions(mode=given["mode"] or "new", display=display, **{name: given[name] for name in names})
