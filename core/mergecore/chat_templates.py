@@ -1,6 +1,6 @@
 """The chat template of the output: which one it is, and the files that hold it.  None is ever rendered here.
 
-Read `chosen_template`, then `with_template`.
+Read `check_wanted`, `chosen_template`, then `with_template`.
 """
 
 from __future__ import annotations
@@ -23,24 +23,29 @@ CONFIG = "tokenizer_config.json"
 MAX_TEMPLATE = 1_000_000
 
 
-def chosen_template(wanted: str, models: Sequence[Checkpoint]) -> str | None:
-    """The template that a config asks for: `auto`, a name, or a text; None when no model has one.
-
-    Raises:
-        MergecoreError: E105 for an unknown name, E240 when a model's own template cannot be read.
-    """
-    if wanted == "auto":
-        return _most_frequent([template for model in models if (template := own_template(model))])
-    if wanted in BUILT_IN:
-        return (package_files("mergecore") / "templates" / f"{wanted}.jinja").read_text(encoding="utf-8")
-    if any(mark in wanted for mark in ("{{", "{%", "{#")):
-        return wanted
+def check_wanted(wanted: str) -> None:
+    """Raise E105 for what is neither `auto`, nor the name of a template, nor the text of one."""
+    if wanted in ("auto", *BUILT_IN) or any(mark in wanted for mark in ("{{", "{%", "{#")):
+        return
     shown = wanted if len(wanted) < 60 else f"{wanted[:57]}…"
     raise ConfigError(
         "E105",
         f"'{shown}' is no chat template{did_you_mean(shown, ('auto', *BUILT_IN))}",
         hint=f"write auto, one of {', '.join(BUILT_IN)}, or the text of a Jinja template",
     )
+
+
+def chosen_template(wanted: str, models: Sequence[Checkpoint]) -> str | None:
+    """The template that `wanted`, checked before, asks for; None when no model has one.
+
+    Raises:
+        MergecoreError: E240 when a model's own template cannot be read.
+    """
+    if wanted == "auto":
+        return _most_frequent([template for model in models if (template := own_template(model))])
+    if wanted in BUILT_IN:
+        return (package_files("mergecore") / "templates" / f"{wanted}.jinja").read_text(encoding="utf-8")
+    return wanted
 
 
 def own_template(model: Checkpoint) -> str | None:

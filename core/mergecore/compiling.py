@@ -198,11 +198,11 @@ class Compiler:
         self, target: Target, inputs: Sequence[TensorInput], note: str, as_stored: bool = False
     ) -> Step:
         dtype = inputs[0].tensor.dtype
-        if as_stored and not any(one.rows for one in inputs):
-            pass
-        elif DTYPES[dtype].floating:
+        moved = any(one.rows for one in inputs)
+        floating = DTYPES[dtype].floating
+        if floating and (moved or not as_stored):
             dtype = self.config.out_dtype or self.config.dtype or dtype
-        elif any(one.rows for one in inputs):
+        if moved and not floating:
             what = f"'{target.name}' is {dtype}, and its rows, one for each token, would have to be moved"
             raise InputError("E233", what, tensor=target.name, hint="leave out 'tokenizer'")
         return Step(target.name, dtype, inputs[0].shape, tuple(inputs), role=target.facts.role, note=note)

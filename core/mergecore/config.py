@@ -23,6 +23,7 @@ from mergecore.config_errors import explained
 from mergecore.config_values import (
     AnyTokenSource,
     Architectures,
+    ChatTemplate,
     DtypeName,
     LayerRange,
     Reference,
@@ -145,7 +146,7 @@ class MergeConfig(Part):
         default=None, description="short for 'tokenizer: {source: …}'"
     )
     tokenizer: TokenizerConfig | None = None
-    chat_template: str | None = None
+    chat_template: ChatTemplate | None = None
     seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
     name: str | None = None
     output: OutputConfig = OutputConfig()

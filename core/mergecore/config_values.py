@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from mergecore.architecture_files import ArchitectureFile, parse_architecture, read_architecture
+from mergecore.chat_templates import check_wanted
 from mergecore.config_errors import fault
 from mergecore.dtypes import DTYPES, MERGEABLE, parse_dtype
 from mergecore.errors import ConfigError, Problems
@@ -136,6 +137,14 @@ def _dtype(word: str) -> str:
         raise fault(error) from None
 
 
+def _chat_template(text: str) -> str:
+    try:
+        check_wanted(text)
+    except ConfigError as error:
+        raise fault(error) from None
+    return text
+
+
 def _size(value: Json) -> int:
     try:
         return parse_size(value if isinstance(value, (str, int)) else str(value))
@@ -173,6 +182,7 @@ LayerRange = Annotated[tuple[int, int], PlainValidator(_layer_range), WithJsonSc
 DtypeName = Annotated[
     str, AfterValidator(_dtype), WithJsonSchema({"enum": [DTYPES[name].torch_name for name in MERGEABLE]})
 ]
+ChatTemplate = Annotated[str, AfterValidator(_chat_template)]
 Size = Annotated[int, BeforeValidator(_size), WithJsonSchema({"type": ["string", "integer"]})]
 AnyTokenSource = Annotated[
     TokenSource | None, PlainValidator(_token_source), WithJsonSchema({"type": ["string", "object", "null"]})

@@ -13,7 +13,7 @@ from mergecore.alignment import Common, Row, TokenRule
 from mergecore.chat_templates import chosen_template, with_template
 from mergecore.config import MergeConfig, TokenizerConfig
 from mergecore.config_values import OtherToken, ZeroToken
-from mergecore.errors import Collector, ConfigError, Place, PluginError, did_you_mean
+from mergecore.errors import Collector, ConfigError, InputError, Place, PluginError, did_you_mean
 from mergecore.layouts import check_prefix, in_one_layout, under_prefix
 from mergecore.opening import Opener
 from mergecore.params import Params
@@ -97,13 +97,14 @@ def output_vocabulary(config: MergeConfig, models: Opened, donor: int, opener: O
     """The name of the tokenizer strategy, and what it decides; with the chat template that the config wants.
 
     Raises:
-        MergecoreError: what the strategy finds wrong with the models, E105 for a token that its source lacks
-            and for an unknown template.
+        MergecoreError: what the strategy finds wrong with the models, E105 for a token that its source lacks,
+            E240 for a template that cannot be read.
     """
     problems = Collector()
     template = None
     with problems.collecting():
-        template = _template(config, models, opener)
+        if config.chat_template:
+            template = chosen_template(config.chat_template, models.checkpoints[: models.merged])
     with problems.collecting():
         name, common = _decided(config, models, donor, opener)
     problems.raise_any()
@@ -142,7 +143,14 @@ def _source(config: MergeConfig, models: Opened, opener: Opener) -> Checkpoint |
     if wanted.source in models.references:
         return models.checkpoints[models.references.index(wanted.source)]
     small = replace(opener, options=replace(opener.options, weights=False))
-    return small.open(wanted.source, ("tokenizer", "source") if config.tokenizer else ("tokenizer_source",))
+    try:
+        return small.open(
+            wanted.source, ("tokenizer", "source") if config.tokenizer else ("tokenizer_source",)
+        )
+    except InputError as error:
+        names = [strategy.name for strategy in opener.registry.all(TokenizerStrategy)]
+        near = did_you_mean(str(wanted.source), names)
+        raise InputError(error.code, f"{error.what}{near}", place=error.place, hint=error.hint) from error
 
 
 def _params(strategy: TokenizerStrategy[Any], wanted: TokenizerConfig | None, opener: Opener) -> Params:
@@ -160,16 +168,6 @@ def _check(name: str, vocabulary: Vocabulary, request: TokenizerRequest) -> None
     if lost or (vocabulary.rows and len(vocabulary.rows) != count):
         what = f"the token '{lost[0]}'" if lost else f"the rows of {count} models"
         raise PluginError("E605", f"the tokenizer strategy '{name}' does not say {what}")
-
-
-def _template(config: MergeConfig, models: Opened, opener: Opener) -> str | None:
-    if not config.chat_template:
-        return None
-    try:
-        return chosen_template(config.chat_template, models.checkpoints[: models.merged])
-    except ConfigError as error:
-        error.place = opener.place_of(("chat_template",))
-        raise
 
 
 def _with_template(vocabulary: Vocabulary, template: str | None) -> Vocabulary:

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from refusals import refused
 from tiny import registry
 from tiny_tokenizers import tokenizer_json, write_model
 
 from mergecore import merge, plan
-from mergecore.chat_templates import BUILT_IN, chosen_template, own_template, with_template
-from mergecore.errors import ConfigError, InputError, MergecoreError, Problems
-from mergecore.types import Checkpoint, ModelReference
+from mergecore.chat_templates import BUILT_IN, check_wanted, chosen_template, own_template, with_template
+from mergecore.errors import ConfigError, InputError
+from mergecore.types import Checkpoint, Json, ModelReference
 
 TALK = [
     {"role": "system", "content": "Be brief."},
@@ -103,8 +104,17 @@ def test_a_jinja_text_of_any_length_is_taken_as_it_is() -> None:
 )
 def test_an_unknown_name_is_refused(name: str, text: str) -> None:
     with pytest.raises(ConfigError, match=text) as caught:
-        chosen_template(name, [])
+        check_wanted(name)
     assert caught.value.code == "E105"
+
+
+def test_an_unknown_name_is_told_beside_the_rest_of_the_config_and_its_models() -> None:
+    config: dict[str, Json] = {
+        "merge_method": "linear",
+        "models": [{"model": "./nowhere", "parameters": {"weight": "x"}}],
+        "chat_template": "chat_ml",
+    }
+    assert sorted(error.split()[0] for error in refused(config)) == ["E104", "E105", "E701"]
 
 
 def test_auto_takes_the_most_frequent_and_of_several_the_first(tmp_path: Path) -> None:
@@ -221,13 +231,3 @@ def test_a_merge_of_models_without_tokenizers_warns_of_the_template(tmp_path: Pa
         "no model has a chat template"
         in plan({**config, "chat_template": "auto"}, registry=registry()).warnings
     )
-
-
-def test_a_misspelt_template_is_told_with_everything_else(folder: Path) -> None:
-    config: dict[str, Any] = {"merge_method": "linear", "models": _models("a", "b"), "chat_template": "lama3"}
-    with pytest.raises(MergecoreError, match="did you mean 'llama3'"):
-        plan(config, registry=registry())
-    (folder / "b/tokenizer.json").write_text("{")
-    with pytest.raises(Problems) as caught:
-        plan({**config, "tokenizer_source": "base"}, registry=registry())
-    assert [error.code for error in caught.value.errors] == ["E105", "E240"]

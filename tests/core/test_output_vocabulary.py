@@ -80,6 +80,14 @@ def test_a_strategy_need_not_know_mergekit(shop: Workshop, write_plugin: WritePl
     assert "the tokenizer strategy 'union' knows no 'compat'" in shop.refusal(config)
 
 
+def test_a_slip_in_the_name_of_a_strategy_is_seen(shop: Workshop) -> None:
+    for name in "ab":
+        shop.model(name, XY)
+    text = shop.refusal(shop.config(tokenizer_source="uniom"))
+    assert text.startswith("E701 ")
+    assert "did you mean 'union'?" in text
+
+
 def test_a_vocabulary_that_no_tensor_can_follow_is_refused(shop: Workshop) -> None:
     for name in "ab":
         tensors = {"model.layers.0.mlp.up_proj.weight": torch.ones(2, 2)}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mergecore.alignment import Common
 from mergecore.chat_templates import chosen_template, own_template, with_template
-from mergecore.errors import Collector, InputError, placed
+from mergecore.errors import Collector, InputError
 from mergecore.matching import Match, Models
 from mergecore.opening import Opener
 from mergecore.output_files import output_files
@@ -54,7 +54,7 @@ def plan_transplant(document: Document, registry: Registry, options: PlanOptions
     surgery = _surgery(settings, pair)
     steps = surgery.steps()
 
-    vocabulary = _vocabulary(settings, pair, surgery, document)
+    vocabulary = _vocabulary(settings, pair, surgery)
     common = Common(vocabulary, multiple=settings.transplant.pad_to_multiple_of or 1)
     effective = _effective(document.data, options)
     models = Models((pair.model, pair.donor), (pair.description, pair.donor_description), donor=0)
@@ -140,15 +140,14 @@ def _needed(table: TokenTable | None, model: Checkpoint, why: str) -> TokenTable
     return table
 
 
-def _vocabulary(settings: TransplantDocument, pair: Pair, surgery: Surgery, document: Document) -> Vocabulary:
+def _vocabulary(settings: TransplantDocument, pair: Pair, surgery: Surgery) -> Vocabulary:
     """The donor's vocabulary with its files, and the chat template that is asked for."""
     files: Mapping[str, Path | bytes] = {
         name: path for name, path in pair.donor.side_files.items() if is_tokenizer_file(name)
     }
     warnings: tuple[str, ...] = ()
     if settings.chat_template:
-        with placed(document.place(("chat_template",))):
-            template = chosen_template(settings.chat_template, (pair.model, pair.donor))
+        template = chosen_template(settings.chat_template, (pair.model, pair.donor))
         files = with_template(files, template) if template else files
     elif own_template(pair.model) and not own_template(pair.donor):
         warnings = (

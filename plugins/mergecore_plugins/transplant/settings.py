@@ -6,7 +6,7 @@ from pydantic import Field, ValidationError
 
 from mergecore.config import OutputConfig, Part
 from mergecore.config_errors import explained
-from mergecore.config_values import Reference
+from mergecore.config_values import ChatTemplate, Reference
 from mergecore.errors import Collector
 from mergecore.yaml_document import Document
 from mergecore_plugins.transplant.methods import FillParams, Method, Metric, Pieces, Weights
@@ -40,7 +40,7 @@ class TransplantDocument(Part):
     transplant: Transplant
     name: str | None = None
     seed: int = Field(default=0, ge=0)
-    chat_template: str | None = None
+    chat_template: ChatTemplate | None = None
     output: OutputConfig = OutputConfig()
 
 
