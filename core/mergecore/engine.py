@@ -209,7 +209,7 @@ class TensorGroup:
 
     def gram(self) -> Tensor:
         """Dot products of the inputs with each other over all elements, float64 (n, n)."""
-        products = self._sum(lambda block: gram(block.x), check=False)
+        products = self._sum(lambda block: gram(block.x, self._scratch), check=False)
         if torch.isfinite(products).all():  # so is then every number: there is nothing left to look for
             self._inputs.raise_faults()
             return products

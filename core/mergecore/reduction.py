@@ -8,7 +8,6 @@ fused multiply-add and twice on others.
 from __future__ import annotations
 
 import threading
-from functools import cache
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -64,15 +63,17 @@ def tree_sum(x: Tensor, float32_until: int = _FLOAT32_LEVELS_END) -> Tensor:
         return torch.from_numpy(_tree_sum(library, numbers, float32_until)).to(x.device)
 
 
-def gram(x: Tensor) -> Tensor:
+def gram(x: Tensor, scratch: Scratch | None = None) -> Tensor:
     """Dot products of the rows of `x` (…, n, m) with each other, in float64 (…, n, n).
 
     Products that float32 cannot hold, or holds with few bits only, are computed again in float64.
+
+    scratch: memory for what is made on the way, so that it need not be allocated for every block.
     """
     with _quiet():
-        products = _gram(x)
+        products = _gram(x, scratch)
         if _lost_bits(x, products):
-            products = _gram(x.double())
+            products = _gram(x.double(), None)
     return torch.from_numpy(products).to(x.device)
 
 
@@ -90,32 +91,29 @@ def _lost_bits(x: Tensor, products: Array) -> bool:
     return bool(((squares < _TINY) & (x != 0).any(-1).cpu().numpy()).any())
 
 
-def _gram(x: Tensor) -> Array:
+def _gram(x: Tensor, scratch: Scratch | None) -> Array:
     """The dot products, in numpy, exact or not."""
     library, numbers = _numbers(x)
     n, m = x.shape[-2:]
     pairs = n * (n + 1) // 2
-    few = min(m, max(_FLOAT32_LEVELS_END, _PRODUCTS // max(1, pairs)))
-    total = _scratch(library, x, "sums", (*x.shape[:-2], pairs, few))
+    few = max(1, min(m, max(_FLOAT32_LEVELS_END, _PRODUCTS // max(1, pairs))))
+    total = _buffer(library, scratch, x, "sums", (*x.shape[:-2], pairs, min(m, few)))
     _multiply(library, numbers[..., :few], total)
     for start in range(few, m, few):
         stretch = numbers[..., start : start + few]
-        products = _scratch(library, x, "products", (*x.shape[:-2], pairs, stretch.shape[-1]))
+        products = _buffer(library, scratch, x, "products", (*x.shape[:-2], pairs, stretch.shape[-1]))
         _multiply(library, stretch, products)
         _add_to(library, total, products)
     # float64 is for what the cache holds
     sums = _tree_sum(library, total, min(max(64, few // 16), _FLOAT32_LEVELS_END))
-    one, two = _pairs(n)
     out = np.empty((*x.shape[:-2], n, n))
-    out[..., one, two] = sums
-    out[..., two, one] = sums
+    at = 0
+    for i in range(n):
+        row = sums[..., at : at + n - i]
+        out[..., i, i:] = row
+        out[..., i:, i] = row
+        at += n - i
     return out
-
-
-@cache
-def _pairs(n: int) -> tuple[Array, Array]:
-    """The rows of each product, in order."""
-    return np.triu_indices(n)
 
 
 def _multiply(library: ModuleType, x: Array, out: Array) -> None:
@@ -162,11 +160,9 @@ def _numbers(x: Tensor) -> tuple[ModuleType, Array]:
     return torch, x
 
 
-def _scratch(library: ModuleType, x: Tensor, purpose: str, shape: tuple[int, ...]) -> Array:
+def _buffer(
+    library: ModuleType, scratch: Scratch | None, x: Tensor, purpose: str, shape: tuple[int, ...]
+) -> Array:
     """An array to be filled, where `x` is and of its dtype."""
-    if library is torch:
-        return x.new_empty(shape)
-    return _SCRATCH.numbers(purpose, shape, x.dtype).numpy()
-
-
-_SCRATCH = Scratch(torch.device("cpu"))
+    memory = scratch.numbers(purpose, shape, x.dtype) if scratch else x.new_empty(shape)
+    return memory if library is torch else memory.numpy()

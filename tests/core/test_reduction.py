@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mergecore.reduction import gram, tree_sum
+from mergecore.scratch import Scratch
 
 Number = TypeVar("Number", np.float32, np.float64)
 
@@ -82,6 +84,58 @@ def test_products_beyond_float32_are_computed_in_float64(scale: float) -> None:
 def test_a_tiny_row_beside_a_large_one_keeps_its_norm() -> None:
     x = torch.tensor([[3e-25, 4e-25], [1.0, 0.0]])
     assert gram(x)[0, 0].item() == pytest.approx(25e-50, rel=1e-6)
+
+
+def plainly(x: Tensor) -> npt.NDArray[np.float64]:
+    """The same sums in plain numpy: products of stretches added up, halved four times or more, the rest in float64."""
+    rows = x.numpy()
+    n, m = rows.shape
+    few = min(m, (2**18 + 2**17) // (n * (n + 1) // 2))
+    out = np.zeros((n, n))
+    for i in range(n):
+        for j in range(n):
+            products = rows[i] * rows[j]
+            total = products[:few]
+            for start in range(few, m, few):
+                stretch = products[start : start + few]
+                total = np.concatenate([total[: len(stretch)] + stretch, total[len(stretch) :]])
+            while len(total) > min(1024, few // 16):
+                half = (len(total) + 1) // 2
+                total = np.concatenate(
+                    [total[: len(total) - half] + total[half:], total[len(total) - half : half]]
+                )
+            out[i, j] = by_hand(list(total))
+    return out
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 2**17 + 5), (3, 2**18), (2, 2**18), (12, 2**14 + 1)])
+def test_stretches_are_added_in_order(n: int, m: int) -> None:
+    x = torch.from_numpy(np.random.default_rng(n).standard_normal((n, m)).astype(np.float32))
+    assert np.array_equal(gram(x).numpy(), plainly(x))
+
+
+def test_many_small_matrices_have_the_bits_of_each_alone() -> None:
+    """Which torch computes, where numpy computes a single one."""
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((40, 2, 3000)).astype(np.float32))
+    assert torch.equal(gram(x), torch.stack([gram(one) for one in x]))
+
+
+def test_rows_may_lie_across_and_stay_as_they_are() -> None:
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((500, 3)).astype(np.float32))
+    before = x.clone()
+    assert torch.equal(gram(x.T), gram(x.T.contiguous()))
+    assert torch.equal(x, before)
+
+
+def test_memory_that_is_used_again_changes_nothing() -> None:
+    scratch = Scratch(torch.device("cpu"))
+    for m in (2**18, 700, 2**18, 0):
+        x = torch.from_numpy(np.random.default_rng(m).standard_normal((3, m)).astype(np.float32))
+        assert torch.equal(gram(x, scratch), gram(x))
+
+
+def test_rows_without_numbers_have_products_of_0() -> None:
+    assert gram(torch.zeros(2, 0)).tolist() == [[0, 0], [0, 0]]
 
 
 def test_rows_of_zeros_stay_in_float32() -> None:
