@@ -49,11 +49,11 @@ def position(params: SlerpParams) -> float:
 
 
 def check(params: SlerpParams, inputs: int) -> None:
-    """Raise E109 when neither `t` nor the weights are given, E404 when the weights sum to 0."""
+    """Raise E105 when neither `t` nor the weights are given, E404 when the weights sum to 0."""
     weights = [weight for weight in params.weight if weight is not None]
     if params.t is None and not weights:
         raise ConfigError(
-            "E109", "slerp needs 't'", hint="write parameters: {t: 0.5}, or a weight for each model"
+            "E105", "slerp needs 't'", hint="write parameters: {t: 0.5}, or a weight for each model"
         )
     if params.t is None:
         check_sum([weight or 0.0 for weight in params.weight], option=None)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from mergecore import engine
 from mergecore_plugins.methods.arcee_fusion import divergence
-from mergecore_plugins.methods.steps import choose_
 
 
 def test_the_golden_row() -> None:
@@ -57,17 +56,6 @@ def test_when_most_elements_did_not_change_all_that_did_are_taken_over() -> None
     model = base.clone()
     model[:2] += normal(2, 10, seed=1)
     assert torch.equal(merge("arcee_fusion", model, base=base), model)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_what_is_chosen_keeps_its_bits(dtype: torch.dtype) -> None:
-    """Neither -0 nor a difference that is beyond the range is lost, as a weighted mean would lose them."""
-    largest = torch.finfo(dtype).max
-    first = torch.tensor([-0.0, 1.0, largest, 2.0], dtype=dtype)
-    second = torch.tensor([3.0, -0.0, 4.0, -largest], dtype=dtype)
-    chosen = choose_(torch.tensor([1, 0, 1, 0], dtype=dtype), first, second)
-    assert chosen.tolist() == [0, 0, largest, -largest]
-    assert chosen.signbit().tolist() == [True, True, False, True]
 
 
 def test_a_scalar_is_taken_over() -> None:

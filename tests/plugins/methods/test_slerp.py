@@ -105,7 +105,7 @@ def test_t_goes_before_weights() -> None:
 def test_without_t_and_weights_there_is_no_position() -> None:
     with pytest.raises(ConfigError, match=r"slerp needs 't'.*parameters: \{t: 0\.5\}") as caught:
         check(SlerpParams(), 2)
-    assert caught.value.code == "E109"
+    assert caught.value.code == "E105"
 
 
 def test_weights_that_sum_to_0_are_no_position() -> None:

@@ -40,7 +40,7 @@ def elect_and_sum_(x: Tensor, weights: Sequence[float], normalize: bool) -> Tens
 
 
 def choose_(take: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """`first` where `take` is 1 and `second` where it is 0, to the bit; three tensors of one shape and dtype.
+    """`first` where `take` is 1 and `second` where it is 0, to the bit; three tensors of one shape, float32 or float64.
 
     Overwrites `first` and `take`.  Selecting by a bool mask takes five times as long.
     """
