@@ -270,6 +270,8 @@ def main(
     """Measure time, memory and bytes of merges; print a table and write it, with every run, as JSON."""
     try:
         tools = find_tools(given, max_memory)[0 if with_mergecore else 1 :]
+        if write_docs:
+            page_with("", sizes, delta_rms)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     chosen = tuple(variants(tools, [int(count) for count in threads]))
@@ -283,17 +285,20 @@ def main(
     results.mkdir(parents=True, exist_ok=True)
     (results / "benchmark.md").write_text(table)
     (results / "benchmark.json").write_text(as_json(lines, runs, machine, described))
-    if write_docs:
-        text = tables(lines, runs, machine, described)
-        page = with_tables(PAGE.read_text(encoding="utf8"), command_for(sizes, delta_rms), text)
-        PAGE.write_text(page, encoding="utf8")
     click.echo(table)
+    if write_docs:
+        PAGE.write_text(page_with(tables(lines, runs, machine, described), sizes, delta_rms), encoding="utf8")
 
 
-def command_for(sizes: Sequence[str], delta_rms: float = DELTA_RMS) -> str:
-    """The command that makes the tables of the documentation that are about such models."""
+def page_with(tables: str, sizes: Sequence[str], delta_rms: float = DELTA_RMS) -> str:
+    """The page about speed with those tables in the place for such models.
+
+    Raises:
+        ValueError: when it has none.
+    """
     apart = "" if delta_rms == DELTA_RMS else f" --delta-rms {delta_rms:g}"
-    return f'make bench BENCH="--parameters {",".join(sizes)}{apart}"'
+    command = f'make bench BENCH="--write-docs --parameters {",".join(sizes)}{apart} …"'
+    return with_tables(PAGE.read_text(encoding="utf8"), command, tables)
 
 
 if __name__ == "__main__":
