@@ -148,9 +148,9 @@ def _source(config: MergeConfig, models: Opened, opener: Opener) -> Checkpoint |
             wanted.source, ("tokenizer", "source") if config.tokenizer else ("tokenizer_source",)
         )
     except InputError as error:
-        names = [strategy.name for strategy in opener.registry.all(TokenizerStrategy)]
-        near = did_you_mean(str(wanted.source), names)
-        raise InputError(error.code, f"{error.what}{near}", place=error.place, hint=error.hint) from error
+        if error.code == "E701":
+            error.what += did_you_mean(str(wanted.source), ("union", "base"))
+        raise
 
 
 def _params(strategy: TokenizerStrategy[Any], wanted: TokenizerConfig | None, opener: Opener) -> Params:

@@ -86,6 +86,7 @@ def test_a_slip_in_the_name_of_a_strategy_is_seen(shop: Workshop) -> None:
     text = shop.refusal(shop.config(tokenizer_source="uniom"))
     assert text.startswith("E701 ")
     assert "did you mean 'union'?" in text
+    assert "did you mean" not in shop.refusal(shop.config(tokenizer_source="models"))
 
 
 def test_a_vocabulary_that_no_tensor_can_follow_is_refused(shop: Workshop) -> None:
