@@ -108,6 +108,9 @@ def run(words: list[str]) -> int:
     except click.UsageError as error:
         tell(_usage(error), words)
         return ConfigError.exit_code
+    except click.ClickException as error:  # how commands of plugins may fail
+        error.show()
+        return error.exit_code
     except (Interrupted, click.Abort) as error:
         hint = "; run again with --resume to go on" if _can_resume(words) else ""
         click.echo(f"mergecore: interrupted{hint}", err=True)
@@ -134,8 +137,11 @@ def run(words: list[str]) -> int:
 
 def _can_resume(words: Sequence[str]) -> bool:
     """Whether the command can go on where it was interrupted."""
-    with click.Context(cli) as context:
-        command = cli.get_command(context, words[0]) if words else None
+    try:
+        with click.Context(cli) as context:
+            command = cli.get_command(context, words[0]) if words else None
+    except MergecoreError:  # a plugin that cannot be loaded is not what the user waits to hear of now
+        return False
     return command is not None and any("--resume" in parameter.opts for parameter in command.params)
 
 

@@ -39,7 +39,6 @@ def plan_options(command: Any) -> Any:
         click.option("--allow-crimes", is_flag=True, help="Merge models of different architectures."),
         click.option("--seed", type=click.IntRange(0), help="Seed of random methods; overrides the config."),
         size_options,
-        click.option("--json", "as_json", is_flag=True, help="Print facts for programs."),
     ):
         command = option(command)
     return common_options(command)
@@ -79,6 +78,7 @@ def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> Non
     "--tensor", "pattern", metavar="GLOB", help="Show sources and parameters of these output tensors."
 )
 @click.option("--check", is_flag=True, help="Say in a line that all is well, and warnings, instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print facts for programs.")
 @plan_options
 def plan(
     config: Path, pattern: str | None, check: bool, disabled: Sequence[str], as_json: bool, **given: Any

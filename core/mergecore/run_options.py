@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Size(click.ParamType[int]):
+if TYPE_CHECKING:
+    IntType = click.ParamType[int]
+else:  # older versions of click have no such subscript
+    IntType = click.ParamType
+
+
+class Size(IntType):
     """An amount of memory or disk, such as 4GB."""
 
     name = "size"
@@ -50,7 +56,7 @@ def size_options(command: F) -> F:
 
 
 def output_options(command: F) -> F:
-    """Add `--resume`, `--restart`, `--recheck`, `--overwrite`, `--verbose` and `--quiet`."""
+    """Add `--resume`, `--restart`, `--recheck`, `--overwrite`, `--json`, `--verbose` and `--quiet`."""
     for option in (
         click.option("--resume", is_flag=True, help="Go on with an interrupted run, if there is one."),
         click.option("--restart", is_flag=True, help="Throw an interrupted run away."),
@@ -58,6 +64,7 @@ def output_options(command: F) -> F:
             "--recheck", is_flag=True, help="With --resume: read again what the interrupted run wrote."
         ),
         click.option("--overwrite", is_flag=True, help="Replace an earlier output."),
+        click.option("--json", "as_json", is_flag=True, help="Print facts for programs."),
         click.option("-v", "--verbose", count=True, help="Say more."),
         click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
     ):
@@ -67,6 +74,9 @@ def output_options(command: F) -> F:
 
 def run_options(given: Mapping[str, Any]) -> RunOptions:
     """What the values of a command's options say about its run.
+
+    given: by name; those of `output_options`, and of `threads`, `max_memory`, `device`, `executor` and
+        `allow_nonfinite` those that the command has.
 
     Raises:
         click.UsageError: when they exclude each other, or say nothing without another.

@@ -9,11 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import torch
 import yaml
 from fixture_types import Cli, Outcome
 from tiny import listing, llama, llama_config, read_tensors, write_checkpoint, write_llama
+
+import mergecore.cli
+from mergecore.cli import Interrupted
 
 Q = "model.layers.0.self_attn.q_proj.weight"
 Config = dict[str, Any]
@@ -310,6 +314,29 @@ def test_a_wrong_command_line_is_told_to_programs_as_a_line(cli: Cli) -> None:
     error = json.loads(failed.err)
     assert (failed.code, error["code"]) == (2, "E115")
     assert error["message"].startswith("No such option")
+
+
+@pytest.mark.parametrize(
+    ("words", "can"),
+    [(["merge", "c.yml"], True), (["transplant"], True), (["plan"], False), (["no"], False), ([], False)],
+)
+def test_what_can_be_resumed_says_so_when_it_is_interrupted(
+    words: list[str], can: bool, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise Interrupted(130)
+
+    monkeypatch.setattr(mergecore.cli.cli, "main", stop)
+    hint = "; run again with --resume to go on" if can else ""
+    assert cli(*words) == Outcome(130, "", f"mergecore: interrupted{hint}\n")
+
+
+def test_a_command_of_a_plugin_may_fail_as_click_does(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise click.FileError("x.txt", "no such thing")
+
+    monkeypatch.setattr(mergecore.cli.cli, "main", fail)
+    assert cli("x") == Outcome(1, "", "Error: Could not open file 'x.txt': no such thing\n")
 
 
 def test_a_group_without_a_command_shows_its_help(cli: Cli) -> None:

@@ -68,7 +68,6 @@ def _choice(name: str, kind: object, help_text: str) -> Callable[[F], F]:
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would be done; read headers only.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of random and john-hewitt.")
 @click.option("--offline", is_flag=True, help="Use no network; hub models come from the cache.")
-@click.option("--json", "as_json", is_flag=True, help="Print facts for programs.")
 @size_options
 @output_options
 @common_options
