@@ -309,7 +309,9 @@ def _near(trial: Trial, k: int, cosine: bool, weights: str) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _InMemory:
+class InMemory:
+    """A matrix that needs not be read."""
+
     rows: Tensor
 
     @property
@@ -323,7 +325,7 @@ class _InMemory:
 def _rotated(trial: Trial) -> Tensor:
     from mergecore_plugins.transplant.statistics import procrustes
 
-    return procrustes(_InMemory(trial.atoms), _InMemory(trial.rows))(trial.targets)
+    return procrustes(InMemory(trial.atoms), InMemory(trial.rows))(trial.targets)
 
 
 def _cut(trial: Trial, pieces: str) -> Tensor:

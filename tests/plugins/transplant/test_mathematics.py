@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 import torch
+from benchmarks.transplant import InMemory
 from torch import Tensor
 
 from mergecore_plugins.transplant.atoms import Atoms, combined
@@ -80,18 +79,6 @@ def test_rows_around_a_mean_need_no_weights_for_it() -> None:
     own = matrix([5, 6, 5], [5, 4, 5])
     made = pursued(atoms, own, centre, matrix([10, 3], [10, 0]), FillParams(k=1))
     assert made.tolist() == [[5, 8, 5], [5, 5, 5]]
-
-
-@dataclass(frozen=True)
-class InMemory:
-    rows: Tensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.rows.shape)
-
-    def read(self, first: int, stop: int) -> Tensor:
-        return self.rows[first:stop]
 
 
 def test_moments_are_added_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
