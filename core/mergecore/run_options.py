@@ -15,13 +15,11 @@ if TYPE_CHECKING:
     from mergecore.partial import Mode
     from mergecore.pipeline import RunOptions
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-if TYPE_CHECKING:
     IntType = click.ParamType[int]
 else:  # older versions of click have no such subscript
     IntType = click.ParamType
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Size(IntType):
@@ -84,10 +82,11 @@ def run_options(given: Mapping[str, Any]) -> RunOptions:
     from mergecore.events import Display
     from mergecore.pipeline import RunOptions
 
+    context = click.get_current_context(silent=True)
     if given["resume"] and given["restart"]:
-        raise click.UsageError("--resume and --restart exclude each other")
+        raise click.UsageError("--resume and --restart exclude each other", context)
     if given["recheck"] and not given["resume"]:
-        raise click.UsageError("--recheck says nothing without --resume")
+        raise click.UsageError("--recheck says nothing without --resume", context)
     display = Display(
         style="jsonl" if given["as_json"] else "console",
         verbosity=-1 if given["quiet"] else given["verbose"],

@@ -292,7 +292,10 @@ def test_a_traceback_is_shown_only_when_asked(cli: Cli, linear: Config) -> None:
             ["merge", "c.yml", "out", "--resume", "--restart"],
             "E115: --resume and --restart exclude each other",
         ),
-        (["merge", "c.yml", "out", "--recheck"], "E115: --recheck says nothing without --resume"),
+        (
+            ["merge", "c.yml", "out", "--recheck"],
+            "--recheck says nothing without --resume. Hint: see `mergecore merge --help`",
+        ),
         (["merge", "c.yml", "out", "-j", "0"], "0 is not in the range"),
         (["merge", "c.yml", "out", "--missing", "x"], "'x' is not one of 'error', 'base', 'skip'"),
         (["merge", "c.yml", "out", "--max-memory", "lots"], "error E105: --max-memory: 'lots' is no size"),

@@ -359,3 +359,17 @@ def test_what_stands_for_the_unknown_is_no_piece(pair: Pair) -> None:
     made = read_tensors(mergecore.execute(plan, "out"))[EMBED]
     number = json.loads(Path("d/tokenizer.json").read_text())["model"]["vocab"]["[UNK]"]
     torch.testing.assert_close(made[number], embed[THEIRS["▁"]])  # which begins a word; no letter is known
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--resume", "--restart"], "E115: --resume and --restart exclude each other"),
+        (["--recheck"], "E115: --recheck says nothing without --resume"),
+        (["--chat-template", "chat_ml"], "'chat_ml' is no chat template; did you mean 'chatml'?"),
+    ],
+)
+def test_options_that_say_nothing_are_refused(options: list[str], text: str, cli: Cli) -> None:
+    failed = cli("transplant", "m", "d", "out", *options)
+    assert failed.code == 2
+    assert text in failed.err
