@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from mergecore.compiling import PlanOptions
     from mergecore.engine import Block, TensorGroup
     from mergecore.errors import (
         ConfigError,
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
         PolicyError,
     )
     from mergecore.params import Field, Params, PerModel
-    from mergecore.pipeline import execute, merge, plan
+    from mergecore.pipeline import RunOptions, execute, merge, plan
+    from mergecore.plugins import Registry
     from mergecore.types import (
         Architecture,
         Checkpoint,
@@ -61,9 +63,12 @@ _HOME = {
     "Params": "params",
     "PerModel": "params",
     "Plan": "types",
+    "PlanOptions": "compiling",
     "PluginError": "errors",
     "PolicyError": "errors",
     "Recipe": "types",
+    "Registry": "plugins",
+    "RunOptions": "pipeline",
     "TensorGroup": "engine",
     "TokenizerStrategy": "types",
     "execute": "pipeline",
@@ -90,9 +95,12 @@ __all__ = [
     "Params",
     "PerModel",
     "Plan",
+    "PlanOptions",
     "PluginError",
     "PolicyError",
     "Recipe",
+    "Registry",
+    "RunOptions",
     "TensorGroup",
     "TokenizerStrategy",
     "__version__",

@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mergecore import manifest
 from mergecore.compiling import PlanOptions
 from mergecore.errors import ConfigError, InputError, MergeError, PluginError
 from mergecore.estimate import Estimate, estimate
 from mergecore.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
+from mergecore.from_python import Config, document_of
 from mergecore.partial import Mode, described, fingerprint
 from mergecore.plan_parts import methods_of
 from mergecore.planning import plan_merge
@@ -36,12 +37,16 @@ from mergecore.types import (
     Step,
     StepResult,
 )
-from mergecore.yaml_document import Document, read_document
+from mergecore.yaml_document import read_document
 
 if TYPE_CHECKING:
     import torch
 
     from mergecore.runner import Runner
+
+
+Progress: TypeAlias = Callable[[Event], object]
+"""Hears what happens while a plan is carried out."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +68,19 @@ class RunOptions:
 
 
 def merge(
-    config: Path | str | Mapping[str, Json],
+    config: Path | str | Config,
     out: Path | str,
     *,
     registry: Registry | None = None,
     plan_options: PlanOptions | None = None,
     run_options: RunOptions | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Merge as `config` says, a file or a mapping, into the folder `out`; the folder.
+
+    registry: the plugins to use; None for all that are installed.
+    progress: called with every event (`mergecore.events`) in the thread that called `merge`.  What it raises
+    stops the run, which can be resumed with `RunOptions(mode="resume")`.
 
     Raises:
         MergecoreError: what is wrong with config, models, output or plugins; then nothing is left behind that
@@ -78,23 +88,29 @@ def merge(
     """
     registry = registry or Registry.discover()
     return execute(
-        plan(config, registry=registry, options=plan_options), out, registry=registry, options=run_options
+        plan(config, registry=registry, options=plan_options),
+        out,
+        registry=registry,
+        options=run_options,
+        progress=progress,
     )
 
 
 def plan(
-    config: Path | str | Mapping[str, Json],
+    config: Path | str | Config,
     *,
     registry: Registry | None = None,
     options: PlanOptions | None = None,
 ) -> Plan:
     """Decide everything that `config`, a file or a mapping, asks for; no weight is read, nothing is written.
 
+    A mapping holds what the file would; models may also be `pathlib.Path`s, and numbers those of numpy.
+
     Raises:
         MergecoreError: everything that is wrong, several as `Problems`.
     """
     registry = registry or Registry.discover()
-    document = Document("config", config) if isinstance(config, Mapping) else read_document(Path(config))
+    document = document_of(config) if isinstance(config, Mapping) else read_document(Path(config))
     for recipe in registry.all(Recipe):
         with registry.calling(Recipe, recipe.name):
             if recipe.accepts(document.data):
@@ -108,12 +124,19 @@ def execute(
     *,
     registry: Registry | None = None,
     options: RunOptions | None = None,
+    progress: Progress | None = None,
 ) -> Path:
-    """Carry out a plan; the finished folder, which appears under its name at once."""
+    """Carry out a plan; the finished folder, which appears under its name at once.
+
+    progress: as for `merge`.
+
+    Raises:
+        MergecoreError: what is wrong with the models' numbers, the output or the plugins.
+    """
     registry = registry or Registry.discover()
     options = options or RunOptions()
     target = Path(out)
-    run = _Run(plan, registry, options)
+    run = _Run(plan, registry, options, progress)
     inputs = [_protected(model) for model in plan.models]
     identity = manifest.identity(plan)
     check_target(
@@ -177,8 +200,11 @@ def _hopeless(stage: Stage) -> Iterator[None]:
 class _Run:
     """One execution: its clock, its warnings, its reporters."""
 
-    def __init__(self, plan: Plan, registry: Registry, options: RunOptions) -> None:
+    def __init__(
+        self, plan: Plan, registry: Registry, options: RunOptions, progress: Progress | None = None
+    ) -> None:
         self.plan = plan
+        self.progress = progress
         self.registry = registry
         self.options = options
         self.warnings: list[str] = []
@@ -198,7 +224,9 @@ class _Run:
         return time.monotonic() - self._begin
 
     def report(self, event: Event) -> None:
-        """Tell the reporters; one that fails is named once."""
+        """Tell the caller and the reporters; a reporter that fails is named once."""
+        if self.progress:
+            self.progress(event)
         for failure in self.registry.report(event):
             self.warn(failure)
 

@@ -10,13 +10,14 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mergecore.discovery import BLOCKED_BY, Entry, Plugin, installed
 from mergecore.errors import ConfigError, MergecoreError, PluginError, did_you_mean
 from mergecore.loading import Loader, Offer, told
+from mergecore.session_plugins import in_session, of_session
 from mergecore.types import (
     Architecture,
     Executor,
@@ -59,7 +60,8 @@ class Registry:
     """The installed plugins, loaded one by one when they are needed."""
 
     def __init__(self, found: Iterable[tuple[Plugin, Entry]]) -> None:
-        self._slots = [_Slot(plugin, load) for plugin, load in found]
+        self._installed = tuple(found)
+        self._slots = [_Slot(plugin, load) for plugin, load in self._installed]
         self._names = {slot.plugin.name for slot in self._slots if slot.plugin.status != "blocked"}
         self._loader = Loader(self._names)
         self._contests: dict[tuple[type, str], str] = {}
@@ -68,13 +70,31 @@ class Registry:
         self._contest_entry_points()
 
     @classmethod
-    def discover(cls, disabled: Collection[str] = (), environ: Mapping[str, str] = os.environ) -> Registry:
+    def discover(cls, disabled: Collection[str] = (), environ: Mapping[str, str] | None = None) -> Registry:
         """The installed plugins; those in `disabled` or blocked by the environment stay out.
+
+        environ: the environment variables to go by; None for those of this process.
 
         Raises:
             ConfigError: E606 when `disabled` names what is not installed.
         """
-        return cls(installed(disabled, environ))
+        return cls(installed(disabled, os.environ if environ is None else environ))
+
+    def with_methods(self, *methods: MergeMethod[Any]) -> Registry:
+        """A registry that also has `methods`, which need no package: for notebooks and scripts.
+
+        A method that was added earlier under the same name is replaced, so a cell can run again.
+
+        Raises:
+            PluginError: E602 for the name of an installed plugin.
+        """
+        added = {method.name: method for method in methods}
+        kept = [(one, load) for one, load in self._installed if not (in_session(one) and one.name in added)]
+        for plugin, _ in kept:
+            if plugin.name in added:
+                what = f"the plugin '{plugin.name}' ({plugin.origin}) is installed already"
+                raise PluginError("E602", what, plugin=plugin.name, hint="give your method another name")
+        return type(self)([*kept, *(of_session(method) for method in added.values())])
 
     def get(self, kind: type[V], name: str) -> V:
         """The value of `kind` called `name`.

@@ -53,6 +53,7 @@ def workplace(tmp_path: Path, tiny_llamas: Path, monkeypatch: pytest.MonkeyPatch
 def test_snippets_run_in_the_order_of_their_page(
     page: Path, workplace: Path, cli: Callable[..., Outcome]
 ) -> None:
+    session = ""  # in a guide, the unnamed snippets of Python go on from each other, as in a notebook
     for number, snippet in enumerate(snippets(page)):
         if snippet.name:
             (workplace / snippet.name).write_text(snippet.text, encoding="utf8")
@@ -60,7 +61,9 @@ def test_snippets_run_in_the_order_of_their_page(
             outcome = cli(*words)
             assert outcome.code == 0, f"{words}\n{outcome.err}"
         if snippet.language == "python":
-            run_python(snippet, workplace / (snippet.name or f"snippet_{number}.py"))
+            run_python(session + snippet.text, workplace / (snippet.name or f"snippet_{number}.py"))
+            if page.parent.name == "how-to" and not snippet.name:
+                session += snippet.text
 
 
 def commands(snippet: Snippet, number: int) -> Iterator[list[str]]:
@@ -76,12 +79,12 @@ def commands(snippet: Snippet, number: int) -> Iterator[list[str]]:
             assert line.split()[1] in ("make", "pip"), f"'{line}' is not tried by any test"
 
 
-def run_python(snippet: Snippet, script: Path) -> None:
-    script.write_text(snippet.text, encoding="utf8")
+def run_python(text: str, script: Path) -> None:
+    script.write_text(text, encoding="utf8")
     done = subprocess.run(
         [sys.executable, script], cwd=script.parent, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, f"{snippet.text}\n{done.stderr}"
+    assert done.returncode == 0, f"{text}\n{done.stderr}"
 
 
 def test_links_between_pages_lead_somewhere() -> None:
