@@ -53,7 +53,7 @@ def workplace(tmp_path: Path, tiny_llamas: Path, monkeypatch: pytest.MonkeyPatch
 def test_snippets_run_in_the_order_of_their_page(
     page: Path, workplace: Path, cli: Callable[..., Outcome]
 ) -> None:
-    session = ""  # in a guide, the unnamed snippets of Python go on from each other, as in a notebook
+    session = ""  # in a guide, the unnamed snippets of Python go on from the last `import mergecore`
     for number, snippet in enumerate(snippets(page)):
         if snippet.name:
             (workplace / snippet.name).write_text(snippet.text, encoding="utf8")
@@ -61,6 +61,8 @@ def test_snippets_run_in_the_order_of_their_page(
             outcome = cli(*words)
             assert outcome.code == 0, f"{words}\n{outcome.err}"
         if snippet.language == "python":
+            if "import mergecore\n" in snippet.text:
+                session = ""
             run_python(session + snippet.text, workplace / (snippet.name or f"snippet_{number}.py"))
             if page.parent.name == "how-to" and not snippet.name:
                 session += snippet.text
