@@ -1,6 +1,7 @@
 """Reads a finished model back and compares it with its manifest: files, headers, every byte.
 
-`verify` does all of it; `check_weight_files` is the part of it that reads no weights.
+`verify` does all of it; `check_weight_files` is the part of it that reads no weights.  The bytes are read by our
+own code, and what a file says of itself once more by the safetensors library, as whoever loads the model reads it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
 
 from mergecore.digests import block_bytes, digest_of_file_span
 from mergecore.errors import MergecoreError, OutputError, Problems
@@ -48,7 +51,7 @@ def verify(folder: Path) -> VerifyReport:
         for name in unlisted
         if name.endswith(_WEIGHTS)
     ]
-    damaged = list(check_weight_files(folder, manifest))
+    damaged = list(check_weight_files(folder, manifest)) or list(_check_with_library(folder, manifest))
     places = {error.place for error in damaged}
     readable = {name: one for name, one in manifest.tensors.items() if str(folder / one.file) not in places}
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -140,6 +143,28 @@ def _check_header(
         if here != there:
             what = f"tensor '{name}' is {here} in the header, {there} in the manifest"
             yield _error(folder, file.name, what, name)
+
+
+def _check_with_library(folder: Path, manifest: Manifest) -> Iterator[OutputError]:
+    """What the safetensors library reads otherwise than the manifest says."""
+    for file in manifest.files:
+        if not file.name.endswith(".safetensors"):
+            continue
+        try:
+            with safe_open(folder / file.name, framework="numpy") as opened:
+                views = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+                found = {name: (view.get_dtype(), tuple(view.get_shape())) for name, view in views.items()}
+        except (SafetensorError, OSError) as error:
+            yield _error(folder, file.name, f"the safetensors library cannot read it: {error}")
+            continue
+        stated = {
+            name: (one.dtype, one.shape) for name, one in manifest.tensors.items() if one.file == file.name
+        }
+        for name in sorted(found.keys() ^ stated.keys()) + [
+            name for name in found.keys() & stated.keys() if found[name] != stated[name]
+        ]:
+            what = f"tensor '{name}': the safetensors library reads {found.get(name, 'none')}, "
+            yield _error(folder, file.name, f"{what}the manifest says {stated.get(name, 'none')}", name)
 
 
 def _check_tensor(folder: Path, name: str, tensor: WrittenTensor) -> OutputError | None:

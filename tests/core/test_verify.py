@@ -55,6 +55,31 @@ def test_a_model_as_it_was_written_is_reported_with_what_was_read(model: Path) -
     assert verify(model) == VerifyReport(files=5, tensors=3, nbytes=size, unlisted=("eval.txt",))
 
 
+def test_a_file_that_the_safetensors_library_reads_otherwise_is_found_without_our_reader(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mergecore.verify.check_weight_files", lambda *_: [])
+    edit(model / FIRST, lambda data: data.replace(b'"shape":[4]', b'"shape":[5]'))
+    edit(model / SECOND, lambda data: data[:-1])
+
+    found = differences(model)
+
+    assert f"{model / FIRST}: the safetensors library cannot read it: " in found[0]
+    assert f"{model / SECOND}: the safetensors library cannot read it: " in found[1]
+
+
+def test_a_tensor_of_another_dtype_for_the_safetensors_library_is_found(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mergecore.verify.check_weight_files", lambda *_: [])
+    edit(model / FIRST, lambda data: data.replace(b'"dtype":"U8"', b'"dtype":"I8"'))
+
+    assert differences(model) == [
+        f"{model / FIRST}: tensor 'a': the safetensors library reads ('I8', (4,)), the manifest says "
+        "('U8', (4,)). Hint: copy or merge the model again"
+    ]
+
+
 def test_a_flipped_bit_in_a_tensor_is_found(model: Path) -> None:
     edit(model / FIRST, lambda data: data[:-1] + b"5")
     good, bad = (tensor_digest([block_digest(data)]) for data in (b"1234", b"1235"))
