@@ -19,6 +19,7 @@ from mergecore.output_vocabulary import Opened, output_vocabulary
 from mergecore.params import Params
 from mergecore.plugins import Registry
 from mergecore.resolve import ModelInput, Resolver, TensorPosition
+from mergecore.row_meaning import RowMeanings
 from mergecore.settings import PlaceOf
 from mergecore.types import MergeMethod, Step, TensorInfo, TensorInput
 from mergecore.types import Vocabulary as VocabularyOfOutput
@@ -67,6 +68,7 @@ class Compiler:
         self.problems = Collector()
         self.resolver: Resolver[Params] = Resolver(method.params, method.name, place_of)
         self.aligner: Aligner | None = None
+        self.meanings = RowMeanings(models, options.allow_crimes)
 
     def vocabulary(self, opened: Opened, opener: Opener) -> tuple[str, Common]:
         """The tokenizer strategy and what it decides; nothing yet when it finds something wrong."""
@@ -105,7 +107,7 @@ class Compiler:
     def warnings(self) -> list[str]:
         """What was found that does not stop the merge."""
         aligned = self.aligner.warnings() if self.aligner else ()
-        return [*self.notes, *aligned, *self.resolver.idle_filters()]
+        return [*self.notes, *aligned, *self.meanings.warnings(), *self.resolver.idle_filters()]
 
     def _step(self, target: Target) -> Step | None:
         found = [
@@ -154,6 +156,8 @@ class Compiler:
             leader = self._lead(target.slice)
             lead = models.index(leader) if leader in models else 0
             inputs = self.aligner.align(target.name, inputs, axis, lead, base)
+        if axis is None:
+            inputs = self.meanings.align(target.name, inputs)
         self._check_shapes(target.name, inputs)
         return inputs
 
