@@ -11,12 +11,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mergecore.errors import Collector, InputError, MergecoreError
-from mergecore.input_files import InputFolder, RemoteFile, input_folder, open_regular
+from mergecore.input_files import (
+    InputFolder,
+    RemoteFile,
+    input_folder,
+    open_regular,
+    sha256_of,
+    stamp_of,
+)
 from mergecore.model_config import NAME as CONFIG
 from mergecore.model_config import disagreements, quantisation, read_config
 from mergecore.safetensors_header import read_header
 from mergecore.strict_json import parse_json
-from mergecore.types import Checkpoint, Json, ModelReference
+from mergecore.types import Checkpoint, Json, ModelReference, SmallFile
 from mergecore.weight_files import Weights, read_weights
 
 
@@ -49,7 +56,7 @@ def open_folder(
     with problems.collecting():
         found = read_weights(files)
     _check_together(config, found, files, problems)
-    sides = _side_files(files, problems)
+    sides, small = _side_files(files, problems)
     problems.raise_any()
     return Checkpoint(
         reference=reference,
@@ -58,6 +65,7 @@ def open_folder(
         weight_files=found.files,
         config=config or {},
         side_files=sides,
+        small=small,
         revision=revision,
     )
 
@@ -85,9 +93,9 @@ def _without_weights(files: InputFolder, reference: ModelReference, revision: st
     config: dict[str, Json] = {}
     with problems.collecting():
         config = read_config(files) if CONFIG in files.names else {}
-    sides = _side_files(files, problems)
+    sides, small = _side_files(files, problems)
     problems.raise_any()
-    return Checkpoint(reference, files.path, {}, (), config, sides, revision)
+    return Checkpoint(reference, files.path, {}, (), config, sides, revision, small=small)
 
 
 # ---- what belongs together ---------------------------------------------------------------------------------
@@ -144,14 +152,19 @@ _SIDE_FILE = re.compile(
 _FOLDERS = re.compile(r"additional_chat_templates|custom_generate|[0-9]+_\w+", re.ASCII)
 
 
-def _side_files(files: InputFolder, problems: Collector) -> dict[str, Path]:
-    """The side files by name; each is a regular file inside the folder."""
+def _side_files(files: InputFolder, problems: Collector) -> tuple[dict[str, Path], dict[str, SmallFile]]:
+    """The side files by name, and what identifies them; each is a regular file inside the folder."""
     found: dict[str, Path] = {}
+    small: dict[str, SmallFile] = {}
     for name in sorted(_names(files)):
         if is_side_file(name):
-            with problems.collecting(), open_regular(files.locate(name), files.place(name)):
-                found[name] = files.path / name
-    return found
+            with problems.collecting():
+                path = files.locate(name)
+                with open_regular(path, files.place(name)) as (read, status):
+                    digest = sha256_of(read, status.st_size)
+                    small[name] = SmallFile(status.st_size, digest, stamp_of(status))
+                found[name] = path
+    return found, small
 
 
 def _names(files: InputFolder) -> Iterator[str]:

@@ -9,7 +9,7 @@ import ctypes
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -87,10 +87,12 @@ def write_file(path: Path, chunks: Iterable[bytes]) -> None:
         os.close(file)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Make `path` hold `data`, durably, or leave it as it was."""
+def replace_file(path: Path, data: bytes, check: Callable[[], None] | None = None) -> None:
+    """Make `path` hold `data`, durably, or leave it as it was, as it also is when `check` raises."""
     scratch = path.with_name(f"{path.name}.tmp")
     write_file(scratch, [data])
+    if check:
+        check()
     scratch.rename(path)
     sync_folder(path.parent)
 

@@ -46,13 +46,17 @@ class StepDone:
 
 @dataclass(frozen=True)
 class ModelSealed:
-    """The output folder is complete under its name; `made` by this run, unless it was there already."""
+    """The output folder is complete under its name; `made` by this run, unless it was there already.
+
+    compared: what was found to be the same where it was there already.
+    """
 
     display: Display
     path: str
     nbytes: int
     seconds: float
     made: bool = True
+    compared: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Read `InputFolder` first: every file of a model is reached through it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -132,6 +133,26 @@ def open_regular(path: Path, place: str) -> Iterator[tuple[ReadAt, os.stat_resul
         raise unreadable(error, place) from None
     finally:
         os.close(file)
+
+
+NO_STAMP = (0, 0, 0, 0)
+"""The stamp of a file that is not there yet."""
+
+
+def stamp_of(status: os.stat_result) -> tuple[int, ...]:
+    """What changes whenever a file is written to or replaced; the last of it cannot be set back by hand."""
+    return (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def sha256_of(read: ReadAt, size: int) -> str:
+    """The SHA-256, in hex, of a file of `size` bytes."""
+    digest = hashlib.sha256()
+    for start in range(0, size, _CHUNK):
+        digest.update(read(start, min(_CHUNK, size - start)))
+    return digest.hexdigest()
+
+
+_CHUNK = 2**20
 
 
 def unreadable(error: OSError, place: str) -> MergecoreError:

@@ -10,7 +10,7 @@ import json
 import os
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Record:
 
 
 class Journal:
-    """An open journal.  `records` holds what is finished and durable, by name."""
+    """An open journal.  `records` holds what is finished and durable, `inputs` states of files read, by name."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,6 +43,7 @@ class Journal:
         self._boots: dict[str, str] = {}
         self._run_of: dict[str, str] = {}
         self.records: dict[str, Record] = {}
+        self.inputs: dict[str, Json] = {}
         for line in lines:
             self._take(line)
         self._opening = _line({"run": self.run, "boot": _boot_id()})
@@ -65,6 +66,10 @@ class Journal:
             for record in records
         ]
         self._append(lines)
+
+    def note(self, inputs: Mapping[str, Json]) -> None:
+        """Add states of files that are read, durably; raises as `append` does."""
+        self._append([{"inputs": dict(inputs)}])
 
     def forget(self, names: Iterable[str]) -> None:
         """Take back what earlier runs said of these tensors, durably; raises as `append` does."""
@@ -94,6 +99,8 @@ class Journal:
             case {"t": str(name), "b3": str(digest), "nonfinite": int(nonfinite), "run": str(run)}:
                 self.records[name] = Record(name, digest, nonfinite)
                 self._run_of[name] = run
+            case {"inputs": dict(inputs)}:
+                self.inputs |= inputs
             case {"t": str(name), "b3": None}:
                 self.records.pop(name, None)
                 self._run_of.pop(name, None)

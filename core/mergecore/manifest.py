@@ -89,6 +89,8 @@ def identity(plan: Plan) -> dict[str, Json]:
         "models": [_model(model) for model in plan.models],
         "plugins": dict(plan.plugins),
     }
+    if plan.side_digests:
+        value["side_files"] = dict(plan.side_digests)
     if rows := rows_digest(plan.steps):
         value["rows_sha256"] = rows
     if pieces := pieces_digest(plan.models):
@@ -172,7 +174,13 @@ def _model(model: Checkpoint) -> Json:
         if sampled:
             entry["sample_sha256"] = sample_digest(file.path, file.size)
         files.append(entry)
-    return {"reference": model.name, "revision": model.revision, "files": files}
+    side_files: list[Json] = [{"name": name, "sha256": one.sha256} for name, one in model.small.items()]
+    return {
+        "reference": model.name,
+        "revision": model.revision,
+        "files": files,
+        **({"side_files": side_files} if side_files else {}),
+    }
 
 
 def _tensor(tensor: OutputTensor, layout: Layout, digest: str) -> Json:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +17,7 @@ from typing import Literal, TypeAlias
 from mergecore import disk, staging
 from mergecore.digests import block_bytes, digest_of_file_span
 from mergecore.errors import MergecoreError, OutputError
+from mergecore.inputs import InputFile, differences
 from mergecore.journal import Journal
 from mergecore.manifest import NAME as MANIFEST
 from mergecore.sizes import size_text
@@ -25,7 +26,7 @@ from mergecore.strict_json import read_json
 from mergecore.types import Json, Layout, OutputTensor
 
 Mode: TypeAlias = Literal["new", "resume", "restart"]
-_FORMAT = "mergecore-stage/1"
+_FORMAT = "mergecore-stage/2"
 _THREADS = 2
 _NAMED = 3
 _RESTART = "--restart to throw it away, or choose another output folder"
@@ -40,6 +41,8 @@ class Output:
     tensors: Mapping[str, OutputTensor]
     plan: Mapping[str, Json]
     """The identity of the plan and of its layout."""
+    inputs: Sequence[InputFile] = ()
+    """The files that it reads."""
 
     @property
     def fingerprint(self) -> str:
@@ -92,7 +95,12 @@ def begin(output: Output, mode: Mode, *, recheck: bool) -> tuple[Journal, tuple[
 
 def _write_plan(output: Output) -> None:
     places = output.places
-    content = {"format": _FORMAT, "tensors": len(output.layout.slots), "plan": dict(output.plan)}
+    content = {
+        "format": _FORMAT,
+        "tensors": len(output.layout.slots),
+        "plan": dict(output.plan),
+        "inputs": {file.name: file.state for file in output.inputs if file.state},
+    }
     disk.replace_file(places.plan, json.dumps(content).encode())
     for folder in (places.model, places.root, places.target.parent):
         disk.sync_folder(folder)
@@ -126,39 +134,56 @@ def _nothing_done(places: Staging) -> bool:
     return not journal.records and not places.committed
 
 
+def check_inputs(output: Output, before: Mapping[str, Json], now: Sequence[InputFile]) -> None:
+    """Refuse to go on with files that are not provably those that an earlier run read; raises E507."""
+    if named := _first(differences(before, now)):
+        what = f"the files that the partial run read have changed: {named}"
+        raise _refusal(output, what, _RESTART)
+
+
 def _check_same_plan(output: Output, mode: Mode) -> None:
-    earlier, total = _earlier_plan(output.places)
-    named = list(islice(_differences(earlier, dict(output.plan)), _NAMED + 1))
-    differences = ", ".join(named[:_NAMED]) + (", …" if len(named) > _NAMED else "")
+    earlier, total, before = _earlier_plan(output.places)
+    named = _first(_differences(earlier, dict(output.plan)))
     if named and mode == "resume":
-        raise _refusal(output, f"the partial run is of another plan; it differs in {differences}", _RESTART)
-    if mode == "resume":
-        return
+        raise _refusal(output, f"the partial run is of another plan; it differs in {named}", _RESTART)
     journal = Journal(output.places.journal)
     journal.close()
     count = f"{len(journal.records)} of {total} tensors"
     if named:
-        raise _refusal(
-            output, f"a partial run of another plan exists ({count}); it differs in {differences}", _RESTART
-        )
+        what = f"a partial run of another plan exists ({count}); it differs in {named}"
+        raise _refusal(output, what, _RESTART)
+    check_inputs(output, {**before, **journal.inputs}, output.inputs)
+    if mode == "resume":
+        return
     hint = "--resume to go on, --restart to throw it away"
     raise _refusal(output, f"a partial run exists ({count}, the same plan)", hint)
+
+
+def _first(found: Iterator[str]) -> str:
+    """The first few of what was found, in one line."""
+    named = list(islice(found, _NAMED + 1))
+    return ", ".join(named[:_NAMED]) + (", …" if len(named) > _NAMED else "")
 
 
 def _refusal(output: Output, what: str, hint: str) -> OutputError:
     return OutputError("E507", what, place=str(output.places.target), hint=hint)
 
 
-def _earlier_plan(places: Staging) -> tuple[Json, int]:
-    """The plan of the earlier run and its number of tensors; no plan where it cannot be read."""
+def _earlier_plan(places: Staging) -> tuple[Json, int, dict[str, Json]]:
+    """The plan of the earlier run, its number of tensors, its inputs; no plan where it cannot be read."""
     try:
         content = read_json(places.plan, code="E507")
     except MergecoreError:
-        return None, 0
+        return None, 0, {}
     match content:
-        case {"format": str(form), "tensors": int(total), "plan": dict(plan)} if form == _FORMAT:
-            return plan, total
-    return None, 0
+        case {
+            "format": str(form),
+            "tensors": int(total),
+            "plan": dict(plan),
+            "inputs": dict(inputs),
+        } if form == _FORMAT:
+            return plan, total, inputs
+    return None, 0, {}
 
 
 def _differences(old: Json, new: Json, path: str = "") -> Iterator[str]:

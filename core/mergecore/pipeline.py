@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,6 +19,7 @@ from mergecore.errors import ConfigError, InputError, MergeError, PluginError
 from mergecore.estimate import Estimate, estimate
 from mergecore.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
 from mergecore.from_python import Config, document_of
+from mergecore.inputs import check_unchanged, fetched, input_files, pinned
 from mergecore.partial import Mode, described, fingerprint
 from mergecore.plan_parts import methods_of
 from mergecore.planning import plan_merge
@@ -114,8 +116,8 @@ def plan(
     for recipe in registry.all(Recipe):
         with registry.calling(Recipe, recipe.name):
             if recipe.accepts(document.data):
-                return recipe.compile(document, registry, options or PlanOptions())
-    return plan_merge(document, registry, options)
+                return pinned(recipe.compile(document, registry, options or PlanOptions()))
+    return pinned(plan_merge(document, registry, options))
 
 
 def execute(
@@ -136,6 +138,8 @@ def execute(
     registry = registry or Registry.discover()
     options = options or RunOptions()
     target = Path(out)
+    plan = pinned(plan)
+    reads = input_files(plan)
     run = _Run(plan, registry, options, progress)
     inputs = [_protected(model) for model in plan.models]
     identity = manifest.identity(plan)
@@ -161,6 +165,7 @@ def execute(
         overwrite=options.overwrite,
         inputs=inputs,
         recheck=options.recheck,
+        reads=reads,
     ) as stage:
         already = stage.complete
         if not already:
@@ -169,10 +174,12 @@ def execute(
                 run.report(Warned(options.display, what))
             with _hopeless(stage):
                 run.fetch()
+                stage.note_inputs(more := fetched(reads))
                 run.steps(stage)
-            stage.seal(plan.side_files, run.facts())
+            unchanged = partial(check_unchanged, [*reads, *more])
+            stage.seal(plan.side_files, run.facts(), plan.side_digests, unchanged)
     made = not already
-    run.report(ModelSealed(options.display, str(target), plan.layout.size, run.seconds, made))
+    run.report(ModelSealed(options.display, str(target), plan.layout.size, run.seconds, made, stage.compared))
     return target
 
 

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from mergecore.dtypes import torch_dtype
 from mergecore.errors import Collector, InputError
+from mergecore.input_files import stamp_of
 from mergecore.scratch import Scratch
 from mergecore.types import Checkpoint, TensorInfo
 
@@ -106,17 +107,17 @@ class WeightFiles:
             try:
                 state = os.fstat(descriptor)
                 if planned:
-                    downloaded = planned.stamp == _UNKNOWN
-                    self._check(path, _stamp(state) if downloaded else planned.stamp, planned.size, state)
+                    downloaded = not any(planned.stamp)
+                    self._check(path, stamp_of(state) if downloaded else planned.stamp, planned.size, state)
             except BaseException:
                 os.close(descriptor)
                 raise
-        return _OpenFile(descriptor, _stamp(state), state.st_size)
+        return _OpenFile(descriptor, stamp_of(state), state.st_size)
 
-    def _check(self, path: Path, stamp: Stamp, size: int, state: os.stat_result) -> None:
+    def _check(self, path: Path, stamp: tuple[int, ...], size: int, state: os.stat_result) -> None:
         if state.st_size != size:
             raise self._changed(path, f"it has {state.st_size} bytes, not {size}")
-        if _stamp(state) != stamp:
+        if stamp_of(state) != stamp:
             raise self._changed(path, "its inode or modification time is another")
 
     @contextmanager
@@ -139,21 +140,11 @@ class WeightFiles:
         return self._names.get(path, path.name)
 
 
-Stamp: TypeAlias = tuple[int, int, int]
-
-_UNKNOWN: Stamp = (0, 0, 0)
-"""The stamp of a file that was not there yet when the merge was planned."""
-
-
 @dataclass(frozen=True)
 class _OpenFile:
     descriptor: int
-    stamp: Stamp
+    stamp: tuple[int, ...]
     size: int
-
-
-def _stamp(state: os.stat_result) -> Stamp:
-    return (state.st_dev, state.st_ino, state.st_mtime_ns)
 
 
 # ---- numbers -----------------------------------------------------------------------------------------------

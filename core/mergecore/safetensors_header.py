@@ -15,7 +15,7 @@ from pathlib import Path
 from mergecore.dtypes import DTYPES
 from mergecore.errors import Collector, InputError, MergecoreError, PolicyError
 from mergecore.file_kinds import kind_of
-from mergecore.input_files import ReadAt, open_regular, resolved
+from mergecore.input_files import NO_STAMP, ReadAt, open_regular, resolved, stamp_of
 from mergecore.strict_json import parse_json
 from mergecore.types import FileSpan, Json, TensorInfo, WeightFile
 
@@ -36,12 +36,11 @@ def read_header(path: Path, place: str | None = None) -> tuple[Tensors, WeightFi
     """
     place = place or str(path)
     with open_regular(resolved(path, place), place) as (read, status):
-        stamp = (status.st_dev, status.st_ino, status.st_mtime_ns)
-        return parse_header(read, status.st_size, path, place, stamp)
+        return parse_header(read, status.st_size, path, place, stamp_of(status))
 
 
 def parse_header(
-    read: ReadAt, size: int, path: Path, place: str, stamp: tuple[int, int, int] = (0, 0, 0)
+    read: ReadAt, size: int, path: Path, place: str, stamp: tuple[int, ...] = NO_STAMP
 ) -> tuple[Tensors, WeightFile]:
     """The same for a file of `size` bytes that is read by `read`, wherever it is."""
     head = _header_bytes(read, size, place)

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from mergecore import disk, manifest
-from mergecore.errors import InputError, PluginError, PolicyError
+from mergecore.errors import PluginError, PolicyError
+from mergecore.input_files import open_regular
+from mergecore.inputs import changed
 from mergecore.journal import Record
 from mergecore.manifest import Manifest, WrittenFile
 from mergecore.partial import Output
@@ -25,21 +27,28 @@ def seal(
     records: Mapping[str, Record],
     side_files: Mapping[str, Path | bytes],
     facts: Mapping[str, Json],
+    digests: Mapping[str, str],
+    check: Callable[[], None],
 ) -> None:
     """Make the staged folder complete; the weights are there and durable.
 
+    digests: SHA-256 of side files as they were checked; `check` is called just before the model counts as
+        complete.
+
     Raises:
+        InputError: E235 when a side file is not the one that was checked.
         OutputError: E508 when a file of weights is not what the plan says.
         PluginError: E402 when a side file would take the place of another file.
         PolicyError: E301 when the name of a side file leads out of the folder.
     """
     places, layout = output.places, output.layout
     _remove_leftovers(places.model, layout)
-    written = [*_weight_files(layout), *_write_side_files(places.model, _names_checked(layout, side_files))]
+    beside = _write_side_files(places.model, _names_checked(layout, side_files), digests)
+    written = [*_weight_files(layout), *beside]
     tensors = list(output.tensors.values())
     whole = manifest.complete(facts, output.fingerprint, layout, tensors, records, written)
     raise_all(check_weight_files(places.model, Manifest.model_validate(whole)))
-    disk.replace_file(places.model / manifest.NAME, manifest.as_bytes(whole))
+    disk.replace_file(places.model / manifest.NAME, manifest.as_bytes(whole), check)
 
 
 def check_names(layout: Layout) -> None:
@@ -89,7 +98,9 @@ def _weight_files(layout: Layout) -> list[WrittenFile]:
     ]
 
 
-def _write_side_files(model: Path, files: Mapping[str, Path | bytes]) -> list[WrittenFile]:
+def _write_side_files(
+    model: Path, files: Mapping[str, Path | bytes], digests: Mapping[str, str]
+) -> list[WrittenFile]:
     written = []
     folders: set[Path] = set()
     for name, content in files.items():
@@ -98,7 +109,10 @@ def _write_side_files(model: Path, files: Mapping[str, Path | bytes]) -> list[Wr
         folders |= {folder for folder in path.parents if folder.is_relative_to(model)}
         copy = _Copy(content)
         disk.write_file(path, copy.chunks())
-        written.append(WrittenFile(name=name, size=copy.size, sha256=copy.sha256.hexdigest()))
+        digest = copy.sha256.hexdigest()
+        if digest != digests.get(name, digest):
+            raise changed(str(content) if isinstance(content, Path) else name)
+        written.append(WrittenFile(name=name, size=copy.size, sha256=digest))
     for folder in sorted(folders, reverse=True):
         disk.sync_folder(folder)
     return written
@@ -113,16 +127,15 @@ class _Copy:
         self.sha256 = hashlib.sha256()
 
     def chunks(self) -> Iterator[bytes]:
-        for chunk in [self._content] if isinstance(self._content, bytes) else _read(self._content):
+        content = self._content
+        for chunk in [content] if isinstance(content, bytes) else _read(content):
             self.size += len(chunk)
             self.sha256.update(chunk)
             yield chunk
 
 
 def _read(path: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                yield chunk
-    except OSError as error:
-        raise InputError("E236", f"cannot be read: {error.strerror}", place=str(path)) from error
+    """The bytes of a side file, which is reached through no link."""
+    with open_regular(path, str(path)) as (read, status):
+        for start in range(0, status.st_size, _CHUNK):
+            yield read(start, min(_CHUNK, status.st_size - start))

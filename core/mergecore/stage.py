@@ -11,7 +11,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +19,11 @@ from types import TracebackType
 
 from mergecore import disk, sealing, staging
 from mergecore.errors import MergecoreError, OutputError, PluginError
+from mergecore.inputs import InputFile
 from mergecore.journal import Journal, Record
-from mergecore.partial import Mode, Output, begin, described
+from mergecore.partial import Mode, Output, begin, check_inputs, described
 from mergecore.staging import Staging
-from mergecore.target import absolute, check_target, holds_result
+from mergecore.target import absolute, check_result, check_target, holds_result
 from mergecore.types import Json, Layout, OutputTensor
 
 COMMIT_BYTES = 2**30
@@ -33,6 +34,7 @@ class Stage:
     """An output being made.
 
     complete: the target holds the result of this plan already; there is nothing to do.
+    compared: what says that it does, where it is complete.
     damaged: tensors of an earlier run whose bytes were not what the journal says; they count as not done.
     fingerprint: what tells this plan from every other, in hex.
     """
@@ -41,6 +43,7 @@ class Stage:
         self.target = output.places.target
         self.fingerprint = output.fingerprint
         self.complete = False
+        self.compared = ""
         self.damaged: tuple[str, ...] = ()
         self._output = output
         self._overwrite = overwrite
@@ -69,18 +72,22 @@ class Stage:
         overwrite: bool = False,
         inputs: Sequence[Path] = (),
         recheck: bool = False,
+        reads: Sequence[InputFile] = (),
     ) -> Stage:
         """Begin the output of a plan, or take up an earlier run of it; `recheck` reads again what that wrote.
 
+        inputs: folders and files that the output must not touch; `reads`: the files that the plan is made from.
+
         Raises:
             OutputError: E501, E502, E503, E505 as `check_target`; E506 when another process writes it; E507
-                when a partial run is there and `mode` does not say what to do, or it is of another plan.
+                when a partial run is there and `mode` does not say what to do, or it is of another plan or
+                other inputs; E508 when the result of this plan is there and damaged.
             PluginError: E402 when the layout has files that cannot be.
         """
         sealing.check_names(layout)
         places = Staging(absolute(target))
         output = Output(
-            places, layout, {tensor.name: tensor for tensor in tensors}, described(identity, layout)
+            places, layout, {tensor.name: tensor for tensor in tensors}, described(identity, layout), reads
         )
         stage = cls(output, overwrite=overwrite)
         try:
@@ -149,10 +156,32 @@ class Stage:
             with self._telling("writing"):
                 self._commit()
 
-    def seal(self, side_files: Mapping[str, Path | bytes], facts: Mapping[str, Json]) -> None:
-        """Complete the folder and put it in place; all tensors are finished.  `facts` open the manifest.
+    def note_inputs(self, files: Sequence[InputFile]) -> None:
+        """Keep the states of files that were not there when the run began.
 
         Raises:
+            OutputError: E504 when the disk fails, E507 when they are not those that an earlier run read.
+        """
+        assert self._journal
+        check_inputs(self._output, self._journal.inputs, files)
+        if files:
+            with self._telling("writing"):
+                self._journal.note({file.name: file.state for file in files})
+
+    def seal(
+        self,
+        side_files: Mapping[str, Path | bytes],
+        facts: Mapping[str, Json],
+        digests: Mapping[str, str] | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Complete the folder and put it in place; all tensors are finished.  `facts` open the manifest.
+
+        digests: SHA-256 of side files as they were checked; `check` is called just before the model counts as
+            complete, and may raise.
+
+        Raises:
+            InputError: E235 when a side file is not the one that was checked, E236 when it cannot be read.
             OutputError: E501 when the target has come into being meanwhile, E504 when the disk fails, E508
                 when a file of weights is not what the plan says.
             PluginError: E402 when tensors or names are not what the plan says.
@@ -162,7 +191,7 @@ class Stage:
             raise PluginError("E402", f"{len(missing)} tensors were not made, the first is '{missing[0]}'")
         with self._telling("completing the output"):
             self._commit()
-            sealing.seal(self._output, self._records, side_files, facts)
+            sealing.seal(self._output, self._records, side_files, facts, digests or {}, check)
             staging.publish(self._output.places, overwrite=self._overwrite)
         self._release()
 
@@ -211,6 +240,7 @@ class Stage:
         while True:
             self._check(target, inputs)
             if holds_result(places.target, self.fingerprint) and self._is_wanted(mode):
+                self.compared = check_result(places.target, self._output.inputs)
                 self.complete = True
                 return staging.tidy(places)
             self._lock = staging.lock(places)

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from mergecore import disk
 from mergecore.errors import MergecoreError, OutputError
+from mergecore.inputs import InputFile, written_since
 from mergecore.manifest import NAME as MANIFEST
 from mergecore.manifest import read_manifest
 from mergecore.sizes import size_text
 from mergecore.staging import Staging
+from mergecore.verify import check_files, raise_all
 
 
 def check_target(
@@ -50,17 +52,48 @@ def absolute(target: Path) -> Path:
 
 
 def holds_result(target: Path, fingerprint: str) -> bool:
-    """Whether `target` is the result of this plan, by its manifest and the sizes of its files."""
+    """Whether `target` is the result of this plan, as its manifest says."""
     if not (target / MANIFEST).is_file():
         return False
     try:
-        manifest = read_manifest(target)
+        return read_manifest(target).fingerprint == fingerprint
     except MergecoreError:
         return False
-    return manifest.fingerprint == fingerprint and all(
-        (target / file.name).is_file() and (target / file.name).stat().st_size == file.size
-        for file in manifest.files
+
+
+def check_result(target: Path, inputs: Sequence[InputFile]) -> str:
+    """What was compared to say that the result in `target` is whole, and that of `inputs` as they are.
+
+    Sizes and headers of all files and the digests of the small ones; weights are read only where they were
+    written to after the manifest.
+
+    Raises:
+        OutputError: E508 when the result is damaged; E501 when a file of the inputs was written to since.
+    """
+    manifest = read_manifest(target)
+    made = (target / MANIFEST).stat()
+    suspects = [file.name for file in manifest.files if _is_suspect(target / file.name, made)]
+    raise_all(check_files(target, manifest, suspects))
+    if later := written_since(made.st_mtime_ns, inputs):
+        more = f" and {len(later) - 1} more" if len(later) > 1 else ""
+        what = (
+            f"it holds this merge, but {later[0]}{more} was written to, replaced or moved after it was made"
+        )
+        raise _error("E501", target, what, "--overwrite to make it again, or choose another output folder")
+    here = sum(bool(file.state) for file in inputs)
+    return (
+        f"config, seed and versions are those of its manifest; {here} files of the models have not been "
+        f"written to since; its {len(manifest.files)} files have the sizes, headers and digests they were made with"
     )
+
+
+def _is_suspect(path: Path, made: os.stat_result) -> bool:
+    """Whether a file may have been written to after the manifest."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return max(status.st_mtime_ns, status.st_ctime_ns) > made.st_ctime_ns
 
 
 def _error(code: str, target: Path, what: str, hint: str) -> OutputError:

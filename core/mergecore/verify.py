@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,14 +54,23 @@ def verify(folder: Path) -> VerifyReport:
     damaged = list(check_weight_files(folder, manifest)) or list(_check_with_library(folder, manifest))
     places = {error.place for error in damaged}
     readable = {name: one for name, one in manifest.tensors.items() if str(folder / one.file) not in places}
-    with ThreadPoolExecutor(_THREADS) as pool:
-        wrong_tensors = pool.map(lambda item: _check_tensor(folder, *item), readable.items())
-        wrong_files = pool.map(lambda file: _check_side_file(folder, file), manifest.files)
-        errors += [*damaged, *(error for error in (*wrong_tensors, *wrong_files) if error)]
-    raise_all(errors)
+    raise_all([*errors, *damaged, *_check_bytes(folder, readable, manifest.files)])
     return VerifyReport(
         len(manifest.files), len(manifest.tensors), sum(file.size for file in manifest.files), unlisted
     )
+
+
+def check_files(folder: Path, manifest: Manifest, suspects: Collection[str]) -> Iterator[OutputError]:
+    """What is wrong with sizes, headers and side files, and with the tensors in the files of `suspects`."""
+    damaged = list(check_weight_files(folder, manifest))
+    yield from damaged
+    places = {error.place for error in damaged}
+    tensors = {
+        name: one
+        for name, one in manifest.tensors.items()
+        if one.file in suspects and str(folder / one.file) not in places
+    }
+    yield from _check_bytes(folder, tensors, manifest.files)
 
 
 def check_weight_files(folder: Path, manifest: Manifest) -> Iterator[OutputError]:
@@ -88,6 +97,15 @@ def raise_all(errors: Iterable[OutputError]) -> None:
         raise found[0]
     if found:
         raise Problems(found)
+
+
+def _check_bytes(
+    folder: Path, tensors: Mapping[str, WrittenTensor], files: Iterable[WrittenFile]
+) -> list[OutputError]:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        wrong_tensors = pool.map(lambda item: _check_tensor(folder, *item), tensors.items())
+        wrong_files = pool.map(lambda file: _check_side_file(folder, file), files)
+        return [error for error in (*wrong_tensors, *wrong_files) if error]
 
 
 def _error(folder: Path, name: str, what: str, tensor: str | None = None) -> OutputError:

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from mergecore.dtypes import nbytes
 from mergecore.errors import Collector, InputError, MergecoreError, PolicyError
-from mergecore.input_files import InputFolder, open_regular
+from mergecore.input_files import InputFolder, open_regular, stamp_of
 from mergecore.safetensors_header import Tensors, parse_header
 from mergecore.strict_json import parse_json
 from mergecore.types import Json, TensorInfo, WeightFile
@@ -258,8 +258,7 @@ def _read_header(folder: InputFolder, file: str) -> tuple[Tensors, WeightFile]:
     if remote := folder.remote.get(file):
         return parse_header(remote.read, remote.size, path, place)
     with open_regular(folder.locate(file), place) as (read, status):
-        stamp = (status.st_dev, status.st_ino, status.st_mtime_ns)
-        return parse_header(read, status.st_size, path, place, stamp)
+        return parse_header(read, status.st_size, path, place, stamp_of(status))
 
 
 def _check_index(index: _Index, headers: Mapping[str, tuple[Tensors, WeightFile]], place: str) -> None:

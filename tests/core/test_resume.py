@@ -140,8 +140,9 @@ def test_a_finished_model_of_the_same_plan_is_all_there_is_to_do(out: Path) -> N
 def test_a_finished_model_that_lost_a_file_is_not_taken_for_complete(out: Path) -> None:
     merged(out)
     (out / "config.json").unlink()
-    with pytest.raises(OutputError, match="it holds another merge"):
+    with pytest.raises(OutputError, match=r"config\.json: missing") as caught:
         opened(out)
+    assert caught.value.code == "E508"
 
 
 def test_what_an_interrupted_sealing_left_is_not_published(out: Path) -> None:

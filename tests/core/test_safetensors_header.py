@@ -69,7 +69,7 @@ def test_tensors_come_in_the_order_of_their_bytes_with_absolute_offsets(tmp_path
     status = path.stat()
     assert (file.path, file.size) == (path, len(content))
     assert file.header_sha256 == sha256(content[:data]).hexdigest()
-    assert file.stamp == (status.st_dev, status.st_ino, status.st_mtime_ns)
+    assert file.stamp == (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def test_files_of_the_reference_writer_are_read_byte_by_byte(tmp_path: Path) -> None:

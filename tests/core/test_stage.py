@@ -347,7 +347,7 @@ def test_a_side_file_cannot_take_the_place_of_another(name: str, out: Path) -> N
 def test_a_side_file_that_cannot_be_read_is_told(out: Path, tmp_path: Path) -> None:
     with opened(out) as output:
         make(output, "a", "b", "c")
-        with pytest.raises(InputError, match="cannot be read: No such file or directory"):
+        with pytest.raises(InputError, match="missing: cannot be read: no such file or directory"):
             output.seal({"x": tmp_path / "missing"}, FACTS)
 
 

@@ -90,8 +90,18 @@ class WeightFile:
     path: Path
     size: int
     header_sha256: str
-    stamp: tuple[int, int, int]
-    """Device, inode and modification time (ns) when it was opened: a merge stops when they change."""
+    stamp: tuple[int, ...]
+    """Device, inode, times of modification and of any change (ns) when it was opened: a merge stops when they
+    change.  Zeros for a file that is not there yet."""
+
+
+@dataclass(frozen=True)
+class SmallFile:
+    """What identifies a side file: its bytes, and the stamp of the file that held them."""
+
+    size: int
+    sha256: str
+    stamp: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -104,12 +114,14 @@ class Checkpoint:
     weight_files: tuple[WeightFile, ...]
     config: Mapping[str, Json] = field(default_factory=dict)
     side_files: Mapping[str, Path] = field(default_factory=dict)
-    """Everything but weights, by name relative to the folder."""
+    """Everything but weights, by name relative to the folder; the real paths, without links."""
     revision: str | None = None
     fetch: Callable[[], None] | None = None
     """Brings the weight files to where `tensors` says they are; None when they are there."""
     layout: str = ""
     """How `tensors` differ from what is stored, where they were given the names and parts of another model."""
+    small: Mapping[str, SmallFile] = field(default_factory=dict)
+    """What identifies the side files, by the same names."""
 
     @property
     def name(self) -> str:

@@ -179,6 +179,7 @@ class Plan:
     steps: tuple[Step, ...]
     layout: Layout
     side_files: Mapping[str, Path | bytes]
+    """What is written beside the weights, by name; a path is that of a side file of a model."""
     seed: int
     executor: str
     document: Mapping[str, Json]
@@ -191,6 +192,8 @@ class Plan:
     plugins: Mapping[str, str] = field(default_factory=dict)
     """Distribution and version of every plugin that takes part."""
     title: str = ""
+    side_digests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of every side file as it was checked: no other bytes are written."""
     recipe: str = ""
     """The recipe whose own methods make steps; empty for a merge."""
 

@@ -317,7 +317,7 @@ def test_planning_downloads_small_files_and_headers_only(hub: TinyHub, cache: Pa
     assert checkpoint.revision == COMMIT
     assert checkpoint.folder == snapshot
     assert checkpoint.tensors["layers.1.w"].data.file == snapshot / "model-00002-of-00002.safetensors"
-    assert {file.stamp for file in checkpoint.weight_files} == {(0, 0, 0)}
+    assert {file.stamp for file in checkpoint.weight_files} == {(0, 0, 0, 0)}
     assert set(checkpoint.side_files) == {
         "config.json",
         "tokenizer.json",
