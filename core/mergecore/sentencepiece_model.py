@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_CONTROL, _USER_DEFINED = 3, 4
+_UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,8 @@ class Piece:
 
     text: str
     special: bool
+    control: bool = False
+    """Whether it stands for no text at all, as the beginning of one."""
 
 
 def read_pieces(data: bytes) -> list[Piece]:
@@ -33,7 +35,8 @@ def _piece(data: bytes) -> Piece:
     text = fields.get(1)
     if not isinstance(text, bytes):
         raise ValueError("a piece has no text")
-    return Piece(text.decode(), fields.get(3) in (_CONTROL, _USER_DEFINED))
+    kind = fields.get(3)
+    return Piece(text.decode(), kind in (_CONTROL, _USER_DEFINED), kind in (_CONTROL, _UNKNOWN))
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:

@@ -38,11 +38,44 @@ class SpecialIds:
         for path, section in config_sections(config):
             for key, value in section.items():
                 if _KEYS.fullmatch(key) and value is not None and (not path or is_text(path)):
-                    theirs = _at(stated, path).get(key) if stated else None
-                    new = theirs if theirs is not None else self._mapped(name, key, value)
+                    new = self._found(name, key, value, _at(stated, path) if stated else {})
                     changed = changed or new != value
                     cast("dict[str, Json]", section)[key] = new
-        return changed
+        return self._complete(config, stated or {}) or changed
+
+    def _found(self, name: str, key: str, value: Json, stated: Mapping[str, Json]) -> Json:
+        """What the source states, unless its tokenizer knows better; or else what became of the donor's id."""
+        known = self._of_tokenizer(key, stated.get(key))
+        if known is not None:
+            return known
+        if self.vocabulary.roles is not None and key == "pad_token_id":
+            return None  # the tokenizer pads with nothing
+        return self._mapped(name, key, value)
+
+    def _of_tokenizer(self, key: str, stated: Json) -> Json:
+        """The id that the source states; that of the tokenizer for padding, and where it states none it has."""
+        roles, size = self.vocabulary.roles, self.vocabulary.size
+        if roles is None:
+            return stated
+        known: Json = roles.get(key.removesuffix("_token_id"))
+        if type(stated) is int and not 0 <= stated < (size or 0):
+            stated = None
+        if stated is None or (key == "pad_token_id" and known is not None):
+            return known
+        return stated
+
+    def _complete(self, config: dict[str, Json], stated: Mapping[str, Json]) -> bool:
+        """Add the ids that the config does not speak of, and the tokenizer knows; whether there were any."""
+        added: dict[str, Json] = {}
+        for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            spoken = any(
+                key in section for path, section in config_sections(config) if not path or is_text(path)
+            )
+            number = self._of_tokenizer(key, stated.get(key)) if config and not spoken else None
+            if self.vocabulary.roles is not None and number is not None:
+                added[key] = number
+        config |= added
+        return bool(added)
 
     def _stated(self, name: str) -> Mapping[str, Json] | None:
         """What the model whose vocabulary it is says itself, its generation config before its config."""

@@ -143,7 +143,7 @@ def _read(files: TokenizerFiles, main: str) -> TokenTable:
     else:
         pieces = _pieces(files, main)
         ids = {piece.text: number for number, piece in enumerate(pieces)}
-        added = {piece.text: {"content": piece.text} for piece in pieces if piece.special}
+        added = {one.text: {"content": one.text, "special": one.control} for one in pieces if one.special}
     ids, added = _with_further(files, main, ids, added)
     return TokenTable(main, kind, ids, added, frozenset(added) | _named(files) & ids.keys())
 

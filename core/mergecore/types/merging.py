@@ -83,6 +83,8 @@ class Vocabulary:
     source: Checkpoint | None = None
     """The model whose vocabulary it is, when that is not the donor's: its configs state the right special ids."""
     warnings: tuple[str, ...] = ()
+    roles: Mapping[str, int] | None = None
+    """The ids of the tokens that begin and end texts and so on (`bos`, `eos`, `pad`), where they are known."""
 
 
 @dataclass(frozen=True, kw_only=True)

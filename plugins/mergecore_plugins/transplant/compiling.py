@@ -30,7 +30,7 @@ from mergecore.types import (
     Vocabulary,
 )
 from mergecore.vocabulary import VocabularyReader
-from mergecore_plugins.transplant.counterparts import counterparts, texts_of
+from mergecore_plugins.transplant.counterparts import Texts, counterparts, texts_of
 from mergecore_plugins.transplant.methods import BY_DONOR
 from mergecore_plugins.transplant.pieces import Cutter
 from mergecore_plugins.transplant.settings import Transplant, TransplantDocument, read_settings
@@ -154,14 +154,28 @@ def _vocabulary(settings: TransplantDocument, pair: Pair, surgery: Surgery) -> V
             f"the output has no chat template: {pair.donor.name} has none; 'chat_template: auto' keeps that "
             f"of {pair.model.name}",
         )
+    ids, roles = surgery.theirs.table.ids, surgery.theirs.roles
     return Vocabulary(
         files=files,
         rows=(surgery.found.rows,),
-        ids=surgery.theirs.table.ids,
+        ids=ids,
         size=len(surgery.found.rows),
         source=pair.donor,
-        warnings=warnings,
+        warnings=(*warnings, *_ends(pair.donor.name, surgery.theirs)),
+        roles={role: ids[token] for role, token in roles.items()},
     )
+
+
+def _ends(donor: str, theirs: Texts) -> Iterator[str]:
+    """What to say of a donor whose tokenizer does not end texts of its own accord."""
+    if "eos" not in theirs.roles:
+        yield (
+            f"no token of {donor} ends a text, so generation stops at its longest: set eos_token_id by hand, in "
+            f"config.json and generation_config.json"
+        )
+    for role in sorted(theirs.lent):
+        what = "begin" if role == "bos" else "end"
+        yield f"no token of {donor} is said to {what} texts: '{theirs.roles[role]}' does it, and is {role}_token_id"
 
 
 def _effective(data: Mapping[str, Json], options: PlanOptions) -> dict[str, Json]:

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mergecore.types import Checkpoint, TokenTable
-from mergecore.vocabulary import CONFIG, TokenizerFiles
-from mergecore_plugins.transplant.spelling import Spelling, spelling_of
+from mergecore_plugins.transplant.kinds import ROLES, lent_roles, roles_of, spelling_of
+from mergecore_plugins.transplant.spelling import Spelling
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-ROLES = ("bos", "eos", "unk", "pad", "cls", "sep", "mask")
+STRUCTURE = ("eos", "bos", "cls", "sep")
+"""Roles of tokens that every text needs: what has another one besides still plays it."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Texts:
     """The text of every token that is found in text."""
     roles: Mapping[str, str] = field(default_factory=dict)
     """The token of each role."""
+    lent: frozenset[str] = frozenset()
+    """Roles that no file speaks of, and that the tokens of others play besides."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,16 @@ def texts_of(model: Checkpoint, table: TokenTable) -> Texts:
     Raises:
         MergecoreError: E240 when its tokenizer files are wrong.
     """
-    roles = _roles(model, table)
-    spelling = spelling_of(table)
+    spelling = spelling_of(model, table)
+    roles = roles_of(model, table, spelling)
+    lent = lent_roles(roles)
+    roles |= lent
     ordinary = {
         token: token.encode() if token in table.added else spelling.text(token)
         for token in table.ids
         if not _is_special(token, table, roles)
     }
-    return Texts(table, spelling, ordinary, roles)
+    return Texts(table, spelling, ordinary, roles, frozenset(lent))
 
 
 def counterparts(model: Texts, donor: Texts, stored: int) -> Counterparts:
@@ -106,7 +111,11 @@ class _Finder:
     def _of_role(self, token: str) -> int:
         """The row of the model's token that does the same, and nothing more important beside it."""
         roles = [role for role in ROLES if self.donor.roles.get(role) == token]
-        mine = [self.model.roles[role] for role in roles if _first_role(self.model, role) == role]
+        mine = [
+            self.model.roles[role]
+            for role in roles
+            if role in self.model.roles and (role in STRUCTURE or _first_role(self.model, role) == role)
+        ]
         return max((self._stored(one) for one in mine[:1]), default=-1)
 
 
@@ -127,24 +136,8 @@ def _by_text(model: Texts, stored: int) -> dict[bytes, int]:
 
 
 def _is_special(token: str, table: TokenTable, roles: Mapping[str, str]) -> bool:
+    if token in roles.values():
+        return True
     if token not in table.special:
         return False
-    return token not in table.added or bool(table.added[token].get("special")) or token in roles.values()
-
-
-def _roles(model: Checkpoint, table: TokenTable) -> dict[str, str]:
-    """The token of each role, as the tokenizer files say, or else the id in config.json."""
-    files = TokenizerFiles(model)
-    stated = {**files.mapping("special_tokens_map.json"), **files.mapping(CONFIG)}
-    names = {number: token for token, number in table.ids.items()}
-    roles = {}
-    for role in ROLES:
-        token = stated.get(f"{role}_token")
-        if isinstance(token, dict):
-            token = token.get("content")
-        if token is None:
-            number = model.config.get(f"{role}_token_id")
-            token = names.get(number) if isinstance(number, int) else None
-        if isinstance(token, str) and token in table.ids:
-            roles[role] = token
-    return roles
+    return token not in table.added or bool(table.added[token].get("special"))

@@ -9,6 +9,7 @@ from mergecore.errors import InputError
 from mergecore.types import Checkpoint, Json
 from mergecore.vocabulary import MAIN, TokenizerFiles
 from mergecore_plugins.transplant.counterparts import Texts
+from mergecore_plugins.transplant.spelling import byte_token
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -26,7 +27,16 @@ class Cutter:
 
     def pieces(self, text: bytes) -> list[int]:
         """The ids that the text is cut into; none for what the vocabulary cannot write."""
-        written = self._texts.spelling.written(text)
+        found: list[int] = []
+        for stretch in self._texts.spelling.written(text):
+            if isinstance(stretch, int):  # a byte that is no character
+                number = self._texts.table.ids.get(byte_token(stretch))
+                found += [] if number is None else [number]
+            else:
+                found += self._cut(stretch)
+        return found
+
+    def _cut(self, written: str) -> list[int]:
         if self._texts.spelling.kind == "words" and self._tokenizer.normalizer:
             written = self._tokenizer.normalizer.normalize_str(written)
         if not written:

@@ -353,7 +353,7 @@ def test_a_tokenizer_that_the_library_cannot_read_is_refused(pair: Pair) -> None
 def test_what_stands_for_the_unknown_is_no_piece(pair: Pair) -> None:
     embed = pair[0]
     write(Path("c"), "Unigram", embed, None)
-    write(Path("d"), "WordPiece", rows(24, seed=4), None)
+    write(Path("d"), "WordPiece", rows(24, seed=4), None, {"unk_token": None})  # it is text like any other
     asked: dict[str, Json] = {"model": "c", "donor": "d", "method": "subword"}
     plan = mergecore.plan({"transplant": asked})
     made = read_tensors(mergecore.execute(plan, "out"))[EMBED]
