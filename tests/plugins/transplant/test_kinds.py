@@ -107,7 +107,8 @@ def texts(folder: Path, family: str, files: Files) -> Texts:
 
 
 ROWS = {
-    # the special token begins and ends texts, and is not taken for what nobody knows; "##" and "##y" are text; ĠCopy is ▁Copy; ▁y of GPT-2 is no space and y
+    # the special token begins and ends texts, and is not taken for what nobody knows; "##" and "##y" are text;
+    # ĠCopy is ▁Copy; ▁y of GPT-2 is no space and y
     ("bytes", "marks"): [-1, 0, 0, 8, 1, 2, 4, 3, 6, 7],
     ("marks", "bytes"): [2, 4, 5, 7, 6, -1, 8, 9, 3],
     # [CLS] and [SEP] do what the one token does; Copy begins a word, ##y and ##Copy continue one
