@@ -8,13 +8,13 @@ a gradient.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
 from mergecore.errors import ConfigError, Place, did_you_mean
+from mergecore.patterns import searcher
 from mergecore.types import Json
 from mergecore.yaml_document import DocPath
 
@@ -91,13 +91,27 @@ def parse_filter(raw: Json) -> Filter | None:
         return Filter(raw, lambda name, _: fnmatchcase(name, rest))
     if colon and kind == "re":
         try:
-            pattern = re.compile(rest)
-        except re.error as error:
-            raise ConfigError("E105", f"the filter '{raw}' is no regular expression: {error}") from None
-        return Filter(raw, lambda name, _: pattern.search(name) is not None)
+            found = searcher(rest)
+        except ConfigError as error:
+            what = f"the filter '{shortened(raw)}': {error.what}"
+            raise ConfigError("E105", what, hint=error.hint) from None
+        return Filter(raw, lambda name, _: _found(found, name, raw))
     if colon and kind == "role":
         return Filter(raw, lambda _, role: role == rest or role.startswith(rest + "."))
     return Filter(raw, lambda name, _: raw in name)
+
+
+def _found(search: Callable[[str], bool], name: str, text: str) -> bool:
+    try:
+        return search(name)
+    except ConfigError as error:
+        what = f"the filter '{shortened(text)}': {error.what}"
+        raise ConfigError(error.code, what, hint=error.hint) from None
+
+
+def shortened(text: str) -> str:
+    """The beginning of a long text."""
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def value_at(knots: Sequence[object], t: float) -> object:

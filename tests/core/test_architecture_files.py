@@ -130,7 +130,7 @@ def test_layers_that_are_not_there_are_told() -> None:
             "'A b' is no role; words with dots between them are expected, such as attn.q",
         ),
         ("tensors: [{filter: x, vocabulary_axis: -1}]", "a number of at least 0 is expected"),
-        ("tensors: [{filter: 're:('}]", "the filter 're:(' is no regular expression"),
+        ("tensors: [{filter: 're:('}]", "the filter 're:(': not a regular expression"),
         ("match: {family: x}", "'family' is no key of the conditions"),
         ("layers: [x]", "'layers' is ['x']; text is expected"),
     ],

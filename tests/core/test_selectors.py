@@ -145,7 +145,7 @@ def test_selectors_that_leave_nothing_to_merge_are_refused() -> None:
     [
         ("include", 3, "E104 the filter 3 is no text; write it in quotes"),
         ("include", ["norm", {"a": 1}], "E104 the filter {'a': 1} is no text; write it in quotes"),
-        ("exclude", "re:(", "E105 the filter 're:(' is no regular expression"),
+        ("exclude", "re:(", "E105 the filter 're:(': not a regular expression"),
     ],
 )
 def test_what_is_no_selector_is_refused(key: str, value: Json, told: str) -> None:

@@ -153,7 +153,7 @@ def test_filters_look_at_the_name_or_the_role(text: str | None, name: str, role:
         ("weight: {filter: mlp}", "E104", r"c\.yml:1:9: parameter 'weight': the case has no 'value'"),
         ("weight: {filtr: mlp, value: 1}", "E103", r"'filtr' is no key of a case; did you mean 'filter'\?"),
         ("weight: {filter: 3, value: 1}", "E104", r"c\.yml:1:18: .*the filter 3 is no text"),
-        ("weight: {filter: 're:(', value: 1}", "E105", r"c\.yml:1:18: .*'re:\(' is no regular expression"),
+        ("weight: {filter: 're:(', value: 1}", "E105", r"c\.yml:1:18: .*'re:\(': not a regular expression"),
     ],
 )
 def test_what_is_no_setting_is_told_with_its_place(text: str, code: str, message: str) -> None:
