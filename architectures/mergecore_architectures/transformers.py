@@ -19,14 +19,28 @@ from mergecore.types import Architecture, Checkpoint, Description, Json, Stack, 
 from mergecore_architectures import names
 from mergecore_architectures.transformers_fit import KNOWN, fit, without_layers_ahead
 from mergecore_architectures.transformers_layouts import layout
-from mergecore_architectures.transformers_models import CannotBuildError, Converted, MetaModel, build
+from mergecore_architectures.transformers_models import (
+    CannotBuildError,
+    Converted,
+    MetaModel,
+    build,
+    may_keep_f32,
+)
 
 Path = tuple[str, ...]
 
 
 @hookimpl
 def mergecore_architectures() -> Iterator[Architecture]:
-    yield Architecture(name="transformers", describe=describe, rank=40, slow=True, fit=fit, layout=layout)
+    yield Architecture(
+        name="transformers",
+        describe=describe,
+        rank=40,
+        slow=True,
+        fit=fit,
+        layout=layout,
+        keeps_f32=keeps_f32,
+    )
 
 
 def describe(checkpoint: Checkpoint) -> Description | None:
@@ -54,6 +68,18 @@ def describe(checkpoint: Checkpoint) -> Description | None:
             replace(one, layer_count_key=counted.key_of(one.stack, one.layer_count_key)) for one in modules
         ),
     )
+
+
+def keeps_f32(checkpoint: Checkpoint, dtype: str) -> frozenset[str]:
+    """The tensors that the class wants in float32: always, or beside float16 only."""
+    if not may_keep_f32(checkpoint.config):
+        return frozenset()
+    try:
+        model = build(checkpoint.config)
+        places = model.renamed(checkpoint.tensors)
+    except CannotBuildError:
+        return frozenset()
+    return frozenset(name for name, place in places.items() if model.is_kept_in_f32(place.name, dtype))
 
 
 def _is_the_model(

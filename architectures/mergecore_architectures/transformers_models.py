@@ -7,6 +7,7 @@ whoever asked goes on without.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import re
 import warnings
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mergecore.layer_stacks import config_sections
@@ -79,6 +81,13 @@ class MetaModel:
         patterns = getattr(self.model, "_keys_to_ignore_on_load_unexpected", None) or ()
         return any(re.search(pattern, name) for pattern in patterns)
 
+    def is_kept_in_f32(self, name: str, dtype: str) -> bool:
+        """Whether the loader holds a tensor of the model in float32 when the rest is in that 16-bit format."""
+        words = list(getattr(self.model, "_keep_in_fp32_modules_strict", None) or ())
+        if dtype == "F16":
+            words += getattr(self.model, "_keep_in_fp32_modules", None) or ()
+        return any(re.search(word.replace("*", ".*"), name) for word in words)
+
     @cached_property
     def stacks(self) -> dict[str, int]:
         """The lists of modules that stand in no other list, by name; how long they are."""
@@ -121,6 +130,19 @@ class MetaModel:
 
     def _name_of(self, module: nn.Module | None) -> str | None:
         return next((name for name, one in self.model.named_modules() if one is module), None)
+
+
+def may_keep_f32(config: Mapping[str, Json]) -> bool:
+    """Whether a class of the model wants some tensors in float32: what its source says, since importing it is slow."""
+    found = importlib.util.find_spec("transformers")
+    roots = found.submodule_search_locations if found else None
+    kinds = [section.get("model_type") for _, section in config_sections(config)]
+    for kind in kinds if roots else ():
+        folder = Path((roots or [""])[0], "models", re.sub(r"\W", "_", str(kind)))
+        for file in folder.glob("modeling_*.py"):
+            if "_keep_in_fp32_modules" in file.read_text(encoding="utf-8", errors="replace"):
+                return True
+    return False
 
 
 def build(config: Mapping[str, Json]) -> MetaModel:

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from mergecore.alignment import Aligner, Common
 from mergecore.config import MergeConfig
-from mergecore.dtypes import DTYPES, MERGEABLE, promoted
+from mergecore.dtypes import DTYPES, MERGEABLE
 from mergecore.errors import Collector, InputError, MergecoreError, placed
+from mergecore.formats import Formats
 from mergecore.matching import LACKED, Match, Models, Part, Slice, Target
 from mergecore.opening import Opener
 from mergecore.output_vocabulary import Opened, output_vocabulary
@@ -57,12 +58,14 @@ class Compiler:
         options: PlanOptions,
         place_of: PlaceOf,
         registry: Registry,
+        formats: Formats,
     ) -> None:
         self.config = config
         self.method = method
         self.models = models
         self.options = options
         self.place_of = place_of
+        self.formats = formats
         self.notes: list[str] = []
         self.registry = registry
         self.problems = Collector()
@@ -104,10 +107,16 @@ class Compiler:
             with self.problems.collecting(), self.registry.calling(MergeMethod, self.method.name):
                 self.method.check_all(steps, names)
 
-    def warnings(self) -> list[str]:
+    def warnings(self, steps: Sequence[Step]) -> list[str]:
         """What was found that does not stop the merge."""
         aligned = self.aligner.warnings() if self.aligner else ()
-        return [*self.notes, *aligned, *self.meanings.warnings(), *self.resolver.idle_filters()]
+        return [
+            *self.notes,
+            *aligned,
+            *self.formats.notes(steps),
+            *self.meanings.warnings(),
+            *self.resolver.idle_filters(),
+        ]
 
     def _step(self, target: Target) -> Step | None:
         found = [
@@ -172,10 +181,9 @@ class Compiler:
             raise InputError("E231", what, tensor=target.name, hint="use --missing base")
         inputs = tuple(one for _, one in present)
         everyone = [*inputs, *([base] if base else [])]
-        stored = promoted([one.tensor.dtype for one in everyone])
         return Step(
             name=target.name,
-            dtype=self.config.out_dtype or self.config.dtype or stored,
+            dtype=self.formats.of(target.name, target.facts.role, everyone),
             shape=inputs[0].shape,
             inputs=inputs,
             method=self.method.name,
@@ -205,7 +213,7 @@ class Compiler:
         moved = any(one.rows for one in inputs)
         floating = DTYPES[dtype].floating
         if floating and (moved or not as_stored):
-            dtype = self.config.out_dtype or self.config.dtype or dtype
+            dtype = self.formats.of(target.name, target.facts.role, inputs)
         if moved and not floating:
             what = f"'{target.name}' is {dtype}, and its rows, one for each token, would have to be moved"
             raise InputError("E233", what, tensor=target.name, hint="leave out 'tokenizer'")

@@ -24,7 +24,7 @@ from mergecore.config_values import (
     AnyTokenSource,
     Architectures,
     ChatTemplate,
-    DtypeName,
+    Dtypes,
     LayerRange,
     Reference,
     Selectors,
@@ -140,8 +140,11 @@ class MergeConfig(Part):
     exclude: Selectors = Field(default=(), description="which tensors are copied from the base")
     architecture: Architectures = Field(default=(), description="what a YAML file says of the tensors")
     parameters: Settings = Field(default={}, description="parameters for everything")
-    dtype: DtypeName | None = Field(default=None, description="precision of the output")
-    out_dtype: DtypeName | None = Field(default=None, description="precision of the output, before 'dtype'")
+    dtype: Dtypes | None = Field(default=None, description="precision of the output, or that by filter")
+    out_dtype: Dtypes | None = Field(default=None, description="precision of the output, before 'dtype'")
+    keep_f32: bool = Field(
+        default=True, description="leave what is float32 on purpose among 16-bit tensors as it is"
+    )
     tokenizer_source: Vocabulary | None = Field(
         default=None, description="short for 'tokenizer: {source: …}'"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
@@ -13,6 +13,7 @@ from pydantic import (
     PlainValidator,
     ValidationInfo,
     WithJsonSchema,
+    WrapValidator,
 )
 
 from mergecore.architecture_files import ArchitectureFile, parse_architecture, read_architecture
@@ -42,6 +43,7 @@ class OtherToken:
 
 
 VocabularySource: TypeAlias = Literal["union", "base"] | ModelReference
+DtypeCases: TypeAlias = tuple[tuple[Filter, str], ...]
 TokenSource: TypeAlias = ModelReference | ZeroToken | OtherToken
 
 
@@ -137,6 +139,20 @@ def _dtype(word: str) -> str:
         raise fault(error) from None
 
 
+def _dtypes(value: Json, one: Callable[[Json], str]) -> str | DtypeCases:
+    """A dtype for all tensors, or by filter: the first that matches counts."""
+    if not isinstance(value, dict):
+        return one(value)
+    cases = []
+    for text, word in value.items():
+        (chosen,) = _selectors(text)
+        cases.append((chosen, one(word)))
+    if not cases:
+        what, hint = "dtype is an empty mapping", "write a dtype, or {FILTER: DTYPE, '*': DTYPE}"
+        raise fault(ConfigError("E104", what, hint=hint))
+    return tuple(cases)
+
+
 def _chat_template(text: str) -> str:
     try:
         check_wanted(text)
@@ -164,6 +180,11 @@ _RANGE_SCHEMA: dict[str, Any] = {
     "description": "the first layer, and the one after the last; counted from 0",
 }
 
+_DTYPE_SCHEMA: dict[str, Any] = {"enum": [DTYPES[name].torch_name for name in MERGEABLE]}
+_DTYPES_SCHEMA: dict[str, Any] = {
+    "anyOf": [_DTYPE_SCHEMA, {"type": "object", "additionalProperties": _DTYPE_SCHEMA}]
+}
+
 Reference = Annotated[ModelReference, PlainValidator(_reference), WithJsonSchema(_REFERENCE_SCHEMA)]
 Vocabulary = Annotated[
     VocabularySource, PlainValidator(_vocabulary_source), WithJsonSchema(_REFERENCE_SCHEMA)
@@ -179,9 +200,10 @@ Architectures = Annotated[
     WithJsonSchema({"type": ["string", "object", "array", "null"]}),
 ]
 LayerRange = Annotated[tuple[int, int], PlainValidator(_layer_range), WithJsonSchema(_RANGE_SCHEMA)]
-DtypeName = Annotated[
-    str, AfterValidator(_dtype), WithJsonSchema({"enum": [DTYPES[name].torch_name for name in MERGEABLE]})
-]
+if TYPE_CHECKING:
+    Dtypes: TypeAlias = str | DtypeCases
+else:
+    Dtypes = Annotated[str, AfterValidator(_dtype), WrapValidator(_dtypes), WithJsonSchema(_DTYPES_SCHEMA)]
 ChatTemplate = Annotated[str, AfterValidator(_chat_template)]
 Size = Annotated[int, BeforeValidator(_size), WithJsonSchema({"type": ["string", "integer"]})]
 AnyTokenSource = Annotated[

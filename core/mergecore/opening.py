@@ -103,6 +103,15 @@ class Opener:
                     return fit
         return None
 
+    def keeps_f32(self, checkpoint: Checkpoint, dtype: str) -> frozenset[str]:
+        """The tensors that a loader holds in float32 when the rest of the model is in `dtype`."""
+        names: set[str] = set()
+        for architecture in self._architectures():
+            if architecture.keeps_f32 is not None:
+                with self.registry.calling(Architecture, architecture.name):
+                    names.update(architecture.keeps_f32(checkpoint, dtype))
+        return frozenset(names)
+
     def layouts(self) -> list[Architecture]:
         """The describers that know layouts, the cheap ones first."""
         return sorted((one for one in self._architectures() if one.layout), key=lambda one: one.slow)

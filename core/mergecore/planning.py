@@ -14,6 +14,7 @@ from mergecore.compiling import Compiler, PlanOptions
 from mergecore.config import MergeConfig, parts, read_config
 from mergecore.config_differences import differences
 from mergecore.errors import Collector
+from mergecore.formats import Formats
 from mergecore.matching import Models, dropped, match
 from mergecore.opening import Opener, check_architectures
 from mergecore.output_config import is_of_diffusers
@@ -58,7 +59,8 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
     selection = Selection(config.include, config.exclude)
     found = match(models, slices, selection)
     selection.check(document.place)
-    compiler = Compiler(config, method, models, options, document.place, registry)
+    formats = Formats(config, models, opener.keeps_f32)
+    compiler = Compiler(config, method, models, options, document.place, registry, formats)
     strategy, vocabulary = compiler.vocabulary(opened, opener)
     steps = compiler.steps(found)
 
@@ -85,7 +87,7 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
         warnings=(
             *vocabulary.vocabulary.warnings,
             *more_warnings,
-            *compiler.warnings(),
+            *compiler.warnings(steps),
             *_doubts(config, opened, models.donor),
         ),
         plugins=versions(registry, plugins),

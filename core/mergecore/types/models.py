@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -253,6 +253,8 @@ class Architecture:
     fit: whether a model that is to be made of selected layers would load; None when it cannot tell.
     layout: the tensors of a checkpoint under the names, and cut or joined to the parts, that another one has;
         None when it knows no way.  Every stored tensor is still there, under its own name if it has no place.
+    keeps_f32: names of the tensors of a checkpoint that its loader holds in float32 when the rest is in the 16-bit
+        format of that name, "F16" or "BF16".
     """
 
     name: str
@@ -261,3 +263,4 @@ class Architecture:
     slow: bool = False
     fit: Callable[[Proposal], Fit | None] | None = None
     layout: Callable[[Checkpoint, Checkpoint], Mapping[str, TensorInfo] | None] | None = None
+    keeps_f32: Callable[[Checkpoint, str], Collection[str]] | None = None
