@@ -131,18 +131,19 @@ class Recorder:
             self._note(Operation("length", file=file))
         return descriptor
 
-    def _mkdir(self, path: Path, mode: int = 0o777) -> None:
-        self._originals["mkdir"](path, mode)
-        self._note(Operation("make", self._name(path)))
+    def _mkdir(self, path: str | Path, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        self._originals["mkdir"](path, mode, dir_fd=dir_fd)
+        self._note(Operation("make", self._name(path, dir_fd)))
 
-    def _rename(self, path: Path, other: Path) -> None:
-        self._originals["rename"](path, other)
-        self._note(Operation("rename", self._name(path), self._name(other)))
+    def _rename(self, path: str, other: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        self._originals["rename"](path, other, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+        self._note(Operation("rename", self._name(path, src_dir_fd), self._name(other, dst_dir_fd)))
 
-    def _swap(self, one: Path, other: Path) -> bool:
+    def _swap(self, one: tuple[int, str], other: tuple[int, str]) -> bool:
         swapped = self._exchange(one, other)
         if swapped:
-            self._note(Operation("swap", self._name(one), self._name(other)))
+            (folder, name), (other_folder, other_name) = one, other
+            self._note(Operation("swap", self._name(name, folder), self._name(other_name, other_folder)))
         return swapped
 
     def _unlink(self, path: str | Path, *, dir_fd: int | None = None) -> None:

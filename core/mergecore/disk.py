@@ -8,8 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from mergecore.errors import OutputError
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
-_AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
@@ -74,48 +72,31 @@ def sync(file: int) -> None:
         os.fsync(file)
 
 
-def write_file(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write a whole file, durably but for its name: that needs `sync_folder`."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    try:
-        offset = 0
-        for chunk in chunks:
-            write_at(file, memoryview(chunk), offset)
-            offset += len(chunk)
-        sync(file)
-    finally:
-        os.close(file)
-
-
-def replace_file(path: Path, data: bytes, check: Callable[[], None] | None = None) -> None:
-    """Make `path` hold `data`, durably, or leave it as it was, as it also is when `check` raises."""
-    scratch = path.with_name(f"{path.name}.tmp")
-    write_file(scratch, [data])
-    if check:
-        check()
-    scratch.rename(path)
-    sync_folder(path.parent)
-
-
-def sync_file(path: Path) -> None:
-    """Make what a file holds durable."""
-    file = os.open(path, os.O_RDWR)
-    try:
-        sync(file)
-    finally:
-        os.close(file)
+def write_all(file: int, chunks: Iterable[bytes]) -> None:
+    """Write `chunks` one behind the other from the begin of a file, durably."""
+    offset = 0
+    for chunk in chunks:
+        write_at(file, memoryview(chunk), offset)
+        offset += len(chunk)
+    sync(file)
 
 
 def sync_folder(path: Path) -> None:
     """Make the names in a folder durable, on file systems that know how."""
     file = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(file)
+        sync_names(file)
+    finally:
+        os.close(file)
+
+
+def sync_names(folder: int) -> None:
+    """Make the names in an open folder durable, on file systems that know how."""
+    try:
+        os.fsync(folder)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
-    finally:
-        os.close(file)
 
 
 def allocate(file: int, size: int) -> None:
@@ -132,20 +113,17 @@ def allocate(file: int, size: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def exchange(one: Path, other: Path) -> bool:
-    """Swap two names in one step; False where the system cannot, and nothing has changed."""
-    paths = [ctypes.c_char_p(os.fsencode(path)) for path in (one, other)]
-    here = ctypes.c_int(_AT_FDCWD)
-    code = _call("renameat2", here, paths[0], here, paths[1], ctypes.c_uint(_RENAME_EXCHANGE))
+def exchange(one: tuple[int, str], other: tuple[int, str]) -> bool:
+    """Swap two names, each in an open folder, in one step; False where the system cannot: nothing has changed."""
+    places = [
+        part
+        for folder, name in (one, other)
+        for part in (ctypes.c_int(folder), ctypes.c_char_p(os.fsencode(name)))
+    ]
+    code = _call("renameat2", *places, ctypes.c_uint(_RENAME_EXCHANGE))
     if code not in (0, *_UNSUPPORTED):
         raise OSError(code, os.strerror(code))
     return code == 0
-
-
-def remove_tree(path: Path) -> None:
-    """Delete a folder with all it holds, if it is there."""
-    if path.exists():
-        shutil.rmtree(path)
 
 
 def _call(name: str, *arguments: ctypes._SimpleCData[int] | ctypes._SimpleCData[bytes | None]) -> int:

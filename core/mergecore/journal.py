@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mergecore import disk
 from mergecore.errors import MergecoreError, OutputError
+from mergecore.folders import Folder
 from mergecore.strict_json import parse_json
 from mergecore.types import Json
 
@@ -34,10 +35,10 @@ class Record:
 class Journal:
     """An open journal.  `records` holds what is finished and durable, `inputs` states of files read, by name."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, folder: Folder, name: str = "journal") -> None:
+        self.path = folder.path / name
         self.run = uuid.uuid4().hex
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._file = folder.open(name, os.O_RDWR | os.O_CREAT)
         lines, self._end = _valid_lines(_read_all(self._file))
         self._written = max(self._end, os.fstat(self._file).st_size)
         self._boots: dict[str, str] = {}

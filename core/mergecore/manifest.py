@@ -20,7 +20,8 @@ from mergecore.errors import OutputError
 from mergecore.journal import Record
 from mergecore.layouts import pieces_digest
 from mergecore.local_paths import without_local_paths
-from mergecore.strict_json import read_json
+from mergecore.small_files import read_small
+from mergecore.strict_json import MAX_BYTES, parse_json
 from mergecore.types import Checkpoint, Json, Layout, OutputTensor, Plan
 
 NAME = "mergecore-manifest.json"
@@ -148,17 +149,22 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         hint = "only folders that mergecore wrote can be verified"
         raise OutputError("E508", f"the folder holds no {NAME}", place=str(folder), hint=hint)
-    value = read_json(path, code="E508")
+    return parse_manifest(read_small(path, code="E508", max_bytes=MAX_BYTES), str(path))
+
+
+def parse_manifest(data: bytes, place: str) -> Manifest:
+    """The manifest that `data` holds; raises as `read_manifest` does."""
+    value = parse_json(data, code="E508", place=place)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         found = value.get("format") if isinstance(value, dict) else None
         what = f"its format is {_compact(found)}, not '{FORMAT}'"
-        raise OutputError("E508", what, place=str(path), hint="use the mergecore version that wrote it")
+        raise OutputError("E508", what, place=place, hint="use the mergecore version that wrote it")
     try:
         return Manifest.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise OutputError("E508", f"not a manifest: {where}: {first['msg']}", place=str(path)) from None
+        raise OutputError("E508", f"not a manifest: {where}: {first['msg']}", place=place) from None
 
 
 def _model(model: Checkpoint) -> Json:

@@ -20,10 +20,12 @@ from mergecore.errors import MergecoreError, OutputError
 from mergecore.inputs import InputFile, differences
 from mergecore.journal import Journal
 from mergecore.manifest import NAME as MANIFEST
+from mergecore.manifest import parse_manifest
 from mergecore.sizes import size_text
 from mergecore.staging import Staging
-from mergecore.strict_json import read_json
+from mergecore.strict_json import parse_json
 from mergecore.types import Json, Layout, OutputTensor
+from mergecore.verify import check_files, unlisted
 
 Mode: TypeAlias = Literal["new", "resume", "restart"]
 _FORMAT = "mergecore-stage/2"
@@ -85,7 +87,7 @@ def begin(output: Output, mode: Mode, *, recheck: bool) -> tuple[Journal, tuple[
     try:
         staging.discard(places)
         _reserve(output)
-        journal = Journal(places.journal)  # before the plan, whose sync of the folder makes its name durable
+        journal = Journal(places.work)  # before the plan, whose sync of the folder makes its name durable
         _write_plan(output)
     except BaseException:
         staging.clear(places)
@@ -101,16 +103,15 @@ def _write_plan(output: Output) -> None:
         "plan": dict(output.plan),
         "inputs": {file.name: file.state for file in output.inputs if file.state},
     }
-    disk.replace_file(places.plan, json.dumps(content).encode())
-    for folder in (places.model, places.root, places.target.parent):
-        disk.sync_folder(folder)
+    places.work.replace(staging.PLAN, json.dumps(content).encode())
+    for folder in (places.model, places.root, places.parent):
+        folder.sync()
 
 
 def _reserve(output: Output) -> None:
     """Make every file of weights as long as it will be, with its header."""
-    output.places.model.mkdir(exist_ok=True)
     for file in output.layout.files:
-        descriptor = os.open(output.places.model / file.name, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = output.places.model.open(file.name, os.O_RDWR | os.O_CREAT)
         try:
             disk.allocate(descriptor, file.size)
             disk.write_at(descriptor, memoryview(file.header), 0)
@@ -129,9 +130,9 @@ def _reserve(output: Output) -> None:
 
 def _nothing_done(places: Staging) -> bool:
     """Whether the earlier run was stopped before its first tensor, so that there is nothing to lose."""
-    journal = Journal(places.journal)
+    journal = Journal(places.work)
     journal.close()
-    return not journal.records and not places.committed
+    return not journal.records
 
 
 def check_inputs(output: Output, before: Mapping[str, Json], now: Sequence[InputFile]) -> None:
@@ -146,7 +147,7 @@ def _check_same_plan(output: Output, mode: Mode) -> None:
     named = _first(_differences(earlier, dict(output.plan)))
     if named and mode == "resume":
         raise _refusal(output, f"the partial run is of another plan; it differs in {named}", _RESTART)
-    journal = Journal(output.places.journal)
+    journal = Journal(output.places.work)
     journal.close()
     count = f"{len(journal.records)} of {total} tensors"
     if named:
@@ -172,7 +173,7 @@ def _refusal(output: Output, what: str, hint: str) -> OutputError:
 def _earlier_plan(places: Staging) -> tuple[Json, int, dict[str, Json]]:
     """The plan of the earlier run, its number of tensors, its inputs; no plan where it cannot be read."""
     try:
-        content = read_json(places.plan, code="E507")
+        content = parse_json(places.work.read(staging.PLAN) or b"", code="E507")
     except MergecoreError:
         return None, 0, {}
     match content:
@@ -208,25 +209,45 @@ def _short(value: Json) -> str:
 
 
 def _take_up(output: Output, recheck: bool) -> tuple[Journal, tuple[str, ...]]:
-    journal = Journal(output.places.journal)
+    journal = Journal(output.places.work)
     try:
+        _check_known(output, journal)
         damaged = _damaged(output, journal, recheck)
         if damaged:
-            _forget(output.places, journal, damaged)
-        if not output.places.committed:
+            journal.forget(damaged)
+        if not is_complete(output, journal):
+            output.places.model.remove(MANIFEST)
             _reserve(output)
-            disk.sync_folder(output.places.model)
+            output.places.model.sync()
     except BaseException:
         journal.close()
         raise
     return journal, damaged
 
 
-def _forget(places: Staging, journal: Journal, damaged: tuple[str, ...]) -> None:
-    """Take damaged tensors for not done: a model that counted as complete is not."""
-    (places.model / MANIFEST).unlink(missing_ok=True)
-    disk.sync_folder(places.model)
-    journal.forget(damaged)
+def is_complete(output: Output, journal: Journal) -> bool:
+    """Whether the staged model is whole: its manifest is of this plan, and all is as manifest and journal say."""
+    model = output.places.model
+    try:
+        whole = parse_manifest(model.read(MANIFEST) or b"", str(model.path / MANIFEST))
+    except MergecoreError:
+        return False
+    return (
+        whole.fingerprint == output.fingerprint
+        and output.layout.slots.keys() == journal.records.keys()
+        and {name: one.digest for name, one in whole.tensors.items()}
+        == {name: one.digest for name, one in journal.records.items()}
+        and not unlisted(model.path, whole)
+        and not any(check_files(model.path, whole, ()))
+    )
+
+
+def _check_known(output: Output, journal: Journal) -> None:
+    """Refuse a journal of tensors that the plan does not have."""
+    strangers = [name for name in journal.records if name not in output.layout.slots]
+    if strangers:
+        what = f"the journal of the partial run holds a tensor that the plan does not have: '{strangers[0]}'"
+        raise _refusal(output, what, _RESTART)
 
 
 def _damaged(output: Output, journal: Journal, recheck: bool) -> tuple[str, ...]:
@@ -249,13 +270,13 @@ def _damaged(output: Output, journal: Journal, recheck: bool) -> tuple[str, ...]
 
 def _is_sound(output: Output, index: int) -> bool:
     file = output.layout.files[index]
-    path = output.places.model / file.name
-    return path.is_file() and path.stat().st_size == file.size
+    status = output.places.model.status(file.name)
+    return status is not None and status.st_size == file.size
 
 
 def _digest(output: Output, name: str) -> str:
     slot = output.layout.slots[name]
-    file = os.open(output.places.model / output.layout.files[slot.file].name, os.O_RDONLY)
+    file = output.places.model.open(output.layout.files[slot.file].name, os.O_RDONLY)
     try:
         return digest_of_file_span(file, slot.offset, slot.nbytes, block_bytes(output.tensors[name].dtype))
     finally:

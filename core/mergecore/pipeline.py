@@ -178,6 +178,9 @@ def execute(
                 run.steps(stage)
             unchanged = partial(check_unchanged, [*reads, *more])
             stage.seal(plan.side_files, run.facts(), plan.side_digests, unchanged)
+        if stage.kept:
+            what = f"kept in {target}, not written by the merge that was replaced: {', '.join(stage.kept)}"
+            run.report(Warned(options.display, what))
     made = not already
     run.report(ModelSealed(options.display, str(target), plan.layout.size, run.seconds, made, stage.compared))
     return target

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from mergecore import disk, manifest
+from mergecore import manifest
 from mergecore.errors import PluginError, PolicyError
+from mergecore.folders import Folder, opened_below
 from mergecore.input_files import open_regular
 from mergecore.inputs import changed
 from mergecore.journal import Record
@@ -47,8 +48,8 @@ def seal(
     written = [*_weight_files(layout), *beside]
     tensors = list(output.tensors.values())
     whole = manifest.complete(facts, output.fingerprint, layout, tensors, records, written)
-    raise_all(check_weight_files(places.model, Manifest.model_validate(whole)))
-    disk.replace_file(places.model / manifest.NAME, manifest.as_bytes(whole), check)
+    raise_all(check_weight_files(places.model.path, Manifest.model_validate(whole)))
+    places.model.replace(manifest.NAME, manifest.as_bytes(whole), check)
 
 
 def check_names(layout: Layout) -> None:
@@ -75,15 +76,15 @@ def _names_checked(layout: Layout, side_files: Mapping[str, Path | bytes]) -> di
     return {**layout.extra, **side_files}
 
 
-def _remove_leftovers(model: Path, layout: Layout) -> None:
+def _remove_leftovers(model: Folder, layout: Layout) -> None:
     """Remove what an interrupted sealing left: only what is written now may be published."""
     weights = {file.name for file in layout.files}
-    for path in sorted(model.iterdir()):
-        if path.name not in weights:
-            if path.is_dir():
-                disk.remove_tree(path)
+    for name in model.names():
+        if name not in weights:
+            if model.has_folder(name):
+                model.remove_tree(name)
             else:
-                path.unlink()
+                model.remove(name)
 
 
 def _weight_files(layout: Layout) -> list[WrittenFile]:
@@ -99,22 +100,23 @@ def _weight_files(layout: Layout) -> list[WrittenFile]:
 
 
 def _write_side_files(
-    model: Path, files: Mapping[str, Path | bytes], digests: Mapping[str, str]
+    model: Folder, files: Mapping[str, Path | bytes], digests: Mapping[str, str]
 ) -> list[WrittenFile]:
     written = []
-    folders: set[Path] = set()
+    folders: set[PurePosixPath] = set()
     for name, content in files.items():
-        path = model / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folders |= {folder for folder in path.parents if folder.is_relative_to(model)}
+        path = PurePosixPath(name)
+        folders |= {*path.parents}
         copy = _Copy(content)
-        disk.write_file(path, copy.chunks())
+        with opened_below(model, path.parent.parts) as folder:
+            folder.write(path.name, copy.chunks())
         digest = copy.sha256.hexdigest()
         if digest != digests.get(name, digest):
             raise changed(str(content) if isinstance(content, Path) else name)
         written.append(WrittenFile(name=name, size=copy.size, sha256=digest))
-    for folder in sorted(folders, reverse=True):
-        disk.sync_folder(folder)
+    for path in sorted(folders, reverse=True):
+        with opened_below(model, path.parts) as folder:
+            folder.sync()
     return written
 
 

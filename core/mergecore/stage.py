@@ -19,9 +19,10 @@ from types import TracebackType
 
 from mergecore import disk, sealing, staging
 from mergecore.errors import MergecoreError, OutputError, PluginError
+from mergecore.folders import Folder
 from mergecore.inputs import InputFile
 from mergecore.journal import Journal, Record
-from mergecore.partial import Mode, Output, begin, check_inputs, described
+from mergecore.partial import Mode, Output, begin, check_inputs, described, is_complete
 from mergecore.staging import Staging
 from mergecore.target import absolute, check_result, check_target, holds_result
 from mergecore.types import Json, Layout, OutputTensor
@@ -36,6 +37,7 @@ class Stage:
     complete: the target holds the result of this plan already; there is nothing to do.
     compared: what says that it does, where it is complete.
     damaged: tensors of an earlier run whose bytes were not what the journal says; they count as not done.
+    kept: files of the model that was replaced which its merge had not written; they are in the new folder.
     fingerprint: what tells this plan from every other, in hex.
     """
 
@@ -44,6 +46,7 @@ class Stage:
         self.fingerprint = output.fingerprint
         self.complete = False
         self.compared = ""
+        self.kept: tuple[str, ...] = ()
         self.damaged: tuple[str, ...] = ()
         self._output = output
         self._overwrite = overwrite
@@ -192,7 +195,7 @@ class Stage:
         with self._telling("completing the output"):
             self._commit()
             sealing.seal(self._output, self._records, side_files, facts, digests or {}, check)
-            staging.publish(self._output.places, overwrite=self._overwrite)
+            self.kept = staging.publish(self._output.places, overwrite=self._overwrite)
         self._release()
 
     def discard(self) -> None:
@@ -250,8 +253,8 @@ class Stage:
         self._journal, self.damaged = begin(self._output, mode, recheck=recheck)
         self._records = dict(self._journal.records)
         self._done = {name: record.digest for name, record in self._records.items()}
-        if places.committed:
-            staging.publish(places, overwrite=self._overwrite)
+        if is_complete(self._output, self._journal):
+            self.kept = staging.publish(places, overwrite=self._overwrite)
             self.complete = True
             self._release()
         return None
@@ -272,12 +275,16 @@ class Stage:
         index = self._output.layout.slots[name].file
         with self._guard:
             if index not in self._open_files:
-                self._open_files[index] = _OpenFile(os.open(self._path_of(index), os.O_RDWR))
+                self._open_files[index] = _OpenFile(self._model.open(self._file(index), os.O_RDWR))
             self._open_files[index].tensors.add(name)
             return self._open_files[index].descriptor
 
-    def _path_of(self, index: int) -> Path:
-        return self._output.places.model / self._output.layout.files[index].name
+    @property
+    def _model(self) -> Folder:
+        return self._output.places.model
+
+    def _file(self, index: int) -> str:
+        return self._output.layout.files[index].name
 
     def _commit(self) -> None:
         """Make the finished tensors durable, then journal them.
@@ -307,7 +314,7 @@ class Stage:
             if opened:
                 disk.sync(opened.descriptor)
             else:  # it holds empty tensors only
-                disk.sync_file(self._path_of(index))
+                self._model.sync_file(self._file(index))
 
     def _close_files(self, batch: Sequence[Record]) -> None:
         """Close the files in which no tensor is being written: many small files need few descriptors."""
@@ -331,6 +338,7 @@ class Stage:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+        self._output.places.close()
 
 
 @dataclass(frozen=True)

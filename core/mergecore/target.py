@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mergecore import disk
-from mergecore.errors import MergecoreError, OutputError
+from mergecore.errors import OutputError
 from mergecore.inputs import InputFile, written_since
 from mergecore.manifest import NAME as MANIFEST
 from mergecore.manifest import read_manifest
+from mergecore.replacing import foreign_weights, manifest_of
 from mergecore.sizes import size_text
-from mergecore.staging import Staging
+from mergecore.staging import MODEL, Staging
 from mergecore.verify import check_files, raise_all
 
 
@@ -53,12 +54,8 @@ def absolute(target: Path) -> Path:
 
 def holds_result(target: Path, fingerprint: str) -> bool:
     """Whether `target` is the result of this plan, as its manifest says."""
-    if not (target / MANIFEST).is_file():
-        return False
-    try:
-        return read_manifest(target).fingerprint == fingerprint
-    except MergecoreError:
-        return False
+    manifest = manifest_of(target)
+    return manifest is not None and manifest.fingerprint == fingerprint
 
 
 def check_result(target: Path, inputs: Sequence[InputFile]) -> str:
@@ -122,19 +119,34 @@ def _check_folder(target: Path, path: Path, overwrite: bool, fingerprint: str | 
         raise _error("E505", target, what, "choose a folder inside it")
     with disk.telling(target, "reading the output folder"):
         empty = not any(path.iterdir())
-    ours = (path / MANIFEST).is_file()
-    if empty or (overwrite and ours) or (fingerprint is not None and holds_result(path, fingerprint)):
+        found = manifest_of(path)
+        if overwrite and found:
+            _check_strangers(target, path)
+    if empty or (overwrite and found) or (found and found.fingerprint == fingerprint):
         return
     if overwrite:
-        what = f"the output folder holds no {MANIFEST}: --overwrite replaces finished merges only"
+        there = os.path.lexists(path / MANIFEST)
+        what = (
+            f"the {MANIFEST} in it is not that of a merge"
+            if there
+            else f"the output folder holds no {MANIFEST}"
+        )
+        what += ": --overwrite replaces finished merges only"
         raise _error("E501", target, what, "choose another output folder")
-    if ours:
+    if found:
         what = "the output folder is not empty: it holds another merge"
         raise _error("E501", target, what, "choose another output folder, or --overwrite to replace it")
     what = "the output folder is not empty"
     raise _error(
         "E501", target, what, "choose another output folder (--overwrite replaces finished merges only)"
     )
+
+
+def _check_strangers(target: Path, path: Path) -> None:
+    if names := foreign_weights(path):
+        what = f"the output folder holds weights that its merge did not write: {', '.join(names[:3])}"
+        what += f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise _error("E501", target, what, "move them away, or choose another output folder")
 
 
 def _check_disk(target: Path, path: Path, nbytes: int) -> None:
@@ -153,7 +165,7 @@ def _check_disk(target: Path, path: Path, nbytes: int) -> None:
             "choose another output folder",
         )
     status = os.statvfs(parent)
-    free = status.f_bavail * status.f_frsize + _allocated(Staging(path).model)
+    free = status.f_bavail * status.f_frsize + _allocated(Staging(path).path / MODEL)
     if status.f_blocks and nbytes > free:  # some network file systems do not know
         what = f"the weights need {size_text(nbytes)}, the disk has {size_text(free)} free"
         raise _error("E503", target, what, "free some space or choose an output folder on another disk")

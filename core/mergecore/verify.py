@@ -43,12 +43,12 @@ def verify(folder: Path) -> VerifyReport:
         OutputError: E508 for each difference from the manifest; several as `Problems`.
     """
     manifest = read_manifest(folder)
-    unlisted = _unlisted(folder, manifest)
+    further = unlisted(folder, manifest)
     errors = [
         OutputError(
             "E508", "not in the manifest, and may be loaded instead of the model", place=str(folder / name)
         )
-        for name in unlisted
+        for name in further
         if name.endswith(_WEIGHTS)
     ]
     damaged = list(check_weight_files(folder, manifest)) or list(_check_with_library(folder, manifest))
@@ -56,7 +56,7 @@ def verify(folder: Path) -> VerifyReport:
     readable = {name: one for name, one in manifest.tensors.items() if str(folder / one.file) not in places}
     raise_all([*errors, *damaged, *_check_bytes(folder, readable, manifest.files)])
     return VerifyReport(
-        len(manifest.files), len(manifest.tensors), sum(file.size for file in manifest.files), unlisted
+        len(manifest.files), len(manifest.tensors), sum(file.size for file in manifest.files), further
     )
 
 
@@ -113,7 +113,8 @@ def _error(folder: Path, name: str, what: str, tensor: str | None = None) -> Out
     return OutputError("E508", what, place=str(folder / name), tensor=tensor, hint=hint)
 
 
-def _unlisted(folder: Path, manifest: Manifest) -> tuple[str, ...]:
+def unlisted(folder: Path, manifest: Manifest) -> tuple[str, ...]:
+    """The files in a folder that are not in its manifest."""
     listed = {MANIFEST, *(file.name for file in manifest.files)}
     found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
     return tuple(sorted(name for name in found if name not in listed))

@@ -57,10 +57,12 @@ def test_two_folders_change_places(tmp_path: Path) -> None:
     one.mkdir()
     other.mkdir()
     (one / "x").touch()
-    if disk.exchange(one, other):
+    here = os.open(tmp_path, os.O_RDONLY)
+    if disk.exchange((here, "one"), (here, "other")):
         assert (other / "x").exists()
     with pytest.raises(FileNotFoundError):
-        disk.exchange(one, tmp_path / "missing")
+        disk.exchange((here, "one"), (here, "missing"))
+    os.close(here)
 
 
 def test_a_function_that_the_c_library_lacks_counts_as_unsupported() -> None:
