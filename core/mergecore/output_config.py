@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from mergecore.dtypes import DTYPES
+from mergecore.layer_stacks import config_sections
 from mergecore.restacking import restack
 from mergecore.types import Json, Layers
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
+TIE = "tie_word_embeddings"
 
 
 def output_config(
@@ -37,7 +40,10 @@ def output_config(
     for layers in stackings:
         warnings += restack(config, layers)
     if untied:
-        config["tie_word_embeddings"] = False
+        config[TIE] = False
+        for _, section in config_sections(config):
+            if section.get(TIE) is True:
+                cast("dict[str, Json]", section)[TIE] = False
         warnings.append("the head is written on its own, so tie_word_embeddings becomes false")
     if architecture is not None:
         config["architectures"] = [architecture]

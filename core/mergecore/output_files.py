@@ -11,8 +11,9 @@ from mergecore.alignment import Common
 from mergecore.card import model_card
 from mergecore.dtypes import DTYPES, nbytes
 from mergecore.fitting import fitted, stackings
+from mergecore.layer_stacks import config_sections
 from mergecore.matching import Match, Models
-from mergecore.output_config import output_config
+from mergecore.output_config import TIE, output_config
 from mergecore.special_ids import GENERATION, SpecialIds, generation_config, set_vocabulary_size
 from mergecore.tokenizer_files import is_tokenizer_file
 from mergecore.types import Fit, Json, Proposal, Step
@@ -48,7 +49,7 @@ def output_files(
         donor.config,
         dtype=_main_dtype(steps),
         stackings=stackings(models, found),
-        untied=_untied(models, steps),
+        untied=_untied(models, found, steps),
         architecture=donor.reference.architecture,
     )
     if common.vocabulary.size is not None:
@@ -62,6 +63,7 @@ def output_files(
         warnings += ids.warnings
     if found.layers:
         merged, warnings = fitted(models, found, steps, merged, warnings, fit, strict)
+    warnings += _borrowed_head(models, found, steps)
     if donor.config:
         files["config.json"] = _as_json(merged)
     files["README.md"] = model_card(title, method, models.checkpoints, document)
@@ -92,7 +94,30 @@ def _main_dtype(steps: Sequence[Step]) -> str | None:
     return max(sizes, key=lambda name: sizes[name]) if sizes else None
 
 
-def _untied(models: Models, steps: Sequence[Step]) -> bool:
-    """Whether a tensor is written that the donor leaves out because another stands for it."""
+def _untied(models: Models, found: Match, steps: Sequence[Step]) -> bool:
+    """Whether a head is written that the donor leaves out because the embeddings stand for it, or that of others."""
     tied = models.descriptions[models.donor].tied
-    return any(step.name in tied and step.role.startswith("head") for step in steps)
+    heads = [step for step in steps if step.role.startswith("head")]
+    if any(step.name in tied for step in heads):
+        return True
+    embeddings = [step for step in steps if step.role == "embed"]
+    config = models.checkpoints[models.donor].config
+    says_tied = any(section.get(TIE) is True for _, section in config_sections(config))
+    if not (found.layers and says_tied and heads and embeddings):
+        return False
+    return {one.model for one in heads[-1].inputs} != {one.model for one in embeddings[0].inputs}
+
+
+def _borrowed_head(models: Models, found: Match, steps: Sequence[Step]) -> list[str]:
+    """What to say of a head that is none of its own where first and last layers are of different models."""
+    layers = next(iter(found.layers.values()), [])
+    heads = any(step.role.startswith("head") for step in steps)
+    if heads or not layers or not models.descriptions[models.donor].tied:
+        return []
+    first, last = (models.checkpoints[model].name for model, _ in (layers[0], layers[-1]))
+    if first == last:
+        return []
+    return [
+        f"the models have no head of their own, so the embeddings of {first}, which the first slice gives, are also "
+        f"the head behind the last layers, which are {last}'s"
+    ]
