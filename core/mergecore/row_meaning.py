@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from mergecore.errors import InputError
 from mergecore.matching import Models
-from mergecore.row_names import Naming, namings
+from mergecore.row_names import NUMBERED, Naming, namings
 from mergecore.special_ids import generation_config
 from mergecore.types import RowMap, RowSource, TensorInput
 from mergecore.vocabulary import TokenizerFiles
@@ -70,6 +70,19 @@ class RowMeanings:
                     f"{mine.key} of {self._name(donor)} and {self._name(model)} differ, and no tensor is known to "
                     f"have rows with these names: all are merged by position"
                 )
+            yield from self._differing(model)
+
+    def _differing(self, model: int) -> Iterator[str]:
+        """Which parts of a model play a role in generation, where it is not the same in the donor."""
+        one, other = (
+            {**checkpoint.config, **generation_config(checkpoint)}
+            for checkpoint in (self._models.checkpoints[i] for i in (self._models.donor, model))
+        )
+        for key in ("alignment_heads", "forced_bos_token_id"):
+            ours, theirs = one.get(key), other.get(key)
+            if ours is not None and theirs is not None and ours != theirs:
+                names = f"{self._name(self._models.donor)} and {self._name(model)}"
+                yield f"{key} of {names} differ: that of {self._name(self._models.donor)} is written"
 
     def _subjects(self, name: str, inputs: Sequence[TensorInput]) -> Iterator[Subject]:
         """What the rows of a tensor are named by, according to any of its models."""
@@ -98,8 +111,9 @@ class RowMeanings:
                 self._tell_unnamed(ours, leading, one.model)
             return one
         axis = {**theirs.tensors, **ours.tensors}.get(name, 0)
-        order = rows_by_name(ours.names, theirs.names, one.shape[axis])
-        if order is None or (order and (one.rows or "transition" in name)):
+        count = len(ours.names) if axis == NUMBERED else one.shape[axis]
+        order = rows_by_name(ours.names, theirs.names, count)
+        if order is None or (order and (axis == NUMBERED or one.rows or "transition" in name)):
             return self._unfit(one, ours, theirs, leading)
         return self._moved(one, axis, order, theirs, leading) if order else one
 
@@ -129,7 +143,7 @@ class RowMeanings:
             )
             if set(plain.values()) - other
         ]
-        told = "; ".join(only) or "the names are the same, in an order that cannot be followed"
+        told = "; ".join(only) or "the names are the same, in another order that cannot be followed here"
         what = f"{theirs.key} of {ones} and {others} gives the rows of {_listed(tensors)} different meanings: {told}"
         if self._lenient:
             self._told.setdefault(f"{what}; they are merged by position")

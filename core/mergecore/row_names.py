@@ -17,6 +17,10 @@ LABEL = "label"
 """The subject of the names that belong to the rows of heads."""
 
 
+NUMBERED = -1
+"""No axis: tensors like `task_heads.0.weight`, whose number is the index of a name."""
+
+
 @dataclass(frozen=True)
 class Naming:
     """Names that a model gives to rows, and the tensors that have these rows."""
@@ -26,7 +30,7 @@ class Naming:
     names: Mapping[int, str]
     """By index; empty where they say no more than the index, as LABEL_0 does."""
     tensors: Mapping[str, int] = field(default_factory=dict)
-    """The axis of the rows in each tensor."""
+    """The axis of the rows in each tensor; `NUMBERED` where a module of its own has each name."""
 
 
 def namings(
@@ -123,12 +127,23 @@ def _tensors_of(
         for name, tensor in model.tensors.items()
         if description.tensors[name].vocabulary_axis is None and tensor.shape
     }
-    if subject == LABEL:
-        yield from _heads(count, tensors, description)
-        return
-    for name, tensor in tensors.items():
-        if _speaks_of(name, subject) and (axis := _named_axis(tensor, count)) is not None:
-            yield name, axis
+    found = dict(_heads(count, tensors, description)) if subject == LABEL else {}
+    mine = {name: one for name, one in tensors.items() if subject != LABEL and _speaks_of(name, subject)}
+    found |= {name: one.shape.index(count) for name, one in mine.items() if count in one.shape}
+    found = found or dict.fromkeys(_numbered(subject, set(names), tensors), NUMBERED)
+    yield from (found or {name: 0 for name, one in mine.items() if _has_spare_rows(one, count)}).items()
+
+
+def _numbered(subject: str, wanted: set[int], tensors: Mapping[str, TensorInfo]) -> Iterator[str]:
+    """The tensors of modules that are numbered as the names are, one for each."""
+    lists: dict[str, dict[str, int]] = {}
+    for name in tensors:
+        match = re.fullmatch(r"(.+?)\.(\d+)(\..+)?", name)
+        if match and (_HEAD.search(match[1] + ".") if subject == LABEL else _speaks_of(match[1], subject)):
+            lists.setdefault(match[1], {})[name] = int(match[2])
+    for numbers in lists.values():
+        if len(wanted) > 1 and set(numbers.values()) == wanted:
+            yield from numbers
 
 
 def _speaks_of(name: str, subject: str) -> bool:
@@ -137,12 +152,8 @@ def _speaks_of(name: str, subject: str) -> bool:
     return {_SAME.get(one, one) for one in subject.removesuffix("s").split("_")} <= words
 
 
-def _named_axis(tensor: TensorInfo, count: int) -> int | None:
-    """The axis of that many rows, or of an embedding with rows to spare."""
-    if count in tensor.shape:
-        return tensor.shape.index(count)
-    is_embedding = "embed" in tensor.name and len(tensor.shape) == 2
-    return 0 if is_embedding and tensor.shape[0] > count else None
+def _has_spare_rows(tensor: TensorInfo, count: int) -> bool:
+    return "embed" in tensor.name and len(tensor.shape) == 2 and tensor.shape[0] > count
 
 
 _COLUMNS = re.compile(r"(^|\.)objective\.weight")
@@ -151,6 +162,8 @@ _HEAD = re.compile(
     r"(^|\.)(\w*classif\w*|score|class_embed|class_predictor|logits_proj|\w*final_layer|objective|\w*transitions?)(\.|$)"
 )
 """Heads wherever they stand; others are known by standing outside the backbone."""
+_SPARE = re.compile(r"(^|\.)(class_labels_classifier|class_predictor|class_embed)\.")
+"""Heads that may have a row more than there are labels, for nothing of all that."""
 _NO_HEAD = re.compile(
     r"(?i)(^|[._])(qa_outputs|seq_relationship|\w*bbox\w*|\w*box|\w*norm\w*|ln|ln_\w+|bn\d*|batchnorm\w*|running_\w+|embeddings?|(?<!class_)(?<!label_)embed"
     r"|position\w*|queries|query\w*|mask_\w+|aggregation\w*|\w*predictions)([._]|$)"
@@ -165,16 +178,15 @@ _BEFORE = re.compile(
 def _heads(
     count: int, tensors: Mapping[str, TensorInfo], description: Description
 ) -> Iterator[tuple[str, int]]:
-    """The heads for that many labels; some have one more, for nothing of all that."""
+    """The heads for that many labels, one for each row."""
     backbone = _backbone(description)
     found = {}
     for name, tensor in tensors.items():
         axis = 1 if _COLUMNS.search(name) and len(tensor.shape) == 2 else 0
         inside = name.startswith(backbone) or description.tensors[name].stack is not None
         head = _HEAD.search(name) is not None
-        of_size = tensor.shape[axis] == count or (
-            head and tensor.shape[axis] == count + 1 and "class" in name
-        )
+        spare = 1 if _SPARE.search(name) else 0
+        of_size = tensor.shape[axis] in (count, count + spare)
         if of_size and not _NO_HEAD.search(name) and (head or not inside):
             found[name] = axis
     yield from _last(found, tensors).items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -225,7 +226,38 @@ def test_rows_and_columns_by_label_are_not_half_moved() -> None:
         write(model, {"crf.transitions": tens(2, 2)}, labels(*names))
     (error,) = refused(linear("a", "b"))
     assert "'crf.transitions'" in error
-    assert "the names are the same, in an order that cannot be followed" in error
+    assert "the names are the same, in another order that cannot be followed here" in error
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("tasks", "task_heads.{}.weight"),
+        ("adapter_names", "adapters.{}.down.weight"),
+        ("codebook_names", "codebooks.{}.embed"),
+        ("id2label", "classifiers.{}.weight"),
+    ],
+)
+def test_numbered_modules_with_names_in_another_order_are_refused(key: str, name: str) -> None:
+    for model, names in (("a", ["x", "y"]), ("b", ["y", "x"])):
+        listed: Json = labels(*names)["id2label"] if key == "id2label" else list[Json](names)
+        write(model, {name.format(number): tens(3) for number in range(2)}, {key: listed})
+    (error,) = refused(linear("a", "b"))
+    assert error.startswith(
+        f"E223 {key} of ./a and ./b gives the rows of '{name.format(0)}', '{name.format(1)}'"
+    )
+    write("b", {name.format(number): tens(3) for number in range(2)}, labels() if key == "id2label" else {})
+    assert plan(linear("a", "b"), registry=registry()).steps
+
+
+def test_heads_that_align_words_in_time_are_compared() -> None:
+    for model, heads in (("a", [[0, 1]]), ("b", [[0, 0]])):
+        write(model, {}, {})
+        Path(model, "generation_config.json").write_text(json.dumps({"alignment_heads": heads}))
+    assert (
+        "alignment_heads of ./a and ./b differ: that of ./a is written"
+        in plan(linear("a", "b"), registry=registry()).warnings
+    )
 
 
 @pytest.mark.parametrize(
