@@ -18,7 +18,11 @@ from mergecore.types import Checkpoint, Json, Rows, Vocabulary
 
 GENERATION = "generation_config.json"
 
-_KEYS = re.compile(r"\w+_token_ids?|(begin_)?suppress_tokens")
+_KEYS = re.compile(
+    r"\w+_token_(ids?|index)|(begin_)?suppress_tokens|forced_decoder_ids|(bad|force)_words_ids|(lang|task)_to_id"
+)
+_AT_PLACES = "forced_decoder_ids"
+"""Pairs of a place in the output and the id that stands there."""
 
 
 @dataclass
@@ -86,11 +90,8 @@ class SpecialIds:
         return {**{key: value for key, value in source.config.items() if value is not None}, **further}
 
     def _mapped(self, name: str, key: str, value: Json) -> Json:
-        if isinstance(value, list):
-            if not all(type(one) is int for one in value):
-                return value
-            kept = [self._new_id(cast("int", one)) for one in value]
-            return cast("Json", [one for one in kept if one is not None])
+        if isinstance(value, (list, dict)):
+            return self._mapped_all(value, key == _AT_PLACES)
         if type(value) is not int or value < 0:
             return value
         new = self._new_id(value)
@@ -101,6 +102,24 @@ class SpecialIds:
                 f"{name}: {key} {value} stands for no token of the output; it becomes null: set it by hand"
             )
         return new
+
+    def _mapped_all(self, value: Json, at_places: bool = False) -> Json:
+        """Lists of ids, of lists of them, and ids by name: what stands for no token of the output is left out."""
+        if isinstance(value, dict):
+            return {key: new for key, one in value.items() if (new := self._mapped_all(one)) is not None}
+        if type(value) is int:
+            return self._new_id(value)
+        if not isinstance(value, list):
+            return value
+        if at_places:
+            pairs = [
+                (one[0], self._mapped_all(one[1])) for one in value if isinstance(one, list) and len(one) == 2
+            ]
+            return [[place, new] for place, new in pairs if new is not None]
+        ids = [self._mapped_all(one) for one in value]
+        if any(isinstance(one, list) for one in value):  # words of several ids: all or nothing
+            return [new for old, new in zip(value, ids, strict=True) if _length(old) == _length(new)]
+        return [one for one in ids if one is not None]
 
     def _new_id(self, old: int) -> int | None:
         """The id in the output of what the donor's id stands for."""
@@ -129,6 +148,10 @@ class SpecialIds:
         if isinstance(token, dict):
             token = token.get("content")
         return self.vocabulary.ids.get(token) if isinstance(token, str) else None
+
+
+def _length(value: Json) -> int:
+    return len(value) if isinstance(value, list) else 0
 
 
 def generation_config(model: Checkpoint) -> dict[str, Json]:

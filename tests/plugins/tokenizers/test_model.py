@@ -46,6 +46,26 @@ def test_a_special_id_that_the_model_does_not_state_follows_its_token(shop: Work
     assert (found["image_token_id"], found["suppress_tokens"]) == (1, [1, 0])
 
 
+def test_ids_follow_their_tokens_in_lists_and_by_name(shop: Workshop) -> None:
+    """x and y change places; <a> is gone."""
+    ids = {
+        "forced_decoder_ids": [[1, 0], [2, 2], [3, 1]],
+        "bad_words_ids": [[0], [0, 1], [1, 2]],
+        "lang_to_id": {"<|x|>": 0, "<|a|>": 2},
+        "image_token_index": 1,
+    }
+    shop.model("a", XY, ["<a>"], image_token_index=0)
+    (shop.folder / "a/generation_config.json").write_text(json.dumps(ids))
+    shop.merge(shop.config(tokenizer_source="b"))
+    assert shop.json("config.json")["image_token_index"] == 1
+    assert shop.json("generation_config.json") == {
+        "forced_decoder_ids": [[1, 1], [3, 0]],
+        "bad_words_ids": [[1], [1, 0]],
+        "lang_to_id": {"<|x|>": 1},
+        "image_token_index": 0,
+    }
+
+
 @pytest.mark.parametrize("token", ["<c>", {"content": "<c>"}])
 def test_a_special_id_without_a_token_follows_its_role(shop: Workshop, token: object) -> None:
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": token}
