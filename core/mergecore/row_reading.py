@@ -169,7 +169,8 @@ class _Source:
         first, count = int(rows[0]), int(rows[-1] - rows[0]) + 1
         byte = ((outer * self._stored + first) * self._inner + column) * self._dtype.itemsize
         at = int(places[0])
-        if count == len(rows) and np.array_equal(places, np.arange(at, at + count)):
+        in_line = count == len(rows) and bool(np.all(np.diff(rows) == 1) and np.all(np.diff(places) == 1))
+        if in_line:
             self._files.read(self.tensor, byte, as_bytes(raw[at : at + count].view(-1)))
             return
         near = self._scratch.raw("near", count * width, self._dtype)

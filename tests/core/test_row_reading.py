@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tiny import write_checkpoint
 from torch import Tensor
@@ -122,6 +122,21 @@ def test_every_row_is_the_mean_of_what_the_sources_have(
     made = reader(files, axis, size, *sources)
     torch.testing.assert_close(whole(made, wanted.shape, step), wanted.float(), rtol=1e-6, atol=0.0)
     torch.testing.assert_close(whole(made, wanted.shape, step, torch.float64), wanted, rtol=1e-14, atol=0.0)
+
+
+@given(
+    first=st.integers(0, 6),
+    steps=st.lists(st.sampled_from([-1, 0, 0, 1, 1, 1, 1, 2, 2]), max_size=12),
+    step=st.integers(1, 40),
+)
+@example(first=0, steps=[1, 1, 1, 1, 2, 0], step=40)  # 0 1 2 3 4 6 6: as many as from 0 to 6
+def test_rows_may_repeat_and_skip_as_they_like(
+    models: list[Checkpoint], files: WeightFiles, first: int, steps: list[int], step: int
+) -> None:
+    rows = np.clip(first + np.cumsum([0, *steps]), 0, 6)
+    made = reader(files, 0, len(rows), source(0, models[0].tensors["first.f32"], rows.tolist()))
+    wanted = _tensors(1.0)["first.f32"][torch.from_numpy(rows)]
+    assert torch.equal(whole(made, wanted.shape, step), wanted)
 
 
 def test_a_single_row_keeps_every_bit(models: list[Checkpoint], files: WeightFiles) -> None:
