@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from mergecore.errors import InputError
 from mergecore.matching import Models
-from mergecore.row_names import NUMBERED, Naming, namings
+from mergecore.row_names import LABEL, NUMBERED, Naming, may_have_rows, namings
 from mergecore.special_ids import generation_config
 from mergecore.types import RowMap, RowSource, TensorInput
 from mergecore.vocabulary import TokenizerFiles
@@ -66,6 +66,8 @@ class RowMeanings:
                     continue
                 if mine.tensors or theirs.tensors or _unique(mine.names) == _unique(theirs.names):
                     continue
+                if subject[-1] == LABEL and not may_have_rows(self._models.checkpoints[model], theirs.names):
+                    continue  # a config that has kept the labels of a head that is no more
                 yield (
                     f"{mine.key} of {self._name(donor)} and {self._name(model)} differ, and no tensor is known to "
                     f"have rows with these names: all are merged by position"

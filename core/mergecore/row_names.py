@@ -49,9 +49,15 @@ def namings(
                 if subject and names and not (known and known.names):
                     where = ".".join((*path, key))
                     told = {} if _say_nothing(names) else names
-                    tensors = dict(_tensors_of(subject, names, model, description))
+                    tensors = dict(_tensors_of(subject, told, model, description)) if told else {}
                     found[*path, subject] = Naming(where, told, tensors)
     return found
+
+
+def may_have_rows(model: Checkpoint, names: Mapping[int, str]) -> bool:
+    """Whether any tensor could have rows of these labels although it is not known for a head."""
+    count = len(names)
+    return any(one.shape[:1] == (count,) and not _NO_HEAD.search(name) for name, one in model.tensors.items())
 
 
 # ---- keys --------------------------------------------------------------------------------------------------

@@ -221,6 +221,14 @@ def test_names_that_no_tensor_follows_are_told_of() -> None:
     ) in warnings
 
 
+@pytest.mark.parametrize(("rows", "told"), [(3, True), (5, False)])
+def test_labels_are_told_of_where_a_tensor_that_is_no_known_head_may_have_them(rows: int, told: bool) -> None:
+    for model, names in (("a", "xyz"), ("b", "zyx")):
+        write(model, {"model.out.weight": tens(rows)}, labels(*names))
+    warnings = plan(linear("a", "b"), registry=registry()).warnings
+    assert any(one.startswith("id2label of ./a and ./b differ, and no tensor") for one in warnings) == told
+
+
 def test_rows_and_columns_by_label_are_not_half_moved() -> None:
     for model, names in (("a", "xy"), ("b", "yx")):
         write(model, {"crf.transitions": tens(2, 2)}, labels(*names))
