@@ -46,7 +46,12 @@ def fit(proposal: Proposal) -> Fit | None:
         found = _compared(after, without_layers_ahead(proposal.shapes, stacks))
     except CannotBuildError as error:
         return Fit(config, (str(error),))
-    return Fit(config, tuple(found.beyond(ground)))
+    lists: dict[str, dict[str, Json]] = {
+        layers.stack: {**before.layer_values(layers.count_key[:-1])}
+        for layers in proposal.layers
+        if layers.count_key is not None
+    }
+    return Fit(config, tuple(found.beyond(ground)), lists)
 
 
 def without_layers_ahead(tensors: Mapping[str, T], stacks: Iterable[Stack]) -> dict[str, T]:

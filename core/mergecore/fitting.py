@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 from mergecore.errors import ConfigError
 from mergecore.matching import Match, Models
+from mergecore.periods import cache_fault, settle_periods
 from mergecore.restacking import UNSURE
 from mergecore.types import Fit, Json, Layers, Proposal, Step
 
@@ -34,17 +36,25 @@ def fitted(
     )
     judged = fit(proposal)
     if judged is None:
-        return config, [
-            *warnings,
-            "nothing that is installed can tell whether the model of these layers loads",
-        ]
+        told = settled(proposal, config, Fit(config))
+        unsure = "nothing that is installed can tell whether the model of these layers loads"
+        return config, [*warnings, unsure, *told]
     warnings = [text for text in warnings if not text.endswith(UNSURE)]
     if judged.faults:
         what = f"these layers make no model that could be loaded: {'; '.join(judged.faults)}"
         if strict:
             raise ConfigError("E113", what, hint="choose layers that stand where such layers are expected")
         warnings.append(what)
-    return dict(judged.config), warnings
+    config = copy.deepcopy(dict(judged.config))
+    return config, [*warnings, *settled(proposal, config, judged)]
+
+
+def settled(proposal: Proposal, config: dict[str, Json], judged: Fit) -> list[str]:
+    """What to say of readers that take more for granted than the config says, which is put right."""
+    told = cache_fault(config)
+    for layers in proposal.layers:
+        told += settle_periods(proposal.donor.config, config, layers, judged.lists.get(layers.stack, {}))
+    return told
 
 
 def stackings(models: Models, found: Match) -> tuple[Layers, ...]:

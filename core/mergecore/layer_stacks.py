@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias, cast
 
 from mergecore.types import Json, Stack
 
@@ -91,3 +91,11 @@ def _nested(path: tuple[str, ...], section: Mapping[str, Json], depth: int) -> I
     for key, value in section.items():
         if isinstance(value, dict) and depth:
             yield from _nested((*path, key), value, depth - 1)
+
+
+def config_section(config: Mapping[str, Json], path: Sequence[str]) -> dict[str, Json]:
+    """The part of a config at `path`; an empty one where it has none."""
+    section: Json = cast("dict[str, Json]", config)
+    for key in path:
+        section = section.get(key) if isinstance(section, dict) else None
+    return section if isinstance(section, dict) else {}

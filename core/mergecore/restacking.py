@@ -10,8 +10,8 @@ import copy
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
+from mergecore.layer_stacks import config_section
 from mergecore.types import Json, Layers
 
 UNSURE = "check that it fits the stacked layers"
@@ -40,7 +40,7 @@ def restack(config: dict[str, Json], layers: Layers) -> list[str]:
     if layers.count_key is None:
         return []
     *path, key = layers.count_key
-    section = _section(config, path)
+    section = config_section(config, path)
     before = _length(section[key])
     rows = _Rows(path, before, layers.sources)
     same = [index for _, index in layers.sources] == list(range(before))
@@ -133,7 +133,7 @@ class _Rows:
         return _leading(flags[::-1])
 
     def _value(self, source: Mapping[str, Json], name: str) -> Json:
-        return _section(source, self.path).get(name)
+        return config_section(source, self.path).get(name)
 
 
 def _leading(flags: Sequence[bool]) -> int | None:
@@ -144,11 +144,3 @@ def _leading(flags: Sequence[bool]) -> int | None:
 
 def _is_layer(key: str, count: int) -> bool:
     return key.isdecimal() and int(key) < count
-
-
-def _section(config: Mapping[str, Json], path: Sequence[str]) -> dict[str, Json]:
-    """The part of a config at `path`; an empty one where it has none."""
-    section: Json = cast("dict[str, Json]", config)
-    for key in path:
-        section = section.get(key) if isinstance(section, dict) else None
-    return section if isinstance(section, dict) else {}

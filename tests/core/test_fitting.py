@@ -83,7 +83,11 @@ def test_the_config_says_what_the_layers_are(tmp_path: Path) -> None:
     full, sliding = "full_attention", "sliding_attention"
     assert config_of(made)["num_hidden_layers"] == 3
     assert config_of(made)["layer_types"] == [full, full, sliding]
-    assert made.warnings == ()
+    assert "sliding_window_pattern" not in config_of(made)
+    (told,) = made.warnings
+    assert told.startswith(
+        "layer_types: the kinds of layers no longer come round every 2 layers, from layer 0 of 3 on"
+    )
 
 
 def test_layers_that_make_no_model_are_refused_with_the_reason(tmp_path: Path) -> None:

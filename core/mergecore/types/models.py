@@ -242,6 +242,8 @@ class Fit:
     """The config with what it takes to tell the layers apart as their own models do."""
     faults: tuple[str, ...] = ()
     """Why the model cannot be used all the same."""
+    lists: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    """By the prefix of a stack: the lists with a value for each layer that the donor has, given or derived."""
 
 
 @dataclass(frozen=True, kw_only=True)
