@@ -205,6 +205,6 @@ def cache_fault(config: Mapping[str, Json]) -> list[str]:
         return []
     return [
         f"the decoder has {decoder} layers and the encoder {encoder}: transformers, up to 5.24 at least, makes a "
-        f"cache for {encoder} layers, so that generating fails (IndexError) unless use_cache is false; an encoder with as many "
-        "layers avoids that"
+        f"cache for {encoder} layers, so that generating fails (IndexError) unless use_cache is false; an encoder "
+        "with as many layers avoids that"
     ]

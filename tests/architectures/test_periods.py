@@ -129,13 +129,18 @@ def test_the_config_says_of_each_layer_what_it_is_and_states_no_period_that_is_g
     read = model.config.to_dict()
     for key, value in picked(config, [0, 1, 2, 1, 2, 3]).items():
         assert read[key] == value
-    gone = {
-        "sliding_window_pattern",
-        "full_attention_interval",
-        "no_rope_layer_interval",
-        "interleave_moe_layer_step",
-    }
+    gone = {"sliding_window_pattern", "full_attention_interval", "no_rope_layer_interval"}
     assert gone.isdisjoint(read_config(out))
+
+
+def test_of_two_periods_the_one_that_holds_stays(tmp_path: Path) -> None:
+    """Experts in every second layer, rope in three of four."""
+    save("Llama4Text", tmp_path / "m")
+    out = merge(stack(tmp_path / "m", [0, 3], [1, 4]), tmp_path / "out", registry=registry())
+    assert read_config(out)["interleave_moe_layer_step"] == 2
+    out = merge(stack(tmp_path / "m", [0, 4], [1, 4]), tmp_path / "more", registry=registry())
+    assert "interleave_moe_layer_step" not in read_config(out)
+    assert read_config(out)["moe_layers"] == [1, 3, 4, 6]
 
 
 def test_the_letters_of_a_period_are_written_out(tmp_path: Path) -> None:
