@@ -14,6 +14,7 @@ from mergecore.fitting import fitted, stackings
 from mergecore.layer_stacks import config_sections
 from mergecore.matching import Match, Models
 from mergecore.output_config import TIE, output_config
+from mergecore.restacking import restack_heads
 from mergecore.special_ids import GENERATION, SpecialIds, generation_config, set_vocabulary_size
 from mergecore.tokenizer_files import is_tokenizer_file
 from mergecore.types import Fit, Json, Proposal, Step
@@ -52,15 +53,18 @@ def output_files(
         untied=_untied(models, found, steps),
         architecture=donor.reference.architecture,
     )
+    generation, changed = generation_config(donor), False
     if common.vocabulary.size is not None:
         set_vocabulary_size(merged, common.padded(common.vocabulary.size))
         rows = common.vocabulary.rows[models.donor] if common.vocabulary.rows else None
         ids = SpecialIds(common.vocabulary, donor, rows)
         ids.follow("config.json", merged)
-        generation = generation_config(donor)
-        if ids.follow(GENERATION, generation):
-            files[GENERATION] = _as_json(generation)
+        changed = ids.follow(GENERATION, generation)
         warnings += ids.warnings
+    for one in stackings(models, found):
+        changed |= restack_heads(generation, one, donor.config)
+    if changed:
+        files[GENERATION] = _as_json(generation)
     if found.layers:
         merged, warnings = fitted(models, found, steps, merged, warnings, fit, strict)
     warnings += _borrowed_head(models, found, steps)

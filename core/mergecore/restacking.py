@@ -55,6 +55,25 @@ def restack(config: dict[str, Json], layers: Layers) -> list[str]:
     return warnings
 
 
+def restack_heads(generation: dict[str, Json], layers: Layers, donor: Mapping[str, Json]) -> bool:
+    """Let `alignment_heads`, pairs of a layer of the decoder and a head, follow the layers; whether any moved."""
+    heads = generation.get("alignment_heads")
+    if not isinstance(heads, list) or "decoder" not in layers.stack:
+        return False
+    places: dict[int, list[int]] = {}
+    for place, (config, index) in enumerate(layers.sources):
+        if config is donor:
+            places.setdefault(index, []).append(place)
+    pairs = [one for one in heads if isinstance(one, list) and len(one) == 2]
+    moved: Json = [[place, head] for layer, head in pairs for place in places.get(_number(layer), [])]
+    generation["alignment_heads"] = moved
+    return moved != heads
+
+
+def _number(value: Json) -> int:
+    return value if isinstance(value, int) else -1
+
+
 def _length(value: Json) -> int:
     """The number of layers that a number, a list or a pattern states."""
     assert isinstance(value, (int, list, str))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 from tiny import llama_config
 
 from mergecore.output_config import output_config
+from mergecore.restacking import restack_heads
 from mergecore.types import Json, Layers
 
 Config = dict[str, Json]
@@ -206,3 +208,15 @@ def test_a_head_of_its_own_is_not_tied() -> None:
 def test_the_architecture_can_be_overridden() -> None:
     config, _ = output_config(llama_config(1), dtype=None, architecture="MyForCausalLM")
     assert config["architectures"] == ["MyForCausalLM"]
+
+
+def test_heads_that_align_words_in_time_follow_the_layers_of_the_decoder() -> None:
+    ours: dict[str, Json] = {"decoder_layers": 3}
+    other: dict[str, Json] = {"decoder_layers": 3}
+    layers = Layers(
+        "model.decoder.layers.", ("decoder_layers",), ((ours, 2), (other, 1), (ours, 2), (ours, 0))
+    )
+    generation: dict[str, Json] = {"alignment_heads": [[0, 5], [1, 6], [2, 7]]}
+    assert restack_heads(generation, layers, ours)
+    assert generation == {"alignment_heads": [[3, 5], [0, 7], [2, 7]]}
+    assert not restack_heads(generation, replace(layers, stack="model.encoder.layers."), ours)
