@@ -37,6 +37,11 @@ def plan_options(command: Any) -> Any:
             help="A tensor that only one model has: refuse, take it over, or leave it out.",
         ),
         click.option("--allow-crimes", is_flag=True, help="Merge models of different architectures."),
+        click.option(
+            "--strict",
+            is_flag=True,
+            help="Refuse a config of which something has no effect, such as a parameter.",
+        ),
         click.option("--seed", type=click.IntRange(0), help="Seed of random methods; overrides the config."),
         size_options,
     ):
@@ -221,5 +226,5 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def _plan_options(given: dict[str, Any]) -> PlanOptions:
     from mergecore.compiling import PlanOptions
 
-    names = ("offline", "missing", "unexpected", "allow_crimes", "seed", "shard_size")
+    names = ("offline", "missing", "unexpected", "allow_crimes", "seed", "shard_size", "strict")
     return PlanOptions(**{name: given[name] for name in names})

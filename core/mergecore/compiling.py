@@ -40,9 +40,11 @@ class PlanOptions:
     """Merge models of different architectures as long as the tensors fit."""
     seed: int | None = None
     shard_size: int | None = None
+    strict: bool = False
+    """Refuse a config of which something has no effect, instead of saying so."""
 
     @property
-    def strict(self) -> bool:
+    def complete(self) -> bool:
         """Whether the models must be of one kind, and every tensor must find its place."""
         return self.missing == self.unexpected == "error" and not self.allow_crimes
 

@@ -7,7 +7,8 @@ parameters of the method, are checked here.  Everything found is said at once.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
@@ -31,12 +32,14 @@ from mergecore.config_values import (
     Settings,
     Size,
     Vocabulary,
+    Whole,
     not_empty,
 )
 from mergecore.errors import Collector, ConfigError, MergecoreError, Place, placed
+from mergecore.leftovers import OBSOLETE, OPTIONS, other_document
 from mergecore.params import Params
 from mergecore.references import exists_below
-from mergecore.resolve import ParameterSource, check_parameters
+from mergecore.resolve import Methods, ParameterCheck, ParameterSource, nobody
 from mergecore.settings import parse_setting
 from mergecore.types import Json
 from mergecore.yaml_document import DocPath, Document
@@ -113,7 +116,7 @@ class TokenizerConfig(Part):
     title = "the tokenizer"
     source: Vocabulary = Field(default="union", description="union, base, or a model")
     tokens: dict[str, TokenConfig] | None = None
-    pad_to_multiple_of: Annotated[int, Field(ge=1)] | None = None
+    pad_to_multiple_of: Annotated[Whole, Field(ge=1)] | None = None
     compat: Literal["mergekit"] | None = None
 
 
@@ -150,7 +153,7 @@ class MergeConfig(Part):
     )
     tokenizer: TokenizerConfig | None = None
     chat_template: ChatTemplate | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
+    seed: Annotated[Whole, Field(ge=0, lt=2**64)] = 0
     name: str | None = None
     output: OutputConfig = OutputConfig()
 
@@ -166,17 +169,26 @@ class MergeConfig(Part):
 
 
 def read_config(
-    document: Document, params_of: ParamsOf = lambda name: None, *, folder: Path = Path()
+    document: Document,
+    params_of: ParamsOf = lambda name: None,
+    *,
+    folder: Path = Path(),
+    elsewhere: Methods = nobody,
+    doubts: list[ConfigError] | None = None,
 ) -> MergeConfig:
     """The config in a document.
 
     params_of: the parameters of a method by its name, None to leave them unchecked; what it raises is said
-        along with the rest.  folder: where relative paths start.
+        along with the rest.  folder: where relative paths start.  elsewhere: which methods have a parameter.
+    doubts: takes what has no effect, or is another thing than it looks like; None makes errors of it.
 
     Raises:
         ConfigError: E103 to E105, E109, E111 to E113, with places; several as `Problems`, by line.
     """
     problems = Collector()
+    if other := other_document(document.data):
+        raise ConfigError("E104", other[0], place=document.place(), hint=other[1])
+    document, unsure = without_leftovers(document)
     params = None
     method = document.data.get("merge_method")
     if isinstance(method, str):
@@ -190,8 +202,9 @@ def read_config(
             problems.add(explained(detail, document, MergeConfig, str(method), params))
     for found in (*_choices(document), *_twins(document)):
         problems.add(found)
-    with problems.collecting():
-        _check_settings(document, str(method), params)
+    unsure += _check_settings(document, str(method), params, elsewhere, problems)
+    for doubt in sorted(unsure, key=_line):
+        (problems.add if doubts is None else doubts.append)(doubt)
     problems.errors.sort(key=_line)
     problems.raise_any()
     assert config is not None
@@ -214,17 +227,54 @@ def _line(error: MergecoreError) -> tuple[int, int]:
     return (error.place.line, error.place.column) if isinstance(error.place, Place) else (0, 0)
 
 
-def _check_settings(document: Document, method: str, params: type[Params] | None) -> None:
+def _check_settings(
+    document: Document, method: str, params: type[Params] | None, elsewhere: Methods, problems: Collector
+) -> list[ConfigError]:
+    """What is doubtful about the parameters; what is wrong goes to `problems`."""
     shared, single = parameter_sources(document.data)
     if params is not None:
-        check_parameters(params, method, shared, single, document)
-        return
-    problems = Collector()
+        check = ParameterCheck(params, method, document, elsewhere, problems=problems)
+        check.check(shared, single)
+        return check.doubts
     for source in (*shared, *single):
         for name, raw in source.mapping.items():
             with problems.collecting():
                 parse_setting(raw, name, (*source.path, name), document.place)
-    problems.raise_any()
+    return []
+
+
+def without_leftovers(document: Document) -> tuple[Document, list[ConfigError]]:
+    """The document without keys that mean nothing here, and what to say of them; places stay as they are.
+
+    Keys of the top level that begin with `x-` or a dot are the user's own, to hang anchors on.
+    """
+    unsure = []
+    dropped: set[DocPath] = set()
+    for path, part in parts(document.data):
+        for key in part:
+            harmless = OBSOLETE.get(key) or (OPTIONS.get(key) if path == () else None)
+            if path == () and key.startswith(("x-", ".")):
+                dropped.add((key,))
+            elif harmless:
+                dropped.add((*path, key))
+                place = document.key_place((*path, key))
+                what = f"'{key}' is obsolete" if key in OBSOLETE else f"'{key}' has no effect in a config"
+                unsure.append(ConfigError("E103", what, place=place, hint=harmless))
+    data = _without(dict(document.data), dropped, ())
+    assert isinstance(data, dict)
+    return replace(document, data=data), unsure
+
+
+def _without(value: Json, dropped: Collection[DocPath], path: DocPath) -> Json:
+    if isinstance(value, dict):
+        return {
+            key: _without(one, dropped, (*path, key))
+            for key, one in value.items()
+            if (*path, key) not in dropped
+        }
+    if isinstance(value, list):
+        return [_without(one, dropped, (*path, i)) for i, one in enumerate(value)]
+    return value
 
 
 def _choices(document: Document) -> Iterator[ConfigError]:

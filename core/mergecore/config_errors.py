@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from mergecore.errors import ConfigError, did_you_mean
+from mergecore.leftovers import OBSOLETE
 from mergecore.params import Params, parameters_of, shown
-from mergecore.resolve import OBSOLETE
 from mergecore.yaml_document import DocPath, Document
 
 
@@ -98,6 +98,8 @@ def _unknown_key(
         hint = f"write '{key}' at the top level"
     elif near := did_you_mean(key, known):
         what, hint = what + near, ""
+    if here is root and "&" in document.text and parameter is None:
+        hint = "; ".join(filter(None, [hint, f"to keep anchors there, call it 'x-{key.lstrip('.')}'"]))
     return ConfigError("E103", what, place=document.key_place(path), hint=hint)
 
 

@@ -21,6 +21,7 @@ from mergecore.chat_templates import check_wanted
 from mergecore.config_errors import fault
 from mergecore.dtypes import DTYPES, MERGEABLE, parse_dtype
 from mergecore.errors import ConfigError, Problems
+from mergecore.params import shown
 from mergecore.references import Exists, exists_below, parse_reference
 from mergecore.settings import Filter, parse_filter
 from mergecore.sizes import parse_size
@@ -153,6 +154,15 @@ def _dtypes(value: Json, one: Callable[[Json], str]) -> str | DtypeCases:
     return tuple(cases)
 
 
+def _whole(value: Json) -> Json:
+    """A number that was not written as one is refused: `true` and `'5'` would count as 1 and 5."""
+    if isinstance(value, bool) or (isinstance(value, str) and value.replace("_", "").strip().isdecimal()):
+        hint = f"write {value}" if isinstance(value, str) and value.isdecimal() else None
+        what = f"{shown(value)} is no whole number; a whole number is expected"
+        raise fault(ConfigError("E104", what, hint=hint))
+    return value
+
+
 def _chat_template(text: str) -> str:
     try:
         check_wanted(text)
@@ -209,6 +219,7 @@ Size = Annotated[int, BeforeValidator(_size), WithJsonSchema({"type": ["string",
 AnyTokenSource = Annotated[
     TokenSource | None, PlainValidator(_token_source), WithJsonSchema({"type": ["string", "object", "null"]})
 ]
+Whole = Annotated[int, BeforeValidator(_whole)]
 if TYPE_CHECKING:
     Settings: TypeAlias = Mapping[str, Json]
 else:  # pydantic cannot take the recursive type

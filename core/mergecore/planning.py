@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from mergecore.architecture_files import said_in_vain
 from mergecore.compiling import Compiler, PlanOptions
 from mergecore.config import MergeConfig, parts, read_config
 from mergecore.config_differences import differences
-from mergecore.errors import Collector
+from mergecore.errors import Collector, ConfigError
 from mergecore.formats import Formats
 from mergecore.matching import Models, dropped, match
 from mergecore.opening import Opener, check_architectures
 from mergecore.output_config import is_of_diffusers
 from mergecore.output_files import output_files
 from mergecore.output_vocabulary import Opened, open_models
+from mergecore.params import Params, parameters_of
 from mergecore.plan_parts import lay_out, versions
 from mergecore.plugins import Registry
 from mergecore.selectors import Selection
@@ -47,7 +49,8 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
     """
     options = options or PlanOptions()
     opener = Opener(registry, OpenOptions(options.offline), document.place)
-    config = _config(document, registry, opener)
+    doubts: list[ConfigError] = []
+    config = _config(document, registry, opener, None if options.strict else doubts)
     method: MergeMethod[Any] = registry.get(MergeMethod, config.merge_method)
     opener = replace(opener, architectures=config.architecture)
     opened = open_models(config, opener)
@@ -66,7 +69,7 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
 
     writer, layout = _layout(config, registry, options, steps, models.checkpoints[models.donor])
     effective = _effective(document.data, config, options)
-    title, fit, strict = config.name or "", opener.fit, options.strict
+    title, fit, strict = config.name or "", opener.fit, options.complete
     files, more_warnings = output_files(
         title, config.merge_method, models, found, steps, vocabulary, effective, fit, strict
     )
@@ -85,6 +88,7 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
         layers={prefix: tuple(layers) for prefix, layers in found.layers.items()},
         dropped=tuple(dropped(models, slices, used)),
         warnings=(
+            *map(str, doubts),
             *vocabulary.vocabulary.warnings,
             *more_warnings,
             *compiler.warnings(steps),
@@ -95,11 +99,25 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
     )
 
 
-def _config(document: Document, registry: Registry, opener: Opener) -> MergeConfig:
+def _config(
+    document: Document, registry: Registry, opener: Opener, doubts: list[ConfigError] | None
+) -> MergeConfig:
     """The config in a document; when it cannot be read, the models in it are looked at all the same."""
+
+    def params_of(name: str) -> type[Params]:
+        return registry.get(MergeMethod, name).params
+
+    @cache
+    def elsewhere() -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for method in registry.all(MergeMethod):
+            for name in parameters_of(method.params):
+                found.setdefault(name, []).append(method.name)
+        return found
+
     problems = Collector()
     with problems.collecting():
-        return read_config(document, lambda name: registry.get(MergeMethod, name).params)
+        return read_config(document, params_of, elsewhere=elsewhere, doubts=doubts)
     for path, part in parts(document.data):
         for key in ("base_model", "model"):
             if isinstance(text := part.get(key), str):

@@ -6,14 +6,15 @@ tensor.  Levels are plain mappings, the most particular one first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
 from mergecore.errors import Collector, ConfigError, did_you_mean
-from mergecore.params import Parameter, Params, parameters_of
+from mergecore.leftovers import OBSOLETE
+from mergecore.params import Parameter, Params, parameters_of, shown
 from mergecore.settings import Case, Filter, PlaceOf, Setting, nowhere, parse_setting, value_at
 from mergecore.types import Json
 from mergecore.yaml_document import DocPath, Document
@@ -49,12 +50,81 @@ class ModelInput:
     """Where the config names the model."""
 
 
-OBSOLETE = {
-    "embed_slerp": "embeddings are merged like every other tensor; remove it",
-    "input_model_parameters": "write 'parameters:' under each model",
-    "residual_weight": "it never had an effect; remove it",
-}
-"""What other tools once read or still accept without effect."""
+Methods: TypeAlias = Callable[[], Mapping[str, Sequence[str]]]
+"""By the name of a parameter, the methods that have it; asked only when one method does not know a name."""
+
+
+def nobody() -> Mapping[str, Sequence[str]]:
+    """The `Methods` where only one is known."""
+    return {}
+
+
+@dataclass
+class ParameterCheck:
+    """Looks at everything that a config writes for the parameters of a method, and gathers what is wrong.
+
+    problems: E109 for a name that the method does not have, or has for all models only; E103, E104 and E105 for a
+    value.  doubts: what has no effect, or is another thing than it looks like, but keeps nobody from merging.
+    """
+
+    params: type[Params]
+    method: str
+    document: Document
+    elsewhere: Methods = nobody
+    problems: Collector = field(default_factory=Collector)
+    doubts: list[ConfigError] = field(default_factory=list)
+
+    def check(self, shared: Sequence[ParameterSource], per_model: Sequence[ParameterSource]) -> None:
+        """Look at mappings that apply to all models (top level, modules, slices), and at those of single models."""
+        known = parameters_of(self.params)
+        unused: dict[str, list[DocPath]] = {}
+        for alone, sources in ((False, shared), (True, per_model)):
+            for source in sources:
+                for name, raw in source.mapping.items():
+                    path = (*source.path, name)
+                    if name not in known and (name in OBSOLETE or name in self.elsewhere()):
+                        unused.setdefault(name, []).append(path)
+                        continue
+                    with self.problems.collecting():
+                        self._check(name, raw, known, path, alone)
+        self.doubts += [self._unused(name, paths) for name, paths in unused.items()]
+
+    def _check(
+        self, name: str, raw: Json, known: Mapping[str, Parameter], path: DocPath, alone: bool
+    ) -> None:
+        words = () if name in known else list(self.elsewhere())
+        if fault := _unread(name, known, self.method, alone, words):
+            fault.place = self.document.key_place(path)
+            raise fault
+        setting = parse_setting(raw, name, path, self.document.place)
+        converted = _converted(known[name], setting, self.document.place)
+        for before, after in zip(setting.cases, converted.cases, strict=True):
+            for i, (knot, value) in enumerate(zip(before.knots, after.knots, strict=True)):
+                if type(value) in (int, float) and isinstance(knot, (bool, str)):
+                    kind = "the text " if isinstance(knot, str) else ""
+                    what = f"parameter '{name}' is {kind}{shown(knot)}, which counts as {value:g}"
+                    place = self.document.place((*before.path, i))
+                    self.doubts.append(ConfigError("E104", what, place=place, hint=f"write {value:g}"))
+
+    def _unused(self, name: str, paths: Sequence[DocPath]) -> ConfigError:
+        """That a parameter is not read, wherever it is written."""
+        places = [place for path in paths if (place := self.document.key_place(path))]
+        lines = ", ".join(str(line) for line in dict.fromkeys(place.line for place in places[1:]))
+        also = f" (also at line {lines})" if lines else ""
+        place = places[0] if places else None
+        if name in OBSOLETE:
+            return ConfigError("E109", f"'{name}' is obsolete{also}", place=place, hint=OBSOLETE[name])
+        methods = self.elsewhere()[name]
+        have = "has" if len(methods) == 1 else "have"
+        what = f"{self.method} has no parameter '{name}' and merges without it{also}; {_some(methods)} {have} one"
+        hint = "remove it, or correct 'merge_method'"
+        return ConfigError("E109", what, place=place, hint=hint)
+
+
+def _some(names: Sequence[str]) -> str:
+    if len(names) <= 3:
+        return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return f"{', '.join(names[:2])} and {len(names) - 2} other methods"
 
 
 def check_parameters(
@@ -64,26 +134,16 @@ def check_parameters(
     per_model: Sequence[ParameterSource],
     document: Document,
 ) -> None:
-    """Refuse what `document` writes that `method` would not read.
-
-    shared: mappings that apply to all models (top level, modules, slices); per_model: those of single models.
+    """Refuse what `document` writes that `method` would not read; see `ParameterCheck`.
 
     Raises:
-        ConfigError: E109 for a name the method does not have, or has for all models only; E103, E104 and E105
-            for a value; several as `Problems`.
+        ConfigError: several as `Problems`.
     """
-    known = parameters_of(params)
-    problems = Collector()
-    for alone, sources in ((False, shared), (True, per_model)):
-        for source in sources:
-            for name, raw in source.mapping.items():
-                path = (*source.path, name)
-                with problems.collecting():
-                    if fault := _unread(name, known, method, alone):
-                        fault.place = document.key_place(path)
-                        raise fault
-                    _converted(known[name], parse_setting(raw, name, path, document.place), document.place)
-    problems.raise_any()
+    check = ParameterCheck(params, method, document)
+    check.check(shared, per_model)
+    for doubt in check.doubts:
+        check.problems.add(doubt)
+    check.problems.raise_any()
 
 
 class Resolver(Generic[P]):
@@ -236,12 +296,15 @@ class Resolver(Generic[P]):
         return self._made[key]
 
 
-def _unread(name: str, known: Mapping[str, Parameter], method: str, alone: bool) -> ConfigError | None:
-    """Why `method` does not read `name`, if so; `alone`: it stands under a single model."""
-    if name in OBSOLETE and name not in known:
-        return ConfigError("E109", f"'{name}' is obsolete", hint=OBSOLETE[name])
+def _unread(
+    name: str, known: Mapping[str, Parameter], method: str, alone: bool, words: Sequence[str]
+) -> ConfigError | None:
+    """Why `method` does not read `name`, if so; `alone`: it stands under a single model.
+
+    words: parameters of any method.
+    """
     if name not in known:
-        near = did_you_mean(name, list(known))
+        near = did_you_mean(name, list(known)) or did_you_mean(name, words)
         hint = None if near else f"its parameters: {', '.join(known) or 'none'}"
         return ConfigError("E109", f"'{name}' is no parameter of {method}{near}", hint=hint)
     if alone and not known[name].per_model:

@@ -100,7 +100,8 @@ def parse_document(text: str, name: str = "<config>") -> Document:
             "E101",
             f"one document is expected in a config, {len(documents)} were found",
             place=documents[1].place(),
-            hint="remove the '---' line, or split the file",
+            hint="remove the '---' line; documents of mergekit-multi, of which one reads what another makes, are "
+            "not read yet: split the file, and merge one after the other",
         )
     return documents[0]
 
