@@ -101,11 +101,13 @@ class Aligner:
 
     def check_used(self) -> None:
         """Raise E240 when the vocabulary changes and no tensor is known to follow it."""
-        if self.common.vocabulary.size is not None and not self.aligned:
-            what = "no tensor is known to have a row for each token, so none can follow another vocabulary"
-            raise InputError(
-                "E240", what, hint="leave out 'tokenizer', or install a plugin that knows the model"
-            )
+        vocabulary = self.common.vocabulary
+        moved = any(rows is not None and not isinstance(rows, range) for rows in vocabulary.rows)
+        if self.aligned or (vocabulary.size is None and not moved):
+            return
+        what = "no tensor is known to have a row for each token, so none can follow another vocabulary"
+        way = "give the models one tokenizer" if vocabulary.size is None else "leave out 'tokenizer'"
+        raise InputError("E240", what, hint=f"{way}, or install a plugin that knows the model")
 
     def warnings(self) -> list[str]:
         """What the user should know of the rows."""
@@ -114,7 +116,7 @@ class Aligner:
         told = list(self._shrunk.values())
         if tokens:
             shown = ", ".join(tokens[:8]) + (f" and {len(tokens) - 8} more" if len(tokens) > 8 else "")
-            told.append(f"no model has {shown}: the embeddings are zero unless 'tokens' names a source")
+            told.append(f"no model has a row for {shown}: the embeddings are zero unless 'tokens' names a source")
         return told
 
     def _note_size(self, lead: TensorInput, axis: int, size: int) -> None:

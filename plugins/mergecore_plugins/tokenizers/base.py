@@ -20,11 +20,9 @@ def base(request: TokenizerRequest, params: AlignParams) -> Vocabulary:
     """The base's vocabulary; its files are copied byte for byte unless tokens are added.
 
     Raises:
-        MergecoreError: E240 when the base has no tokenizer, or a model has tokens without rows.
+        MergecoreError: E240 when the base has no tokenizer.
     """
     known = tables(request, params, lenient=True)
-    own = known.tables[request.donor]
-    made = build(
-        request, known, request.models[request.donor], own, removed=known.removed.get(request.donor, ())
-    )
-    return replace(made, warnings=(*made.warnings, *differences(request, known, own)))
+    own, removed = known.own(request.donor)
+    made = build(request, known, request.models[request.donor], own, removed=removed)
+    return replace(made, warnings=(*made.warnings, *differences(request, known, known.stated[request.donor])))

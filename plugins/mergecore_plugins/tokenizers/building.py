@@ -33,10 +33,45 @@ class AlignParams(Params):
 class Tables:
     """The vocabularies of the merged models, those of models that have none being the base's."""
 
+    stated: tuple[TokenTable, ...]
+    """As the files have them."""
     tables: tuple[TokenTable, ...]
-    removed: Mapping[int, tuple[str, ...]]
-    """By model, tokens whose ids are beyond the rows of its tensors."""
+    """The same without tokens whose ids are beyond the rows of the tensors of their model."""
+    lost: Mapping[int, tuple[str, ...]]
+    """By model, these tokens."""
+    strict: bool
+    """The output has none of the tokens that its model has no row for, whatever others have."""
     warnings: tuple[str, ...]
+
+    def own(self, model: int) -> tuple[TokenTable, tuple[str, ...]]:
+        """The vocabulary of a model as the output may have it, and the tokens that had to be taken out.
+
+        A token without a row stays if another model has a row for it, or if it is no part of ordinary text:
+        text must not be cut into tokens that nobody knows.
+        """
+        table, lost = self.stated[model], self.lost.get(model, ())
+        held = {token for token in lost if any(token in other.ids for other in self.tables)}
+        removed = tuple(
+            token for token in lost if self.strict or (token not in table.special and token not in held)
+        )
+        if not removed:
+            return table, ()
+        gone = set(removed)
+        kept = {token: number for token, number in table.ids.items() if token not in gone}
+        return replace(table, ids=kept), removed
+
+    def told(self, models: Sequence[Checkpoint], ids: Mapping[str, int]) -> tuple[str, ...]:
+        """What to say of tokens without rows when the output has the tokens `ids`."""
+        told = []
+        for model, lost in self.lost.items():
+            left = [token for token in lost if token not in ids]
+            taken = [token for token in lost if any(token in other.ids for other in self.tables)]
+            facts = [f"{some(left)}: left out"] if left else []
+            taken = [token for token in taken if token in ids]
+            facts += [f"{some(taken)}: those of other models count"] if taken else []
+            if facts:
+                told.append(f"{models[model].name} has no rows for {'; for '.join(facts)}")
+        return tuple(told)
 
 
 def tables(request: TokenizerRequest, params: AlignParams, lenient: bool = False) -> Tables:
@@ -45,11 +80,12 @@ def tables(request: TokenizerRequest, params: AlignParams, lenient: bool = False
     lenient: a model without a tokenizer that has as many rows as the base is taken to share its vocabulary.
 
     Raises:
-        MergecoreError: E240 for a model without tokenizer, or with tokens that have no row.
+        MergecoreError: E240 for a model without tokenizer.
     """
     problems = Collector()
-    found: dict[int, TokenTable] = {}
-    removed: dict[int, tuple[str, ...]] = {}
+    found: list[TokenTable] = []
+    inside: list[TokenTable] = []
+    lost: dict[int, tuple[str, ...]] = {}
     warnings: list[str] = []
     base = read_needed(request, request.models[request.donor])
     for number, (model, description) in enumerate(zip(request.models, request.descriptions, strict=True)):
@@ -61,13 +97,13 @@ def tables(request: TokenizerRequest, params: AlignParams, lenient: bool = False
                     f"{model.name} has no tokenizer; it is taken to have the vocabulary of the base"
                 )
                 table = base
-            table, lost = _within_rows(model, description, table, params)
-            found[number] = table
-            if lost:
-                removed[number] = lost
-                warnings.append(f"{model.name} has no rows for {some(lost)}: left out")
+            found.append(table)
+            kept, beyond = _within_rows(model, description, table)
+            inside.append(kept)
+            if beyond:
+                lost[number] = beyond
     problems.raise_any()
-    return Tables(tuple(found[number] for number in range(len(request.models))), removed, tuple(warnings))
+    return Tables(tuple(found), tuple(inside), lost, params.compat is not None, tuple(warnings))
 
 
 def table_rows(model: Checkpoint, description: Description) -> int | None:
@@ -105,25 +141,26 @@ def build(
     size = max(ids.values(), default=-1) + 1
     gaps = sorted(set(range(size)) - set(ids.values())) if len(ids) < size else []
     rows: list[Rows | None] = [
-        _rows(table, ids, size, gaps if table is own else []) for table in known.tables
+        rows_by_name(table, ids, size, gaps if stated.ids.items() >= own.ids.items() else [])
+        for table, stated in zip(known.tables, known.stated, strict=True)
     ]
     for model in request.extra:
         extra = request.read(model)
-        rows.append(_rows(extra or _NOTHING, ids, size, []))
+        rows.append(rows_by_name(extra or _NOTHING, ids, size, []))
     return Vocabulary(
         files=edited_files(owner, [*further, *asked], removed),
         rows=tuple(rows),
         ids=ids,
         size=size,
         source=None if owner is request.models[request.donor] else owner,
-        warnings=known.warnings,
+        warnings=(*known.warnings, *known.told(request.models, ids)),
     )
 
 
 def differences(request: TokenizerRequest, known: Tables, own: TokenTable) -> tuple[str, ...]:
-    """What to say of models whose vocabulary is another than `own`, that of the output."""
+    """What to say of models whose vocabulary is another than `own`, the one that the output has or follows."""
     told = []
-    for model, table in zip(request.models, known.tables, strict=True):
+    for model, table in zip(request.models, known.stated, strict=True):
         if table is not own and (found := compare(own, table)).differing:
             counts = found.told("the output", model.name)
             told.append(
@@ -131,6 +168,20 @@ def differences(request: TokenizerRequest, known: Tables, own: TokenTable) -> tu
                 f"lacks are those of the other models, tokens that only it has are left out"
             )
     return tuple(told)
+
+
+def rows_by_name(
+    table: TokenTable, ids: Mapping[str, int], size: int, gaps: Sequence[int]
+) -> npt.NDArray[np.int64]:
+    """The row that a model has for each id of the output, -1 for none; ids without a token keep theirs."""
+    import numpy as np
+
+    rows = np.full(size, -1, dtype=np.int64)
+    own = table.ids
+    numbers = np.fromiter(ids.values(), dtype=np.int64, count=len(ids))
+    rows[numbers] = np.fromiter((own.get(token, -1) for token in ids), dtype=np.int64, count=len(ids))
+    rows[gaps] = gaps
+    return rows
 
 
 _NOTHING = TokenTable("", "", {}, {}, frozenset())
@@ -141,18 +192,6 @@ def _asked(request: TokenizerRequest, ids: Mapping[str, int]) -> list[NewToken]:
     start = max(ids.values(), default=-1) + 1
     fresh = [token for token in request.tokens if token not in ids]
     return [NewToken(token, start + number, PLAIN) for number, token in enumerate(fresh)]
-
-
-def _rows(table: TokenTable, ids: Mapping[str, int], size: int, gaps: Sequence[int]) -> npt.NDArray[np.int64]:
-    """The row that a model has for each id of the output, -1 for none; ids without a token keep theirs."""
-    import numpy as np
-
-    rows = np.full(size, -1, dtype=np.int64)
-    own = table.ids
-    numbers = np.fromiter(ids.values(), dtype=np.int64, count=len(ids))
-    rows[numbers] = np.fromiter((own.get(token, -1) for token in ids), dtype=np.int64, count=len(ids))
-    rows[gaps] = gaps
-    return rows
 
 
 def _check_trusted(request: TokenizerRequest, number: int, params: AlignParams, lenient: bool) -> None:
@@ -166,18 +205,12 @@ def _check_trusted(request: TokenizerRequest, number: int, params: AlignParams, 
 
 
 def _within_rows(
-    model: Checkpoint, description: Description, table: TokenTable, params: AlignParams
+    model: Checkpoint, description: Description, table: TokenTable
 ) -> tuple[TokenTable, tuple[str, ...]]:
-    """The table without tokens that have no row, and these; an error unless mergekit is to be followed."""
+    """The table without tokens that have no row, and these."""
     rows = table_rows(model, description)
     if rows is None or max(table.ids.values(), default=-1) < rows:
         return table, ()
     lost = sorted((token for token, number in table.ids.items() if number >= rows), key=table.ids.__getitem__)
-    if params.compat:
-        kept = {token: number for token, number in table.ids.items() if number < rows}
-        return replace(table, ids=kept), tuple(lost)
-    limit = f"vocab_size {rows}" if model.config.get("vocab_size") == rows else f"its {rows} embeddings"
-    more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
-    what = f"token '{lost[0]}' has id {table.ids[lost[0]]}, beyond {limit}{more}"
-    hint = "resize the model, or take the token out of its tokenizer; 'compat: mergekit' leaves it out"
-    raise InputError("E240", what, place=f"{model.name}/{table.file}", hint=hint)
+    kept = {token: number for token, number in table.ids.items() if number < rows}
+    return replace(table, ids=kept), tuple(lost)

@@ -1,18 +1,19 @@
 """The tokenizer strategy `copy`, used where a config says nothing: the donor's vocabulary and files as they are.
 
-Rows keep their places.  Models whose ordinary tokens differ are refused; see `copy`.
+Rows keep their places; those of added tokens with other ids follow the tokens.  Models whose ordinary tokens
+differ are refused; see `copy`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from mergecore import Checkpoint, InputError, Params, TokenizerStrategy, hookimpl
-from mergecore.types import TokenizerRequest, TokenTable, Vocabulary
+from mergecore.types import Rows, TokenizerRequest, TokenTable, Vocabulary
 from mergecore.vocabulary import TokenizerFiles, same_vocabulary
 from mergecore.vocabulary_comparison import Comparison, compare, some
-from mergecore_plugins.tokenizers.building import table_rows
+from mergecore_plugins.tokenizers.building import rows_by_name, table_rows
 from mergecore_plugins.tokenizers.tokenizer_json import tokenizer_files
 
 
@@ -28,35 +29,48 @@ class CopyParams(Params):
 def copy(request: TokenizerRequest, params: CopyParams) -> Vocabulary:
     """The donor's tokenizer files, byte for byte.
 
-    A model without a tokenizer must have tensors of the donor's size.  One whose vocabulary differs in added
-    or special tokens only is merged by position, with a warning.
+    A model without a tokenizer must have tensors of the donor's size.  Of one whose vocabulary differs in
+    added or special tokens only, the rows follow the tokens, with a warning.
 
     Raises:
         InputError: E240 when the vocabularies differ in ordinary tokens.
     """
     donor = request.models[request.donor]
-    rows: list[Sequence[int] | None] = []
+    first = next((one for one in (donor, *request.models) if TokenizerFiles(one).main), donor)
+    rows: list[Rows | None] = []
     warnings = []
     for model, description in zip(request.models, request.descriptions, strict=True):
-        known = TokenizerFiles(model).main is not None and TokenizerFiles(donor).main is not None
-        rows.append(range(table_rows(model, description) or 0) if known else None)
-        if known and not same_vocabulary(donor, model):
-            warnings += _accepted(donor, model, request)
+        known = TokenizerFiles(model).main is not None
+        count = table_rows(model, description) or 0
+        rows.append(range(count) if known and TokenizerFiles(donor).main else None)
+        if known and not same_vocabulary(first, model) and (told := _accepted(first, model, request)):
+            warnings.append(told)
+            rows[-1] = _by_name(first, model, request, count)
     return Vocabulary(tokenizer_files(donor), tuple(rows), warnings=(*warnings, *_absent(request)))
 
 
-def _accepted(donor: Checkpoint, model: Checkpoint, request: TokenizerRequest) -> list[str]:
-    """What to say of a vocabulary that differs from the donor's, or E240."""
+def _accepted(donor: Checkpoint, model: Checkpoint, request: TokenizerRequest) -> str:
+    """What to say of a vocabulary that differs from the donor's, nothing where it does not; or E240."""
     left, right = request.read(donor), request.read(model)
     assert left is not None
     assert right is not None
     found = compare(left, right)
     if not found.differing:
-        return []
+        return ""
     if all(token in left.special or token in right.special for token in found.differing):
-        return [_warning(donor, model, found)]
+        return _warning(donor, model, found)
     what = f"the vocabularies of {donor.name} and {model.name} differ: {found.told(donor.name, model.name)}"
     raise InputError("E240", f"{what}{_examples(found, left, right)}", hint=CHOICES)
+
+
+def _by_name(donor: Checkpoint, model: Checkpoint, request: TokenizerRequest, count: int) -> Rows:
+    """The rows of the donor's tokens in a model; where neither has a token, rows of padding keep their places."""
+    left, right = request.read(donor), request.read(model)
+    assert left is not None
+    assert right is not None
+    size = max(count, max(left.ids.values(), default=-1) + 1)
+    taken = {*left.ids.values(), *right.ids.values()}
+    return rows_by_name(right, left.ids, size, [one for one in range(count) if one not in taken])
 
 
 CHOICES = (
@@ -80,7 +94,7 @@ def _warning(donor: Checkpoint, model: Checkpoint, found: Comparison) -> str:
         facts.append(f"{some(found.moved)} have other ids")
     if found.renamed:
         shown = "; ".join(f"{number} is '{one}' and '{other}'" for number, one, other in found.renamed[:4])
-        facts.append(f"rows are merged by position, though id {shown}")
+        facts.append(f"id {shown}: rows follow the tokens, not the ids")
     return (
         f"the vocabularies of {donor.name} and {model.name} differ in added or special tokens: "
         f"{'; '.join(facts)}; the output has those of {donor.name} ('tokenizer: {{source: union}}' keeps both)"

@@ -20,15 +20,15 @@ def model(request: TokenizerRequest, params: AlignParams) -> Vocabulary:
     """That model's vocabulary; its files are copied byte for byte unless tokens are added.
 
     Raises:
-        MergecoreError: E240 when it has no tokenizer, or a merged model none or tokens without rows.
+        MergecoreError: E240 when it has no tokenizer, or a merged model none.
     """
     source = request.source
     assert source is not None
     own = read_needed(request, source)
     known = tables(request, params)
+    stated = own
     removed: tuple[str, ...] = ()
     if source in request.models:
-        place = request.models.index(source)
-        own, removed = known.tables[place], known.removed.get(place, ())
+        own, removed = known.own(request.models.index(source))
     made = build(request, known, source, own, removed=removed)
-    return replace(made, warnings=(*made.warnings, *differences(request, known, own)))
+    return replace(made, warnings=(*made.warnings, *differences(request, known, stated)))

@@ -28,10 +28,10 @@ def union(request: TokenizerRequest, params: AlignParams) -> Vocabulary:
     With `compat: mergekit`, foreign ordinary tokens become added tokens, which are found anywhere in a text.
 
     Raises:
-        MergecoreError: E240 when a model has no tokenizer, or tokens without rows.
+        MergecoreError: E240 when a model has no tokenizer.
     """
     known = tables(request, params)
-    own = known.tables[request.donor]
+    own, removed = known.own(request.donor)
     ordinary, added = _foreign(known, own)
     literal: Mapping[str, Json] | None = {**PLAIN, "normalized": True} if params.compat else None
     start = max(own.ids.values(), default=-1) + 1
@@ -46,7 +46,7 @@ def union(request: TokenizerRequest, params: AlignParams) -> Vocabulary:
         request.models[request.donor],
         own,
         [*new, *_promoted(known, own)],
-        known.removed.get(request.donor, ()),
+        removed,
     )
     told = (*_differences(request, known, params), *_conflicts(request, known))
     return replace(made, warnings=(*made.warnings, *told))
@@ -89,7 +89,7 @@ def _conflicts(request: TokenizerRequest, known: Tables) -> Iterator[str]:
 
 def _differences(request: TokenizerRequest, known: Tables, params: AlignParams) -> Iterator[str]:
     """The counts of each model that brings ordinary tokens, and what that means."""
-    base, own = request.models[request.donor], known.tables[request.donor]
+    base, own = request.models[request.donor], known.stated[request.donor]
     for model, table in zip(request.models, known.tables, strict=True):
         found = compare(own, table)
         ordinary = [token for token in found.right if token not in table.added]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from tiny import write_checkpoint
 from workshop import Workshop
 
 XY = ["x", "y"]
@@ -59,11 +61,11 @@ def test_of_models_with_other_padding_the_donor_says_how_much(shop: Workshop, ro
 def test_other_added_tokens_pass_with_a_warning_that_lists_them(shop: Workshop) -> None:
     shop.model("a", XY, ["<pad>"])
     shop.model("b", XY, ["<user>", "<bot>"])
-    assert shop.rows(shop.config()) == [1001.0, 2002.0, 3003.0]  # by position
+    assert shop.rows(shop.config()) == [1001.0, 2002.0, 2 * 3.0]  # the row of '<user>' is no row of '<pad>'
     [warning] = shop.plan(shop.config()).warnings
     assert warning == (
         "the vocabularies of a and b differ in added or special tokens: only a has '<pad>'; "
-        "only b has '<user>', '<bot>'; rows are merged by position, though id 2 is '<pad>' and '<user>'; "
+        "only b has '<user>', '<bot>'; id 2 is '<pad>' and '<user>': rows follow the tokens, not the ids; "
         "the output has those of a ('tokenizer: {source: union}' keeps both)"
     )
 
@@ -74,14 +76,37 @@ def test_added_tokens_that_the_donor_alone_has_keep_its_rows(shop: Workshop) -> 
     assert shop.rows(shop.config()) == [1001.0, 2002.0, 2 * 3.0]
 
 
-def test_an_added_token_may_have_another_id(shop: Workshop) -> None:
-    shop.model("a", XY, ["<1>", "<2>"])
-    shop.model("b", XY, ["<2>", "<1>"])
+def test_rows_of_added_tokens_with_other_ids_follow_their_names(shop: Workshop) -> None:
+    shop.model("a", XY, ["<1>", "<2>", "<3>"], rows=6)
+    shop.model("b", XY, ["<2>", "<1>", "<4>"], rows=6)
+    # <1> is row 3 of a and 4 of b, <2> is 4 and 3, <3> is of a alone (twice, as b lacks it), the last is padding
+    assert shop.rows(shop.config()) == [1001.0, 2002.0, 3 + 4000.0, 4 + 3000.0, 2 * 5.0, 6006.0]
     [warning] = shop.plan(shop.config()).warnings
-    assert (
-        "'<1>', '<2>' have other ids; rows are merged by position, though id 2 is '<1>' and '<2>'; 3 is"
-        in warning
-    )
+    assert "'<1>', '<2>' have other ids; id 2 is '<1>' and '<2>'; 3 is '<2>' and '<1>'; 4 is" in warning
+    assert "rows follow the tokens, not the ids" in warning
+
+
+def test_padding_of_one_is_no_row_of_a_token_of_the_other(shop: Workshop) -> None:
+    shop.model("a", XY, ["<1>"], rows=4)
+    shop.model("b", XY, rows=4)
+    assert shop.rows(shop.config()) == [1001.0, 2002.0, 2 * 3.0, 4004.0]
+
+
+def test_rows_follow_the_tokens_also_where_the_donor_has_no_tokenizer(shop: Workshop) -> None:
+    shop.model("a", XY, tokenizer=False, rows=4)
+    shop.model("b", XY, ["<1>", "<2>"])
+    shop.model("c", XY, ["<2>", "<1>"])
+    config = shop.config("abc")
+    assert shop.rows(config) == [1001001.0, 2002002.0, 3 + 3000 + 4000000.0, 4 + 4000 + 3000000.0]
+
+
+def test_moved_tokens_without_a_tensor_that_follows_are_refused(shop: Workshop) -> None:
+    for name, added in (("a", ["<1>", "<2>"]), ("b", ["<2>", "<1>"])):
+        folder = shop.model(name, XY, added)
+        write_checkpoint(folder, {"what.is.this": torch.ones(4, 2)}, {"model_type": "unheard-of"})
+    text = shop.refusal(shop.config())
+    assert "E240 no tensor is known to have a row for each token" in text
+    assert "Hint: give the models one tokenizer, or install a plugin" in text
 
 
 def test_other_ordinary_tokens_are_refused_with_counts_and_choices(shop: Workshop) -> None:

@@ -81,7 +81,7 @@ def test_the_model_need_not_be_merged_nor_have_weights(shop: Workshop) -> None:
     assert shop.tokenizer().get_vocab() == {"z": 0, "y": 1, "x": 2}
     assert [model.name for model in shop.plan(config).models] == ["a", "b"]
     assert (
-        "no model has 'z': the embeddings are zero unless 'tokens' names a source"
+        "no model has a row for 'z': the embeddings are zero unless 'tokens' names a source"
         in shop.plan(config).warnings
     )
 

@@ -56,7 +56,7 @@ def test_a_new_token_begins_as_it_is_told(shop: Workshop, source: str, kind: str
 
 
 def test_a_new_token_in_no_model_is_warned_of_unless_its_source_is_zero(shop: Workshop) -> None:
-    told = "no model has '<n>': the embeddings are zero unless 'tokens' names a source"
+    told = "no model has a row for '<n>': the embeddings are zero unless 'tokens' names a source"
     assert told in shop.plan(shop.config(**tokens())).warnings
     assert told not in shop.plan(shop.config(**tokens({"kind": "zero"}))).warnings
 
@@ -285,19 +285,57 @@ def test_new_tokens_after_a_gap_have_the_ids_they_are_said_to_have(shop: Worksho
     assert shop.tokenizer().get_vocab(with_added_tokens=True) == {"x": 0, "y": 1, "z": 4, "<n>": 5}
 
 
-def test_a_token_beyond_the_rows_of_its_model_is_refused_or_left_out(shop: Workshop) -> None:
+def surplus(shop: Workshop, name: str) -> None:
+    """A model of two rows whose tokenizer makes "xy" of x and y, and has a token <pad>."""
+    shop.model(name, ["x", "y", "xy"], ["<pad>"], rows=2)
+    document = shop.json("tokenizer.json", name)
+    document["model"]["merges"] = ["x y"]
+    (shop.folder / name / "tokenizer.json").write_text(json.dumps(document))
+
+
+def test_as_in_mergekit_tokens_beyond_the_rows_are_left_out(shop: Workshop) -> None:
     for name in "ab":
-        shop.model(name, ["x", "y", "xy"], ["<pad>"], rows=2)
-        document = shop.json("tokenizer.json", name)
-        document["model"]["merges"] = ["x y"]
-        (shop.folder / name / "tokenizer.json").write_text(json.dumps(document))
-    text = shop.refusal(shop.config(tokenizer_source="base"))
-    assert "E240 a/tokenizer.json: token 'xy' has id 2, beyond vocab_size 2 (and 1 more)" in text
+        surplus(shop, name)
     config = shop.config(tokenizer={"source": "base", "compat": "mergekit"})
     assert shop.rows(config) == TWO
     assert shop.tokenizer().get_vocab() == {"x": 0, "y": 1}
     assert shop.tokenizer().encode("xy").ids == [0, 1]
     assert "a has no rows for 'xy', '<pad>': left out" in shop.plan(config).warnings
+
+
+@pytest.mark.parametrize("source", ["base", "union", "a", "b"])
+def test_text_is_not_cut_into_tokens_that_have_no_row_anywhere(shop: Workshop, source: str) -> None:
+    for name in "ab":
+        surplus(shop, name)
+    config = shop.config(tokenizer_source=source)
+    rows = shop.rows(config)
+    assert shop.tokenizer().encode("xy<pad>").ids == [0, 1, 3]
+    assert rows[:2] == TWO
+    assert rows[2:] == [0.0, 0.0]  # the id that 'xy' had, and <pad>
+    warnings = shop.plan(config).warnings
+    assert "a has no rows for 'xy': left out" in warnings
+    assert "no model has a row for '<pad>': the embeddings are zero unless 'tokens' names a source" in warnings
+
+
+@pytest.mark.parametrize("lacking", ["a", "b"])
+@pytest.mark.parametrize("source", ["base", "union", "a", "b"])
+def test_a_token_without_row_in_one_model_has_that_of_the_other(
+    shop: Workshop, source: str, lacking: str
+) -> None:
+    for name in "ab":
+        shop.model(name, XY, ["<pad>"], rows=2 if name == lacking else 3)
+    config = shop.config(tokenizer_source=source)
+    assert shop.rows(config) == [*TWO, 2 * (3000.0 if lacking == "a" else 3.0)]
+    assert shop.plan(config).warnings == (f"{lacking} has no rows for '<pad>': those of other models count",)
+    assert shop.tokenizer().get_vocab() == {"x": 0, "y": 1, "<pad>": 2}
+
+
+def test_a_foreign_token_that_nobody_has_a_row_for_is_left_out(shop: Workshop) -> None:
+    shop.model("a", XY)
+    shop.model("b", XY, ["<pad>"], rows=2)
+    config = shop.config(tokenizer_source="union")
+    assert shop.rows(config) == TWO
+    assert shop.plan(config).warnings == ("b has no rows for '<pad>': left out",)
 
 
 def test_an_unknown_key_of_the_tokenizer_is_refused(shop: Workshop) -> None:
