@@ -59,7 +59,7 @@ def dropped_by_rank(
                 x.zero_()
             elif density < 1:
                 keep = keep_probabilities(x, density, epsilon)
-                x.mul_(block.uniform(i).lt_(keep))
+                x.mul_(block.uniform(i).lt_(keep.float()))
                 if rescale is True:
                     x.div_(keep)
         return block.x
@@ -68,7 +68,7 @@ def dropped_by_rank(
 
 
 def keep_probabilities(x: Tensor, density: float, epsilon: float) -> Tensor:
-    """For each entry of `x` (rows, columns) the probability that DELLA keeps it, float32.
+    """For each entry of `x` (rows, columns) the probability that DELLA keeps it, of the dtype of `x`.
 
     In each row it rises in equal steps from density - epsilon for the smallest magnitude to density + epsilon
     for the largest; of equal ones the first is the smaller.  The entry of a row of one has the density.
@@ -77,10 +77,10 @@ def keep_probabilities(x: Tensor, density: float, epsilon: float) -> Tensor:
 
     columns = x.shape[-1]
     if columns == 1:
-        return torch.full(x.shape, density, device=x.device)
+        return torch.full(x.shape, density, dtype=x.dtype, device=x.device)
     ladder = torch.arange(columns, dtype=torch.float64, device=x.device)
-    ladder = ladder.mul_(2 * epsilon / (columns - 1)).add_(density - epsilon).float()
-    keep = torch.empty(x.shape, device=x.device)
+    ladder = ladder.mul_(2 * epsilon / (columns - 1)).add_(density - epsilon).to(x.dtype)
+    keep = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     return keep.scatter_(-1, ascending(x), ladder.expand(x.shape))
 
 
