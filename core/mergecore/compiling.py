@@ -141,7 +141,8 @@ class Compiler:
         inputs = self._aligned(target, present)
         present = [(part, one) for (part, _), one in zip(present, inputs, strict=True)]
         if not DTYPES[lead.tensor.dtype].floating or lead.tensor.count == 0:
-            self._check_formats(target.name, inputs)
+            if not all(DTYPES[one.tensor.dtype].floating for one in inputs):
+                self._check_formats(target.name, inputs)
             return self._copy(target, inputs, "no numbers to merge; equal in all models")
         for one in inputs:
             self._check_mergeable(one)

@@ -85,6 +85,18 @@ def test_files_and_folders_without_a_config_are_merged_by_name(form: str) -> Non
     assert names(out) == {"model.safetensors", *OURS}
 
 
+def test_what_is_empty_is_merged_whatever_formats_it_is_stored_in() -> None:
+    """No numbers to round; the format of the output is that of a tensor that has some."""
+    for path, dtype in (("x", torch.float64), ("y", torch.bfloat16)):
+        Path(path).mkdir()
+        save_file(
+            {"none": torch.zeros(0, 3, dtype=dtype), "w": torch.ones(2, dtype=dtype)}, f"{path}/x.safetensors"
+        )
+    found = read_tensors(merged(mean("x/x.safetensors", "y/x.safetensors")))
+    assert found["none"].shape == (0, 3)
+    assert {one.dtype for one in found.values()} == {torch.float64}
+
+
 def test_an_output_around_or_in_place_of_a_file_that_is_merged_is_refused() -> None:
     write("in/x.safetensors", 1.0)
     made = mean("in/x.safetensors")
