@@ -188,7 +188,7 @@ class _Matcher:
         out = self._stack(self.models.donor).prefix
         self.found.layers[out] = self.chosen
         for one in slices:
-            lead = one.parts[0]
+            lead = one.everyone[0]
             assert lead.layers is not None
             for k in range(len(lead.layers)):
                 layers = [part.layers[k] for part in one.everyone if part.layers is not None]

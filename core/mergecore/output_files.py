@@ -12,6 +12,7 @@ from mergecore.card import model_card
 from mergecore.dtypes import DTYPES, nbytes
 from mergecore.fitting import fitted, stackings
 from mergecore.layer_stacks import config_sections
+from mergecore.layers_ahead import settle_ahead
 from mergecore.matching import Match, Models
 from mergecore.output_config import TIE, output_config
 from mergecore.restacking import restack_heads
@@ -67,7 +68,7 @@ def output_files(
         files[GENERATION] = _as_json(generation)
     if found.layers:
         merged, warnings = fitted(models, found, steps, merged, warnings, fit, strict)
-    warnings += _borrowed_head(models, found, steps)
+    warnings += [*_borrowed_head(models, found, steps), *settle_ahead(merged, models, found, steps)]
     if donor.config:
         files["config.json"] = _as_json(merged)
     files["README.md"] = model_card(title, method, models.checkpoints, document)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -426,6 +427,17 @@ def test_embeddings_come_from_the_first_slice_norm_and_head_from_the_last() -> N
         ("m/b", "no slice takes this layer"): 9,
         ("m/b", "tensors outside the layers come from the first slice"): 1,
     }
+
+
+def test_the_config_says_of_layers_merged_as_differences_what_the_base_says_of_them() -> None:
+    write("base", llama(2), layer_types=["full", "sliding"], base_list=[1, 2])
+    write("a", llama(2), layer_types=["sliding", "sliding"], base_list=[3, 4])
+    made = planned(
+        stacked("ties", [("a", 0, 2), ("base", 0, 2)], [("a", 0, 1), ("base", 0, 1)], base_model="m/base")
+    )
+    config = json.loads(config_of(made))
+    assert config["layer_types"] == ["full", "sliding", "full"]
+    assert config["base_list"] == [1, 2, 1]
 
 
 def test_a_layer_is_merged_with_another_layer() -> None:
