@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from examples import example_config
 from refusals import refused
 from tiny import llama, llama_config, read_config, read_tensors, registry, write_checkpoint
 from torch import Tensor
 
-from mergecore import merge, plan
+from mergecore import MergeMethod, merge, plan
 from mergecore.compiling import PlanOptions
 from mergecore.row_meaning import rows_by_name
 from mergecore.row_names import subject_of
@@ -149,6 +150,30 @@ def test_differences_to_a_base_are_taken_between_rows_of_one_name() -> None:
     document = {**linear("a"), "merge_method": "task_arithmetic", "base_model": "./base"}
     # base + (a - base) is a: 20, 10 in the order of the base
     assert first(merge(document, "out", registry=registry()), "score.weight") == [20.0, 10.0]
+
+
+@pytest.mark.parametrize("method", registry().all(MergeMethod), ids=lambda one: one.name)
+def test_every_method_makes_the_same_of_rows_that_were_in_order_before(
+    method: MergeMethod[Any], tmp_path: Path
+) -> None:
+    names = ["v", "w", "x", "y", "z"]
+    made = []
+    for kind in ("sorted", "mixed"):
+        config = example_config(method, registry(), tmp_path / kind)
+        for seed, folder in enumerate(sorted((tmp_path / kind).iterdir())):
+            order = torch.randperm(5, generator=torch.Generator().manual_seed(seed)).tolist()
+            order = (
+                order if kind == "mixed" and folder.name not in str(config.get("base_model")) else [*range(5)]
+            )
+            head = torch.randn(5, 4, generator=torch.Generator().manual_seed(seed))
+            tensors = read_tensors(folder) | {"score.weight": head[order], "score.bias": head[order, 0]}
+            write_checkpoint(folder, tensors, read_config(folder) | labels(*(names[i] for i in order)))
+        options = PlanOptions(allow_crimes=True, unexpected="copy", missing="skip")
+        out = merge(config, tmp_path / f"{kind}-out", registry=registry(), plan_options=options)
+        ids = read_config(out)["id2label"]
+        back = [list(ids.values()).index(one) for one in names]
+        made.append([read_tensors(out)[f"score.{part}"][back] for part in ("weight", "bias")])
+    assert all(torch.equal(one, other) for one, other in zip(*made, strict=True))
 
 
 @pytest.mark.parametrize(
