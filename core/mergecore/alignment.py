@@ -116,7 +116,9 @@ class Aligner:
         told = list(self._shrunk.values())
         if tokens:
             shown = ", ".join(tokens[:8]) + (f" and {len(tokens) - 8} more" if len(tokens) > 8 else "")
-            told.append(f"no model has a row for {shown}: the embeddings are zero unless 'tokens' names a source")
+            told.append(
+                f"no model has a row for {shown}: the embeddings are zero unless 'tokens' names a source"
+            )
         return told
 
     def _note_size(self, lead: TensorInput, axis: int, size: int) -> None:

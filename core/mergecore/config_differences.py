@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from mergecore.row_names import subject_of
 from mergecore.types import Checkpoint, Json
 
 _NO_MEANING = re.compile(
@@ -40,6 +41,8 @@ def _differing(
         if _NO_MEANING.fullmatch(key):
             continue
         one, other = ours[key], theirs[key]
+        if isinstance(one, dict) and subject_of(key):
+            continue  # names of rows, which are compared by name
         if isinstance(one, dict) and isinstance(other, dict):
             yield from _differing(one, other, f"{path}{key}.")
         elif not isinstance(one, (list, dict)) and not isinstance(other, (list, dict)) and one != other:

@@ -39,6 +39,7 @@ class RowMeanings:
         self._lenient = lenient
         self._of = cache(self._read)
         self._told: dict[str, None] = {}
+        self._donor_gives = True
 
     def align(self, name: str, inputs: Sequence[TensorInput]) -> list[TensorInput]:
         """The inputs of the output tensor `name`, their rows in the order of the donor.
@@ -46,6 +47,7 @@ class RowMeanings:
         Raises:
             InputError: E223 when they stand for other things than those of the donor.
         """
+        self._donor_gives = self._models.donor in [one.model for one in inputs]
         for subject in self._subjects(name, inputs):
             leading = self._leading(subject, inputs)
             if leading is not None:
@@ -153,10 +155,10 @@ class RowMeanings:
         modules = dict.fromkeys(
             f"glob:{name.rpartition('.')[0]}.*" if "." in name else name for name in tensors
         )
-        hint = (
-            f"'exclude: {json.dumps(list(modules))}' keeps those of the base, or else of the first model; where two "
-            f"names mean the same, write one of them into both config.json"
-        )
+        way = f"'exclude: {json.dumps(list(modules))}' keeps those of the base, or else of the first model"
+        if not self._donor_gives:
+            way = "leave out 'base_model', whose config would be written"
+        hint = f"{way}; where two names mean the same, write one of them into both config.json"
         raise InputError("E223", what, hint=hint)
 
     def _tell_unnamed(self, ours: Naming, leading: int, model: int, written: bool = False) -> None:

@@ -144,6 +144,23 @@ def test_labels_of_models_that_merge_nothing_but_a_head_come_from_the_donor() ->
     assert first(out, "score.weight") == [2.0, 1.0]
 
 
+def test_a_base_that_only_gives_its_config_names_the_rows_and_the_way_out_is_another() -> None:
+    for model, names in (("a", "xy"), ("b", "yx"), ("c", "pq")):
+        write(model, {"score.weight": tens(2)}, labels(*names))
+    (error,) = refused(linear("a", "b", base_model="./c"))
+    assert (
+        "Hint: leave out 'base_model', whose config would be written; where two names mean the same" in error
+    )
+    assert first(merge(linear("a", "b"), "out", registry=registry()), "score.weight") == [1.5, 1.5]
+
+
+def test_names_of_rows_that_are_matched_are_no_difference_of_configs() -> None:
+    for model, names in (("a", {"en": 0, "de": 1}), ("b", {"de": 0, "en": 1})):
+        write(model, {"lang_embeddings.weight": tens(2)}, {"lang2id": dict[str, Json](names)})
+    (told,) = plan(linear("a", "b"), registry=registry()).warnings
+    assert told.endswith("in another order: the rows of 'lang_embeddings.weight' are matched by name")
+
+
 def test_differences_to_a_base_are_taken_between_rows_of_one_name() -> None:
     for model, unit, names in (("base", 1.0, "xy"), ("a", 10.0, "yx")):
         write(model, {"score.weight": tens(2, unit=unit)}, labels(*names))
@@ -170,7 +187,7 @@ def test_every_method_makes_the_same_of_rows_that_were_in_order_before(
             write_checkpoint(folder, tensors, read_config(folder) | labels(*(names[i] for i in order)))
         options = PlanOptions(allow_crimes=True, unexpected="copy", missing="skip")
         out = merge(config, tmp_path / f"{kind}-out", registry=registry(), plan_options=options)
-        ids = read_config(out)["id2label"]
+        ids: Any = read_config(out)["id2label"]
         back = [list(ids.values()).index(one) for one in names]
         made.append([read_tensors(out)[f"score.{part}"][back] for part in ("weight", "bias")])
     assert all(torch.equal(one, other) for one, other in zip(*made, strict=True))

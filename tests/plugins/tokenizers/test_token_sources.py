@@ -314,7 +314,9 @@ def test_text_is_not_cut_into_tokens_that_have_no_row_anywhere(shop: Workshop, s
     assert rows[2:] == [0.0, 0.0]  # the id that 'xy' had, and <pad>
     warnings = shop.plan(config).warnings
     assert "a has no rows for 'xy': left out" in warnings
-    assert "no model has a row for '<pad>': the embeddings are zero unless 'tokens' names a source" in warnings
+    assert (
+        "no model has a row for '<pad>': the embeddings are zero unless 'tokens' names a source" in warnings
+    )
 
 
 @pytest.mark.parametrize("lacking", ["a", "b"])
