@@ -433,7 +433,13 @@ def test_the_config_says_of_layers_merged_as_differences_what_the_base_says_of_t
     write("base", llama(2), layer_types=["full", "sliding"], base_list=[1, 2])
     write("a", llama(2), layer_types=["sliding", "sliding"], base_list=[3, 4])
     made = planned(
-        stacked("ties", [("a", 0, 2), ("base", 0, 2)], [("a", 0, 1), ("base", 0, 1)], base_model="m/base")
+        stacked(
+            "ties",
+            [("a", 0, 2), ("base", 0, 2)],
+            [("a", 0, 1), ("base", 0, 1)],
+            base_model="m/base",
+            parameters={"weight": 1.0},
+        )
     )
     config = json.loads(config_of(made))
     assert config["layer_types"] == ["full", "sliding", "full"]
