@@ -90,7 +90,32 @@ def settle_periods(
             if about in section:
                 _drop(section, cycle, kinds)
             told.append(_told(cycle, wrong, len(kinds), count, about in section))
-    return told
+    return [*told, *_settle_leading(section, {**known, **before})]
+
+
+def _settle_leading(section: dict[str, Json], before: Mapping[str, Json]) -> list[str]:
+    """The same of a number of layers before those with a sliding window, where the list says otherwise."""
+    key = "max_window_layers"
+    if not section.get("use_sliding_window") or not _leads(before, key) or _leads(section, key):
+        return []
+    if not isinstance(section.get("layer_types"), list):
+        return []
+    del section[key]
+    return [
+        f"{key} can no longer say which layers have a sliding window, since they are not the last, and is left out; "
+        "transformers reads layer_types, programs that know only the number will compute something else. To keep it, "
+        "choose layers so that those with a window come last"
+    ]
+
+
+def _leads(section: Mapping[str, Json], key: str) -> bool:
+    """Whether the layers from the number under `key` on, and no others, have a sliding window."""
+    kinds, first = section.get("layer_types"), section.get(key)
+    return (
+        isinstance(kinds, list)
+        and isinstance(first, int)
+        and all((kind == "sliding_attention") == (i >= first) for i, kind in enumerate(kinds))
+    )
 
 
 @dataclass(frozen=True)

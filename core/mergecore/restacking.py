@@ -98,6 +98,8 @@ class _Rows:
             return self._renumbered(name)
         if isinstance(value, list) and len(value) == self.before and not _OTHER_LISTS.fullmatch(name):
             return self._picked(name, value)
+        if name == "attention_types" and len(kinds := _unfolded(value)) == self.before:
+            return _folded(self._picked(name, kinds))
         if isinstance(value, str) and len(value) == self.before and name.endswith("pattern"):
             return "".join(str(letter) for letter in self._picked(name, list(value)))
         if isinstance(value, dict) and "layer" in name and all(_is_layer(key, self.before) for key in value):
@@ -113,6 +115,7 @@ class _Rows:
         picked: list[Json] = []
         for source, index in self.layers:
             values = self._value(source, name)
+            values = _unfolded(values) if name == "attention_types" else values
             row = list(values) if isinstance(values, (list, str)) and index < len(values) else donor
             picked.append(copy.deepcopy(row[min(index, len(row) - 1)]))
         return picked
@@ -153,6 +156,29 @@ class _Rows:
 
     def _value(self, source: Mapping[str, Json], name: str) -> Json:
         return config_section(source, self.path).get(name)
+
+
+def _unfolded(value: Json) -> list[Json]:
+    """The kinds of layers that `[[[kind, …], times], …]` states; nothing where a value has another form."""
+    kinds: list[Json] = []
+    for item in value if isinstance(value, list) else ():
+        if not (isinstance(item, list) and len(item) == 2):
+            return []
+        run, times = item
+        if not (isinstance(run, list) and isinstance(times, int) and times * len(run) <= _MOST_LAYERS):
+            return []
+        kinds += run * times
+    return kinds
+
+
+_MOST_LAYERS = 10_000
+
+
+def _folded(kinds: list[Json]) -> list[Json]:
+    """The same the other way round, with the shortest run that gives them all."""
+    count = len(kinds)
+    size = next(n for n in range(1, count + 1) if count % n == 0 and kinds == kinds[:n] * (count // n))
+    return [[kinds[:size], count // size]]
 
 
 def _leading(flags: Sequence[bool]) -> int | None:

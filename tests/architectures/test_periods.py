@@ -156,6 +156,36 @@ def test_the_letters_of_a_period_are_written_out(tmp_path: Path) -> None:
     assert read_config(kept)["sliding_window_pattern"] == "LLLG"
 
 
+@pytest.mark.parametrize(
+    ("ranges", "left"),
+    [([[0, 4], [1, 4]], None), ([[0, 3], [1, 4]], 5), ([[2, 6]], 1), ([[0, 3], [0, 3]], 6)],
+)
+def test_a_number_of_layers_without_a_window_goes_where_they_are_not_the_first(
+    ranges: list[list[int]], left: int | None, tmp_path: Path
+) -> None:
+    """Qwen 2, the layers from the fourth on with a window."""
+    sizes = {**SIZES, "num_hidden_layers": 6, "use_sliding_window": True, "max_window_layers": 3}
+    of("Qwen2", "ForCausalLM")(of("Qwen2", "Config")(**sizes, sliding_window=4)).save_pretrained(
+        tmp_path / "m"
+    )
+    made = plan(stack(tmp_path / "m", *ranges), registry=registry())
+    out = merge(stack(tmp_path / "m", *ranges), tmp_path / "out", registry=registry())
+    assert read_config(out).get("max_window_layers") == left
+    assert len([one for one in made.warnings if "max_window_layers can no longer" in one]) == (left is None)
+
+
+def test_kinds_written_as_runs_are_read_by_transformers(tmp_path: Path) -> None:
+    config = of("GPTNeo", "Config")(
+        vocab_size=16, hidden_size=8, num_layers=4, num_heads=2, attention_types=[[["global", "local"], 2]]
+    )
+    of("GPTNeo", "ForCausalLM")(config).save_pretrained(tmp_path / "m")
+    out = merge(stack(tmp_path / "m", [0, 4], [1, 4]), tmp_path / "out", registry=registry())
+    model = of("GPTNeo", "ForCausalLM").from_pretrained(out)
+    kinds = [layer.attn.attention_type for layer in model.transformer.h]
+    assert kinds == ["global", "local", "global", "local", "local", "global", "local"]
+    assert read_config(out)["attention_types"] == [[kinds, 1]]
+
+
 @pytest.mark.parametrize(("ranges", "count"), [([[0, 2], [1, 2]], 1), ([[0, 2]], 0), ([[0, 1]], 0)])
 def test_a_decoder_deeper_than_its_encoder_cannot_generate_with_a_cache(
     ranges: list[list[int]], count: int, tmp_path: Path

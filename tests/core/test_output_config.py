@@ -102,6 +102,16 @@ def test_each_layer_brings_its_entry_of_every_list() -> None:
     assert config["no_rope_layers"] == [1, 0, 0]  # the other model has no such list: as the donor's layer 1
 
 
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [((0, 1, 2, 3, 0, 1), [[["g", "l"], 3]]), ((1, 2, 3), [[["l", "g", "l"], 1]]), ((0, 2), [[["g"], 2]])],
+)
+def test_kinds_that_are_written_as_runs_follow_the_layers(layers: tuple[int, ...], expected: Json) -> None:
+    """GPT-Neo: layers 0 and 2 attend to everything."""
+    donor: Config = {"num_hidden_layers": 4, "attention_types": [[["g", "l"], 2]]}
+    assert stacked(donor, *[(donor, one) for one in layers])["attention_types"] == expected
+
+
 def test_a_deeper_model_without_the_list_takes_the_last_entry() -> None:
     donor: Config = {"num_hidden_layers": 2, "layer_types": ["full", "sliding"]}
     assert stacked(donor, ({}, 5), (donor, 0))["layer_types"] == ["sliding", "full"]
