@@ -60,7 +60,7 @@ def plan_options(command: Any) -> Any:
 def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> None:
     """Merge models as CONFIG says, into the folder OUT."""
     from mergecore.errors import Collector
-    from mergecore.pipeline import execute, plan
+    from mergecore.pipeline import execute, mentioned_folders, plan
     from mergecore.target import check_target
 
     options = run_options(given)
@@ -71,7 +71,7 @@ def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> Non
         made = plan(config, registry=registry, options=_plan_options(given))
     if made is None:
         with problems.collecting():
-            check_target(out, (), given["overwrite"])
+            check_target(out, mentioned_folders(config), given["overwrite"])
     problems.raise_any()
     assert made is not None
     execute(made, out, registry=registry, options=options)

@@ -5,6 +5,7 @@ Read `Compiler.steps`, then `Compiler._step`: whether a tensor is copied or merg
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from typing import Any, Literal
 from mergecore.alignment import Aligner, Common
 from mergecore.config import MergeConfig
 from mergecore.dtypes import DTYPES, MERGEABLE
-from mergecore.errors import Collector, InputError, MergecoreError, placed
+from mergecore.errors import Collector, InputError, MergecoreError, of_tensor, placed
 from mergecore.formats import Formats
 from mergecore.matching import LACKED, Match, Models, Part, Slice, Target
 from mergecore.opening import Opener
@@ -24,9 +25,6 @@ from mergecore.row_meaning import RowMeanings
 from mergecore.settings import PlaceOf
 from mergecore.types import MergeMethod, Step, TensorInfo, TensorInput
 from mergecore.types import Vocabulary as VocabularyOfOutput
-
-SHAPES_TOLD = 3
-"""Of so many tensors the shapes are told one by one."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +132,10 @@ class Compiler:
         if reason := self._carried(target, found):
             inputs = self._aligned(target, [pair for pair in present if pair[1] is lead])
             return self._copy(target, inputs, reason, as_stored=True)
+        if self.options.missing == "error" and any(
+            one is None and part.model not in self.models.parts for part, one in found
+        ):
+            return None  # who lacks it is told, once for all tensors
         if self.options.missing == "base":
             present = [
                 (part, one or lead) for part, one in found if one or part.model not in self.models.parts
@@ -205,7 +207,8 @@ class Compiler:
         params = self.resolver.resolve(position, rows, target.slice.levels)
         if self.method.check:
             place = self.place_of((*present[0][0].parameters.path,))
-            with placed(place), self.registry.calling(MergeMethod, self.method.name):
+            calling = self.registry.calling(MergeMethod, self.method.name)
+            with of_tensor(target.name), placed(place), calling:
                 self.method.check(params, len(rows))
         return params
 
@@ -302,14 +305,30 @@ def _listed(by_model: Mapping[int, Mapping[str, None]]) -> list[tuple[int, list[
 
 
 def _shortened(errors: Sequence[MergecoreError]) -> list[MergecoreError]:
-    """The errors with all but the first few that say that shapes differ taken together."""
-    sizes = [error for error in errors if error.code == "E230"]
-    if len(sizes) <= SHAPES_TOLD + 1:
-        return list(errors)
-    rest = sizes[SHAPES_TOLD:]
-    what = f"shapes differ for {len(rest)} more tensors: {_some([error.tensor or '' for error in rest])}"
-    kept = [error for error in errors if error not in rest]
-    return [*kept, InputError("E230", what, hint="are the models of one size?")]
+    """The errors with those of one cause taken together: the first, and how many more tensors it concerns."""
+    groups: dict[object, list[MergecoreError]] = {}
+    for error in errors:
+        groups.setdefault(_cause(error), []).append(error)
+    for first, *others in groups.values():
+        if others:
+            names = [error.tensor or "" for error in others]
+            more = f"{len(names)} more {'tensor' if len(names) == 1 else 'tensors'}: {_some(names)}"
+            # a place means a setting, whose errors are told once for each value
+            first.what += f"; so it is for {f'others, such as {names[0]}' if first.place else more}"
+    return [group[0] for group in groups.values()]
+
+
+def _cause(error: MergecoreError) -> object:
+    """What errors have in common that are about different tensors only."""
+    if error.tensor is None:
+        return error
+    if error.code == "E230":
+        return (error.code, error.hint)
+    what = error.what.replace(f"'{error.tensor}'", "")
+    return (error.code, str(error.place), _NUMBER.sub("", what) if error.place else what)
+
+
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
 
 
 def _tensors(names: Sequence[str]) -> str:

@@ -152,6 +152,16 @@ def placed(place: Place | str | None) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def of_tensor(name: str) -> Iterator[None]:
+    """Note with an error of the body which tensor it is about."""
+    try:
+        yield
+    except MergecoreError as error:
+        error.tensor = error.tensor or name
+        raise
+
+
 def class_of(code: str) -> type[MergecoreError]:
     """The error class, and with it the exit code, that belongs to `code`."""
     number = int(code[1:])

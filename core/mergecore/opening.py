@@ -67,11 +67,13 @@ class Opener:
             hint = hint or "merge the adapter into its base first, as `merge_and_unload` of peft does"
         raise InputError("E701", what, place=self.place_of(path), hint=hint)
 
-    def check_local(self, text: str, path: DocPath) -> None:
-        """Raise what is wrong with the model that `text` names, if it can be told without a network."""
+    def check_local(self, text: str, path: DocPath) -> bool:
+        """Raise what is wrong with the model that `text` names; whether that can be told without a network."""
         exists = exists_below(Path())
-        if self.options.offline or text.startswith(("/", "./", "../", "~")) or exists(text):
+        local = self.options.offline or text.startswith(("/", "./", "../", "~")) or exists(text)
+        if local:
             self.open(parse_reference(text, exists), path)
+        return local
 
     def describe(self, checkpoint: Checkpoint, thorough: bool = False) -> Description:
         """What the first describer that knows the model says of it; slow ones are asked if `thorough`."""

@@ -52,8 +52,8 @@ class Opened:
         return [one for i, one in enumerate(self.merging) if i not in self.parts]
 
 
-def open_models(config: MergeConfig, opener: Opener) -> Opened:
-    """The models that a config names.
+def open_models(config: MergeConfig, opener: Opener, quick: bool = False) -> Opened:
+    """The models that a config names; `quick`: no describer is asked that takes its time.
 
     Raises:
         MergecoreError: everything that is wrong with any of them.
@@ -69,7 +69,7 @@ def open_models(config: MergeConfig, opener: Opener) -> Opened:
         for reference, one in zip(everyone, opened, strict=True)
     ]
     checkpoints = in_one_layout(moved, opener)
-    thorough = selects_layers(config)
+    thorough = selects_layers(config) and not quick
     descriptions = tuple(opener.describe(checkpoint, thorough) for checkpoint in checkpoints)
     parts = frozenset(i for i, reference in enumerate(everyone) if reference in prefixes)
     return Opened(tuple(everyone), checkpoints, descriptions, len(merged), parts)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mergecore import manifest
 from mergecore.compiling import PlanOptions
-from mergecore.errors import ConfigError, InputError, MergeError, PluginError
+from mergecore.config import parts
+from mergecore.errors import ConfigError, InputError, MergecoreError, MergeError, PluginError
 from mergecore.estimate import Estimate, estimate
 from mergecore.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
 from mergecore.from_python import Config, document_of
@@ -24,6 +25,7 @@ from mergecore.partial import Mode, described, fingerprint
 from mergecore.plan_parts import methods_of
 from mergecore.planning import plan_merge
 from mergecore.plugins import Registry
+from mergecore.references import exists_below
 from mergecore.stage import Stage
 from mergecore.target import check_target
 from mergecore.types import (
@@ -118,6 +120,18 @@ def plan(
             if recipe.accepts(document.data):
                 return pinned(recipe.compile(document, registry, options or PlanOptions()))
     return pinned(plan_merge(document, registry, options))
+
+
+def mentioned_folders(config: Path) -> list[Path]:
+    """The models that a config names and that are here, even if there is something wrong with it."""
+    try:
+        document = read_document(config)
+    except MergecoreError:
+        return []
+    named = {
+        str(part[key]) for _, part in parts(document.data) for key in ("base_model", "model") if key in part
+    }
+    return [Path(text) for text in sorted(named) if exists_below(Path())(text)]
 
 
 def execute(

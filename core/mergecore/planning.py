@@ -12,15 +12,16 @@ from typing import Any
 
 from mergecore.architecture_files import said_in_vain
 from mergecore.compiling import Compiler, PlanOptions
+from mergecore.composition import check_composition
 from mergecore.config import MergeConfig, parts, read_config
 from mergecore.config_differences import differences
-from mergecore.errors import Collector, ConfigError
+from mergecore.errors import Collector, ConfigError, InputError
 from mergecore.formats import Formats
-from mergecore.matching import Models, dropped, match
+from mergecore.matching import Models, Slice, dropped, match
 from mergecore.opening import Opener, check_architectures
 from mergecore.output_config import is_of_diffusers
 from mergecore.output_files import output_files
-from mergecore.output_vocabulary import Opened, open_models
+from mergecore.output_vocabulary import Opened, open_models, output_vocabulary
 from mergecore.params import Params, parameters_of
 from mergecore.plan_parts import lay_out, versions
 from mergecore.plugins import Registry
@@ -50,15 +51,12 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
     options = options or PlanOptions()
     opener = Opener(registry, OpenOptions(options.offline), document.place)
     doubts: list[ConfigError] = []
-    config = _config(document, registry, opener, None if options.strict else doubts)
+    config = _config(document, registry, opener, options, doubts)
     method: MergeMethod[Any] = registry.get(MergeMethod, config.merge_method)
     opener = replace(opener, architectures=config.architecture)
     opened = open_models(config, opener)
     models = Models(opened.checkpoints, opened.descriptions, donor=0, parts=opened.parts)
-    if not options.allow_crimes:
-        check_architectures(opened.comparable)
-
-    slices = slices_of(config, method, models, document.place)
+    slices = _slices(config, method, models, opened, opener, options)
     selection = Selection(config.include, config.exclude)
     found = match(models, slices, selection)
     selection.check(document.place)
@@ -100,9 +98,9 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
 
 
 def _config(
-    document: Document, registry: Registry, opener: Opener, doubts: list[ConfigError] | None
+    document: Document, registry: Registry, opener: Opener, options: PlanOptions, doubts: list[ConfigError]
 ) -> MergeConfig:
-    """The config in a document; when it cannot be read, the models in it are looked at all the same."""
+    """The config in a document; when it is wrong, the models in it are looked at all the same."""
 
     def params_of(name: str) -> type[Params]:
         return registry.get(MergeMethod, name).params
@@ -116,15 +114,81 @@ def _config(
         return found
 
     problems = Collector()
+    read: list[MergeConfig] = []
+    fits = False
     with problems.collecting():
-        return read_config(document, params_of, elsewhere=elsewhere, doubts=doubts)
+        unsure = None if options.strict else doubts
+        config = read_config(document, params_of, elsewhere=elsewhere, doubts=unsure)
+        method: MergeMethod[Any] = registry.get(MergeMethod, config.merge_method)
+        fits = check_composition(config, method, registry, document.place, problems)
+        if not problems.errors:
+            return config
+        read.append(config)
+    local = _all_local(document, opener, problems)
+    for config in read if local else ():
+        _look_at_models(config, fits, replace(opener, architectures=config.architecture), options, problems)
+    problems.raise_any()
+    raise AssertionError("what keeps a config from being read is an error")
+
+
+def _all_local(document: Document, opener: Opener, problems: Collector) -> bool:
+    """Whether all models of a config are on this machine and can be opened; what is wrong with them is gathered."""
+    local = True
+    before = len(problems.errors)
     for path, part in parts(document.data):
         for key in ("base_model", "model"):
             if isinstance(text := part.get(key), str):
                 with problems.collecting():
-                    opener.check_local(text, (*path, key))
+                    local = opener.check_local(text, (*path, key)) and local
+    return local and len(problems.errors) == before
+
+
+def _look_at_models(
+    config: MergeConfig, fits: bool, opener: Opener, options: PlanOptions, problems: Collector
+) -> None:
+    """Gather what is wrong with the models of a config that is wrong itself, as far as it is quickly told."""
+    method: MergeMethod[Any] = opener.registry.get(MergeMethod, config.merge_method)
+    found = Collector()
+    with found.collecting():
+        opened = open_models(config, opener, quick=True)
+        models = Models(opened.checkpoints, opened.descriptions, donor=0, parts=opened.parts)
+        if not config.modules and all(one.main for one in opened.descriptions):
+            slices = _slices(config, method, models, opened, opener, options)
+            matched = match(models, slices, Selection(config.include, config.exclude)) if fits else None
+            if matched is not None:
+                formats = Formats(config, models, lambda checkpoint, dtype: frozenset())
+                compiler = Compiler(
+                    config, method, models, options, opener.place_of, opener.registry, formats
+                )
+                compiler.vocabulary(opened, opener)
+                compiler.steps(matched)
+    for error in found.errors:
+        if isinstance(error, InputError) or error.code == "E113":
+            problems.add(error)  # what is wrong with parameters is told
+
+
+def _slices(
+    config: MergeConfig,
+    method: MergeMethod[Any],
+    models: Models,
+    opened: Opened,
+    opener: Opener,
+    options: PlanOptions,
+) -> tuple[Slice, ...]:
+    """The slices of models that belong together; what is wrong with their vocabularies is told along."""
+    problems = Collector()
+    slices: tuple[Slice, ...] = ()
+    if not options.allow_crimes:
+        with problems.collecting():
+            check_architectures(opened.comparable)
+    alike = not problems.errors
+    with problems.collecting():
+        slices = slices_of(config, method, models, opener.place_of)
+    if problems.errors and alike:
+        with problems.collecting():
+            output_vocabulary(config, opened, models.donor, opener)
     problems.raise_any()
-    raise AssertionError("what keeps a config from being read is an error")
+    return slices
 
 
 def _doubts(config: MergeConfig, opened: Opened, donor: int) -> Iterator[str]:

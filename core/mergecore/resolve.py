@@ -12,7 +12,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
-from mergecore.errors import Collector, ConfigError, did_you_mean
+from mergecore.errors import Collector, ConfigError, Place, did_you_mean
 from mergecore.leftovers import OBSOLETE
 from mergecore.params import Parameter, Params, parameters_of, shown
 from mergecore.settings import Case, Filter, PlaceOf, Setting, nowhere, parse_setting, value_at
@@ -271,17 +271,10 @@ class Resolver(Generic[P]):
         return self._said.setdefault(("uncovered", parameter.name, repr(source.path)), uncovered)
 
     def _missing(self, parameter: Parameter, tensor: TensorPosition, model: ModelInput | None) -> ConfigError:
-        whose = f" for model {model.model}" if model else ""
-        where = "under the model, or at the top level for all models" if model else "at the top level"
-        what = f"missing required parameter '{parameter.name}' of {self._method}{whose}"
-        missing = ConfigError(
-            "E105",
-            f"{what} (tensor '{tensor.name}')",
-            place=self._place_of(model.path if model else ("merge_method",)),
-            tensor=tensor.name,
-            hint=f"write 'parameters: {{{parameter.name}: …}}' {where}",
-        )
-        return self._said.setdefault(("missing", parameter.name, model.model if model else ""), missing)
+        place = self._place_of(model.path if model else ("merge_method",))
+        name = model.model if model else None
+        missing = missing_parameter(self._method, parameter.name, name, place, tensor.name)
+        return self._said.setdefault(("missing", parameter.name, name or ""), missing)
 
     def _checked(self, values: Mapping[str, object], tensor: TensorPosition) -> P:
         key = repr(values)  # unlike ==, it tells 1, 1.0 and True apart
@@ -294,6 +287,18 @@ class Resolver(Generic[P]):
                 said = ConfigError("E105", what, place=self._place_of(("merge_method",)), tensor=tensor.name)
                 raise self._said.setdefault(("all", faults), said) from None
         return self._made[key]
+
+
+def missing_parameter(
+    method: str, name: str, model: str | None, place: Place | None, tensor: str | None = None
+) -> ConfigError:
+    """The error of a parameter that a method needs and nothing sets, for a model or for all of them."""
+    whose = f" for model {model}" if model else ""
+    where = "under the model, or at the top level for all models" if model else "at the top level"
+    which = f" (tensor '{tensor}')" if tensor else ""
+    what = f"missing required parameter '{name}' of {method}{whose}{which}"
+    hint = f"write 'parameters: {{{name}: …}}' {where}"
+    return ConfigError("E105", what, place=place, tensor=tensor, hint=hint)
 
 
 def _unread(

@@ -32,7 +32,7 @@ def prefixes_of(config: MergeConfig) -> dict[ModelReference, tuple[str, str]]:
     """The models whose tensor names get another prefix: the one they have, and the one they get."""
     return {
         entry.model: entry.prefixes
-        for _, models, _ in _bodies(config)
+        for _, models, _ in bodies(config)
         for entry in models
         if entry.prefixes is not None
     }
@@ -40,7 +40,7 @@ def prefixes_of(config: MergeConfig) -> dict[ModelReference, tuple[str, str]]:
 
 def selects_layers(config: MergeConfig) -> bool:
     """Whether layers or modules are chosen, so that it matters which tensors are layers of which stack."""
-    return len(config.modules or {}) > 1 or any(slices for _, _, slices in _bodies(config))
+    return len(config.modules or {}) > 1 or any(slices for _, _, slices in bodies(config))
 
 
 def slices_of(
@@ -49,8 +49,8 @@ def slices_of(
     """The slices of a config, their layers within the models and their parts as the method wants them.
 
     Raises:
-        ConfigError: E105 for a wrong number of models, E110 for a missing base, E111, E113 for layer ranges;
-            all of them together.
+        ConfigError: E105 for modules that there are not, E113 for layer ranges; all of them together.  What the
+            config alone shows is told by `check_composition` before.
     """
     index = {reference: number for number, (reference, _) in enumerate(references(config))}
     builder = _Builder(config, method, models, index, place_of)
@@ -65,7 +65,7 @@ def slices_of(
 
 
 def _mentioned(config: MergeConfig) -> Iterator[tuple[ModelReference, DocPath]]:
-    for prefix, models, slices in _bodies(config):
+    for prefix, models, slices in bodies(config):
         for i, entry in enumerate(models):
             yield entry.model, (*prefix, "models", i, "model")
         for i, one in enumerate(slices):
@@ -75,7 +75,7 @@ def _mentioned(config: MergeConfig) -> Iterator[tuple[ModelReference, DocPath]]:
                 yield source.model, (*prefix, "slices", i, "sources", j, "model")
 
 
-def _bodies(config: MergeConfig) -> Iterator[tuple[DocPath, Sequence[Any], Sequence[OutputSlice]]]:
+def bodies(config: MergeConfig) -> Iterator[tuple[DocPath, Sequence[Any], Sequence[OutputSlice]]]:
     """The path of each body of a config, its models and its slices."""
     yield (), config.models or (), config.slices or ()
     for name, module in (config.modules or {}).items():
@@ -101,7 +101,7 @@ class _Builder:
     def slices(self) -> Iterator[Any]:
         """A function for each slice that builds it, or raises what is wrong with it."""
         top = self._source(self.config.parameters, ("parameters",))
-        for prefix, models, slices in _bodies(self.config):
+        for prefix, models, slices in bodies(self.config):
             written = (self.config.modules or {}).get(str(prefix[-1])) if prefix else None
             levels = (self._source(written.parameters, (*prefix, "parameters")), top) if written else (top,)
             if models:
@@ -161,12 +161,6 @@ class _Builder:
                 own = self._source(source.parameters, (*where, "parameters"))
                 entries.append(_Entry(model, layers, own, where))
         problems.raise_any()
-        lengths = {len(entry.layers) for entry in entries if entry.layers is not None}
-        if len(lengths) > 1:
-            told = ", ".join(f"{self._name(e.model)} {len(e.layers or ())}" for e in entries)
-            raise ConfigError(
-                "E113", f"the sources of a slice differ in length: {told} layers", place=self.place_of(path)
-            )
         reference = one.base_model or self.config.base_model
         base = self.index[reference] if reference else None
         own = self._source(one.parameters, (*path, "parameters"))
@@ -176,14 +170,8 @@ class _Builder:
         self, entries: Sequence[_Entry], base: int | None, levels: tuple[ParameterSource, ...], path: DocPath
     ) -> Slice:
         method = self.method
-        if method.base == "required" and base is None:
-            what = f"{method.name} needs a base_model, and the config names none"
-            raise self._error("E110", what, ("merge_method",), "add 'base_model: …' at the top level")
         bases = [entry for entry in entries if method.base != "unused" and entry.model == base]
         others = [entry for entry in entries if entry not in bases]
-        if method.base != "unused" and base is not None:
-            self._check_base(bases, base, path)
-        self._check_number(len(others), path)
         parts = tuple(self._part(entry) for entry in others)
         module = self._module(path)
         name = module.name if module else None
@@ -193,29 +181,6 @@ class _Builder:
         if method.space == "delta":
             return Slice(parts, part, levels, base, name)
         return Slice((part, *parts), None, levels, base, name)
-
-    def _check_base(self, bases: Sequence[_Entry], base: int, path: DocPath) -> None:
-        name = self._name(base)
-        if not bases:
-            what = f"{self.method.name} needs base_model '{name}' among the sources of each slice"
-            raise self._error("E110", what, path, f"add '{{model: {name}, layer_range: […]}}' to the sources")
-        if len(bases) > 1:
-            raise self._error("E111", f"base_model '{name}' is listed twice", bases[1].path, "remove one")
-
-    def _check_number(self, number: int, path: DocPath) -> None:
-        least, most = self.method.models
-        if least <= number and (most is None or number <= most):
-            return
-        wanted = (
-            f"exactly {least}"
-            if least == most
-            else f"at least {least}"
-            if number < least
-            else f"at most {most}"
-        )
-        beside = " beside base_model" if self.method.base != "unused" else ""
-        what = f"{self.method.name} merges {wanted} model{'s' if wanted[-1] != '1' else ''}{beside}, not {number}"
-        raise self._error("E105", what, path, None)
 
     def _layers(
         self, model: int, module: Module | None, layer_range: tuple[int, int], path: DocPath
