@@ -15,6 +15,7 @@ from mergecore.errors import InputError
 from mergecore.tokenizer_files import is_tokenizer_file
 from mergecore.types import Checkpoint, Json
 from mergecore.vocabulary import CONFIG, MAIN, TokenizerFiles, kind_of_model
+from mergecore_plugins.tokenizers.cutting import take_no_word_whole
 
 Object: TypeAlias = "dict[str, Json]"
 
@@ -104,6 +105,8 @@ def _edit(
     document["added_tokens"] = cast("Json", added)
     ordinary = [(token.text, token.id) for token in new if token.flags is None]
     if ordinary or not _as_numbered(model, added):
+        if ordinary:
+            take_no_word_whole(document)
         known_ids = [(str(one["content"]), cast("int", one["id"])) for one in added]
         _put(model, ordinary + known_ids, reader)
 
@@ -140,7 +143,8 @@ def _ids(model: Object) -> Mapping[str, int]:
 def _put(model: Object, tokens: Sequence[tuple[str, int]], reader: TokenizerFiles) -> None:
     """Give the model of the tokenizer these tokens, so that nobody has to guess their ids.
 
-    No merge leads to them, and as pieces they score too low to be chosen: text is cut as before.
+    No merge leads to them, and as pieces they score too low to be chosen: text is cut as before, but for what
+    `cutting.py` tells of.
     """
     vocabulary = model["vocab"]
     known = _ids(model)
@@ -151,7 +155,7 @@ def _put(model: Object, tokens: Sequence[tuple[str, int]], reader: TokenizerFile
         vocabulary.update(fresh)
         return
     assert isinstance(vocabulary, list)
-    score = _low_score(vocabulary)
+    score = _low_score(vocabulary, longest=max((len(token) for token, _ in fresh), default=1))
     for token, number in fresh:
         if number != len(vocabulary):
             what = f"token '{token}' cannot have the id {number}: the id {len(vocabulary)} has no token"
@@ -159,10 +163,10 @@ def _put(model: Object, tokens: Sequence[tuple[str, int]], reader: TokenizerFile
         vocabulary.append([token, score])
 
 
-def _low_score(pieces: Sequence[Json]) -> float:
-    """A score below that of any way to write a piece with those that are there."""
+def _low_score(pieces: Sequence[Json], longest: int) -> float:
+    """A score below that of any way to write a piece of `longest` characters with those that are there."""
     scores = [float(cast("float", cast("list[Json]", piece)[1])) for piece in pieces]
-    longest = max((len(str(cast("list[Json]", piece)[0])) for piece in pieces), default=1)
+    longest = max([longest, *(len(str(cast("list[Json]", piece)[0])) for piece in pieces)])
     return (min([0.0, *scores]) - _UNKNOWN) * (2 * longest + 1)
 
 

@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mergecore import TokenizerStrategy, hookimpl
+from mergecore import Checkpoint, TokenizerStrategy, hookimpl
 from mergecore.types import Json, TokenizerRequest, TokenTable, Vocabulary
+from mergecore.vocabulary import MAIN, TokenizerFiles
 from mergecore.vocabulary_comparison import compare, some
 from mergecore_plugins.tokenizers.building import AlignParams, Tables, build, tables
+from mergecore_plugins.tokenizers.cutting import as_document, used
 from mergecore_plugins.tokenizers.tokenizer_json import PLAIN, NewToken
 
 
@@ -48,7 +50,7 @@ def union(request: TokenizerRequest, params: AlignParams) -> Vocabulary:
         [*new, *_promoted(known, own)],
         removed,
     )
-    told = (*_differences(request, known, params), *_conflicts(request, known))
+    told = (*_differences(request, known, params, made), *_conflicts(request, known))
     return replace(made, warnings=(*made.warnings, *told))
 
 
@@ -87,28 +89,42 @@ def _conflicts(request: TokenizerRequest, known: Tables) -> Iterator[str]:
                 yield f"the added token '{token}' has other flags in {model.name} than in {name}, whose are kept"
 
 
-def _differences(request: TokenizerRequest, known: Tables, params: AlignParams) -> Iterator[str]:
+def _differences(
+    request: TokenizerRequest, known: Tables, params: AlignParams, made: Vocabulary
+) -> Iterator[str]:
     """The counts of each model that brings ordinary tokens, and what that means."""
     base, own = request.models[request.donor], known.stated[request.donor]
     for model, table in zip(request.models, known.tables, strict=True):
         found = compare(own, table)
         ordinary = [token for token in found.right if token not in table.added]
         if ordinary:
+            meaning = _LITERAL if params.compat else _meaning(own, base, ordinary, made)
             yield (
                 f"union of {base.name} and {model.name}: {found.told(base.name, model.name)}; of the latter "
-                f"{len(ordinary)} are ordinary, such as {some(ordinary, 3)}: "
-                f"{_meaning(own, base.name, ordinary, params)}"
+                f"{len(ordinary)} are ordinary, such as {some(ordinary, 3)}: {meaning}"
             )
 
 
-def _meaning(own: TokenTable, base: str, ordinary: Sequence[str], params: AlignParams) -> str:
-    if params.compat:
-        return (
-            "they are found anywhere in a text, also within words, so text is cut in another way than before"
+_LITERAL = "they are found anywhere in a text, also within words, so text is cut in another way than before"
+
+
+def _meaning(own: TokenTable, base: Checkpoint, ordinary: Sequence[str], made: Vocabulary) -> str:
+    """How text is cut now."""
+    if own.kind == "WordPiece":
+        return f"words and parts that {base.name} had to cut are now found whole, {len(ordinary)} at most"
+    if own.kind == "WordLevel":
+        return f"words that {base.name} did not know are now found, {len(ordinary)} at most"
+    content = made.files[MAIN]
+    assert isinstance(content, bytes)
+    found = used(TokenizerFiles(base).mapping(MAIN), as_document(content), ordinary)
+    facts = []
+    if found.whole:
+        facts.append(
+            f"where {len(found.whole)} of them are whole words: {some(found.whole, 3)} ('ignore_merges' stays, as "
+            f"no merge leads to {len(found.stuck)} words of {base.name}, such as {some(found.stuck, 1)})"
         )
-    if own.kind in ("WordPiece", "WordLevel"):
-        return f"words and parts that {base} had to cut are now found whole"
-    letters = {token for token in own.ids if len(token) == 1}
-    fresh = [token for token in ordinary if set(token) - letters and (own.kind != "BPE" or len(token) == 1)]
-    reached = f", except where it lacks a character: {some(fresh, 3)}" if fresh else ""
-    return f"they have ids and rows, but text is cut as by {base}, which does not use them{reached}"
+    if found.letters:
+        why = "it writes a character as bytes" if found.bytewise else "it lacks a character"
+        facts.append(f"where {why}: {some(found.letters, 3)}")
+    rest = f", except {', and '.join(facts)}" if facts else ""
+    return f"they have ids and rows, but text is cut as by {base.name}, which does not use them{rest}"

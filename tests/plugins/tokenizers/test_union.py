@@ -32,7 +32,7 @@ def test_foreign_ordinary_tokens_have_ids_and_text_is_cut_as_before(shop: Worksh
         f"union of a and b: {start} tokens shared, 1 only in a, 4 only in b; of the latter 3 are ordinary, such as"
     )
     meaning = {
-        "WordPiece": "words and parts that a had to cut are now found whole",
+        "WordPiece": "words and parts that a had to cut are now found whole, 3 at most",
     }.get(
         kind,
         "they have ids and rows, but text is cut as by a, which does not use them, except where it lacks a "
