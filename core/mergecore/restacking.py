@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mergecore.layer_stacks import config_section
+from mergecore.places import settle_places
 from mergecore.types import Json, Layers
 
 UNSURE = "check that it fits the stacked layers"
@@ -50,6 +51,7 @@ def restack(config: dict[str, Json], layers: Layers) -> list[str]:
             section[name] = changed
         elif not same and value and _speaks_of_layers(name, value):
             warnings.append(f"{name} stays {value}; {UNSURE}")
+    settle_places(section, path, layers)
     if isinstance(section[key], int):
         section[key] = len(layers.sources)
     return warnings

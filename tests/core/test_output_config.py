@@ -230,3 +230,36 @@ def test_heads_that_align_words_in_time_follow_the_layers_of_the_decoder() -> No
     assert restack_heads(generation, layers, ours)
     assert generation == {"alignment_heads": [[3, 5], [0, 7], [2, 7]]}
     assert not restack_heads(generation, replace(layers, stack="model.encoder.layers."), ours)
+
+
+# ---- kinds by place ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ((0, 1, 2, 3), (4, 2)),
+        ((1, 2, 3, 4, 5, 6, 7), (4, 1)),
+        ((0, 1, 2, 4, 5, 6), (3, 2)),
+        ((2, 6), (1, 0)),
+        ((0, 1, 2, 2), (4, 2)),  # no numbers say so: as they were
+    ],
+)
+def test_period_and_offset_follow_the_layers(layers: tuple[int, ...], expected: tuple[int, int]) -> None:
+    """Of eight layers, 2 and 6 attend."""
+    donor: Config = {"num_hidden_layers": 8, "attn_layer_period": 4, "attn_layer_offset": 2}
+    config = stacked(donor, *[(donor, one) for one in layers])
+    assert (config["attn_layer_period"], config["attn_layer_offset"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [((0, 1, 2, 3), (2, [3])), ((0, 1, 0, 1), (2, [])), ((1, 2, 3), (1, [1, 2])), ((1, 1), (1, []))],
+)
+def test_layers_with_experts_are_listed_where_their_step_is_lost(
+    layers: tuple[int, ...], expected: tuple[int, list[int]]
+) -> None:
+    """Every second layer has experts, but for layer 3: of four layers only layer 1."""
+    donor: Config = {"num_hidden_layers": 4, "decoder_sparse_step": 2, "mlp_only_layers": [3]}
+    config = stacked(donor, *[(donor, one) for one in layers])
+    assert (config["decoder_sparse_step"], config["mlp_only_layers"]) == expected
