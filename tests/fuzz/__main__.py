@@ -30,7 +30,7 @@ from fuzz.running import Report, try_case
 def main(runs: int, seed: int, method: str | None, first: int, stop_after: int, keep: Path | None) -> None:
     """Try random merges; the exit status is 1 when one differs from the reference."""
     torch.set_num_threads(1)
-    keep = keep or Path(tempfile.mkdtemp(prefix="mergecore-fuzz-"))
+    keep = (keep or Path(tempfile.mkdtemp(prefix="mergecore-fuzz-"))).absolute()
     began, reports, failures = time.monotonic(), [], 0
     kinds: Counter[str] = Counter()
     for number in range(first, first + runs):

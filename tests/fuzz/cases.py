@@ -150,12 +150,23 @@ def _set(random: Random, method: str, config: dict[str, Any], names: Sequence[st
     places = Places([one["parameters"] for one in inside], [], {})
     fill(random, method, len(inside), places, names, roles)
     config["parameters"] = places.top
+    if "scope" in METHODS[method].parameters and random.random() < 0.4:
+        _whole_model(random, places)
     if random.random() < 0.2:
         key = drawing.pick(random, ("include", "exclude"))
         name = drawing.pick(random, names)
         config[key] = drawing.pick(random, (name, [name, f"glob:*{name[-4:]}"]))
         if not any(is_merged(config, one) for one in names):
             del config[key]  # a plan refuses to merge nothing
+
+
+def _whole_model(random: Random, places: Places) -> None:
+    """Select in the whole model: with one density and one gamma for each."""
+    places.top["scope"] = "model"
+    for name in ("density", "gamma"):
+        for one in (*places.models, places.top):
+            if name in one:
+                one[name] = drawing.number(random, METHODS["breadcrumbs"].parameters[name])
 
 
 def _tensors(random: Random, method: str) -> Case:

@@ -51,9 +51,9 @@ def _told(merged: Array, result: Result, ratio: Array, allowed: Array) -> str:
 
 def _too_long(merged: Array, result: Result, dtype: str, base: Array | None) -> str:
     """What is wrong with the length where nothing else is known."""
-    if result.longest is None or not merged.size:
+    if result.longest is None or result.unsure is None or not result.unsure.any():
         return ""
-    found = length(merged if base is None else merged - base)
+    found = length((merged if base is None else merged - base) * result.unsure)
     rounding = 2.0**-7 * (length(merged) + (0.0 if base is None else length(base)))
     if (
         found

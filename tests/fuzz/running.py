@@ -21,7 +21,7 @@ from fuzz.cases import Case
 from fuzz.judging import judge
 from fuzz.models import write
 from fuzz.reference.arrays import Array
-from fuzz.reference.plans import Outcome, Tensors, jobs, outcome
+from fuzz.reference.plans import Outcome, Tensors, outcomes
 from fuzz.reference.vocabularies import Worded, rows_of
 from mergecore import merge
 from mergecore.cli import run as command_line
@@ -89,25 +89,23 @@ def compare(case: Case, out: Path) -> Report:
     models = {name: Tensors(one.tensors, one.dtypes) for name, one in case.models.items()}
     rows = _Rows(case, out)
     wrong = list(rows.wrong)
-    wanted = list(jobs(case.config, models))
-    names = {job.name for job in wanted}
-    if found.keys() != names:
-        wrong.append(
-            f"tensors too many {sorted(found.keys() - names)}, lacking {sorted(names - found.keys())}"
-        )
     checked, unchecked, worst = 0, 0, 0.0
-    for job in wanted:
-        if job.name not in found or wrong:
+    wanted = set()
+    for job, right in outcomes(case.config, models, rows, int(case.config.get("seed", 0))):
+        wanted.add(job.name)
+        if job.name not in found or rows.wrong:
             continue
-        right = outcome(job, case.config, models, rows, int(case.config.get("seed", 0)))
-        array, dtype = found[job.name]
-        told, ratio, sure, doubt = _compared(array, dtype, right, case, job.name)
+        told, ratio, sure, doubt = _compared(*found[job.name], right)
         wrong += [f"tensor '{job.name}': {told}"] if told else []
         checked, unchecked, worst = checked + sure, unchecked + doubt, max(worst, ratio)
+    if found.keys() != wanted:
+        wrong.append(
+            f"tensors too many {sorted(found.keys() - wanted)}, lacking {sorted(wanted - found.keys())}"
+        )
     return Report(wrong, len(wanted), checked, unchecked, worst)
 
 
-def _compared(array: Array, dtype: str, right: Outcome, case: Case, name: str) -> tuple[str, float, int, int]:
+def _compared(array: Array, dtype: str, right: Outcome) -> tuple[str, float, int, int]:
     """What is wrong with a tensor; its error, and how many entries were compared and how many were not."""
     if dtype != right.dtype:
         return f"is {dtype} where {right.dtype} is right", 0.0, 0, 0

@@ -22,6 +22,17 @@ DIGITS = {"F64": (52, -1022), "F32": (23, -126), "F16": (10, -14), "BF16": (7, -
 
 
 @dataclass(frozen=True)
+class Selected:
+    """What is kept of a task vector where that is decided for the whole model."""
+
+    mask: Array
+    unsure: Array
+    """Entries of one size of which some are kept and some are not."""
+    ratio: float
+    """What restores the L1 norm of the model."""
+
+
+@dataclass(frozen=True)
 class Inputs:
     """The numbers of one tensor, exactly as stored, in float64."""
 
@@ -31,6 +42,7 @@ class Inputs:
     double: bool
     """Whether arithmetic is float64, since an input is."""
     seed: int = 0
+    selected: Sequence[Selected] = ()
 
     @property
     def work(self) -> Any:

@@ -60,6 +60,8 @@ def _pruned(normalize: bool, rescale: bool, **more: Parameter) -> dict[str, Para
     return _task(normalize, density=DENSITY, rescale=_rescale(rescale), **more)
 
 
+SCOPE = Parameter("choice", default="tensor", choices=("tensor",))
+"""`scope: model` is drawn apart, since it needs one density for all tensors."""
 GAMMA = Parameter("number", per_model=True, default=0.01, high=0.3)
 RANKED = Parameter("number", per_model=True, default=0.15, low=0.0, high=0.2)
 STRICT = Parameter("number", per_model=True, default=1.0, low=0.1, high=1.5)
@@ -106,12 +108,14 @@ METHODS: dict[str, Known] = {
         },
     ),
     "task_arithmetic": Known(task_vectors.task_arithmetic, "delta", 1, 4, _task(False)),
-    "ties": Known(task_vectors.ties, "delta", 1, 4, _pruned(True, False)),
+    "ties": Known(task_vectors.ties, "delta", 1, 4, _pruned(True, False, scope=SCOPE)),
     "dare_linear": Known(task_vectors.dare_linear, "delta", 1, 4, _pruned(False, True)),
     "dare_ties": Known(task_vectors.dare_ties, "delta", 1, 4, _pruned(False, True)),
-    "breadcrumbs": Known(task_vectors.breadcrumbs, "delta", 1, 4, _pruned(False, False, gamma=GAMMA)),
+    "breadcrumbs": Known(
+        task_vectors.breadcrumbs, "delta", 1, 4, _pruned(False, False, gamma=GAMMA, scope=SCOPE)
+    ),
     "breadcrumbs_ties": Known(
-        task_vectors.breadcrumbs_ties, "delta", 1, 4, _pruned(False, False, gamma=GAMMA)
+        task_vectors.breadcrumbs_ties, "delta", 1, 4, _pruned(False, False, gamma=GAMMA, scope=SCOPE)
     ),
     "della": Known(task_vectors.della, "delta", 1, 4, _pruned(True, True, epsilon=RANKED)),
     "della_linear": Known(task_vectors.della_linear, "delta", 1, 4, _pruned(False, True, epsilon=RANKED)),

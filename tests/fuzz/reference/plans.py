@@ -1,6 +1,6 @@
 """Which tensors a merge reads for each of its own, and what comes out: the whole of a config in float64.
 
-Read `jobs`, which goes through models or slices, then `outcome` of one job.
+Read `outcomes`, then `jobs`, which goes through models or slices.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from fuzz.reference.arrays import Array, Inputs, Result
 from fuzz.reference.configs import Spot, is_merged, value_of, written_dtype
 from fuzz.reference.formats import promoted
 from fuzz.reference.methods import METHODS, Known
+from fuzz.reference.whole_models import selected
 
 LAYER = re.compile(r"^(model\.layers\.)(\d+)(\..*)$")
 
@@ -134,37 +135,59 @@ def _job(config: dict[str, Any], one: Any, name: str, names: Sequence[str], t: f
     return Job(name, t, sources, places)
 
 
-def outcome(
-    job: Job, config: dict[str, Any], models: Mapping[str, Tensors], rows: Rows, seed: int
-) -> Outcome:
-    """What the tensor of a job must be."""
-    base = config.get("base_model")
+def outcomes(
+    config: dict[str, Any], models: Mapping[str, Tensors], rows: Rows, seed: int
+) -> Iterator[tuple[Job, Outcome]]:
+    """Every tensor of the output, and what it must be."""
     known = METHODS[config["merge_method"]]
-    if not is_merged(config, job.name):
-        donor = models[base or job.sources[0].model]
-        array = donor.tensors[job.name]
-        return Outcome(donor.dtypes[job.name], Result(array, np.zeros(array.shape)), True, 0.0)
+    merged: list[tuple[Job, str, Inputs, dict[str, Any]]] = []
+    for job in jobs(config, models):
+        if not is_merged(config, job.name):
+            donor = models[config.get("base_model") or job.sources[0].model]
+            array = donor.tensors[job.name]
+            yield job, Outcome(donor.dtypes[job.name], Result(array, np.zeros(array.shape)), True, 0.0)
+            continue
+        inside, outside = _parted(job.sources, known, config.get("base_model"))
+        inputs = _inputs(job, inside, outside, models, rows, seed)
+        dtype = _dtype(job, config, models)
+        if inputs.origin.size:
+            merged.append((job, dtype, inputs, _params(known, job, inside)))
+        else:
+            yield job, Outcome(dtype, Result(inputs.origin, inputs.origin), False, inputs.eps)
+    if merged and merged[0][3].get("scope") == "model":
+        every = selected([inputs for _, _, inputs, _ in merged], [params for _, _, _, params in merged])
+        merged = [
+            (job, dtype, own, params) for (job, dtype, _, params), own in zip(merged, every, strict=True)
+        ]
+    for job, dtype, inputs, params in merged:
+        yield job, Outcome(dtype, known.compute(inputs, params), False, inputs.eps, inputs.base)
+
+
+def _inputs(
+    job: Job,
+    inside: Sequence[Source],
+    outside: Source | None,
+    models: Mapping[str, Tensors],
+    rows: Rows,
+    seed: int,
+) -> Inputs:
+    """The numbers of a job, in the order of the output's vocabulary."""
     everyone = [one.model for one in job.sources]
     arrays = {}
     for one in job.sources:
         moved = rows(one.model, one.tensor, everyone)
         arrays[one.model] = models[one.model].tensors[one.tensor] if moved is None else moved
+    double = any(models[one.model].dtypes[one.tensor] == "F64" for one in job.sources)
+    base = arrays[outside.model] if outside else None
+    return Inputs(job.name, [arrays[one.model] for one in inside], base, double, seed)
+
+
+def _dtype(job: Job, config: dict[str, Any], models: Mapping[str, Tensors]) -> str:
+    """The format in which a tensor is written."""
     stored = [models[one.model].dtypes[one.tensor] for one in job.sources]
-    inside, outside = _parted(job.sources, known, base)
-    params = _params(known, job, inside)
-    inputs = Inputs(
-        job.name,
-        [arrays[one.model] for one in inside],
-        arrays[outside.model] if outside else None,
-        "F64" in stored,
-        seed,
-    )
     wide = not {"F16", "BF16"} & set(stored)
-    on_purpose = wide and any(models[one].is_short for one in everyone)
-    dtype = written_dtype(config, promoted(stored), on_purpose)
-    if not inputs.origin.size:
-        return Outcome(dtype, Result(inputs.origin, inputs.origin), False, inputs.eps)
-    return Outcome(dtype, known.compute(inputs, params), False, inputs.eps, inputs.base)
+    on_purpose = wide and any(models[one.model].is_short for one in job.sources)
+    return written_dtype(config, promoted(stored), on_purpose)
 
 
 def _parted(sources: Sequence[Source], known: Known, base: str | None) -> tuple[list[Source], Source | None]:

@@ -41,6 +41,8 @@ def unpruned(inputs: Inputs, i: int) -> Pruned:
 
 def largest(inputs: Inputs, i: int, params: Params) -> Pruned:
     """The largest entries: exactly max(1, trunc(density n))."""
+    if inputs.selected:
+        return _of_the_model(inputs, i, params)
     density, seen = params["density"][i], inputs.seen[i]
     if density >= 1 or seen.size == 0:
         return unpruned(inputs, i)
@@ -51,6 +53,8 @@ def largest(inputs: Inputs, i: int, params: Params) -> Pruned:
 
 def middle(inputs: Inputs, i: int, params: Params) -> Pruned:
     """trunc(density n) entries after the trunc(gamma n) largest; density wins where both are too much."""
+    if inputs.selected:
+        return _of_the_model(inputs, i, params)
     density, gamma, seen = params["density"][i], params["gamma"][i], inputs.seen[i]
     if density >= 1 or seen.size == 0:
         return unpruned(inputs, i)
@@ -58,6 +62,13 @@ def middle(inputs: Inputs, i: int, params: Params) -> Pruned:
     top = min(top, seen.size - target)
     mask = marked(by_size(np.abs(seen))[top : top + target], seen.shape)
     return _kept(inputs, i, mask, params["rescale"])
+
+
+def _of_the_model(inputs: Inputs, i: int, params: Params) -> Pruned:
+    """What is selected in the whole model."""
+    own = inputs.selected[i]
+    kept = inputs.deltas[i] * own.mask * (own.ratio if params["rescale"] else 1.0)
+    return Pruned(kept, own.unsure)
 
 
 def at_random(inputs: Inputs, i: int, params: Params) -> Pruned:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fuzz.reference.arrays import Array, Inputs, Params, Result, dot, length, nothing
 
-APART = -0.999
+APART = -1 + 1e-6
 """From this cosine on, the way between two vectors hangs on rounding errors."""
 
 
@@ -61,6 +61,7 @@ def _between(share: float, one: Array, two: Array) -> tuple[Array, Array, Array]
     cosine = max(-1.0, min(1.0, cosine))
     shares = (1 - share, share) if 1 - cosine**2 <= 1e-16 else _shares(cosine, share)
     value, scale = _mix(shares, (one, two))
+    scale = scale / max(1e-9, 1 - cosine**2) ** 0.5  # an error of the angle weighs so much
     return value, scale, np.full(one.shape, cosine < APART)
 
 
