@@ -87,7 +87,7 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
         code = run([str(word) for word in words])
         return Outcome(code, *capsys.readouterr())
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield call
     for number, handler in handlers.items():
         signal.signal(number, handler)

@@ -12,6 +12,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -98,8 +99,7 @@ def run(words: list[str]) -> int:
     """The exit code of a command line."""
     from mergecore import commands  # noqa: F401 - defines the commands
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    _listen()
     try:
         result = cli.main(words, prog_name="mergecore", standalone_mode=False)
     except _NO_ARGUMENTS as error:
@@ -113,7 +113,8 @@ def run(words: list[str]) -> int:
         return error.exit_code
     except (Interrupted, click.Abort) as error:
         hint = "; run again with --resume to go on" if _can_resume(words) else ""
-        click.echo(f"mergecore: interrupted{hint}", err=True)
+        with suppress(OSError):  # the terminal may be gone
+            click.echo(f"mergecore: interrupted{hint}", err=True)
         cause = error.__cause__ if isinstance(error, click.Abort) else error
         return cause.exit_code if isinstance(cause, Interrupted) else 130
     except MergecoreError as error:
@@ -122,10 +123,9 @@ def run(words: list[str]) -> int:
     except BrokenPipeError:
         return 141
     except Exception as error:  # noqa: BLE001 - a bug keeps its traceback, and its exit code
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            full = OutputError("E504", "what the command says cannot be written: the disk is full")
-            tell(full, words)
-            return full.exit_code
+        if known := _of_the_system(error):
+            tell(known, words)
+            return known.exit_code
         traceback.print_exc()
         click.echo(
             "mergecore: error E001: internal error, a bug of mergecore; please report the lines above",
@@ -133,6 +133,33 @@ def run(words: list[str]) -> int:
         )
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _listen() -> None:
+    """Stop in order when the user or the system says so; the end of a terminal is left to nohup if that runs."""
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def _of_the_system(error: Exception) -> MergecoreError | None:
+    """What to tell of an error that is no bug: the disk, the memory, or the working folder is not what it was."""
+    from mergecore.exhaustion import exhausted
+
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return OutputError("E504", "what the command says cannot be written: the disk is full")
+    if isinstance(error, FileNotFoundError) and not _has_working_folder():
+        hint = "change to a folder that exists, and run again"
+        return ConfigError("E116", "the folder that the command runs in was deleted", hint=hint)
+    return exhausted(error)
+
+
+def _has_working_folder() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _can_resume(words: Sequence[str]) -> bool:

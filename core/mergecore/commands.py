@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mergecore.cli import cli, common_options
+from mergecore.exhaustion import TO_PLAN, check_memory
 from mergecore.plugins import Registry
 from mergecore.run_options import output_options, run_options, size_options
 from mergecore.types import MergeMethod
@@ -59,6 +60,7 @@ def plan_options(command: Any) -> Any:
 @plan_options
 def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> None:
     """Merge models as CONFIG says, into the folder OUT."""
+    check_memory(TO_PLAN)
     from mergecore.errors import Collector
     from mergecore.pipeline import execute, mentioned_folders, plan
     from mergecore.target import check_target
@@ -89,6 +91,7 @@ def plan(
     config: Path, pattern: str | None, check: bool, disabled: Sequence[str], as_json: bool, **given: Any
 ) -> None:
     """Check CONFIG and show what merging would do; read headers only, write nothing."""
+    check_memory(TO_PLAN)
     from mergecore import pipeline
     from mergecore.estimate import estimate
     from mergecore.plan_parts import methods_of

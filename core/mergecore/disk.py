@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mergecore.errors import OutputError
+from mergecore.errors import MergecoreError, OutputError
+from mergecore.exhaustion import exhausted
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -26,6 +27,7 @@ def telling(path: Path, doing: str) -> Iterator[None]:
 
     Raises:
         OutputError: E505 when permission is missing, else E504.
+        MergeError: E406 or E407 when the system gives no more memory or open files.
     """
     try:
         yield
@@ -33,8 +35,10 @@ def telling(path: Path, doing: str) -> Iterator[None]:
         raise failure(path, doing, error) from error
 
 
-def failure(path: Path, doing: str, error: OSError) -> OutputError:
+def failure(path: Path, doing: str, error: OSError) -> MergecoreError:
     """What to tell of an OSError."""
+    if lacking := exhausted(error):
+        return lacking
     reason = error.strerror or str(error)
     if error.errno in NO_PERMISSION:
         hint = "choose a folder you may write to"

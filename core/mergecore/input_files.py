@@ -5,6 +5,7 @@ Read `InputFolder` first: every file of a model is reached through it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mergecore.errors import InputError, MergecoreError, PolicyError, class_of
+from mergecore.exhaustion import too_many_files
 
 ReadAt = Callable[[int, int], bytes]
 """Bytes from an offset on, as many as asked for or as many as there are."""
@@ -156,7 +158,9 @@ _CHUNK = 2**20
 
 
 def unreadable(error: OSError, place: str) -> MergecoreError:
-    """The error E236 for what the operating system said."""
+    """The error E236 for what the operating system said, E407 where it is no matter of the file."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return too_many_files()
     reason = error.strerror or str(error)
     return InputError("E236", f"cannot be read: {reason[:1].lower()}{reason[1:]}", place=place)
 

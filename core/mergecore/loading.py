@@ -18,6 +18,7 @@ import pluggy
 from mergecore import API, hookspecs
 from mergecore.discovery import GROUP, Entry
 from mergecore.errors import PluginError, did_you_mean, printable
+from mergecore.exhaustion import exhausted
 from mergecore.types import (
     Architecture,
     Executor,
@@ -170,6 +171,8 @@ def _isolated(code: str, prefix: str = "") -> Iterator[None]:
     except (KeyboardInterrupt, PluginError):
         raise
     except BaseException as error:
+        if lacking := exhausted(error):
+            raise lacking from error
         raise PluginError(code, prefix + told(error)) from error
 
 

@@ -17,6 +17,7 @@ from mergecore import __version__
 from mergecore.alignment import rows_digest
 from mergecore.digests import sample_digest
 from mergecore.errors import OutputError
+from mergecore.input_files import open_regular, resolved
 from mergecore.journal import Record
 from mergecore.layouts import pieces_digest
 from mergecore.local_paths import without_local_paths
@@ -178,7 +179,9 @@ def _model(model: Checkpoint) -> Json:
             "header_sha256": file.header_sha256,
         }
         if sampled:
-            entry["sample_sha256"] = sample_digest(file.path, file.size)
+            place = f"{model.name}/{file.path.name}"
+            with open_regular(resolved(file.path, place), place) as (read, _):
+                entry["sample_sha256"] = sample_digest(read, file.size)
         files.append(entry)
     side_files: list[Json] = [{"name": name, "sha256": one.sha256} for name, one in model.small.items()]
     return {

@@ -19,6 +19,7 @@ from mergecore.config import parts
 from mergecore.errors import ConfigError, InputError, MergecoreError, MergeError, PluginError
 from mergecore.estimate import Estimate, estimate
 from mergecore.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
+from mergecore.exhaustion import TO_RUN, check_memory, exhausted
 from mergecore.from_python import Config, document_of
 from mergecore.inputs import check_unchanged, fetched, input_files, pinned
 from mergecore.partial import Mode, described, fingerprint
@@ -155,6 +156,7 @@ def execute(
     plan = pinned(plan)
     reads = input_files(plan)
     run = _Run(plan, registry, options, progress)
+    check_memory(TO_RUN + run.estimate.peak)
     inputs = [_protected(model) for model in plan.models]
     identity = manifest.identity(plan)
     check_target(
@@ -186,7 +188,7 @@ def execute(
             for name in stage.damaged:
                 what = f"tensor '{name}' of the interrupted run is damaged and is merged again"
                 run.report(Warned(options.display, what))
-            with _hopeless(stage):
+            with _hopeless(stage), _enough(run.estimate.peak):
                 run.fetch()
                 stage.note_inputs(more := fetched(reads))
                 run.steps(stage)
@@ -208,15 +210,26 @@ def _protected(model: Checkpoint) -> Path:
 
 
 @contextmanager
+def _enough(needed: int) -> Iterator[None]:
+    """Say how much memory a run needs, in bytes, when there was not enough."""
+    try:
+        yield
+    except MergecoreError:
+        raise
+    except Exception as error:
+        if lacking := exhausted(error, needed):
+            raise lacking from error
+        raise
+
+
+@contextmanager
 def _hopeless(stage: Stage) -> Iterator[None]:
     """Throw away what is staged when the body finds that this plan can never be carried out."""
     try:
         yield
-    except (MergeError, PluginError):
-        stage.discard()
-        raise
-    except InputError as error:
-        if error.code in ("E233", "E234"):
+    except (MergeError, PluginError, InputError) as error:
+        later = isinstance(error, InputError) and error.code not in ("E233", "E234")
+        if not later and error.code not in ("E406", "E407"):
             stage.discard()
         raise
 

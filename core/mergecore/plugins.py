@@ -29,7 +29,8 @@ from mergecore.types import (
 )
 
 if TYPE_CHECKING:
-    from mergecore.events import Event
+    from mergecore.exhaustion import exhausted
+from mergecore.events import Event
 
 __all__ = ["WORD_OF", "Plugin", "Registry"]
 
@@ -155,6 +156,8 @@ class Registry:
         except MergecoreError:
             raise
         except (Exception, SystemExit) as error:
+            if lacking := exhausted(error):
+                raise lacking from error
             if plugin.built_in:
                 raise  # a bug of ours, which keeps its traceback
             what = f"{WORD_OF[kind]} '{name}' of plugin '{plugin.distribution}' ({plugin.origin}) failed: "

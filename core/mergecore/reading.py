@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from mergecore.dtypes import torch_dtype
-from mergecore.errors import Collector, InputError
+from mergecore.errors import Collector, InputError, MergecoreError
+from mergecore.exhaustion import exhausted
 from mergecore.input_files import stamp_of
 from mergecore.scratch import Scratch
 from mergecore.types import Checkpoint, TensorInfo
@@ -133,7 +134,9 @@ class WeightFiles:
         what = f"the file changed after the merge was planned: {how}"
         return InputError("E235", what, place=self._name(path), hint="run again when nobody writes to it")
 
-    def _unreadable(self, path: Path, error: OSError) -> InputError:
+    def _unreadable(self, path: Path, error: OSError) -> MergecoreError:
+        if lacking := exhausted(error):
+            return lacking
         return InputError("E236", f"cannot be read: {error.strerror}", place=self._name(path))
 
     def _name(self, path: Path) -> str:

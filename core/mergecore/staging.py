@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import socket
@@ -39,8 +40,17 @@ class Staging:
 
     @property
     def name(self) -> str:
-        """Of the staging folder, a sibling of the target and so on the same file system."""
-        return f".{self.target.name}{STAGING}"
+        """Of the staging folder, a sibling of the target and so on the same file system.
+
+        Where the disk takes no name that long, a digest stands for the end of it.
+        """
+        name = f".{self.target.name}{STAGING}"
+        limit = _longest_name(self.target)
+        if len(os.fsencode(name)) <= limit:
+            return name
+        whole = os.fsencode(self.target.name)
+        end = f"-{hashlib.sha256(whole).hexdigest()[:16]}{STAGING}"
+        return f".{whole[: limit - 1 - len(end)].decode(errors='ignore')}{end}"
 
     @property
     def path(self) -> Path:
@@ -206,6 +216,15 @@ def clear(staging: Staging) -> None:
         staging.work.remove(name)
     staging.root.remove_folder(WORK)
     staging.parent.remove_folder(staging.name)
+
+
+def _longest_name(target: Path) -> int:
+    """How many bytes a name may have beside `target`."""
+    folder = next(folder for folder in target.parents if folder.exists())
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except OSError:
+        return 255
 
 
 def _check_ours(staging: Staging) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,9 +29,11 @@ def check_target(
     A folder that holds the finished result of the plan with this `fingerprint` is welcome.
 
     Raises:
-        OutputError: E501 it exists, E502 it is an input, E503 the disk is too small, E505 no permission.
+        OutputError: E501 it exists, E502 it is an input, E503 the disk is too small, E505 no permission,
+            E510 its name is too long.
     """
     path = absolute(target)
+    _check_name(target, path)
     if path.is_symlink():
         raise _error(
             "E501", target, "the output folder is a symbolic link", "give the folder it should point to"
@@ -45,6 +48,18 @@ def check_target(
         if fingerprint is not None and not overwrite and holds_result(path, fingerprint):
             return  # nothing will be written
     _check_disk(target, path, nbytes)
+
+
+def _check_name(target: Path, path: Path) -> None:
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            longest = max(path.parts, key=lambda name: len(os.fsencode(name)))
+            what = (
+                f"the name of the output folder is too long for this disk ({len(os.fsencode(longest))} bytes)"
+            )
+            raise _error("E510", target, what, "choose a shorter name; most disks take 255 bytes") from None
 
 
 def absolute(target: Path) -> Path:
@@ -114,7 +129,7 @@ def _check_folder(target: Path, path: Path, overwrite: bool, fingerprint: str | 
     if path.is_mount():
         what = "the output folder is a mount point and cannot be put in place in one step"
         raise _error("E505", target, what, f"choose a folder inside it, such as {target / 'merged'}")
-    if not path.name or path == Path.cwd():
+    if not path.name or _is_working_folder(path):
         what = "the output folder is the current folder and cannot be put in place in one step"
         raise _error("E505", target, what, "choose a folder inside it")
     with disk.telling(target, "reading the output folder"):
@@ -140,6 +155,13 @@ def _check_folder(target: Path, path: Path, overwrite: bool, fingerprint: str | 
     raise _error(
         "E501", target, what, "choose another output folder (--overwrite replaces finished merges only)"
     )
+
+
+def _is_working_folder(path: Path) -> bool:
+    try:
+        return path == Path.cwd()
+    except FileNotFoundError:  # it was deleted
+        return False
 
 
 def _check_strangers(target: Path, path: Path) -> None:
