@@ -54,7 +54,25 @@ def own_template(model: Checkpoint) -> str | None:
     Raises:
         MergecoreError: E240 when it cannot be read.
     """
-    return _template_of(model.side_files, model.name)
+    return template_of(model.side_files, model.name)
+
+
+def template_of(files: Mapping[str, Path | bytes], place: str) -> str | None:
+    """The template in these files of the model `place`, if any; of several with names, the default one.
+
+    Raises:
+        MergecoreError: E240 when a file cannot be read.
+    """
+    if FILE in files:
+        try:
+            return _data(files[FILE]).decode()
+        except UnicodeDecodeError as error:
+            raise InputError("E240", f"not UTF-8 at byte {error.start}", place=f"{place}/{FILE}") from None
+    for name in (CONFIG, "chat_template.json"):
+        template = _default(_mapping(files, name, place).get("chat_template"))
+        if template:
+            return template
+    return None
 
 
 def with_template(files: Mapping[str, Path | bytes], template: str) -> dict[str, Path | bytes]:
@@ -63,7 +81,7 @@ def with_template(files: Mapping[str, Path | bytes], template: str) -> dict[str,
     Raises:
         MergecoreError: E240 when tokenizer_config.json cannot be read.
     """
-    if (_template_of(files, "the output") or "").strip() == template.strip():
+    if (template_of(files, "the output") or "").strip() == template.strip():
         return dict(files)
     kept = {
         name: content for name, content in files.items() if not name.startswith("additional_chat_templates/")
@@ -80,19 +98,6 @@ def _most_frequent(templates: Sequence[str]) -> str | None:
     """The one that most models have; of several such, the first.  White space around it does not count."""
     counts = Counter(template.strip() for template in templates)
     return max(templates, key=lambda template: counts[template.strip()], default=None)
-
-
-def _template_of(files: Mapping[str, Path | bytes], place: str) -> str | None:
-    if FILE in files:
-        try:
-            return _data(files[FILE]).decode()
-        except UnicodeDecodeError as error:
-            raise InputError("E240", f"not UTF-8 at byte {error.start}", place=f"{place}/{FILE}") from None
-    for name in (CONFIG, "chat_template.json"):
-        template = _default(_mapping(files, name, place).get("chat_template"))
-        if template:
-            return template
-    return None
 
 
 def _default(template: Json) -> str | None:

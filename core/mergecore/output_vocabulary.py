@@ -18,6 +18,7 @@ from mergecore.layouts import check_prefix, in_one_layout, under_prefix
 from mergecore.opening import Opener
 from mergecore.params import Params
 from mergecore.slices import prefixes_of, references, selects_layers
+from mergecore.tokenizer_checks import checked
 from mergecore.types import (
     Checkpoint,
     Description,
@@ -98,7 +99,7 @@ def output_vocabulary(config: MergeConfig, models: Opened, donor: int, opener: O
 
     Raises:
         MergecoreError: what the strategy finds wrong with the models, E105 for a token that its source lacks,
-            E240 for a template that cannot be read.
+            E240 for a template or a tokenizer that cannot be read, E308 for a template that is too large.
     """
     problems = Collector()
     template = None
@@ -110,7 +111,8 @@ def output_vocabulary(config: MergeConfig, models: Opened, donor: int, opener: O
     problems.raise_any()
     if config.chat_template:
         common = replace(common, vocabulary=_with_template(common.vocabulary, template))
-    return name, common
+    source = common.vocabulary.source or models.checkpoints[donor]
+    return name, replace(common, vocabulary=checked(common.vocabulary, source.name))
 
 
 def _decided(config: MergeConfig, models: Opened, donor: int, opener: Opener) -> tuple[str, Common]:
