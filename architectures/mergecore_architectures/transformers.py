@@ -221,12 +221,13 @@ def _tied(
     """Names that are not on disk and the tensors that stand for them; ties hold both ways."""
     on_disk = {place.name: name for name, place in places.items() if place.pattern is None}
     guesses = [*known.tied, *model.ties, *model.ties.values()]
-    absent = {
-        place.name: name for name, place in model.renamed(guesses).items() if name not in checkpoint.tensors
-    }
-    tied = {}
+    absent: dict[str, list[str]] = {}
+    for name, place in model.renamed(guesses).items():
+        if name not in checkpoint.tensors:
+            absent.setdefault(place.name, []).append(name)
+    tied: dict[str, str] = {}
     for target, source in model.ties.items():
         for missing, present in ((target, source), (source, target)):
             if missing in absent and missing not in on_disk and present in on_disk:
-                tied[absent[missing]] = on_disk[present]
+                tied |= dict.fromkeys(absent[missing], on_disk[present])
     return tied

@@ -119,3 +119,26 @@ def test_a_head_that_is_stored_beside_tied_embeddings_is_untied_where_it_is_of_a
     out = merge(stack(tmp_path / "a", tmp_path / "b"), tmp_path / "out", registry=registry())
     assert read_config(out)["tie_word_embeddings"] is False
     assert logits(loaded(out)).allclose(put_together(begin, end), atol=1e-5)
+
+
+@pytest.mark.parametrize(("first", "last"), [(True, False), (False, True)])
+def test_a_head_within_a_model_that_also_sees_is_found_under_its_own_name(
+    first: bool, last: bool, tmp_path: Path
+) -> None:
+    transformers: Any = importlib.import_module("transformers")
+    text = {"vocab_size": 16, "hidden_size": 8, "intermediate_size": 8, "head_dim": 4, "num_hidden_layers": 2}
+    text |= {"num_attention_heads": 2, "num_key_value_heads": 1, "pad_token_id": 0}
+    vision = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision |= {"image_size": 8, "patch_size": 4}
+    for name, tied in (("a", first), ("b", last)):
+        config = transformers.Gemma3Config(
+            text_config={**text, "tie_word_embeddings": tied}, vision_config=vision, tie_word_embeddings=tied
+        )
+        transformers.Gemma3ForConditionalGeneration(config).save_pretrained(tmp_path / name)
+    out = merge(stack(tmp_path / "a", tmp_path / "b"), tmp_path / "out", registry=registry())
+    cls = transformers.Gemma3ForConditionalGeneration
+    model, told = cls.from_pretrained(out, output_loading_info=True)
+    assert not any(told[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    wanted = cls.from_pretrained(tmp_path / "b").lm_head.weight
+    assert model.lm_head.weight.equal(wanted)
+    assert not model.lm_head.weight.equal(model.get_input_embeddings().weight)

@@ -21,7 +21,7 @@ from mergecore.types import (
     TensorInfo,
 )
 from mergecore_architectures import transformers_models
-from mergecore_architectures.transformers import describe, mergecore_architectures
+from mergecore_architectures.transformers import describe, keeps_f32, mergecore_architectures
 from mergecore_architectures.transformers_fit import fit
 from mergecore_architectures.transformers_layouts import layout
 from mergecore_architectures.transformers_models import CannotBuildError, build
@@ -58,7 +58,13 @@ TEXT = {**SMALL, "num_key_value_heads": 1, "num_hidden_layers": 2, "head_dim": 4
 def test_it_is_asked_before_names_and_only_where_it_matters() -> None:
     (architecture,) = mergecore_architectures()
     assert architecture == Architecture(
-        name="transformers", describe=describe, rank=40, slow=True, fit=fit, layout=layout
+        name="transformers",
+        describe=describe,
+        rank=40,
+        slow=True,
+        fit=fit,
+        layout=layout,
+        keeps_f32=keeps_f32,
     )
 
 
