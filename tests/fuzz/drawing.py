@@ -35,7 +35,8 @@ def shape(random: Random, large: bool = False) -> tuple[int, ...]:
         (0,),
         (0, m),
         (n, m),
-        (n, m),
+        (4 * n, m + 30),  # some thousands, as sums take other ways there
+        (4 * n, m + 30),
         (2, n, m),
         (3, 2, 3, 3),
         (1, 1, n),
