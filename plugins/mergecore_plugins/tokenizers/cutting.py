@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -43,15 +43,16 @@ def take_no_word_whole(document: dict[str, Json]) -> None:
         model["ignore_merges"] = False
 
 
-def used(before: Mapping[str, Json], after: Mapping[str, Json], ordinary: Sequence[str]) -> Used:
-    """What `after`, which is `before` and the `ordinary` tokens, may cut text into that `before` knows."""
+def used(after: Mapping[str, Json], own: Collection[str], ordinary: Sequence[str]) -> Used:
+    """Which of the `ordinary` tokens text may be cut into that is known to the base, whose tokens are `own`."""
     model = cast("Mapping[str, Json]", after["model"])
     kind = kind_of_model(model)
-    letters = _letters(cast("Mapping[str, Json]", before["model"]))
+    letters = {token for token in own if len(token) == 1}
     bytewise = model.get("byte_fallback") is True
     found = Used(letters=tuple(_with_new_letters(kind, model, ordinary, letters)), bytewise=bytewise)
     if kind != "BPE" or model.get("ignore_merges") is not True:
         return found
+    before = _only(after, own)
     words = set(_whole_words(before, ordinary)) - set(found.letters)
     return Used(
         whole=tuple(token for token in ordinary if token in words),
@@ -61,6 +62,15 @@ def used(before: Mapping[str, Json], after: Mapping[str, Json], ordinary: Sequen
     )
 
 
+def _only(document: Mapping[str, Json], tokens: Collection[str]) -> Mapping[str, Json]:
+    """The document of a BPE without all other tokens."""
+    model = cast("dict[str, Json]", document["model"])
+    vocabulary = cast("dict[str, Json]", model["vocab"])
+    kept: dict[str, Json] = {token: number for token, number in vocabulary.items() if token in tokens}
+    added = [one for one in _added(document) if cast("Mapping[str, Json]", one)["content"] in tokens]
+    return {**document, "model": {**model, "vocab": kept}, "added_tokens": added}
+
+
 def _with_new_letters(
     kind: str, model: Mapping[str, Json], tokens: Sequence[str], letters: set[str]
 ) -> Iterable[str]:
@@ -68,17 +78,6 @@ def _with_new_letters(
     if kind == "BPE":
         return [token for token in tokens if len(_bare(model, token)) == 1]
     return [token for token in tokens if set(token) - letters]
-
-
-def _letters(model: Mapping[str, Json]) -> set[str]:
-    """The characters that are tokens themselves."""
-    vocabulary = model["vocab"]
-    tokens = (
-        (str(cast("list[Json]", piece)[0]) for piece in vocabulary)
-        if isinstance(vocabulary, list)
-        else cast("Mapping[str, int]", vocabulary)
-    )
-    return {token for token in tokens if len(token) == 1}
 
 
 def _bare(model: Mapping[str, Json], token: str) -> str:

@@ -16,6 +16,7 @@ from mergecore.tokenizer_files import is_tokenizer_file
 from mergecore.types import Checkpoint, Json
 from mergecore.vocabulary import CONFIG, MAIN, TokenizerFiles, kind_of_model
 from mergecore_plugins.tokenizers.cutting import take_no_word_whole
+from mergecore_plugins.tokenizers.loading import converted
 
 Object: TypeAlias = "dict[str, Json]"
 
@@ -52,17 +53,14 @@ def edited_files(
     state another vocabulary are left out.
 
     Raises:
-        InputError: E240 when there is no tokenizer.json, or it cannot hold the tokens with these ids.
+        InputError: E240 when there is no tokenizer.json and none can be made, or it cannot hold the tokens with
+            these ids.
     """
     files = tokenizer_files(model)
     if not new and not removed:
         return files
     reader = TokenizerFiles(model)
-    if reader.main != MAIN:
-        what = "tokens cannot be added to it" if new else "tokens cannot be taken out of it"
-        hint = f"put a {MAIN} beside it: transformers writes one when it loads and saves the tokenizer"
-        raise reader.wrong(reader.main or MAIN, what, hint)
-    document = reader.mapping(MAIN)
+    document = reader.mapping(MAIN) if reader.main == MAIN else converted(model, reader)
     _edit(document, new, removed, reader)
     files[MAIN] = as_json(document)
     config = reader.mapping(CONFIG)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from mergecore import Checkpoint, TokenizerStrategy, hookimpl
 from mergecore.types import Json, TokenizerRequest, TokenTable, Vocabulary
-from mergecore.vocabulary import MAIN, TokenizerFiles
+from mergecore.vocabulary import MAIN, kind_of_model
 from mergecore.vocabulary_comparison import compare, some
 from mergecore_plugins.tokenizers.building import AlignParams, Tables, build, tables
 from mergecore_plugins.tokenizers.cutting import as_document, used
@@ -110,13 +110,15 @@ _LITERAL = "they are found anywhere in a text, also within words, so text is cut
 
 def _meaning(own: TokenTable, base: Checkpoint, ordinary: Sequence[str], made: Vocabulary) -> str:
     """How text is cut now."""
-    if own.kind == "WordPiece":
-        return f"words and parts that {base.name} had to cut are now found whole, {len(ordinary)} at most"
-    if own.kind == "WordLevel":
-        return f"words that {base.name} did not know are now found, {len(ordinary)} at most"
     content = made.files[MAIN]
     assert isinstance(content, bytes)
-    found = used(TokenizerFiles(base).mapping(MAIN), as_document(content), ordinary)
+    document = as_document(content)
+    kind = kind_of_model(cast("dict[str, Json]", document["model"]))
+    if kind == "WordPiece":
+        return f"words and parts that {base.name} had to cut are now found whole, {len(ordinary)} at most"
+    if kind == "WordLevel":
+        return f"words that {base.name} did not know are now found, {len(ordinary)} at most"
+    found = used(document, own.ids.keys(), ordinary)
     facts = []
     if found.whole:
         facts.append(

@@ -75,7 +75,7 @@ def test_tokens_cannot_be_added_to_a_tokenizer_that_is_no_json(shop: Workshop) -
     assert shop.rows(shop.config(tokenizer_source="base")) == [1001.0, 2002.0]
     text = shop.refusal(shop.config(tokenizer={"source": "base", "tokens": {"<n>": {}}}))
     assert text.startswith(
-        "E240 a/vocab.txt: tokens cannot be added to it. Hint: put a tokenizer.json beside it"
+        "E240 a/vocab.txt: tokens cannot be added or taken out, as transformers makes no tokenizer.json of it: "
     )
 
 
