@@ -43,10 +43,8 @@ def check_target(
         raise _error(
             "E501", target, "the output exists and is not a directory", "choose another output folder"
         )
-    if path.is_dir():
-        _check_folder(target, path, overwrite, fingerprint)
-        if fingerprint is not None and not overwrite and holds_result(path, fingerprint):
-            return  # nothing will be written
+    if path.is_dir() and _check_folder(target, path, overwrite, fingerprint) and not overwrite:
+        return  # nothing will be written
     _check_disk(target, path, nbytes)
 
 
@@ -125,7 +123,8 @@ def _check_inputs(target: Path, path: Path, inputs: Sequence[Path]) -> None:
             raise _error("E502", target, f"the output folder contains the input model {one}", hint)
 
 
-def _check_folder(target: Path, path: Path, overwrite: bool, fingerprint: str | None) -> None:
+def _check_folder(target: Path, path: Path, overwrite: bool, fingerprint: str | None) -> bool:
+    """Whether a folder that is there holds the result of this plan; raises where it must not be written."""
     if path.is_mount():
         what = "the output folder is a mount point and cannot be put in place in one step"
         raise _error("E505", target, what, f"choose a folder inside it, such as {target / 'merged'}")
@@ -137,8 +136,9 @@ def _check_folder(target: Path, path: Path, overwrite: bool, fingerprint: str | 
         found = manifest_of(path)
         if overwrite and found:
             _check_strangers(target, path)
-    if empty or (overwrite and found) or (found and found.fingerprint == fingerprint):
-        return
+    ours = found is not None and found.fingerprint == fingerprint
+    if empty or ours or (overwrite and found):
+        return ours
     if overwrite:
         there = os.path.lexists(path / MANIFEST)
         what = (
