@@ -16,6 +16,7 @@ import click
 
 from mergecore.discovery import BLOCKED_BY, Entry, Plugin, installed
 from mergecore.errors import ConfigError, MergecoreError, PluginError, did_you_mean
+from mergecore.exhaustion import exhausted
 from mergecore.loading import Loader, Offer, told
 from mergecore.session_plugins import in_session, of_session
 from mergecore.types import (
@@ -29,8 +30,7 @@ from mergecore.types import (
 )
 
 if TYPE_CHECKING:
-    from mergecore.exhaustion import exhausted
-from mergecore.events import Event
+    from mergecore.events import Event
 
 __all__ = ["WORD_OF", "Plugin", "Registry"]
 
