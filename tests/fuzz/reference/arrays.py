@@ -82,6 +82,8 @@ class Result:
     """What is just as right, where a vote is a draw but for rounding errors."""
     unsure: Array | None = None
     """Where rounding errors decide which entries are selected."""
+    hopeless: bool = False
+    """Whether there is no right result, so that a merge is refused."""
     longest: float | None = None
     """Where everything is unsure: what the length of the result, without the base, is at most."""
 

@@ -51,7 +51,7 @@ def nuslerp(inputs: Inputs, params: Params) -> Result:
         value, scale, unsure = (np.swapaxes(x, 0, -1) for x in (value, scale, unsure))
     longest = sum(max(length(a), length(b)) ** 2 for a, b in pairs) ** 0.5 if 0 <= share <= 1 else None
     unsure = unsure.astype(bool)
-    return Result(value + inputs.origin, scale + np.abs(inputs.origin), None, unsure, longest)
+    return Result(value + inputs.origin, scale + np.abs(inputs.origin), None, unsure, longest=longest)
 
 
 def _between(share: float, one: Array, two: Array) -> tuple[Array, Array, Array]:
@@ -90,6 +90,9 @@ def multislerp(inputs: Inputs, params: Params) -> Result:
     # a length of 0 has no direction, also where eps is 0
     units = [d / (n + params["eps"]) if n else d for d, n in zip(inputs.deltas, lengths, strict=True)]
     mean, size = _mix(list(weights), units)
+    least = max(params["eps"], 1e-6 * float(np.abs(weights).sum()))
+    if len(inputs.models) > 2 and length(mean) < least and any(lengths):
+        return Result(mean, size, hopeless=True)
     if length(mean) < params["eps"]:
         value, scale = _mix(list(weights), inputs.deltas)
         return Result(value + inputs.origin, scale + np.abs(inputs.origin))
@@ -124,7 +127,7 @@ def karcher(inputs: Inputs, params: Params) -> Result:
     value = (radius * point).reshape(first.shape)
     scale = radius * np.mean(np.abs(units), axis=0).reshape(first.shape) * 4 / (1 + max(apart, APART))
     unsure = nothing(first) | (apart < -0.9)
-    return Result(value, scale + np.abs(value), None, unsure, max(lengths))
+    return Result(value, scale + np.abs(value), None, unsure, longest=max(lengths))
 
 
 def _step(point: Array, units: Sequence[Array], tol: float) -> tuple[Array, float]:
