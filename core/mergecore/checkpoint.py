@@ -109,10 +109,16 @@ def _is_configured(files: InputFolder) -> bool:
 _ADAPTER = "adapter_config.json"
 
 
+MERGE_FIRST = (
+    "mergecore does not read adapters yet: merge it into its base first, as `merge_and_unload` of peft does, "
+    "and name the result"
+)
+
+
 def _is_adapter(files: InputFolder) -> MergecoreError:
     base = _base_of_adapter(files)
     what = f"a PEFT adapter of '{base}', not a model" if base else "a PEFT adapter, not a model"
-    return InputError("E201", what, place=files.shown, hint=f"write '{base or '<base>'}+{files.shown}'")
+    return InputError("E201", what, place=files.shown, hint=MERGE_FIRST)
 
 
 def _base_of_adapter(files: InputFolder) -> str | None:

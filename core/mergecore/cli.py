@@ -181,7 +181,10 @@ _NO_ARGUMENTS: tuple[type[click.UsageError], ...] = tuple(
 def _usage(error: click.UsageError) -> ConfigError:
     """What is wrong with the command line."""
     command = error.ctx.command_path if error.ctx else "mergecore"
-    return ConfigError("E115", error.format_message().rstrip("."), hint=f"see `{command} --help`")
+    hint = f"see `{command} --help`"
+    if any(dash in error.format_message() for dash in "\u2013\u2014"):
+        hint = "an option begins with two short dashes: -- instead of a long one"
+    return ConfigError("E115", error.format_message().rstrip("."), hint=hint)
 
 
 def _replace_closed_streams() -> None:

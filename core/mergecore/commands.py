@@ -11,6 +11,7 @@ import click
 
 from mergecore.cli import cli, common_options
 from mergecore.exhaustion import TO_PLAN, check_memory
+from mergecore.mergekit_options import MergeCommand
 from mergecore.plugins import Registry
 from mergecore.run_options import output_options, run_options, size_options
 from mergecore.types import MergeMethod
@@ -50,7 +51,7 @@ def plan_options(command: Any) -> Any:
     return common_options(command)
 
 
-@cli.command()
+@cli.command(cls=MergeCommand)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, auto, …")
@@ -79,7 +80,7 @@ def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> Non
     execute(made, out, registry=registry, options=options)
 
 
-@cli.command()
+@cli.command(cls=MergeCommand)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option(
     "--tensor", "pattern", metavar="GLOB", help="Show sources and parameters of these output tensors."

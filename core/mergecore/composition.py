@@ -122,7 +122,9 @@ class _Check:
         number = len(others)
         least, most = self.method.models
         if number < least or (most is not None and number - lacking > most):  # one is meant to be the base
-            self._tell("E105", self._wanted(number), group.path)
+            alone = number == 0 and bases and group.path[:1] == ("modules",)
+            instead = "leave the module out: what is not named is copied from the base" if alone else None
+            self._tell("E105", self._wanted(number), group.path, instead)
         if self.structure.errors:
             return
         apart = self.method.space == "delta"

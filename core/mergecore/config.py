@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -196,7 +196,9 @@ def read_config(
             params = params_of(method)
     config = None
     try:
-        config = MergeConfig.model_validate(dict(document.data), context={"exists": exists_below(folder)})
+        config = MergeConfig.model_validate(
+            dict(document.data), context={"exists": exists_below(folder), "folder": folder, "known": {}}
+        )
     except ValidationError as error:
         for detail in error.errors():
             problems.add(explained(detail, document, MergeConfig, str(method), params))
@@ -311,9 +313,19 @@ def _twins(document: Document) -> Iterator[ConfigError]:
         if first != path:
             place = document.place(first)
             where = f"; first at line {place.line}" if place else ""
-            what = f"{part['model']!r} is listed twice under 'models'{where}"
+            other = parts_at(document.data, first)["model"]
+            same = f"is {other!r} by another name, and" if other != model else "is"
+            what = f"{model!r} {same} listed twice under 'models'{where}"
             hint = "list it once, with the weights added up"
             yield ConfigError("E111", what, place=document.place((*path, "model")), hint=hint)
+
+
+def parts_at(data: Mapping[str, Json], path: DocPath) -> Any:
+    """The value at a path."""
+    found: Any = data
+    for step in path:
+        found = found[step]
+    return found
 
 
 def parts(data: object, path: DocPath = ()) -> Iterator[tuple[DocPath, Mapping[str, Json]]]:

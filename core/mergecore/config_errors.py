@@ -35,7 +35,10 @@ def explained(
         return ConfigError(kind, context["what"], place=document.place(path), hint=context["hint"])
     if kind == "missing":
         what = f"'{path[-1]}' is missing from {_title(_class_at(root, path[:-1]))}"
-        return ConfigError("E104", what, place=document.place(path[:-1]))
+        alone = detail["input"] if isinstance(detail["input"], dict) else {}
+        above = path[-1] == "model" and list(alone) == ["parameters"]
+        hint = "indent 'parameters:' like the 'model:' above it, without a dash" if above else None
+        return ConfigError("E104", what, place=document.place(path[:-1]), hint=hint)
     if kind == "extra_forbidden":
         return _unknown_key(path, document, root, method, params)
     expected, code = _expectation(kind, context)
@@ -81,6 +84,15 @@ def _shown(value: object) -> str:
     return "empty" if value is None or value == [] else shown(value)
 
 
+_MISPLACED = {
+    "revision": "write it behind the model, as in 'model: NAME@REVISION'",
+    "adapter": "mergecore does not read adapters yet: merge it into its base first, and name the result",
+    "lora": "mergecore does not read adapters yet: merge it into its base first, and name the result",
+    "layer_range": "whole models are merged under 'models'; choose layers with 'slices:' and 'sources:'",
+}
+"""Keys that people write beside a model, and what to do."""
+
+
 def _unknown_key(
     path: DocPath, document: Document, root: type[BaseModel], method: str, params: type[Params] | None
 ) -> ConfigError:
@@ -94,6 +106,8 @@ def _unknown_key(
         top = "" if parameter.per_model or here is root else " of the top level"
         what = f"{what} but a parameter of {method}"
         hint = f"write it under 'parameters:'{top}"
+    elif key in _MISPLACED and "parameters" in known and here is not root:
+        hint = _MISPLACED[key]
     elif here is not root and key in root.model_fields:
         hint = f"write '{key}' at the top level"
     elif near := did_you_mean(key, known):

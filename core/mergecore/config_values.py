@@ -51,9 +51,18 @@ TokenSource: TypeAlias = ModelReference | ZeroToken | OtherToken
 def _reference(value: Json, info: ValidationInfo) -> ModelReference:
     exists: Exists = (info.context or {}).get("exists") or exists_below(Path())
     try:
-        return parse_reference(value, exists)
+        return _one_name(parse_reference(value, exists), info)
     except ConfigError as error:
         raise fault(error) from None
+
+
+def _one_name(reference: ModelReference, info: ValidationInfo) -> ModelReference:
+    """The reference; the first one to the same folder, where several names lead there."""
+    known: dict[object, ModelReference] | None = (info.context or {}).get("known")
+    path = (info.context or {}).get("folder", Path()) / reference.path
+    if known is None or reference.adapter or reference.revision or not path.is_dir():
+        return reference
+    return known.setdefault((path.resolve(), reference.architecture), reference)
 
 
 def _vocabulary_source(value: Json, info: ValidationInfo) -> VocabularySource:

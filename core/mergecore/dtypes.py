@@ -59,6 +59,15 @@ MERGEABLE = ("F64", "F32", "F16", "BF16")
 _BY_WORD = {DTYPES[name].torch_name: name for name in MERGEABLE}
 
 
+_SHORT = {
+    **dict.fromkeys(("fp16", "f16", "half"), "float16"),
+    **dict.fromkeys(("fp32", "f32", "float", "single"), "float32"),
+    **dict.fromkeys(("fp64", "f64", "double"), "float64"),
+    **dict.fromkeys(("bf16", "bfp16", "brain"), "bfloat16"),
+}
+"""Names that other tools use."""
+
+
 def parse_dtype(word: str) -> str:
     """The header name of a dtype written in a config, such as `bfloat16` or `torch.float16`.
 
@@ -70,7 +79,7 @@ def parse_dtype(word: str) -> str:
         known = [key for key in _BY_WORD if key]
         raise ConfigError(
             "E105",
-            f"'{word}' is no dtype to merge in{did_you_mean(word, known)}",
+            f"'{word}' is no dtype to merge in{did_you_mean(_SHORT.get(word.lower(), word), known)}",
             hint=f"write one of {', '.join(known)}",
         )
     return name

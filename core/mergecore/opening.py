@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mergecore.architecture_files import ArchitectureFile, refined
+from mergecore.checkpoint import MERGE_FIRST
 from mergecore.errors import Collector, InputError, PluginError, placed
 from mergecore.layer_stacks import split_name
 from mergecore.plugins import Registry
@@ -64,7 +65,7 @@ class Opener:
         hint = self._unusable()
         if reference.adapter:
             what = f"'{reference}': no installed plugin opens a model with an adapter"
-            hint = hint or "merge the adapter into its base first, as `merge_and_unload` of peft does"
+            hint = hint or MERGE_FIRST
         raise InputError("E701", what, place=self.place_of(path), hint=hint)
 
     def check_local(self, text: str, path: DocPath) -> bool:

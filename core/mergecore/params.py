@@ -109,9 +109,21 @@ class Parameter:
             return ConfigError("E105", f"{what}; a finite number is expected")
         if kinds & {"value_error", "assertion_error"}:
             return ConfigError("E105", f"{what}: {error.errors()[0]['msg']}")
-        return ConfigError(
-            "E105" if kinds <= _VALUE_ERRORS else "E104", f"{what}; {self.expected} is expected"
-        )
+        code = "E105" if kinds <= _VALUE_ERRORS else "E104"
+        return ConfigError(code, f"{what}; {self.expected} is expected", hint=_spelling(value))
+
+
+def _spelling(value: object) -> str | None:
+    """How to write a number that has the comma or the minus sign of a text."""
+    text = value.strip() if isinstance(value, str) else ""
+    plain = text.translate({ord(sign): "-" for sign in "\u2010\u2011\u2012\u2013\u2014\u2212"})
+    point = plain.replace(",", ".", 1)
+    try:
+        float(point)
+    except ValueError:
+        return None
+    why = "decimals take a point" if "," in text else "the minus sign is that of the keyboard"
+    return f"write {point}: {why}"
 
 
 _VALUE_ERRORS = {

@@ -32,6 +32,20 @@ def exists_below(folder: Path) -> Exists:
     return exists
 
 
+def nearest(text: str) -> str:
+    """` did you mean 'x'?` when a folder of nearly that name lies where a relative or absolute path leads."""
+    path = Path(text.replace("\\", "/"))
+    try:
+        inside = [str(path.parent / one.name) for one in path.parent.iterdir() if one.is_dir()]
+    except (OSError, ValueError):
+        return ""
+    start = "./" if text.startswith("./") else ""
+    wanted = str(path)
+    return did_you_mean(start + wanted, [start + name for name in sorted(inside)]) or did_you_mean(
+        start + wanted.lower(), [start + name for name in sorted(inside)]
+    )
+
+
 def parse_reference(value: Json, exists: Exists) -> ModelReference:
     """The model that `value` names: `PATH[@REVISION][+ADAPTER[@REVISION]]`, or one of these mappings::
 

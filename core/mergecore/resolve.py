@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from mergecore.errors import Collector, ConfigError, Place, did_you_mean
 from mergecore.leftovers import OBSOLETE
 from mergecore.params import Parameter, Params, parameters_of, shown
+from mergecore.patterns import searcher
 from mergecore.settings import Case, Filter, PlaceOf, Setting, nowhere, parse_setting, value_at
 from mergecore.types import Json
 from mergecore.yaml_document import DocPath, Document
@@ -200,7 +201,12 @@ class Resolver(Generic[P]):
         ]
 
     def _hint(self, text: str) -> str:
-        if "*" in text and ":" not in text:
+        kind, colon, pattern = text.partition(":")
+        if colon and kind == "glob" and _looks_regular(pattern):
+            return f"; the dots are meant literally: write 're:{pattern}' for a regular expression"
+        if not colon and _looks_regular(text):
+            return f"; it is looked for literally: write 're:{text}' for a regular expression"
+        if not colon and "*" in text:
             return f"; it is looked for literally: write 'glob:{text}' for a pattern"
         return did_you_mean(text, sorted(self._words))
 
@@ -287,6 +293,15 @@ class Resolver(Generic[P]):
                 said = ConfigError("E105", what, place=self._place_of(("merge_method",)), tensor=tensor.name)
                 raise self._said.setdefault(("all", faults), said) from None
         return self._made[key]
+
+
+def _looks_regular(text: str) -> bool:
+    """Whether a filter reads like a regular expression."""
+    try:
+        searcher(text)
+    except ConfigError:
+        return False
+    return any(mark in text for mark in (".*", ".+", "\\", "^", "$", "|", "(", "[^"))
 
 
 def missing_parameter(

@@ -21,7 +21,7 @@ def parse_size(value: str | int) -> int:
     if found:
         number, unit, binary = found.groups()
         count = int(float(number) * (1024 if binary else 1000) ** _POWER[unit.upper()])
-    if re.fullmatch(r"[0-9.]+\s*[bB]", str(value).strip()) and count < 1000:
+    if re.fullmatch(r"[0-9.]+\s*[bB]|[0-9.]{1,2}", str(value).strip()) and 0 < count < 1000:
         raise ConfigError(
             "E105", f"'{value}' would be {count} bytes", hint=f"write {count}GB for billions of bytes"
         )

@@ -120,7 +120,9 @@ def no_weights(folder: InputFolder) -> MergecoreError:
     """The error for a folder without safetensors: it says what is there instead."""
     pickles = sorted(name for name in folder.names if is_pickle(name))
     if pickles:
-        command = _command(folder.place(pickles[0]), folder.place(SINGLE)) if len(pickles) == 1 else ""
+        shards = all(re.fullmatch(r"pytorch_model-\d+-of-\d+\.bin", name) for name in pickles)
+        source = pickles[0] if len(pickles) == 1 else "pytorch_model-*.bin" if shards else ""
+        command = _command(folder.place(source), folder.place(SINGLE)) if source else ""
         return pickled(f"the weights are pickles ({_listed(pickles)})", folder.shown, command)
     others = sorted(name for name in folder.names if name.endswith(_FOREIGN))
     instead = f"; {_listed(others)} cannot be used" if others else ""
@@ -155,11 +157,14 @@ def is_pickle(name: str) -> bool:
 
 def _command(source: str, target: str) -> str:
     """A command that converts a pickle, in brackets; nothing where names would have to be quoted."""
-    if not re.fullmatch(r"[\w./-]+", source):
+    if not re.fullmatch(r"[\w./*-]+", source):
         return ""
-    load = f"torch.load('{source}', weights_only=True)"
-    save = f"safetensors.torch.save_file({load}, '{target}')"
-    return f' (python -c "import torch, safetensors.torch; {save}")'
+    files = f"sorted(glob.glob('{source}'))"
+    load = "torch.load(f, map_location='cpu', weights_only=True)"
+    # tied tensors share memory, which safetensors refuses: each gets its own
+    tensors = f"{{k: v.clone().contiguous() for f in {files} for k, v in {load}.items()}}"
+    save = f"safetensors.torch.save_file({tensors}, '{target}', {{'format': 'pt'}})"
+    return f' (python -c "import glob, torch, safetensors.torch; {save}")'
 
 
 # ---- the index ---------------------------------------------------------------------------------------------

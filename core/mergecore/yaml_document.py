@@ -139,6 +139,7 @@ def _kind(node: Node) -> str:
 
 
 def _text(path: Path) -> str:
+    _check_file(path)
     data = read_small(path, code="E105", max_bytes=MAX_BYTES, limit_code="E107")
     try:
         return data.decode("utf-8-sig")
@@ -148,6 +149,18 @@ def _text(path: Path) -> str:
         place = Place(str(path), before.count(b"\n") + 1, column)
         what = f"not UTF-8: byte {data[error.start]:#04x}"
         raise ConfigError("E114", what, place=place, hint="save the file as UTF-8") from None
+
+
+def _check_file(path: Path) -> None:
+    """Say what is there instead of a file."""
+    if path.is_dir():
+        inside = sorted(one.name for one in path.iterdir() if one.suffix in (".yml", ".yaml"))
+        hint = f"write '{path / inside[0]}'" if inside else "write the path of the YAML file"
+        raise ConfigError("E105", "a folder; a config is a YAML file", place=str(path), hint=hint)
+    if not path.exists() and not path.is_symlink() and path.parent.is_dir():
+        near = did_you_mean(path.name, sorted(one.name for one in path.parent.iterdir()))
+        where = "" if path.is_absolute() else f"relative paths start at {Path.cwd()}"
+        raise ConfigError("E105", f"no such file{near}", place=str(path), hint=where or None)
 
 
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
@@ -174,6 +187,26 @@ def _events(text: str, name: str) -> Iterator[Event]:
         raise ConfigError("E101", f"not valid YAML: {error}", place=name) from None
 
 
+_SPACES = "\u00a0\u2000-\u200b\u202f\u3000"
+_ODD = re.compile(
+    f"^[{_SPACES}]|[{_SPACES}]$|(?<=:)[{_SPACES}]|^[\u2013\u2014](?=[ {_SPACES}])|^[\u201c-\u201e]"
+)
+_ODD_LINE = re.compile(f"[{_SPACES}\u2013\u2014\u201c-\u201e]")
+_PLAINLY = "write the plain one of the keyboard; programs for texts change them"
+
+
+def _odd(text: str) -> str:
+    """What a character is that looks like one of YAML."""
+    kind = (
+        "quote"
+        if "\u201c" <= text <= "\u201e"
+        else "long dash"
+        if text in "\u2013\u2014"
+        else "no-break space"
+    )
+    return f"a {kind} (U+{ord(text):04X}), which is a letter to YAML"
+
+
 def _syntax_error(error: yaml.MarkedYAMLError, text: str, name: str) -> ConfigError:
     """An unclosed bracket or quote is noticed at the end of the text, and shown where it was opened."""
     mark = error.problem_mark
@@ -185,6 +218,9 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, name: str) -> ConfigEr
     what = ", ".join(part for part in (error.context, problem) if part)
     line = "" if mark is None or at_end else lines[mark.line]
     hint = "indent with spaces, not with tabs" if "\t" in line else None
+    around = [] if mark is None else lines[max(0, mark.line - 1) : mark.line + 1]
+    if odd := _ODD_LINE.search("\n".join(around)):
+        what, hint = f"{what}; there is {_odd(odd.group())}", _PLAINLY
     return ConfigError("E101", f"not valid YAML: {what}", place=place, hint=hint)
 
 
@@ -292,13 +328,18 @@ class _Builder:
             return node.value
         kind = f"{node.value!r}" if isinstance(node.value, (bool, int, float)) else "this"
         what = f"a key must be text, which {kind} is not"
-        self.problems.add(ConfigError("E104", what, place=node.place, hint="write it in quotes"))
+        hint = "write it in quotes"
+        if isinstance(node.value, int) and not isinstance(node.value, bool):
+            hint += f"; for a decimal write a point, as in 0.{node.value}"
+        self.problems.add(ConfigError("E104", what, place=node.place, hint=hint))
         return str(node.value)
 
     def _scalar(self, event: ScalarEvent, place: Place) -> Node:
         text = event.value
         if not event.implicit[0]:
             return Node(text, place, {}, {})
+        if odd := _ODD.search(text):
+            self.problems.add(ConfigError("E101", _odd(odd.group()), place=place, hint=_PLAINLY))
         if _AMBIGUOUS.fullmatch(text):
             sign, digits = text.rstrip("0123456789"), text.lstrip("+-").lstrip("0") or "0"
             what = f"'{text}' is ambiguous (octal?)"

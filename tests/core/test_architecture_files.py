@@ -218,7 +218,7 @@ def test_the_plan_keeps_what_was_said_and_needs_no_file() -> None:
     ("value", "told"),
     [
         (3, "E104 3 is no architecture. Hint: write the path of a YAML file"),
-        ("nothing.yml", "E105 nothing.yml: missing"),
+        ("nothing.yml", "E105 nothing.yml: no such file"),
         ({"layers": 3, "tied": 4}, "'layers' is 3; text is expected"),
         ({"layers": "attic."}, "E105 a has no layers 'attic.'. Hint: its stacks: cellar., tower."),
     ],

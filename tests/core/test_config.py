@@ -325,7 +325,8 @@ def test_a_layer_range_is_two_numbers_with_layers_between_them(layers: str, mess
 def test_a_model_listed_twice_is_told_however_it_is_spelled() -> None:
     (found,) = faults("merge_method: linear\nmodels:\n- model: ./m/a\n- model: m/b\n- model: m/../m/a/\n")
     assert found.startswith(
-        "E111 config.yml:5:10: 'm/../m/a/' is listed twice under 'models'; first at line 3. "
+        "E111 config.yml:5:10: 'm/../m/a/' is './m/a' by another name, and listed twice under 'models'; "
+        "first at line 3. "
     )
 
 

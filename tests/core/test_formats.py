@@ -142,7 +142,7 @@ def test_a_mapping_gives_each_tensor_the_format_of_the_first_filter_that_matches
     [
         ({"norm": "float"}, "'float' is no dtype to merge in"),
         ({}, "dtype is an empty mapping"),
-        ({"re:(": "float32"}, "regular expression"),
+        ({"re:(": "float32"}, "not a regular expression"),
         ({"norm": 16}, "'dtype' is 16; text is expected"),
     ],
 )

@@ -20,7 +20,7 @@ from mergecore.checkpoint import is_side_file, open_folder
 from mergecore.errors import ConfigError, InputError, MergecoreError, Problems
 from mergecore.input_files import ReadAt, RemoteFile
 from mergecore.model_config import NAME as CONFIG
-from mergecore.references import HUB, exists_below
+from mergecore.references import HUB, exists_below, nearest
 from mergecore.safetensors_header import read_header
 from mergecore.types import Checkpoint, ModelReference, ModelSource, OpenOptions, WeightFile
 
@@ -116,7 +116,10 @@ def _open_cached(model: _HubModel, options: OpenOptions) -> Checkpoint:
     get = f"download it while online: hf download {model.repository}"
     if folder is None:
         at = f" at revision '{reference.revision}'" if reference.revision else ""
-        what = f"'{reference.path}': no such directory, and no such model{at} in the hub cache (offline)"
+        near = nearest(reference.path)
+        what = (
+            f"'{reference.path}': no such directory{near}, and no such model{at} in the hub cache (offline)"
+        )
         raise InputError("E701", what, hint=f"correct the path, or {get}")
     try:
         opened = open_folder(folder, reference, folder.name, weights=options.weights)
@@ -240,12 +243,12 @@ def _explained(model: _HubModel) -> Iterator[None]:
         what = f"'{name}': the model has no revision '{model.reference.revision}'"
         raise InputError("E701", what) from error
     except RepositoryNotFoundError as error:
-        what = f"'{name}': no such directory, and no such model on the hub"
+        what = f"'{name}': no such directory, and no such model on the hub{nearest(name)}"
         hint = "correct it; if the model is private, run: hf auth login"
         raise InputError("E701", what, hint=hint) from error
     except _http_errors() as error:
         cause = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
-        what = f"'{name}': no such directory, and the hub cannot be used ({cause})"
+        what = f"'{name}': no such directory, and the hub cannot be used ({cause}){nearest(name)}"
         raise InputError("E704", what, hint="try again, or write the path of a local copy") from error
 
 

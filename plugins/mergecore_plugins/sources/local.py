@@ -11,7 +11,7 @@ from pathlib import Path
 from mergecore import hookimpl
 from mergecore.checkpoint import open_file, open_folder
 from mergecore.errors import ConfigError, InputError
-from mergecore.references import HUB, exists_below
+from mergecore.references import HUB, exists_below, nearest
 from mergecore.types import Checkpoint, ModelReference, ModelSource, OpenOptions
 from mergecore.weight_files import is_pickle, pickled_file
 from mergecore_plugins.sources.hub import cached_snapshot, is_hub_id
@@ -48,7 +48,10 @@ def open_local(reference: ModelReference, options: OpenOptions) -> Checkpoint:
     path = local_path(reference.path)
     if not _exists(path):
         hint = f"write models of the hub as 'owner/name' or '{HUB}owner/name'"
-        raise InputError("E701", f"'{reference.path}': no such directory", hint=hint)
+        if not path.is_absolute():
+            hint = f"{hint}; relative paths start at {Path.cwd()}"
+        what = f"'{reference.path}': no such directory{nearest(reference.path)}"
+        raise InputError("E701", what, hint=hint)
     _check_meaning(reference)
     if path.is_dir():
         return open_folder(path, reference, weights=options.weights)
