@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 
-from mergecore.errors import MergeError
+from mergecore.errors import MergecoreError, MergeError
 from mergecore.sizes import size_text
 
 _MEMORY = (
@@ -45,6 +46,19 @@ def check_memory(needed: int) -> None:
     if limit != resource.RLIM_INFINITY and limit < needed:
         bounds = f"this process may use {size_text(limit)} (`ulimit -v`), and needs about {size_text(needed)}"
         raise MergeError("E406", f"not enough memory: {bounds}", hint="allow more memory, and run again")
+
+
+@contextmanager
+def enough(needed: int) -> Iterator[None]:
+    """Say how much memory a run needs, in bytes, when there was not enough."""
+    try:
+        yield
+    except MergecoreError:
+        raise
+    except Exception as error:
+        if lacking := exhausted(error, needed):
+            raise lacking from error
+        raise
 
 
 def too_many_files() -> MergeError:

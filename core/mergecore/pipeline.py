@@ -19,7 +19,7 @@ from mergecore.config import parts
 from mergecore.errors import ConfigError, InputError, MergecoreError, MergeError, PluginError
 from mergecore.estimate import Estimate, estimate
 from mergecore.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
-from mergecore.exhaustion import TO_RUN, check_memory, exhausted
+from mergecore.exhaustion import TO_RUN, check_memory, enough
 from mergecore.from_python import Config, document_of
 from mergecore.inputs import check_unchanged, fetched, input_files, pinned
 from mergecore.partial import Mode, described, fingerprint
@@ -188,7 +188,7 @@ def execute(
             for name in stage.damaged:
                 what = f"tensor '{name}' of the interrupted run is damaged and is merged again"
                 run.report(Warned(options.display, what))
-            with _hopeless(stage), _enough(run.estimate.peak):
+            with _hopeless(stage), enough(run.estimate.peak):
                 run.fetch()
                 stage.note_inputs(more := fetched(reads))
                 run.steps(stage)
@@ -207,19 +207,6 @@ def _protected(model: Checkpoint) -> Path:
     files = [file.path for file in model.weight_files]
     alone = len(files) == 1 and files[0].name == Path(model.reference.path).name
     return files[0] if alone else model.folder
-
-
-@contextmanager
-def _enough(needed: int) -> Iterator[None]:
-    """Say how much memory a run needs, in bytes, when there was not enough."""
-    try:
-        yield
-    except MergecoreError:
-        raise
-    except Exception as error:
-        if lacking := exhausted(error, needed):
-            raise lacking from error
-        raise
 
 
 @contextmanager
