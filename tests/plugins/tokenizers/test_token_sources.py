@@ -119,7 +119,7 @@ def test_a_token_may_come_by_id_from_a_model_without_tokenizer(shop: Workshop) -
         ),
         (
             {"kind": "model_token", "model": "b", "token_id": 9},
-            "E240 token '<n>' is taken from row 9 of b, where 'lm_head.weight' has 3 rows",
+            "E240 token '<n>' is taken from row 9 of b, where 'model.embed_tokens.weight' has 3 rows",
         ),
         (
             {"kind": "model_token", "model": "b", "token_id": -1},
