@@ -124,10 +124,10 @@ def prepare(model: Path, donor: Path, held_out: int, seed: int) -> Trial:
 
 def texts(folder: Path) -> Texts:
     """The tokens of a model by their texts."""
-    from mergecore.opening import Opener
-    from mergecore.plugins import Registry
+    from mergecore.models.opener import Opener
+    from mergecore.plugins.registry import Registry
+    from mergecore.tokenizers.read import VocabularyReader
     from mergecore.types import ModelReference, OpenOptions
-    from mergecore.vocabulary import VocabularyReader
     from mergecore_plugins.transplant.counterparts import texts_of
 
     opened = Opener(Registry.discover(), OpenOptions(offline=True), lambda path: None).open(
@@ -152,7 +152,7 @@ def held_tokens(
 
 def transplant_all(model: Path, donor: Path, folder: Path) -> None:
     """Print how well the model reads plain text with its own vocabulary, and with that of the donor."""
-    from mergecore.cli import run
+    from mergecore.cli.app import run
 
     text = re.sub(r" +", " ", re.sub(r"[^a-z0-9 .,']", " ", english().lower()))
     print("| rows | bits per character |")

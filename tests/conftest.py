@@ -80,7 +80,7 @@ def write_model() -> WriteModel:
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
     """A function that runs a command line of mergecore in this process."""
-    from mergecore.cli import run
+    from mergecore.cli.app import run
 
     def call(*words: str | Path) -> Outcome:
         capsys.readouterr()

@@ -9,11 +9,11 @@ from typing import Any
 from tiny import write_llama
 
 from mergecore import MergeMethod, Plan, plan
-from mergecore.config import read_config
-from mergecore.plugins import Registry
-from mergecore.slices import references
+from mergecore.config.grammar import read_config
+from mergecore.files.yaml_document import parse_document
+from mergecore.planning.slices import references
+from mergecore.plugins.registry import Registry
 from mergecore.types import Json, Step
-from mergecore.yaml_document import parse_document
 
 LAYERS = 4
 

@@ -24,12 +24,13 @@ from pathlib import Path
 
 from power_cut import CALLS, STAGING, Recorder
 
-from mergecore import disk, stage
-from mergecore.digests import block_digest, tensor_digest
 from mergecore.errors import MergecoreError, OutputError
-from mergecore.partial import Mode
-from mergecore.stage import Stage
+from mergecore.files import durable
+from mergecore.output import store
+from mergecore.output.digests import block_digest, tensor_digest
+from mergecore.output.store import Stage
 from mergecore.types import Json, Layout, OutputTensor
+from mergecore.types.execution import Mode
 from mergecore_plugins.writers.safetensors import SafetensorsParams, lay_out
 
 TENSORS = [
@@ -96,11 +97,11 @@ class Scenario:
         self.restart = name == "restart"
         self.first = 75 if self.overwrite else 1  # what comes before is the same as in "fresh"
         self.step = 2 if self.restart else 1
-        stage.COMMIT_BYTES = 1000
+        store.COMMIT_BYTES = 1000
         for name_of_sync in ("fsync", "fdatasync"):  # what they do is simulated
             setattr(os, name_of_sync, lambda descriptor: None)
         if name == "two-step":
-            disk.exchange = lambda one, other: False
+            durable.exchange = lambda one, other: False
         merge(folder / "new" / "out")
         merge(folder / "old" / "out", seed=2)
         merge(folder / "partial" / "out", seed=3, stop=6)
@@ -156,18 +157,18 @@ class Interruption:
         self.at = at
         self.action = action
         self._originals = {name: getattr(os, name) for name in CALLS}
-        self._call = disk._call
+        self._call = durable._call
 
     def __enter__(self) -> Interruption:
         for name, original in self._originals.items():
             setattr(os, name, self._counting(name, original))
-        vars(disk)["_call"] = self._counting("call", self._call)
+        vars(durable)["_call"] = self._counting("call", self._call)
         return self
 
     def __exit__(self, *_: object) -> None:
         for name, original in self._originals.items():
             setattr(os, name, original)
-        disk._call = self._call
+        durable._call = self._call
 
     def _counting(self, name: str, original: Callable[..., object]) -> Callable[..., object]:
         def counted(*arguments: object, **options: object) -> object:

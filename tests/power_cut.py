@@ -9,7 +9,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from mergecore import disk
+from mergecore.files import durable
 
 CALLS = ("open", "mkdir", "rename", "unlink", "rmdir", "ftruncate", "pwrite", "fdatasync", "fsync")
 """Those of `os` that change the disk."""
@@ -50,18 +50,18 @@ class Recorder:
         self._files = len(self._start)
         self._descriptors: dict[int, int | None] = {}
         self._originals = {name: getattr(os, name) for name in CALLS}
-        self._exchange = disk.exchange
+        self._exchange = durable.exchange
 
     def __enter__(self) -> Recorder:
         for name in CALLS:
             setattr(os, name, getattr(self, f"_{name}"))
-        disk.exchange = self._swap
+        durable.exchange = self._swap
         return self
 
     def __exit__(self, *_: object) -> None:
         for name, original in self._originals.items():
             setattr(os, name, original)
-        disk.exchange = self._exchange
+        durable.exchange = self._exchange
 
     def restore(self, at: int, chance: random.Random) -> None:
         """Make the folder what a power cut after `at` operations may leave."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-from mergecore.digests import block_digest, tensor_digest
-from mergecore.partial import Mode
-from mergecore.stage import Stage
+from mergecore.output.digests import block_digest, tensor_digest
+from mergecore.output.store import Stage
 from mergecore.types import Json, OutputTensor
+from mergecore.types.execution import Mode
 from mergecore_plugins.writers.safetensors import SafetensorsParams, lay_out
 
 TENSORS = [OutputTensor("a", "U8", (4,)), OutputTensor("b", "U8", (4,)), OutputTensor("c", "F32", (2, 1))]

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mergecore.plugins import Registry
+from mergecore.plugins.registry import Registry
 from mergecore.types import Json
 
 HIDDEN, INNER, VOCABULARY = 4, 6, 8

@@ -13,9 +13,9 @@ from tiny_tokenizers import TOKENS, tokenizer_json, write_model
 from tokenizers import Tokenizer
 
 from mergecore import Plan, merge, plan
-from mergecore.compiling import PlanOptions
 from mergecore.errors import MergecoreError, Problems
-from mergecore.pipeline import RunOptions
+from mergecore.types.execution import RunOptions
+from mergecore.types.plans import PlanOptions
 
 UNITS = {"a": 1.0, "b": 1000.0, "c": 1000000.0}
 """What a row is a multiple of: row i of model b is (i + 1) times 1000."""

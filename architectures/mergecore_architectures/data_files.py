@@ -5,14 +5,15 @@ from __future__ import annotations
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from mergecore.architecture_files import parse_architecture, refined
+from mergecore.config.architecture import parse_architecture
+from mergecore.files.yaml_document import parse_document
+from mergecore.models.refine import refined
 from mergecore.types import Architecture, Checkpoint, Description
-from mergecore.yaml_document import parse_document
 from mergecore_architectures import names
 
 
 def from_file(name: str, file: Path | Traversable, rank: int = 20) -> Architecture:
-    """A describer of that name that knows what `file` says; `mergecore.architecture_files` tells the form.
+    """A describer of that name that knows what `file` says; `mergecore.config.architecture` tells the form.
 
     ::
 

@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from mergecore import hookimpl
-from mergecore.layer_stacks import (
+from mergecore.models.config_json import vocabulary_sizes
+from mergecore.models.layers import (
     config_sections,
     find_stacks,
     is_text,
@@ -20,7 +21,6 @@ from mergecore.layer_stacks import (
     split_name,
     without_layers_ahead,
 )
-from mergecore.model_config import vocabulary_sizes
 from mergecore.types import (
     Architecture,
     Checkpoint,

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from mergecore.layer_stacks import config_sections
+from mergecore.models.layers import config_sections
 from mergecore.types import Json
 
 if TYPE_CHECKING:

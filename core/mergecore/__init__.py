@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
+from mergecore.version import API, __version__
+
 if TYPE_CHECKING:
-    from mergecore.compiling import PlanOptions
-    from mergecore.engine import Block, TensorGroup
+    from mergecore.compute.group import Block, TensorGroup
     from mergecore.errors import (
         ConfigError,
         InputError,
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
         PluginError,
         PolicyError,
     )
-    from mergecore.params import Field, Params, PerModel
-    from mergecore.pipeline import RunOptions, execute, merge, plan
-    from mergecore.plugins import Registry
+    from mergecore.pipeline import execute, merge, plan
+    from mergecore.plugins.registry import Registry
     from mergecore.types import (
         Architecture,
         Checkpoint,
@@ -37,22 +37,20 @@ if TYPE_CHECKING:
         Recipe,
         TokenizerStrategy,
     )
-
-__version__ = "0.1.0"
-
-API = 1
-"""Raised when plugins written for an older mergecore stop working; a plugin may state `MERGECORE_API = 1`."""
+    from mergecore.types.execution import RunOptions
+    from mergecore.types.params import Field, Params, PerModel
+    from mergecore.types.plans import PlanOptions
 
 hookimpl = pluggy.HookimplMarker("mergecore")
 
 _HOME = {
     "Architecture": "types",
-    "Block": "engine",
+    "Block": "compute.group",
     "Checkpoint": "types",
     "ConfigError": "errors",
     "Description": "types",
     "Executor": "types",
-    "Field": "params",
+    "Field": "types.params",
     "InputError": "errors",
     "MergeError": "errors",
     "MergeMethod": "types",
@@ -60,16 +58,16 @@ _HOME = {
     "ModelSource": "types",
     "OutputError": "errors",
     "OutputWriter": "types",
-    "Params": "params",
-    "PerModel": "params",
+    "Params": "types.params",
+    "PerModel": "types.params",
     "Plan": "types",
-    "PlanOptions": "compiling",
+    "PlanOptions": "types.plans",
     "PluginError": "errors",
     "PolicyError": "errors",
     "Recipe": "types",
     "Registry": "plugins",
-    "RunOptions": "pipeline",
-    "TensorGroup": "engine",
+    "RunOptions": "types.execution",
+    "TensorGroup": "compute.group",
     "TokenizerStrategy": "types",
     "execute": "pipeline",
     "merge": "pipeline",

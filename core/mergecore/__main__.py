@@ -1,6 +1,6 @@
 """`python -m mergecore` is the command line."""
 
-from mergecore.cli import main
+from mergecore.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mergecore.engine import TensorGroup, merge_group
+from mergecore.compute.group import TensorGroup, merge_group
+from mergecore.compute.scratch import Scratch
+from mergecore.compute.topk_model import Groups
 from mergecore.errors import MergeError
-from mergecore.params import Params
-from mergecore.scratch import Scratch
 from mergecore.types import Json, MergeMethod
-from mergecore.whole_model import Groups
+from mergecore.types.params import Params
 
 __all__ = ["check_method", "run_method", "run_model"]
 

@@ -10,7 +10,7 @@ from zoo.__main__ import known_faults
 from zoo.classes import Entry, entries
 from zoo.trial import Outcome, trial
 
-from mergecore.plugins import Registry
+from mergecore.plugins.registry import Registry
 
 SAMPLE = (
     "bart/BartForConditionalGeneration",  # encoder and decoder, embeddings tied three ways, a bias of logits

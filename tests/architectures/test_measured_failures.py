@@ -23,7 +23,7 @@ from zoo.classes import Entry, tiny_model
 
 from mergecore import merge, plan
 from mergecore.errors import ConfigError
-from mergecore.plugins import Registry
+from mergecore.plugins.registry import Registry
 from mergecore.types import Architecture, Checkpoint, Description, Json
 
 Ranges = Sequence[tuple[int, int]]

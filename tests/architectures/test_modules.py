@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from mergecore.layer_stacks import find_stacks
+from mergecore.models.layers import find_stacks
 from mergecore.types import Stack
 from mergecore_architectures.modules import Part, modules_of
 from mergecore_architectures.names import main_stack, thick_stacks

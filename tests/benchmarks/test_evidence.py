@@ -21,7 +21,7 @@ from benchmarks.evidence_report import (
 from benchmarks.methods import CASES, SETTINGS, Case, Setting, setting_config
 from benchmarks.pages import with_tables
 
-from mergecore.plugins import Registry
+from mergecore.plugins.registry import Registry
 from mergecore_plugins.commands.demo.digits import Split, load_split
 from mergecore_plugins.commands.demo.train import Schedule
 

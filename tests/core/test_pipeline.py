@@ -13,7 +13,7 @@ from fixture_types import Cli, WritePlugin
 from tiny import listing, llama, llama_config, write_checkpoint, write_llama
 
 import mergecore
-from mergecore.manifest import NAME as MANIFEST
+from mergecore.output.manifest import NAME as MANIFEST
 from mergecore.types import Json
 
 

@@ -19,11 +19,11 @@ from fixture_types import Cli, WritePlugin
 from small_output import FACTS, SIDE_FILES, interrupted, make, merged, opened, staging
 from tiny import write_checkpoint, write_llama
 
-from mergecore import disk
 from mergecore.errors import MergecoreError, OutputError
-from mergecore.exhaustion import exhausted
-from mergecore.folders import Folder
-from mergecore.journal import Journal, Record
+from mergecore.files import durable
+from mergecore.files.exhaustion import exhausted
+from mergecore.files.folders import Folder
+from mergecore.output.journal import Journal, Record
 from mergecore.pipeline import plan
 
 COMMAND = [sys.executable, "-m", "mergecore"]
@@ -120,9 +120,9 @@ def test_a_run_that_ran_out_of_memory_can_be_taken_up(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import mergecore
-    from mergecore import runner
+    from mergecore.engine import step
 
-    original = runner.Runner.__call__
+    original = step.Runner.__call__
 
     def scarce(self: object, step: object, crew: object) -> object:
         if getattr(step, "name", "") == "model.norm.weight":
@@ -130,7 +130,7 @@ def test_a_run_that_ran_out_of_memory_can_be_taken_up(
         return original(self, step, crew)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner.Runner, "__call__", scarce)
+        patch.setattr(step.Runner, "__call__", scarce)
         with pytest.raises(MergecoreError, match="not enough memory; this merge needs about") as caught:
             mergecore.merge(config, tmp_path / "out", run_options=mergecore.RunOptions(threads=1))
     assert caught.value.code == "E406"
@@ -139,7 +139,7 @@ def test_a_run_that_ran_out_of_memory_can_be_taken_up(
 
 
 def test_a_disk_that_is_short_of_files_is_not_called_broken() -> None:
-    error = disk.failure(Path("x"), "saving", OSError(errno.EMFILE, "Too many open files"))
+    error = durable.failure(Path("x"), "saving", OSError(errno.EMFILE, "Too many open files"))
     assert error.code == "E407"
 
 
@@ -240,7 +240,7 @@ def test_a_journal_of_tensors_that_the_plan_does_not_have_is_refused(tmp_path: P
 SLOW = """
 import sys, time
 from mergecore import pipeline
-from mergecore.cli import main
+from mergecore.cli.app import main
 original = pipeline._Run.steps
 def steps(self, stage):
     print("merging", flush=True)

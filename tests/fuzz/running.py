@@ -24,11 +24,11 @@ from fuzz.reference.arrays import Array
 from fuzz.reference.plans import Outcome, Tensors, outcomes
 from fuzz.reference.vocabularies import Worded, rows_of
 from mergecore import merge
-from mergecore.cli import run as command_line
-from mergecore.compiling import PlanOptions
+from mergecore.cli.app import run as command_line
 from mergecore.errors import MergecoreError, MergeError
-from mergecore.pipeline import RunOptions
-from mergecore.sizes import parse_size
+from mergecore.files.sizes import parse_size
+from mergecore.types.execution import RunOptions
+from mergecore.types.plans import PlanOptions
 
 EXIT_OF_NUMBERS = 5
 VOCABULARY = ("model.embed_tokens.weight", "lm_head.weight")

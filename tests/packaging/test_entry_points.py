@@ -9,7 +9,7 @@ from pathlib import Path
 import importlib_metadata
 import pytest
 
-from mergecore.plugins import Registry
+from mergecore.plugins.registry import Registry
 
 
 @pytest.fixture(scope="module")

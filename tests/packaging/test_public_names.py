@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import mergecore
-from mergecore import hookspecs
+from mergecore.plugins import hookspecs
 
 HOOKS = [name for name in dir(hookspecs) if name.startswith("mergecore_")]
 VALUES = {"API", "PerModel", "__version__", "hookimpl"}  # they are no classes or functions of ours

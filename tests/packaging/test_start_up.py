@@ -20,12 +20,12 @@ print(*sorted(set({HEAVY}) & set(sys.modules)), file=sys.stderr, end="")
     "statement",
     [
         "import mergecore",
-        "from mergecore.cli import run; run(['--help'])",
-        "from mergecore.cli import run; run(['--version'])",
-        "from mergecore.cli import run; run(['merge', '--help'])",
-        "from mergecore.cli import run; run(['plugins', 'list'])",
-        "from mergecore.cli import run; run(['methods', 'list'])",
-        "from mergecore.cli import run; run(['demo', '--help'])",
+        "from mergecore.cli.app import run; run(['--help'])",
+        "from mergecore.cli.app import run; run(['--version'])",
+        "from mergecore.cli.app import run; run(['merge', '--help'])",
+        "from mergecore.cli.app import run; run(['plugins', 'list'])",
+        "from mergecore.cli.app import run; run(['methods', 'list'])",
+        "from mergecore.cli.app import run; run(['demo', '--help'])",
     ],
 )
 def test_no_heavy_package_is_imported(statement: str) -> None:

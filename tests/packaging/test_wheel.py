@@ -51,7 +51,7 @@ def test_the_metadata_names_license_version_and_entry_points(wheel: Path, projec
         assert archive.read(f"{facts}/licenses/LICENSE") == (project / "LICENSE").read_bytes()
     assert "License-Expression: Apache-2.0" in metadata
     assert "Requires-Python: >=3.11" in metadata
-    assert "[console_scripts]\nmergecore = mergecore.cli:main\n" in entries
+    assert "[console_scripts]\nmergecore = mergecore.cli.app:main\n" in entries
     for name, module in document["entry-points"]["mergecore"].items():
         assert f"\n{name} = {module}\n" in entries
 

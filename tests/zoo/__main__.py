@@ -20,7 +20,7 @@ import yaml
 from zoo.classes import Entry, entries
 from zoo.trial import Fault, Outcome, trial
 
-from mergecore.plugins import Registry
+from mergecore.plugins.registry import Registry
 
 WANTED = 0.95
 PROCESSES = min(8, os.cpu_count() or 1)

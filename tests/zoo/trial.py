@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from zoo.classes import CannotBuildError, Entry, tiny_model
 
-from mergecore.checkpoint import open_folder
 from mergecore.errors import ConfigError, MergecoreError
+from mergecore.models.folder import open_folder
 from mergecore.pipeline import merge
-from mergecore.plugins import Registry
+from mergecore.plugins.registry import Registry
 from mergecore.types import Json, ModelReference
 from mergecore_architectures import names
 from mergecore_architectures.transformers import describe

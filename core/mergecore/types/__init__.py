@@ -3,55 +3,34 @@
 All are frozen.  What a plugin yields comes with the name users write; what a plugin is handed is plain data.
 """
 
-from mergecore.types.merging import (
-    Blocks,
-    Merged,
-    MergeMethod,
-    Rows,
-    TokenizerRequest,
-    TokenizerStrategy,
-    TokenTable,
-    Vocabulary,
-)
-from mergecore.types.models import (
+from mergecore.files.strict_json import Json
+from mergecore.types.architectures import (
     Architecture,
-    Checkpoint,
     Description,
-    FileSpan,
     Fit,
-    Json,
     Layers,
-    ModelReference,
-    ModelSource,
     Module,
-    OpenOptions,
-    Piece,
     Proposal,
-    SmallFile,
     Stack,
     TensorFacts,
+)
+from mergecore.types.execution import Crew, Executor, RunStep, StepResult
+from mergecore.types.methods import Blocks, Merged, MergeMethod
+from mergecore.types.models import (
+    Checkpoint,
+    FileSpan,
+    ModelReference,
+    ModelSource,
+    OpenOptions,
+    Piece,
+    SmallFile,
     TensorInfo,
     WeightFile,
 )
-from mergecore.types.plans import (
-    Crew,
-    Depth,
-    Dropped,
-    Executor,
-    Layout,
-    OutputFile,
-    OutputTensor,
-    OutputWriter,
-    Plan,
-    Recipe,
-    RowMap,
-    RowSource,
-    RunStep,
-    Slot,
-    Step,
-    StepResult,
-    TensorInput,
-)
+from mergecore.types.outputs import Layout, OutputFile, OutputTensor, OutputWriter, Slot
+from mergecore.types.plans import Dropped, Plan, Recipe
+from mergecore.types.steps import Depth, RowMap, RowSource, Step, TensorInput
+from mergecore.types.vocabularies import Rows, TokenizerRequest, TokenizerStrategy, TokenTable, Vocabulary
 
 __all__ = [
     "Architecture",

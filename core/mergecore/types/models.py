@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
 
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
-
+from mergecore.files.strict_json import Json
 
 # ---- models as they are opened -----------------------------------------------------------------------------
 
@@ -143,126 +141,3 @@ class ModelSource:
 
 
 # ---- what a checkpoint consists of -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Repeated layers: the tensors named `{prefix}{index}.…` for `count` indices from 0.
-
-    Layers behind these, which predict tokens further ahead, are tensors after the layers.
-    """
-
-    prefix: str
-    count: int
-
-
-@dataclass(frozen=True)
-class TensorFacts:
-    """What is known of one tensor: where it stands, and what it does if that is known."""
-
-    stack: str | None = None
-    """Prefix of its stack, None outside the layers."""
-    layer: int | None = None
-    suffix: str = ""
-    """Its name within the layer, or its whole name outside the layers."""
-    after: bool = False
-    """Outside the layers only: applied after them (final norm, head) rather than before (embeddings)."""
-    role: str = ""
-    """`attn.q`, `mlp.down`, `norm`, `embed`, `head`, … or nothing."""
-    vocabulary_axis: int | None = None
-    module: str = ""
-    """Name of its module, where the model has several."""
-
-
-@dataclass(frozen=True)
-class Module:
-    """A part of a model that can be merged in its own way, such as the text model of one that also sees."""
-
-    name: str
-    stack: Stack | None = None
-    """Its layers, if it has any to choose from."""
-    layer_count_key: tuple[str, ...] | None = None
-    """Where config.json holds the number of these layers."""
-    aliases: tuple[str, ...] = ()
-    """What other tools call it."""
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a describer knows of a checkpoint.  It adds knowledge; it never adds or removes a tensor."""
-
-    by: str
-    family: str
-    stacks: tuple[Stack, ...]
-    main: Stack | None
-    """The stack that layer ranges mean; None when that is ambiguous."""
-    tensors: Mapping[str, TensorFacts]
-    tied: Mapping[str, str] = field(default_factory=dict)
-    """Names that are not on disk, and the tensor that stands for each."""
-    layer_count_key: tuple[str, ...] | None = None
-    """Where config.json holds the number of layers of `main`."""
-    modules: tuple[Module, ...] = ()
-    """Its modules in order; none where it is a single one."""
-
-    def module(self, name: str) -> Module | None:
-        """The module of that name, or else of that alias; a model of one module is called `default`."""
-        if not self.modules:
-            return Module("default", self.main, self.layer_count_key) if name in ("", "default") else None
-        named = [one for one in self.modules if one.name == name]
-        return next(iter([*named, *(one for one in self.modules if name in one.aliases)]), None)
-
-
-@dataclass(frozen=True)
-class Layers:
-    """The layers of a stack of a model that is made of layers of others."""
-
-    stack: str
-    """The prefix of the stack."""
-    count_key: tuple[str, ...] | None
-    """Where config.json counts them; there may be a list or a pattern with an entry for each instead of a number."""
-    sources: tuple[tuple[Mapping[str, Json], int], ...]
-    """For each the config of the model that it comes from, and its index there."""
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A model that is about to be made of layers of others: what its config.json and its headers would say."""
-
-    donor: Checkpoint
-    config: Mapping[str, Json]
-    shapes: Mapping[str, tuple[int, ...]]
-    layers: tuple[Layers, ...]
-
-
-@dataclass(frozen=True)
-class Fit:
-    """What a loader would make of a `Proposal`."""
-
-    config: Mapping[str, Json]
-    """The config with what it takes to tell the layers apart as their own models do."""
-    faults: tuple[str, ...] = ()
-    """Why the model cannot be used all the same."""
-    lists: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
-    """By the prefix of a stack: the lists with a value for each layer that the donor has, given or derived."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """A describer of checkpoints.  The one of lowest `rank` that returns a description is believed.
-
-    slow: describing takes a second or more; such a describer is asked only where more than names decides
-        something: when layers or modules are chosen, roles are asked for, or vocabularies are aligned.
-    fit: whether a model that is to be made of selected layers would load; None when it cannot tell.
-    layout: the tensors of a checkpoint under the names, and cut or joined to the parts, that another one has;
-        None when it knows no way.  Every stored tensor is still there, under its own name if it has no place.
-    keeps_f32: names of the tensors of a checkpoint that its loader holds in float32 when the rest is in the 16-bit
-        format of that name, "F16" or "BF16".
-    """
-
-    name: str
-    describe: Callable[[Checkpoint], Description | None]
-    rank: int = 50
-    slow: bool = False
-    fit: Callable[[Proposal], Fit | None] | None = None
-    layout: Callable[[Checkpoint, Checkpoint], Mapping[str, TensorInfo] | None] | None = None
-    keeps_f32: Callable[[Checkpoint, str], Collection[str]] | None = None

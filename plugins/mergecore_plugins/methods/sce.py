@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergecore import Block, TensorGroup
-    from mergecore.selection import Cut
+    from mergecore.compute.topk import Cut
     from mergecore.types import Merged
 
 LEAST_WEIGHT = 1e-6
@@ -100,7 +100,7 @@ def _variance_near(x: Tensor, value: float) -> Tensor:
 
 def _weights(group: TensorGroup, cut: Cut | None) -> Sequence[float]:
     """The shares of the models in the sum of squares of what is selected; equal ones when that is 0."""
-    from mergecore.reduction import gram
+    from mergecore.compute.reduction import gram
 
     def squares(block: Block) -> Tensor:
         selected = _selected(block, cut)

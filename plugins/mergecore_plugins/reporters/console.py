@@ -6,8 +6,8 @@ import sys
 
 from mergecore import hookimpl
 from mergecore.errors import printable
-from mergecore.events import Event, ModelSealed, PlanReady, StepDone, Warned
-from mergecore.sizes import size_text
+from mergecore.files.sizes import size_text
+from mergecore.types.events import Event, ModelSealed, PlanReady, StepDone, Warned
 
 SECONDS_BETWEEN_LINES = 10
 

@@ -16,12 +16,13 @@ from functools import partial
 from pathlib import Path
 
 from mergecore import hookimpl
-from mergecore.checkpoint import is_side_file, open_folder
+from mergecore.config.reference import HUB, exists_below, nearest
 from mergecore.errors import ConfigError, InputError, MergecoreError, Problems
-from mergecore.input_files import ReadAt, RemoteFile
-from mergecore.model_config import NAME as CONFIG
-from mergecore.references import HUB, exists_below, nearest
-from mergecore.safetensors_header import read_header
+from mergecore.files.safe_open import ReadAt
+from mergecore.models.config_json import NAME as CONFIG
+from mergecore.models.folder import is_side_file, open_folder
+from mergecore.models.input_folder import RemoteFile
+from mergecore.models.safetensors import read_header
 from mergecore.types import Checkpoint, ModelReference, ModelSource, OpenOptions, WeightFile
 
 

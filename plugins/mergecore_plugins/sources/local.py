@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mergecore import hookimpl
-from mergecore.checkpoint import open_file, open_folder
+from mergecore.config.reference import HUB, exists_below, nearest
 from mergecore.errors import ConfigError, InputError
-from mergecore.references import HUB, exists_below, nearest
+from mergecore.models.folder import open_file, open_folder
+from mergecore.models.shards import is_pickle, pickled_file
 from mergecore.types import Checkpoint, ModelReference, ModelSource, OpenOptions
-from mergecore.weight_files import is_pickle, pickled_file
 from mergecore_plugins.sources.hub import cached_snapshot, is_hub_id
 
 

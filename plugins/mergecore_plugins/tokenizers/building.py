@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from mergecore import Checkpoint, Field, Params
 from mergecore.errors import Collector
+from mergecore.tokenizers.compare import compare, some
 from mergecore.types import Description, Rows, TokenizerRequest, TokenTable, Vocabulary
-from mergecore.vocabulary_comparison import compare, some
 from mergecore_plugins.tokenizers.tokenizer_json import PLAIN, NewToken, cannot_be_read, edited_files
 
 if TYPE_CHECKING:

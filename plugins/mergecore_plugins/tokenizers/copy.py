@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from mergecore import Checkpoint, InputError, Params, TokenizerStrategy, hookimpl
+from mergecore.tokenizers.compare import Comparison, compare, some
+from mergecore.tokenizers.read import TokenizerFiles, same_vocabulary
 from mergecore.types import Rows, TokenizerRequest, TokenTable, Vocabulary
-from mergecore.vocabulary import TokenizerFiles, same_vocabulary
-from mergecore.vocabulary_comparison import Comparison, compare, some
 from mergecore_plugins.tokenizers.building import rows_by_name, table_rows
 from mergecore_plugins.tokenizers.tokenizer_json import tokenizer_files
 

@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from mergecore.tokenizers.read import kind_of_model
 from mergecore.types import Json
-from mergecore.vocabulary import kind_of_model
 from mergecore_plugins.tokenizers.loading import loaded
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergecore.errors import InputError
-from mergecore.tokenizer_files import is_tokenizer_file
+from mergecore.tokenizers.files import is_tokenizer_file
+from mergecore.tokenizers.read import MAIN, TokenizerFiles, VocabularyReader
 from mergecore.types import Checkpoint, Json
-from mergecore.vocabulary import MAIN, TokenizerFiles, VocabularyReader
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 from mergecore.errors import InputError
-from mergecore.tokenizer_files import is_tokenizer_file
+from mergecore.tokenizers.files import is_tokenizer_file
+from mergecore.tokenizers.read import CONFIG, MAIN, TokenizerFiles, kind_of_model
 from mergecore.types import Checkpoint, Json
-from mergecore.vocabulary import CONFIG, MAIN, TokenizerFiles, kind_of_model
 from mergecore_plugins.tokenizers.cutting import take_no_word_whole
 from mergecore_plugins.tokenizers.loading import converted
 

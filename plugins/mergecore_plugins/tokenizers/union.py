@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any, cast
 
 from mergecore import Checkpoint, TokenizerStrategy, hookimpl
+from mergecore.tokenizers.compare import compare, some
+from mergecore.tokenizers.read import MAIN, kind_of_model
 from mergecore.types import Json, TokenizerRequest, TokenTable, Vocabulary
-from mergecore.vocabulary import MAIN, kind_of_model
-from mergecore.vocabulary_comparison import compare, some
 from mergecore_plugins.tokenizers.building import AlignParams, Tables, build, tables
 from mergecore_plugins.tokenizers.cutting import as_document, used
 from mergecore_plugins.tokenizers.tokenizer_json import PLAIN, NewToken

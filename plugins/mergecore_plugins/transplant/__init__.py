@@ -16,9 +16,9 @@ from mergecore_plugins.transplant.command import transplant
 from mergecore_plugins.transplant.methods import methods
 
 if TYPE_CHECKING:
-    from mergecore.compiling import PlanOptions
-    from mergecore.plugins import Registry
-    from mergecore.yaml_document import Document
+    from mergecore.files.yaml_document import Document
+    from mergecore.plugins.registry import Registry
+    from mergecore.types.plans import PlanOptions
 
 
 @hookimpl

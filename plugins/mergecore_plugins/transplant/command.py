@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from mergecore.cli import common_options
-from mergecore.run_options import output_options, run_options, size_options
+from mergecore.cli.app import common_options
+from mergecore.cli.options import output_options, run_options, size_options
 from mergecore_plugins.transplant.methods import METHODS, FillParams, Metric, Pieces, Weights
 
 if TYPE_CHECKING:
-    from mergecore.plugins import Registry
+    from mergecore.plugins.registry import Registry
     from mergecore.types import Json, Plan
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -78,8 +78,8 @@ def transplant(only_plan: bool, disabled: Sequence[str], out: Path, **given: Any
     --method.  Everything else of MODEL is copied.
     """
     from mergecore import pipeline
-    from mergecore.compiling import PlanOptions
-    from mergecore.plugins import Registry
+    from mergecore.plugins.registry import Registry
+    from mergecore.types.plans import PlanOptions
 
     how = run_options(given)
     registry = Registry.discover(disabled)
@@ -103,9 +103,9 @@ def _document(given: dict[str, Any]) -> dict[str, Json]:
 
 
 def _shown(plan: Plan, registry: Registry, given: dict[str, Any]) -> str:
-    from mergecore.estimate import estimate
-    from mergecore.plan_parts import methods_of
-    from mergecore.show_plan import plan_as_json, plan_as_text
+    from mergecore.cli.show_plan import plan_as_json, plan_as_text
+    from mergecore.engine.memory import estimate
+    from mergecore.planning.toolkit import methods_of
 
     memory = estimate(plan, methods_of(plan, registry)[0], given["threads"], given["max_memory"])
     if given["as_json"]:

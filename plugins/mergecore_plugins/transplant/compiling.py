@@ -8,14 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergecore.alignment import Common
-from mergecore.chat_templates import chosen_template, own_template, with_template
 from mergecore.errors import Collector, InputError
-from mergecore.matching import Match, Models
-from mergecore.opening import Opener
-from mergecore.output_files import output_files
-from mergecore.plan_parts import lay_out, versions
-from mergecore.tokenizer_files import is_tokenizer_file
+from mergecore.models.opener import Opener
+from mergecore.planning.embedding_rows import Common
+from mergecore.planning.matching import Match, Models
+from mergecore.planning.side_files.write import output_files
+from mergecore.planning.toolkit import lay_out, versions
+from mergecore.tokenizers.chat_template import chosen_template, own_template, with_template
+from mergecore.tokenizers.files import is_tokenizer_file
+from mergecore.tokenizers.read import VocabularyReader
 from mergecore.types import (
     Checkpoint,
     Dropped,
@@ -29,7 +30,6 @@ from mergecore.types import (
     TokenTable,
     Vocabulary,
 )
-from mergecore.vocabulary import VocabularyReader
 from mergecore_plugins.transplant.counterparts import Texts, counterparts, texts_of
 from mergecore_plugins.transplant.methods import BY_DONOR
 from mergecore_plugins.transplant.pieces import Cutter
@@ -37,9 +37,9 @@ from mergecore_plugins.transplant.settings import Transplant, TransplantDocument
 from mergecore_plugins.transplant.steps import Pair, Surgery
 
 if TYPE_CHECKING:
-    from mergecore.compiling import PlanOptions
-    from mergecore.plugins import Registry
-    from mergecore.yaml_document import Document
+    from mergecore.files.yaml_document import Document
+    from mergecore.plugins.registry import Registry
+    from mergecore.types.plans import PlanOptions
 
 
 def plan_transplant(document: Document, registry: Registry, options: PlanOptions) -> Plan:

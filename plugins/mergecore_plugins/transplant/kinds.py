@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from mergecore.tokenizers.read import CONFIG, MAIN, TokenizerFiles
 from mergecore.types import Checkpoint, Json, TokenTable
-from mergecore.vocabulary import CONFIG, MAIN, TokenizerFiles
 from mergecore_plugins.transplant.spelling import Spelling, are_bytes
 
 ROLES = ("eos", "bos", "unk", "pad", "cls", "sep", "mask")

@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 from mergecore.errors import InputError
+from mergecore.tokenizers.read import MAIN, TokenizerFiles
 from mergecore.types import Checkpoint, Json
-from mergecore.vocabulary import MAIN, TokenizerFiles
 from mergecore_plugins.transplant.counterparts import Texts
 from mergecore_plugins.transplant.spelling import byte_token
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field, ValidationError
 
-from mergecore.config import OutputConfig, Part
-from mergecore.config_errors import explained
-from mergecore.config_values import ChatTemplate, Reference
+from mergecore.config.grammar import OutputConfig, Part
+from mergecore.config.messages import explained
+from mergecore.config.values import ChatTemplate, Reference
 from mergecore.errors import Collector
-from mergecore.yaml_document import Document
+from mergecore.files.yaml_document import Document
 from mergecore_plugins.transplant.methods import FillParams, Method, Metric, Pieces, Weights
 
 

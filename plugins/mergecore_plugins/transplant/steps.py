@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from mergecore.dtypes import DTYPES, MERGEABLE
 from mergecore.errors import Collector, InputError
+from mergecore.files.dtypes import DTYPES, MERGEABLE
 from mergecore.types import Checkpoint, Description, RowMap, RowSource, Step, TensorInfo, TensorInput
 from mergecore_plugins.transplant.counterparts import Counterparts, Texts
 from mergecore_plugins.transplant.methods import BY_DONOR

@@ -12,10 +12,10 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from mergecore import hookimpl
-from mergecore.dtypes import nbytes
-from mergecore.params import Field, Params
-from mergecore.sizes import parse_size
+from mergecore.files.dtypes import nbytes
+from mergecore.files.sizes import parse_size
 from mergecore.types import Layout, OutputFile, OutputTensor, OutputWriter, Slot
+from mergecore.types.params import Field, Params
 
 _DTYPES = (
     *("U64", "I64", "F64", "C64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16"),

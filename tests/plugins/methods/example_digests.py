@@ -20,7 +20,7 @@ from examples import example_step
 from torch import Tensor
 
 from mergecore import MergeMethod
-from mergecore.plugins import Registry
+from mergecore.plugins.registry import Registry
 from mergecore.testing import run_method
 
 KINDS = (((37, 53), np.float32), ((37, 53), np.float64), ((1100, 250), np.float32))

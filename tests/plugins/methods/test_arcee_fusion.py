@@ -8,7 +8,7 @@ from merging import golden_models, merge, normal
 from task_vectors import close
 from torch import Tensor
 
-from mergecore import engine
+from mergecore.compute import group
 from mergecore_plugins.methods.arcee_fusion import divergence
 
 
@@ -35,7 +35,7 @@ def plainly(base: Tensor, model: Tensor) -> Tensor:
 def test_it_takes_what_a_sort_would_take(
     monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], block: int
 ) -> None:
-    monkeypatch.setattr(engine, "BLOCK", block)
+    monkeypatch.setattr(group, "BLOCK", block)
     base = normal(*shape)
     model = base + normal(*shape, seed=1) * 0.1
     merged = merge("arcee_fusion", model, base=base)

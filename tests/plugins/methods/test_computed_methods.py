@@ -12,7 +12,7 @@ from merging import merge, normal, params_of
 from task_vectors import method_called
 from torch import Tensor
 
-from mergecore import engine
+from mergecore.compute import group
 from mergecore.testing import check_method, run_method
 
 
@@ -88,7 +88,7 @@ def test_every_shape_and_dtype_comes_out_finite_in_the_working_precision(
 
 @every_case
 def test_small_blocks_in_any_order_give_the_same_bytes(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "BLOCK", 20)
+    monkeypatch.setattr(group, "BLOCK", 20)
     models, base = case.tensors(13, 7)
     method = method_called(case.name)
     params = params_of(case.name, **case.params)

@@ -7,7 +7,7 @@ import torch
 from task_vectors import merged, method_called
 
 from mergecore import MergeError
-from mergecore.rng import mask, random_key, random_words
+from mergecore.compute.philox import mask, random_key, random_words
 
 MANY = torch.ones(300, 1000)
 

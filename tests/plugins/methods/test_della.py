@@ -10,7 +10,7 @@ from task_vectors import merged, method_called
 from torch import Tensor
 
 from mergecore import ConfigError
-from mergecore.rng import random_key, random_words, uniform
+from mergecore.compute.philox import random_key, random_words, uniform
 from mergecore_plugins.methods.steps.pre import ascending, keep_probabilities
 
 EIGHT = torch.tensor([[0.0, -8, 4, 2], [5, 5, -5, 6]])

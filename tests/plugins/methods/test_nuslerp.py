@@ -10,7 +10,8 @@ import torch
 from merging import golden_models, merge, normal, params_of
 from task_vectors import close, method_called
 
-from mergecore import MergeError, engine
+from mergecore import MergeError
+from mergecore.compute import group
 
 GOLDEN = {
     (): "0.466168 0.318130 -0.078284 -0.469694 -0.484050 -0.124291 "
@@ -105,7 +106,7 @@ def test_blocks_change_nothing_but_the_last_digits(
 ) -> None:
     models = normal(*shape, seed=1), normal(*shape, seed=2)
     whole = merge("nuslerp", *models, weight=[1, 2], **options)
-    monkeypatch.setattr(engine, "BLOCK", 70)
+    monkeypatch.setattr(group, "BLOCK", 70)
     assert torch.allclose(merge("nuslerp", *models, weight=[1, 2], **options), whole, atol=1e-6)
 
 

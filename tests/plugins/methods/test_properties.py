@@ -19,8 +19,9 @@ from pydantic import ValidationError
 from tiny import registry
 from torch import Tensor
 
-from mergecore import MergecoreError, MergeError, MergeMethod, Params, engine
-from mergecore.params import Parameter, parameters_of
+from mergecore import MergecoreError, MergeError, MergeMethod, Params
+from mergecore.compute import group
+from mergecore.config.parameters import Parameter, parameters_of
 from mergecore.testing import run_method
 
 METHODS: dict[str, MergeMethod[Any]] = {method.name: method for method in registry().all(MergeMethod)}
@@ -132,7 +133,7 @@ def test_the_result_is_finite_and_does_not_depend_on_the_order_of_blocks(
 ) -> None:
     drawn = data.draw(cases(name))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "BLOCK", data.draw(st.integers(1, 9)))
+        patch.setattr(group, "BLOCK", data.draw(st.integers(1, 9)))
         try:
             merged = drawn.merged()
         except MergeError:

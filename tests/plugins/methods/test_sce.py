@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from task_vectors import close
 from torch import Tensor
 
-from mergecore import engine
+from mergecore.compute import group
 from mergecore_plugins.methods.sce import variance
 
 ZERO = torch.zeros(4)
@@ -104,7 +104,7 @@ def test_streaming_selection_is_that_of_a_sort(
     monkeypatch: pytest.MonkeyPatch, n: int, block: int, coarse: bool
 ) -> None:
     """Coarse numbers have many equal variances."""
-    monkeypatch.setattr(engine, "BLOCK", block)
+    monkeypatch.setattr(group, "BLOCK", block)
     base = normal(40, 50)
     deltas = [normal(40, 50, seed=seed + 1) for seed in range(n)]
     models = [base + ((delta * 2).round() / 8 if coarse else delta) for delta in deltas]

@@ -15,10 +15,10 @@ from torch import Tensor
 
 import mergecore
 from mergecore.errors import MergecoreError
-from mergecore.pipeline import RunOptions
-from mergecore.stage import Stage
+from mergecore.output.store import Stage
 from mergecore.testing import run_model
 from mergecore.types import Json
+from mergecore.types.execution import RunOptions
 
 METHODS: dict[str, dict[str, Any]] = {
     "ties": {"density": 0.3},

@@ -15,9 +15,9 @@ from tiny import read_tensors, write_llama
 from torch import Tensor
 
 import mergecore
-from mergecore.pipeline import RunOptions
 from mergecore.testing import check_method, run_method
 from mergecore.types import Json
+from mergecore.types.execution import RunOptions
 
 METHODS: dict[str, dict[str, Any]] = {
     "task_arithmetic": {},

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mergecore.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
+from mergecore.types.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
 from mergecore_plugins.reporters.console import bar, crossed, mergecore_report
 
 PIPE, TERMINAL = Display(), Display(terminal=True)

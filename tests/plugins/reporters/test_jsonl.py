@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mergecore.events import Display, StepDone, Warned
+from mergecore.types.events import Display, StepDone, Warned
 from mergecore_plugins.reporters.jsonl import mergecore_report
 
 

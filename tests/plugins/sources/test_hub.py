@@ -19,7 +19,7 @@ import pytest
 from huggingface_hub import close_session, constants
 from safetensors.numpy import save
 
-from mergecore.cli import run
+from mergecore.cli.app import run
 from mergecore.errors import MergecoreError
 from mergecore.types import Checkpoint, ModelReference, OpenOptions
 from mergecore_plugins.sources.hub import accepts, mergecore_model_sources, open_hub

@@ -28,8 +28,8 @@ def test_rows_of_other_vocabularies_are_put_in_the_order_of_the_base(shop: Works
 
 
 def test_a_plan_says_in_a_word_where_rows_come_from(shop: Workshop) -> None:
-    from mergecore.estimate import estimate
-    from mergecore.show_plan import plan_as_text
+    from mergecore.cli.show_plan import plan_as_text
+    from mergecore.engine.memory import estimate
     from mergecore.types import MergeMethod
 
     shop.model("a", ["x", "y", "z"])

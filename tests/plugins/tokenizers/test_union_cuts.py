@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from workshop import Workshop
 
 from mergecore import plan
-from mergecore.plugins import Registry
+from mergecore.plugins.registry import Registry
 
 BYTES = [f"<0x{number:02X}>" for number in range(256)]
 WORDS = st.lists(st.text(alphabet="abehinst", min_size=2, max_size=5), max_size=5)

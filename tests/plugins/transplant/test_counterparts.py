@@ -4,10 +4,10 @@ from pathlib import Path
 
 from tiny_tokenizers import tokenizer_json, write_model
 
-from mergecore.opening import Opener
-from mergecore.plugins import Registry
+from mergecore.models.opener import Opener
+from mergecore.plugins.registry import Registry
+from mergecore.tokenizers.read import VocabularyReader
 from mergecore.types import Json, ModelReference, OpenOptions
-from mergecore.vocabulary import VocabularyReader
 from mergecore_plugins.transplant.counterparts import Texts, counterparts, texts_of
 
 

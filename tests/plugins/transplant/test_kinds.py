@@ -14,8 +14,8 @@ from tiny import llama, llama_config, read_config, read_tensors, write_checkpoin
 from tiny_transplant import EMBED
 
 import mergecore
+from mergecore.tokenizers.read import VocabularyReader
 from mergecore.types import Checkpoint, Json, ModelReference
-from mergecore.vocabulary import VocabularyReader
 from mergecore_plugins.transplant.counterparts import Texts, counterparts, texts_of
 
 Files: TypeAlias = "Mapping[str, bytes | Json]"

@@ -14,9 +14,9 @@ from torch import Tensor
 
 import mergecore
 from mergecore.errors import InputError, MergeError
-from mergecore.pipeline import RunOptions
-from mergecore.stage import Stage
+from mergecore.output.store import Stage
 from mergecore.types import Json
+from mergecore.types.execution import RunOptions
 from mergecore_plugins.transplant.methods import METHODS
 
 Pair = tuple[Tensor, Tensor]

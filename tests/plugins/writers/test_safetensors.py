@@ -6,8 +6,8 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from mergecore.dtypes import DTYPES
 from mergecore.errors import ConfigError
+from mergecore.files.dtypes import DTYPES
 from mergecore.types import Layout, OutputTensor
 from mergecore_plugins.writers.safetensors import SafetensorsParams, lay_out
 

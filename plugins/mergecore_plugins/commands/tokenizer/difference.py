@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mergecore.config.reference import exists_below, parse_reference
 from mergecore.errors import InputError, MergecoreError, Problems
-from mergecore.opening import Opener
-from mergecore.plugins import Registry
-from mergecore.references import exists_below, parse_reference
+from mergecore.models.opener import Opener
+from mergecore.plugins.registry import Registry
+from mergecore.tokenizers.compare import Comparison, compare
+from mergecore.tokenizers.read import VocabularyReader
 from mergecore.types import (
     Checkpoint,
     Json,
@@ -20,7 +22,6 @@ from mergecore.types import (
     TokenTable,
     Vocabulary,
 )
-from mergecore.vocabulary_comparison import Comparison, compare
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def difference(a: str, b: str, registry: Registry, offline: bool = False) -> Dif
     opener = Opener(registry, OpenOptions(offline), lambda path: None)
     models = tuple(_opened(text, opener) for text in (a, b))
     request = TokenizerRequest(
+        read=VocabularyReader().read,
         models=models,
         donor=0,
         descriptions=tuple(opener.describe(model) for model in models),

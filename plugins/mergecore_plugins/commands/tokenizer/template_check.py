@@ -7,8 +7,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from mergecore.chat_templates import FILE, MAX_TEMPLATE, own_template
 from mergecore.errors import InputError, PolicyError
+from mergecore.tokenizers.chat_template import FILE, MAX_TEMPLATE, own_template
 from mergecore.types import Checkpoint, ModelReference
 
 SECONDS = 10

@@ -1,0 +1,234 @@
+"""The commands of the core: merge, plan, methods, plugins, schema, verify."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mergecore.cli.app import cli, common_options
+from mergecore.cli.mergekit_options import MergeCommand
+from mergecore.cli.options import output_options, run_options, size_options
+from mergecore.files.exhaustion import TO_PLAN, check_memory
+from mergecore.plugins.registry import Registry
+from mergecore.types import MergeMethod
+
+if TYPE_CHECKING:
+    from mergecore.types.plans import PlanOptions
+
+
+def plan_options(command: Any) -> Any:
+    """Add the options that `merge` and `plan` share."""
+    for option in (
+        click.option("--offline", is_flag=True, help="Use no network; hub models come from the cache."),
+        click.option(
+            "--missing",
+            type=click.Choice(["error", "base", "skip"]),
+            default="error",
+            show_default=True,
+            help="A tensor that one model lacks: refuse, take the base's, or merge the others.",
+        ),
+        click.option(
+            "--unexpected",
+            type=click.Choice(["error", "copy", "drop"]),
+            default="error",
+            show_default=True,
+            help="A tensor that only one model has: refuse, take it over, or leave it out.",
+        ),
+        click.option("--allow-crimes", is_flag=True, help="Merge models of different architectures."),
+        click.option(
+            "--strict",
+            is_flag=True,
+            help="Refuse a config of which something has no effect, such as a parameter.",
+        ),
+        click.option("--seed", type=click.IntRange(0), help="Seed of random methods; overrides the config."),
+        size_options,
+    ):
+        command = option(command)
+    return common_options(command)
+
+
+@cli.command(cls=MergeCommand)
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, auto, …")
+@click.option("--executor", metavar="NAME", help="Another plugin to run the steps; threads by default.")
+@click.option("--allow-nonfinite", is_flag=True, help="Accept NaN and Inf in inputs and in the result.")
+@output_options
+@plan_options
+def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> None:
+    """Merge models as CONFIG says, into the folder OUT."""
+    check_memory(TO_PLAN)
+    from mergecore.errors import Collector
+    from mergecore.output.target import check_target
+    from mergecore.pipeline import execute, mentioned_folders, plan
+
+    options = run_options(given)
+    registry = Registry.discover(disabled)
+    problems = Collector()
+    made = None
+    with problems.collecting():
+        made = plan(config, registry=registry, options=_plan_options(given))
+    if made is None:
+        with problems.collecting():
+            check_target(out, mentioned_folders(config), given["overwrite"])
+    problems.raise_any()
+    assert made is not None
+    execute(made, out, registry=registry, options=options)
+
+
+@cli.command(cls=MergeCommand)
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "--tensor", "pattern", metavar="GLOB", help="Show sources and parameters of these output tensors."
+)
+@click.option("--check", is_flag=True, help="Say in a line that all is well, and warnings, instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print facts for programs.")
+@plan_options
+def plan(
+    config: Path, pattern: str | None, check: bool, disabled: Sequence[str], as_json: bool, **given: Any
+) -> None:
+    """Check CONFIG and show what merging would do; read headers only, write nothing."""
+    check_memory(TO_PLAN)
+    from mergecore import pipeline
+    from mergecore.cli.show_plan import check_as_json, check_as_text, plan_as_json, plan_as_text
+    from mergecore.engine.memory import estimate
+    from mergecore.planning.toolkit import methods_of
+
+    registry = Registry.discover(disabled)
+    made = pipeline.plan(config, registry=registry, options=_plan_options(given))
+    methods, _ = methods_of(made, registry)
+    memory = estimate(made, methods, given["threads"], given["max_memory"])
+    if check:
+        click.echo(json.dumps(check_as_json(made)) if as_json else check_as_text(made, config))
+    elif as_json:
+        click.echo(json.dumps(plan_as_json(made, memory, pattern)))
+    else:
+        click.echo(plan_as_text(made, memory, pattern))
+
+
+@cli.group()
+def methods() -> None:
+    """The merge methods that are installed."""
+
+
+@methods.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print facts for programs.")
+@common_options
+def list_methods(disabled: Sequence[str], as_json: bool) -> None:
+    """List the installed merge methods."""
+    from mergecore.cli.show_methods import method_as_json, needs
+
+    registry = Registry.discover(disabled)
+    found = registry.all(MergeMethod)
+    if as_json:
+        click.echo(json.dumps([method_as_json(method) for method in found]))
+        return
+    rows = [(m.name, needs(m), m.paper or "", registry.provider(MergeMethod, m.name).origin) for m in found]
+    click.echo(table(rows))
+
+
+@methods.command("show")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print facts for programs.")
+@common_options
+def show_method(name: str, disabled: Sequence[str], as_json: bool) -> None:
+    """Show what a method computes, needs and takes."""
+    from mergecore.cli.show_methods import method_as_json, method_as_text
+
+    registry = Registry.discover(disabled)
+    method: MergeMethod[Any] = registry.get(MergeMethod, name)
+    if as_json:
+        click.echo(json.dumps(method_as_json(method)))
+    else:
+        click.echo(method_as_text(method, registry.provider(MergeMethod, name)))
+
+
+@cli.group()
+def plugins() -> None:
+    """The plugins that are installed."""
+
+
+@plugins.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print facts for programs.")
+@common_options
+def list_plugins(disabled: Sequence[str], as_json: bool) -> None:
+    """List every plugin: whether it works, where it comes from, what it provides or why it does not work."""
+    from dataclasses import asdict
+
+    found = Registry.discover(disabled).plugins()
+    if as_json:
+        click.echo(json.dumps([asdict(plugin) for plugin in found]))
+        return
+    told = ["; ".join(filter(None, (", ".join(plugin.provides), plugin.reason))) for plugin in found]
+    rows = [
+        (p.name, p.status, p.distribution, p.version, words) for p, words in zip(found, told, strict=True)
+    ]
+    click.echo(table(rows))
+
+
+@plugins.command("show")
+@click.argument("name")
+@common_options
+def show_plugin(name: str, disabled: Sequence[str]) -> None:
+    """Show everything about the plugins called NAME."""
+    from mergecore.errors import ConfigError, did_you_mean
+
+    everyone = Registry.discover(disabled).plugins()
+    found = [plugin for plugin in everyone if plugin.name == name]
+    if not found:
+        near = did_you_mean(name, [plugin.name for plugin in everyone])
+        raise ConfigError(
+            "E606", f"'{name}' is no installed plugin{near}", hint="see `mergecore plugins list`"
+        )
+    for plugin in found:
+        facts = [("plugin", plugin.name), ("module", plugin.module), ("comes with", plugin.origin)]
+        facts += [
+            ("status", plugin.status),
+            ("provides", ", ".join(plugin.provides)),
+            ("reason", plugin.reason),
+        ]
+        click.echo(table([fact for fact in facts if fact[1]]))
+
+
+@cli.command()
+@common_options
+def schema(disabled: Sequence[str]) -> None:
+    """Print the JSON schema of merge configs, for editors."""
+    from mergecore.config.schema import schema as config_schema
+
+    click.echo(json.dumps(config_schema(Registry.discover(disabled).all(MergeMethod)), indent=2))
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@common_options
+def verify(folder: Path, disabled: Sequence[str]) -> None:
+    """Check the merged model in FOLDER against its manifest, every byte."""
+    from mergecore.output.verify import verify as check
+
+    report = check(folder)
+    click.echo(f"{folder}: {report.tensors} tensors and {report.files} files are as they were written")
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows in aligned columns."""
+    if not rows:
+        return ""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    return "\n".join(
+        "  ".join(
+            [*(cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)), row[-1]]
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _plan_options(given: dict[str, Any]) -> PlanOptions:
+    from mergecore.types.plans import PlanOptions
+
+    names = ("offline", "missing", "unexpected", "allow_crimes", "seed", "shard_size", "strict")
+    return PlanOptions(**{name: given[name] for name in names})

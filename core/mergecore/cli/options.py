@@ -1,0 +1,96 @@
+"""The options of commands that write a model: how to run, what to do about an earlier run, what to say.
+
+`merge` has them, and so have commands of plugins.  Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from mergecore.types.execution import Mode, RunOptions
+
+    IntType = click.ParamType[int]
+else:  # older versions of click have no such subscript
+    IntType = click.ParamType
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Size(IntType):
+    """An amount of memory or disk, such as 4GB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int:
+        from mergecore.errors import ConfigError
+        from mergecore.files.sizes import parse_size
+
+        try:
+            return parse_size(value)
+        except ConfigError as error:
+            place = param.opts[0] if param else None
+            raise ConfigError(error.code, error.what, place=place, hint=error.hint) from error
+
+
+def size_options(command: F) -> F:
+    """Add what bounds a run: `--threads`, `--max-memory`, and `--shard-size` of the output."""
+    for option in (
+        click.option(
+            "--shard-size", type=Size(), help="Largest size of an output file; overrides the config."
+        ),
+        click.option(
+            "-j", "--threads", type=click.IntRange(1), help="Workers; default: one for each processor."
+        ),
+        click.option("--max-memory", type=Size(), help="Bound of the memory, Python and torch included."),
+    ):
+        command = option(command)
+    return command
+
+
+def output_options(command: F) -> F:
+    """Add `--resume`, `--restart`, `--recheck`, `--overwrite`, `--json`, `--verbose` and `--quiet`."""
+    for option in (
+        click.option("--resume", is_flag=True, help="Go on with an interrupted run, if there is one."),
+        click.option("--restart", is_flag=True, help="Throw an interrupted run away."),
+        click.option(
+            "--recheck", is_flag=True, help="With --resume: read again what the interrupted run wrote."
+        ),
+        click.option("--overwrite", is_flag=True, help="Replace an earlier output."),
+        click.option("--json", "as_json", is_flag=True, help="Print facts for programs."),
+        click.option("-v", "--verbose", count=True, help="Say more."),
+        click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+    ):
+        command = option(command)
+    return command
+
+
+def run_options(given: Mapping[str, Any]) -> RunOptions:
+    """What the values of a command's options say about its run.
+
+    given: by name; those of `output_options`, and of `threads`, `max_memory`, `device`, `executor` and
+        `allow_nonfinite` those that the command has.
+
+    Raises:
+        click.UsageError: when they exclude each other, or say nothing without another.
+    """
+    from mergecore.types.events import Display
+    from mergecore.types.execution import RunOptions
+
+    context = click.get_current_context(silent=True)
+    if given["resume"] and given["restart"]:
+        raise click.UsageError("--resume and --restart exclude each other", context)
+    if given["recheck"] and not given["resume"]:
+        raise click.UsageError("--recheck says nothing without --resume", context)
+    display = Display(
+        style="jsonl" if given["as_json"] else "console",
+        verbosity=-1 if given["quiet"] else given["verbose"],
+        terminal=sys.stderr.isatty(),
+    )
+    mode: Mode = "resume" if given["resume"] else "restart" if given["restart"] else "new"
+    names = {"threads", "max_memory", "device", "executor", "overwrite", "allow_nonfinite", "recheck"}
+    return RunOptions(mode=mode, display=display, **{name: given[name] for name in names & given.keys()})

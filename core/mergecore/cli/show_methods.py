@@ -1,0 +1,83 @@
+"""What `mergecore methods` prints of a method."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from dataclasses import asdict
+from typing import Any
+
+from mergecore.config.parameters import describe_params
+from mergecore.plugins.registry import Plugin
+from mergecore.types import Json, MergeMethod
+
+
+def needs(method: MergeMethod[Any]) -> str:
+    """Which models the method merges, in words."""
+    least, most = method.models
+    number = f"{least}" if least == most else f"{least} to {most}" if most else f"{least} or more"
+    base = {"required": "base_model and ", "optional": "perhaps base_model and ", "unused": ""}[method.base]
+    return f"{base}{number} model{'' if number == '1' else 's'}"
+
+
+def method_as_text(method: MergeMethod[Any], plugin: Plugin) -> str:
+    """Formula, source, needs, parameters and an example."""
+    works_on = "differences to the base" if method.space == "delta" else "the tensors themselves"
+    cost = f"{method.passes} pass{'es' if method.passes > 1 else ''} over the inputs"
+    lines = [
+        f"{method.name}: {_first_line(method)}",
+        "",
+        f"  formula    {method.formula}",
+        f"  source     {method.paper or '-'}",
+        f"  needs      {needs(method)}; works on {works_on}",
+        f"  cost       {cost}, {'whole tensors' if method.whole else 'blocks'} in memory",
+        f"  result     the same bytes {'on any machine' if method.reproducible == 'bitwise' else 'on one machine'}",
+        f"  comes with {plugin.origin}",
+        "",
+        "  parameters",
+        *_parameters(method),
+    ]
+    if method.example:
+        lines += ["", "  example", "", textwrap.indent(textwrap.dedent(method.example).strip(), "    ")]
+    return "\n".join(lines)
+
+
+def method_as_json(method: MergeMethod[Any]) -> dict[str, Json]:
+    """The same facts as plain values."""
+    parameters: list[Json] = [dict(asdict(row)) for row in describe_params(method.params)]
+    return {
+        "name": method.name,
+        "summary": _first_line(method),
+        "formula": method.formula,
+        "paper": method.paper,
+        "space": method.space,
+        "base": method.base,
+        "models": list(method.models),
+        "passes": method.passes,
+        "whole": method.whole,
+        "reproducible": method.reproducible,
+        "parameters": parameters,
+        "example": textwrap.dedent(method.example).strip(),
+    }
+
+
+def _first_line(method: MergeMethod[Any]) -> str:
+    """The summary of the module, which names the method, or of the function."""
+    module = inspect.getmodule(method.merge)
+    text = inspect.getdoc(module) or inspect.getdoc(method.merge) or ""
+    line = text.split("\n\n")[0].replace("\n", " ")
+    return line.partition(": ")[2] or line
+
+
+def _parameters(method: MergeMethod[Any]) -> list[str]:
+    rows = describe_params(method.params)
+    if not rows:
+        return ["    none"]
+    lines = []
+    for row in rows:
+        interval = f" in {row.range}" if row.range else ""
+        default = row.default if row.default == "required" else f"default {row.default}"
+        lines.append(f"    {row.name:<12} {row.type}{interval}, {row.scope}, {default}")
+        if row.help:
+            lines.append(f"    {'':<12} {row.help}")
+    return lines

@@ -1,0 +1,218 @@
+"""What `mergecore plan` prints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from mergecore.engine.memory import Estimate
+from mergecore.errors import ConfigError, printable
+from mergecore.files.dtypes import DTYPES
+from mergecore.files.sizes import size_text
+from mergecore.planning.embedding_rows import rows_in_words
+from mergecore.types import Json, Module, Plan, Step, TensorInput
+
+
+def plan_as_text(plan: Plan, memory: Estimate, pattern: str | None = None) -> str:
+    """Models, what becomes of their tensors, layout, memory, warnings; and the tensors that match `pattern`."""
+    lines = ["models", *_models(plan), "", "output", *_output(plan, memory)]
+    if modules := _modules_of(plan):
+        lines += ["", "modules", *map(_module, modules)]
+    for prefix, layers in plan.layers.items():
+        lines += ["", f"layers {prefix}*", *_layers(plan, layers)]
+    if plan.dropped:
+        lines += ["", "not in the output"]
+        lines += [
+            f"  {plan.models[one.model].name}: {_some(one.names)}: {one.reason}" for one in plan.dropped
+        ]
+    if plan.warnings:
+        lines += ["", "warnings", *(f"  {text}" for text in plan.warnings)]
+    if pattern is not None:
+        lines += ["", *(line for step in matching(plan, pattern) for line in _tensor(plan, step))]
+    return "\n".join(map(printable, lines))
+
+
+def plan_as_json(plan: Plan, memory: Estimate, pattern: str | None = None) -> dict[str, Json]:
+    """The same facts as plain values; all tensors without a pattern."""
+    return {
+        "models": [
+            {"reference": one.name, "revision": one.revision, "tensors": len(one.tensors)}
+            for one in plan.models
+        ],
+        "donor": plan.models[plan.donor].name,
+        "bytes": plan.layout.size,
+        "files": [{"name": file.name, "size": file.size} for file in plan.layout.files],
+        "workers": memory.workers,
+        "peak_memory": memory.peak,
+        "warnings": list(plan.warnings),
+        "dropped": [
+            {"model": plan.models[one.model].name, "names": list(one.names), "reason": one.reason}
+            for one in plan.dropped
+        ],
+        "layers": {
+            prefix: [[plan.models[model].name, index] for model, index in layers]
+            for prefix, layers in plan.layers.items()
+        },
+        "modules": [
+            {
+                "name": one.name,
+                "layers": one.stack.prefix if one.stack else None,
+                "aliases": list(one.aliases),
+            }
+            for one in _modules_of(plan)
+        ],
+        "tensors": [_tensor_as_json(plan, step) for step in matching(plan, pattern or "*")],
+    }
+
+
+def check_as_text(plan: Plan, config: Path) -> str:
+    """That a config can be merged, in a line, and the warnings."""
+    models = _counted(len(plan.models), "model")
+    size = size_text(plan.layout.size)
+    line = f"{config}: {_counted(len(plan.steps), 'tensor')} of {models} can be merged, into {size}"
+    return "\n".join(map(printable, [line, *(f"warning: {text}" for text in plan.warnings)]))
+
+
+def check_as_json(plan: Plan) -> dict[str, Json]:
+    """The same as plain values."""
+    return {
+        "models": [model.name for model in plan.models],
+        "tensors": len(plan.steps),
+        "bytes": plan.layout.size,
+        "warnings": list(plan.warnings),
+    }
+
+
+def matching(plan: Plan, pattern: str) -> list[Step]:
+    """The steps whose output name matches a glob, anywhere in the name.
+
+    Raises:
+        ConfigError: E105 when there is none.
+    """
+    found = [step for step in plan.steps if fnmatchcase(step.name, f"*{pattern}*")]
+    if not found and plan.steps:
+        hint = f"the first is '{plan.steps[0].name}'"
+        raise ConfigError("E105", f"no output tensor matches '{pattern}'", hint=hint)
+    return found
+
+
+def _models(plan: Plan) -> list[str]:
+    lines = []
+    for number, model in enumerate(plan.models):
+        description = plan.descriptions[number] if plan.descriptions else None
+        family = description.family if description else ""
+        formats = Counter(tensor.dtype for tensor in model.tensors.values())
+        found = description.stacks if description else ()
+        stacks = ", ".join(f"{stack.count} × {stack.prefix.rstrip('.')}" for stack in found)
+        size = size_text(sum(file.size for file in model.weight_files))
+        donor = "; gives config and side files" if number == plan.donor else ""
+        layout = f"; {model.layout}" if model.layout else ""
+        revision = f" at {model.revision[:12]}" if model.revision else ""
+        lines.append(
+            f"  {model.name}{revision}: {family or 'unknown family'}, {len(model.tensors)} tensors, "
+            f"{size}, {'/'.join(formats)}{f', {stacks}' if stacks else ''}{donor}{layout}"
+        )
+    return lines
+
+
+def _output(plan: Plan, memory: Estimate) -> list[str]:
+    methods = Counter(step.method or "copied" for step in plan.steps)
+    formats = Counter(step.dtype for step in plan.steps)
+    files = plan.layout.files
+    names = (
+        files[0].name if len(files) == 1 else f"{files[0].name} … {files[-1].name}" if files else "no file"
+    )
+    return [
+        f"  {_counted(len(plan.steps), 'tensor')}: {', '.join(f'{count} {name}' for name, count in methods.items())}",
+        f"  {size_text(plan.layout.size)} of {'/'.join(str(DTYPES[name].torch_name) for name in formats)} in {names}",
+        f"  about {size_text(memory.peak)} of memory with {_counted(memory.workers, 'worker')}",
+        f"  seed {plan.seed}",
+    ]
+
+
+def _modules_of(plan: Plan) -> tuple[Module, ...]:
+    return plan.descriptions[plan.donor].modules if plan.descriptions else ()
+
+
+def _module(module: Module) -> str:
+    layers = f", {module.stack.count} × {module.stack.prefix.rstrip('.')}" if module.stack else ""
+    aliases = f" (also {', '.join(module.aliases)})" if module.aliases else ""
+    return f"  {module.name}{aliases}{layers}"
+
+
+def _layers(plan: Plan, layers: Sequence[tuple[int, int]]) -> list[str]:
+    """Runs of consecutive layers of one model, with both ends included."""
+    runs: list[tuple[int, int, int, int]] = []  # model, first layer, last layer, first output layer
+    for out, (model, layer) in enumerate(layers):
+        if runs and runs[-1][0] == model and runs[-1][2] == layer - 1:
+            runs[-1] = (model, runs[-1][1], layer, runs[-1][3])
+        else:
+            runs.append((model, layer, layer, out))
+    lines = [
+        f"  {out} to {out + last - first} from layers {first} to {last} of {plan.models[model].name}"
+        if last > first
+        else f"  {out} from layer {first} of {plan.models[model].name}"
+        for model, first, last, out in runs
+    ]
+    return [*lines, f"  {_counted(len(layers), 'layer')} in all"]
+
+
+def _tensor(plan: Plan, step: Step) -> list[str]:
+    role = f", {step.role}" if step.role else ""
+    depth = (
+        f", layer {step.depth.index + 1} of {step.depth.count} (t = {step.depth.t:.4g})" if step.depth else ""
+    )
+    lines = [f"{step.name} {list(step.shape)} {DTYPES[step.dtype].torch_name}{role}{depth}"]
+    lines.append(f"  {step.method or 'copied'}{f': {step.note}' if step.note else ''}")
+    if step.base:
+        lines.append(f"  base {_source(plan, step.base)}")
+    lines += [f"  from {_source(plan, one)}" for one in step.inputs]
+    lines += [f"  looks at {_source(plan, one)}" for one in step.extra]
+    if step.params is not None:
+        values = step.params.model_dump(by_alias=True)
+        lines.append("  with " + ", ".join(f"{name} {_shown(value)}" for name, value in values.items()))
+    return lines
+
+
+def _source(plan: Plan, one: TensorInput) -> str:
+    rows = f", rows: {rows_in_words(one.rows, lambda model: plan.models[model].name)}" if one.rows else ""
+    stored = [tensor.name for tensor in one.tensor.stored]
+    more = f" and {len(stored) - 1} more" if len(stored) > 1 else ""
+    part = "part of " if len(stored) == 1 and one.tensor.count < one.tensor.stored[0].count else ""
+    return f"{plan.models[one.model].name}: {part}{stored[0]}{more} {one.tensor.dtype}{rows}"
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def _some(names: Sequence[str]) -> str:
+    """How many names there are, and the first."""
+    return f"{_counted(len(names), 'tensor')} ({names[0]}{', …' if len(names) > 1 else ''})"
+
+
+def _shown(value: object) -> str:
+    """A value as a config would have it."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{', '.join(_shown(one) for one in value)}]"
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _tensor_as_json(plan: Plan, step: Step) -> dict[str, Json]:
+    return {
+        "name": step.name,
+        "dtype": step.dtype,
+        "shape": list(step.shape),
+        "method": step.method,
+        "note": step.note,
+        "role": step.role,
+        "t": step.depth.t if step.depth else None,
+        "base": _source(plan, step.base) if step.base else None,
+        "inputs": [_source(plan, one) for one in step.inputs],
+        "extra": [_source(plan, one) for one in step.extra],
+        "parameters": step.params.model_dump(mode="json", by_alias=True) if step.params is not None else None,
+    }

@@ -1,0 +1,1 @@
+"""What a merge method is given: tensors in blocks, exact order statistics, sums, random numbers; read `group` first."""

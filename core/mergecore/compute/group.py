@@ -1,0 +1,397 @@
+"""Running the steps of a plan block by block; `TensorGroup` is what a merge method sees of it.
+
+A tensor is cut into blocks of fixed size.  The blocks of one pass may run on any worker in any order; sums
+over blocks are added in block order.  So the bytes do not depend on threads or memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mergecore.compute import philox
+from mergecore.compute.matrices import ExtraRows
+from mergecore.compute.reduction import OrderedSum, gram
+from mergecore.compute.scratch import Scratch
+from mergecore.compute.streams import Inputs, Sink
+from mergecore.compute.topk import Cut, Search, Wanted, kept_count, keys_of, look_for
+from mergecore.errors import InputError, PluginError
+from mergecore.types import Blocks, Crew, Depth, Json, MergeMethod
+from mergecore.types.steps import BLOCK
+
+MapBlock = Callable[["Block"], Tensor]
+SAMPLE = 1 << 18
+"""At most so many elements of an input are looked at to guess where a cut is."""
+
+
+def merge_group(method: MergeMethod[Any], group: TensorGroup, params: Any) -> None:
+    """Let `method` make the result of `group` and put it into the sink.
+
+    Raises:
+        PluginError: E605 when what it returns is not a result.
+    """
+    merged = method.merge(group, params)
+    if isinstance(merged, Tensor):
+        group.put_whole(merged)
+    elif not isinstance(merged, Blocks):
+        raise _wrong(f"it returned {_kind(merged)}, not a tensor or what `map` returns")
+    elif not group.finished:
+        raise _wrong("it returned blocks that `map` has not made")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A stretch of one tensor, the elements `start` to `stop` in C order.
+
+    `x` is (n, m), or (n, rows, columns) when rows were asked for, in float32 or float64: the tensors, or
+    their differences to the base.  It is yours: it may be overwritten, and is lost when the function returns.
+    """
+
+    index: int
+    start: int
+    stop: int
+    x: Tensor
+    base: Tensor | None
+    """(m,) or (rows, columns); the base in delta space, else None."""
+    seed: int
+    name: str
+
+    def uniform(self, i: int, purpose: str = "uniform") -> Tensor:
+        """Numbers in [0, 1), one for each element, that depend on seed, tensor, model `i` and position only."""
+        return self._shaped(philox.uniform(self._words(i, purpose)))
+
+    def mask(self, i: int, probability: float, purpose: str = "mask") -> Tensor:
+        """True with `probability` at each element, by the same rule as `uniform`."""
+        return self._shaped(philox.mask(self._words(i, purpose), probability))
+
+    def _words(self, i: int, purpose: str) -> philox.Words:
+        return philox.random_words(
+            philox.random_key(self.seed, self.name, str(i), purpose), self.start, self.stop
+        )
+
+    def _shaped(self, numbers: philox.Words | philox.Uniform | philox.Mask) -> Tensor:
+        return torch.from_numpy(numbers).view(self.x.shape[1:]).to(self.x.device)
+
+
+class TensorGroup:
+    """The inputs of one output tensor, as a merge method sees them.
+
+    Nothing is read before it is asked for: `map` makes the result in one pass, `reduce` and `kth_largest`
+    make earlier passes, `x` reads everything into memory.  There is always at least one element.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        shape: tuple[int, ...],
+        n: int,
+        inputs: Inputs,
+        sink: Sink,
+        crew: Crew,
+        scratch: Scratch,
+        dtype: torch.dtype = torch.float32,
+        delta: bool = False,
+        seed: int = 0,
+        depth: Depth | None = None,
+        role: str = "",
+        index: int = 0,
+        models: Sequence[int] = (),
+        state: Json = None,
+        extra: Sequence[ExtraRows] = (),
+    ) -> None:
+        self.name = name
+        self.shape = shape
+        self.n = n
+        self.dtype = dtype
+        self.layer = depth
+        self.role = role
+        self.index = index
+        """Its place among the groups of its method, in the order of the plan."""
+        self.models = tuple(models)
+        """Which model each input is of, as a number: equal ones are of one model."""
+        self.state = state
+        """What the method's `prepare` returned."""
+        self.extra = tuple(extra)
+        """What the step reads beside its inputs."""
+        self.count = torch.Size(shape).numel()
+        self.finished = False
+        """Whether the result is written."""
+        self._inputs = inputs
+        self._sink = sink
+        self._crew = crew
+        self._scratch = scratch
+        self._delta = delta
+        self._seed = seed
+        self._passing = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where the numbers are."""
+        return self._scratch.device
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks a pass without `rows` has."""
+        return -(-self.count // BLOCK)
+
+    @property
+    def x(self) -> Tensor:
+        """All inputs, whole: (n, *shape).  Costs the memory of n float32 tensors."""
+        whole = torch.empty((self.n, self.count), dtype=self.dtype, device=self.device)
+
+        def copy(block: Block) -> None:
+            whole[:, block.start : block.stop] = block.x
+
+        self._each(copy)
+        return whole.view(self.n, *self.shape)
+
+    def map(self, merge_block: MapBlock, rows: bool = False) -> Blocks:
+        """Make the result block by block: `merge_block` returns the merged numbers, of the shape of `x[0]`."""
+
+        def work(block: Block) -> None:
+            self._put(block, _tensor(merge_block(block)))
+
+        return Blocks(self._each(work, rows, final=True))
+
+    def map_columns(self, merge_block: MapBlock) -> Blocks:
+        """`map` with blocks of whole columns, which run along the first axis: x is (n, shape[0], columns).
+
+        For tensors of three and more axes; a matrix is read faster by rows.  Such a block has no `uniform`.
+        """
+        height = self.shape[0]
+        width = self.count // height
+        size = max(1, BLOCK // height)
+
+        def run(index: int) -> None:
+            start, stop = index * size, min((index + 1) * size, width)
+            spans = [(row * width + start, row * width + stop) for row in range(height)]
+            x, base = self._read(spans)
+            x = x.view(self.n, height, stop - start)
+            block = Block(index, start, stop, x, base, self._seed, self.name)
+            result = self._completed(block, _tensor(merge_block(block))).view(height, stop - start)
+            for (first, _), numbers in zip(spans, result, strict=True):
+                self._sink.put(first, numbers)
+
+        return Blocks(self._run(-(-width // size), run, final=True))
+
+    def reduce(self, measure_block: MapBlock, rows: bool = False) -> Tensor:
+        """The float64 sum over all blocks, in block order, of what `measure_block` returns."""
+        return self._sum(measure_block, rows)
+
+    def visit(self, see: Callable[[Block], None], rows: bool = False) -> None:
+        """Call `see` with every block, in any order and from any thread: a pass that returns nothing."""
+        self._each(see, rows)
+
+    def gram(self) -> Tensor:
+        """Dot products of the inputs with each other over all elements, float64 (n, n)."""
+        products = self._sum(lambda block: gram(block.x, self._scratch), check=False)
+        if torch.isfinite(products).all():  # so is then every number: there is nothing left to look for
+            self._inputs.raise_faults()
+            return products
+        return self._sum(lambda block: gram(block.x))
+
+    def kth_largest(self, i: int, density: float) -> Cut:
+        """The cut that keeps the `density` fraction of largest magnitudes of input `i`, exactly.
+
+        It goes by position in flat blocks: trim in a `map` without `rows`.
+        """
+        return self.kth_largest_each([density if j == i else 1.0 for j in range(self.n)])[i]
+
+    def kth_largest_each(self, densities: Sequence[float]) -> list[Cut]:
+        """`kth_largest` of every input, all in the same passes."""
+        return self.cuts([kept_count(density, self.count) for density in densities])
+
+    def cuts(self, counts: Sequence[int]) -> list[Cut]:
+        """For each input the cut that keeps its `counts[i]` largest magnitudes; the passes are shared."""
+        return [cut for [cut] in self.cuts_each([[k] for k in counts])]
+
+    def cuts_each(self, counts: Sequence[Sequence[int]]) -> list[list[Cut]]:
+        """As `cuts`, with any number of cuts for each input, one for each of `counts[i]`."""
+        searches = [[self._search(k, sharing=len(row)) for k in row] for row in counts]
+
+        def look(block: Block) -> None:
+            for x, row in zip(block.x, searches, strict=True):
+                look_for([search for search in row if not search.found], block.index, x)
+
+        self._scout(searches)
+        self._found([search for row in searches for search in row], look)
+        return [[search.cut for search in row] for row in searches]
+
+    def cut_of(self, quantity: MapBlock, k: Wanted) -> Cut:
+        """The cut that keeps the `k` largest magnitudes of a quantity with one number for each element.
+
+        `quantity(block)` is (m,), of the dtype of the group; it is computed again in every pass.  `k` may be a
+        function: it is then given how many of the numbers are not 0.
+        """
+        search = self._search(k)
+        return self._found([search], lambda block: search.look(block.index, _tensor(quantity(block))))[0]
+
+    def largest_of(self, quantity: MapBlock, ranks: Sequence[int], rows: bool = False) -> list[float]:
+        """The r-th largest magnitude of a quantity, for each r of `ranks`; 1 is the largest.
+
+        The quantity is one as for `cut_of`; (rows, columns) with `rows`.
+        """
+        searches = [self._search(rank, rows, value=True) for rank in ranks]
+
+        def look(block: Block) -> None:
+            pending = [search for search in searches if not search.found]
+            look_for(pending, block.index, _tensor(quantity(block)))
+
+        return [cut.value for cut in self._found(searches, look, rows)]
+
+    def _scout(self, searches: Sequence[Sequence[Search]]) -> None:
+        """Let the searches of each input guess from a sample, which stands in for a pass over everything."""
+        spans = max(1, 8 // max(1, self.blocks))
+        size = min(self.count // 64, SAMPLE) // max(1, self.blocks * spans)
+        if size < 128 or all(search.found for row in searches for search in row):
+            return
+        samples: list[npt.NDArray[Any]] = [np.empty(0)] * self.blocks
+
+        def run(index: int) -> None:
+            start = index * BLOCK
+            step = (min(start + BLOCK, self.count) - start) // spans
+            starts = [start + i * step for i in range(spans)]
+            x, _ = self._read([(at, at + min(step, size)) for at in starts], check=False)
+            samples[index] = keys_of(x.cpu().numpy())
+
+        self._crew.each(self.blocks, run)
+        for row, sample in zip(searches, np.concatenate(samples, axis=1), strict=True):
+            sample.sort()
+            for search in row:
+                search.guess(sample)
+
+    def put_whole(self, result: Tensor) -> None:
+        """Write a result that was computed as a whole tensor."""
+        if result.shape != self.shape:
+            raise _wrong(f"it returned {_told(result)} for a tensor of {list(self.shape)}")
+        flat = result.reshape(-1)
+        self._each(lambda block: self._put(block, flat[block.start : block.stop]), final=True)
+
+    def _sum(self, measure_block: MapBlock, rows: bool = False, check: bool = True) -> Tensor:
+        total = OrderedSum()
+        self._each(lambda block: total.add(block.index, _tensor(measure_block(block))), rows, check=check)
+        return total.value
+
+    def _each(
+        self, work: Callable[[Block], None], rows: bool = False, final: bool = False, check: bool = True
+    ) -> int:
+        """Call `work` with every block; how many there are.
+
+        final: the pass writes the result.  check: it notes numbers that are not finite.
+        """
+        columns, size = self._sizes(rows)
+        count = -(-self.count // size) if self.count else 0
+
+        def run(index: int) -> None:
+            start = index * size
+            stop = min(start + size, self.count)
+            work(self._block(index, start, stop, columns if rows else None, check))
+
+        return self._run(count, run, final, check)
+
+    def _run(self, count: int, run: Callable[[int], None], final: bool, check: bool = True) -> int:
+        """Call `run` with the number of every block, in one pass; how many there are."""
+        if final and self.finished:
+            raise _wrong("it makes its result twice")
+        with self._pass(check):
+            self._crew.each(count, run)
+        self.finished = self.finished or final
+        return count
+
+    def _sizes(self, rows: bool) -> tuple[int, int]:
+        """The elements of a row and of a block."""
+        columns = self.shape[-1] if rows and self.shape else self.count if rows else 1
+        return columns, max(1, BLOCK // max(1, columns)) * columns
+
+    def _search(self, k: Wanted, rows: bool = False, value: bool = False, sharing: int = 1) -> Search:
+        blocks = -(-self.count // self._sizes(rows)[1])
+        return Search(k, self.count, blocks, self.dtype, value=value, sharing=sharing)
+
+    def _found(
+        self, searches: Sequence[Search], look: Callable[[Block], None], rows: bool = False
+    ) -> list[Cut]:
+        """The cuts of `searches`, after as many passes of `look` as they need."""
+        while pending := [search for search in searches if not search.found]:
+            self._each(look, rows)
+            for search in pending:
+                search.narrow()
+        return [search.cut for search in searches]
+
+    @contextmanager
+    def _pass(self, check: bool) -> Iterator[None]:
+        """One pass over the inputs; what is wrong with their numbers is told at its end, if it was looked for."""
+        if self._passing:
+            raise _wrong("it begins a pass over its inputs within another one, whose block would be lost")
+        self._passing = True
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception:
+            self._inputs.raise_faults()  # a function that trips over a NaN is not to blame
+            raise
+        finally:
+            self._passing = False
+        if check:
+            self._inputs.raise_faults()
+
+    def _block(self, index: int, start: int, stop: int, columns: int | None, check: bool) -> Block:
+        x, base = self._read([(start, stop)], check)
+        if columns is not None:
+            shape = ((stop - start) // columns, columns)
+            x = x.view(self.n, *shape)
+            base = base.view(shape) if base is not None else None
+        return Block(index, start, stop, x, base, self._seed, self.name)
+
+    def _read(self, spans: Sequence[tuple[int, int]], check: bool = True) -> tuple[Tensor, Tensor | None]:
+        """The elements of `spans`, one after the other: the inputs (n, m), and the base in delta space."""
+        width = sum(stop - start for start, stop in spans)
+        x = self._scratch.numbers("x", (self.n, width), self.dtype)
+        base = self._scratch.numbers("base", (width,), self.dtype) if self._delta else None
+        at = 0
+        for start, stop in spans:
+            end = at + stop - start
+            rows = [*x[:, at:end].unbind(), *([] if base is None else [base[at:end]])]
+            self._inputs.load(start, stop, rows, check)
+            at = end
+        if base is not None:
+            x -= base
+        return x, base
+
+    def _put(self, block: Block, result: Tensor) -> None:
+        self._sink.put(block.start, self._completed(block, result))
+
+    def _completed(self, block: Block, result: Tensor) -> Tensor:
+        """What was made of a block, with the base added back (m,)."""
+        if result.shape != block.x.shape[1:] or not result.is_floating_point():
+            wanted = f"for a block of {list(block.x.shape[1:])} floating-point numbers"
+            raise _wrong(f"it returned {_told(result)} {wanted}")
+        if block.base is not None:
+            return block.base.view(-1).add_(result.reshape(-1))
+        return result.reshape(-1)
+
+
+def _tensor(result: object) -> Tensor:
+    if not isinstance(result, Tensor):
+        raise _wrong(f"it returned {_kind(result)} for a block, not a tensor")
+    return result
+
+
+def _kind(result: object) -> str:
+    return "nothing" if result is None else type(result).__name__
+
+
+def _told(result: Tensor) -> str:
+    return f"{list(result.shape)} of {str(result.dtype).removeprefix('torch.')}"
+
+
+def _wrong(what: str) -> PluginError:
+    return PluginError("E605", what)

@@ -1,0 +1,1 @@
+"""From `cfg.yml` to a `MergeConfig`: grammar, parameters, filters, model references; read `grammar` first."""

@@ -1,0 +1,342 @@
+"""The merge config: its grammar as classes, and `read_config`, which makes them from a document.
+
+`config_errors` puts the complaints of the classes into our words; what concerns several keys, and the
+parameters of the method, are checked here.  Everything found is said at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+
+from mergecore.config.leftovers import OBSOLETE, OPTIONS, other_document
+from mergecore.config.messages import explained
+from mergecore.config.reference import exists_below
+from mergecore.config.resolver import Methods, ParameterCheck, ParameterSource, nobody
+from mergecore.config.settings import parse_setting
+from mergecore.config.values import (
+    AnyTokenSource,
+    Architectures,
+    ChatTemplate,
+    Dtypes,
+    LayerRange,
+    Reference,
+    Selectors,
+    Settings,
+    Size,
+    Vocabulary,
+    Whole,
+    not_empty,
+)
+from mergecore.errors import Collector, ConfigError, MergecoreError, Place, placed
+from mergecore.files.yaml_document import DocPath, Document
+from mergecore.types import Json
+from mergecore.types.params import Params
+
+ParamsOf: TypeAlias = Callable[[str], "type[Params] | None"]
+"""The parameters of a merge method, by its name; it raises for an unknown one."""
+
+
+# ---- the grammar -------------------------------------------------------------------------------------------
+
+
+class Part(BaseModel):
+    """A mapping of the config; keys that are not in it are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+    title: ClassVar[str]
+
+
+class InputModel(Part):
+    """A model that takes part as a whole."""
+
+    title = "a model entry"
+    model: Reference
+    from_: str = Field(
+        default="", alias="from", description="a prefix of its tensor names that is replaced by 'into'"
+    )
+    into: str = Field(default="", description="the prefix that its tensors have in the base")
+    parameters: Settings = Field(default={}, description="parameters for this model")
+
+    @property
+    def prefixes(self) -> tuple[str, str] | None:
+        """The prefix that its tensor names have and the one that they get, if it differs."""
+        return (self.from_, self.into) if self.from_ != self.into else None
+
+
+class InputSlice(Part):
+    """Layers of a model."""
+
+    title = "a source of a slice"
+    model: Reference
+    layer_range: LayerRange
+    parameters: Settings = Field(default={}, description="parameters for this model in this slice")
+
+
+class OutputSlice(Part):
+    """Consecutive layers of the output."""
+
+    title = "a slice"
+    sources: Annotated[tuple[InputSlice, ...], BeforeValidator(not_empty)]
+    base_model: Reference | None = None
+    parameters: Settings = Field(default={}, description="parameters for this slice")
+
+
+class OutputModule(Part):
+    """One module of the output, such as the text model of a model that also sees: either models or slices."""
+
+    title = "a module"
+    models: tuple[InputModel, ...] | None = None
+    slices: tuple[OutputSlice, ...] | None = None
+    parameters: Settings = Field(default={}, description="parameters for this module")
+
+
+class TokenConfig(Part):
+    """Where the embedding of one token comes from."""
+
+    title = "a token"
+    source: AnyTokenSource = None
+    force: bool = Field(default=False, description="give every model this embedding")
+
+
+class TokenizerConfig(Part):
+    """The vocabulary of the output."""
+
+    title = "the tokenizer"
+    source: Vocabulary = Field(default="union", description="union, base, or a model")
+    tokens: dict[str, TokenConfig] | None = None
+    pad_to_multiple_of: Annotated[Whole, Field(ge=1)] | None = None
+    compat: Literal["mergekit"] | None = None
+
+
+class OutputConfig(Part):
+    """How the output is written."""
+
+    title = "the output"
+    writer: str = "safetensors"
+    shard_size: Size | None = Field(default=None, description="largest size of a file, such as 5GB")
+
+
+class MergeConfig(Part):
+    """A whole config; dtypes are the names of headers, such as "BF16"."""
+
+    title = "a merge config"
+    merge_method: str
+    models: tuple[InputModel, ...] | None = Field(default=None, description="whole models")
+    slices: tuple[OutputSlice, ...] | None = Field(default=None, description="layers put together")
+    modules: dict[str, OutputModule] | None = Field(default=None, description="models or slices by module")
+    base_model: Reference | None = None
+    include: Selectors = Field(
+        default=(), description="which tensors are merged; the base's others are copied"
+    )
+    exclude: Selectors = Field(default=(), description="which tensors are copied from the base")
+    architecture: Architectures = Field(default=(), description="what a YAML file says of the tensors")
+    parameters: Settings = Field(default={}, description="parameters for everything")
+    dtype: Dtypes | None = Field(default=None, description="precision of the output, or that by filter")
+    out_dtype: Dtypes | None = Field(default=None, description="precision of the output, before 'dtype'")
+    keep_f32: bool = Field(
+        default=True, description="leave what is float32 on purpose among 16-bit tensors as it is"
+    )
+    tokenizer_source: Vocabulary | None = Field(
+        default=None, description="short for 'tokenizer: {source: …}'"
+    )
+    tokenizer: TokenizerConfig | None = None
+    chat_template: ChatTemplate | None = None
+    seed: Annotated[Whole, Field(ge=0, lt=2**64)] = 0
+    name: str | None = None
+    output: OutputConfig = OutputConfig()
+
+    @property
+    def vocabulary(self) -> TokenizerConfig | None:
+        """What is asked of the tokenizer, in whichever form it was written."""
+        if self.tokenizer_source is None:
+            return self.tokenizer
+        return TokenizerConfig.model_construct(source=self.tokenizer_source)
+
+
+# ---- reading -----------------------------------------------------------------------------------------------
+
+
+def read_config(
+    document: Document,
+    params_of: ParamsOf = lambda name: None,
+    *,
+    folder: Path = Path(),
+    elsewhere: Methods = nobody,
+    doubts: list[ConfigError] | None = None,
+) -> MergeConfig:
+    """The config in a document.
+
+    params_of: the parameters of a method by its name, None to leave them unchecked; what it raises is said
+        along with the rest.  folder: where relative paths start.  elsewhere: which methods have a parameter.
+    doubts: takes what has no effect, or is another thing than it looks like; None makes errors of it.
+
+    Raises:
+        ConfigError: E103 to E105, E109, E111 to E113, with places; several as `Problems`, by line.
+    """
+    problems = Collector()
+    if other := other_document(document.data):
+        raise ConfigError("E104", other[0], place=document.place(), hint=other[1])
+    document, unsure = without_leftovers(document)
+    params = None
+    method = document.data.get("merge_method")
+    if isinstance(method, str):
+        with problems.collecting(), placed(document.place(("merge_method",))):
+            params = params_of(method)
+    config = None
+    try:
+        config = MergeConfig.model_validate(
+            dict(document.data), context={"exists": exists_below(folder), "folder": folder, "known": {}}
+        )
+    except ValidationError as error:
+        for detail in error.errors():
+            problems.add(explained(detail, document, MergeConfig, str(method), params))
+    for found in (*_choices(document), *_twins(document)):
+        problems.add(found)
+    unsure += _check_settings(document, str(method), params, elsewhere, problems)
+    for doubt in sorted(unsure, key=_line):
+        (problems.add if doubts is None else doubts.append)(doubt)
+    problems.errors.sort(key=_line)
+    problems.raise_any()
+    assert config is not None
+    return config
+
+
+def parameter_sources(data: Mapping[str, Json]) -> tuple[list[ParameterSource], list[ParameterSource]]:
+    """Every `parameters:` of a config that is a mapping: those for all models, and those for a single one."""
+    shared: list[ParameterSource] = []
+    single: list[ParameterSource] = []
+    for path, part in parts(data):
+        settings = part.get("parameters")
+        if isinstance(settings, dict):
+            alone = len(path) > 1 and path[-2] in ("sources", "models") and isinstance(path[-1], int)
+            (single if alone else shared).append(ParameterSource(settings, (*path, "parameters")))
+    return shared, single
+
+
+def _line(error: MergecoreError) -> tuple[int, int]:
+    return (error.place.line, error.place.column) if isinstance(error.place, Place) else (0, 0)
+
+
+def _check_settings(
+    document: Document, method: str, params: type[Params] | None, elsewhere: Methods, problems: Collector
+) -> list[ConfigError]:
+    """What is doubtful about the parameters; what is wrong goes to `problems`."""
+    shared, single = parameter_sources(document.data)
+    if params is not None:
+        check = ParameterCheck(params, method, document, elsewhere, problems=problems)
+        check.check(shared, single)
+        return check.doubts
+    for source in (*shared, *single):
+        for name, raw in source.mapping.items():
+            with problems.collecting():
+                parse_setting(raw, name, (*source.path, name), document.place)
+    return []
+
+
+def without_leftovers(document: Document) -> tuple[Document, list[ConfigError]]:
+    """The document without keys that mean nothing here, and what to say of them; places stay as they are.
+
+    Keys of the top level that begin with `x-` or a dot are the user's own, to hang anchors on.
+    """
+    unsure = []
+    dropped: set[DocPath] = set()
+    for path, part in parts(document.data):
+        for key in part:
+            harmless = OBSOLETE.get(key) or (OPTIONS.get(key) if path == () else None)
+            if path == () and key.startswith(("x-", ".")):
+                dropped.add((key,))
+            elif harmless:
+                dropped.add((*path, key))
+                place = document.key_place((*path, key))
+                what = f"'{key}' is obsolete" if key in OBSOLETE else f"'{key}' has no effect in a config"
+                unsure.append(ConfigError("E103", what, place=place, hint=harmless))
+    data = _without(dict(document.data), dropped, ())
+    assert isinstance(data, dict)
+    return replace(document, data=data), unsure
+
+
+def _without(value: Json, dropped: Collection[DocPath], path: DocPath) -> Json:
+    if isinstance(value, dict):
+        return {
+            key: _without(one, dropped, (*path, key))
+            for key, one in value.items()
+            if (*path, key) not in dropped
+        }
+    if isinstance(value, list):
+        return [_without(one, dropped, (*path, i)) for i, one in enumerate(value)]
+    return value
+
+
+def _choices(document: Document) -> Iterator[ConfigError]:
+    """Keys of which one is needed, or which exclude each other."""
+    for path, part in parts(document.data):
+        top = path == ()
+        if not top and not (len(path) == 2 and path[0] == "modules"):
+            continue
+        keys = ("models", "slices", "modules") if top else ("models", "slices")
+        given = [key for key in keys if part.get(key)]
+        if len(given) != 1:
+            what = (
+                f"{' and '.join(given)} exclude each other"
+                if given
+                else f"one of {', '.join(keys)} is needed"
+            )
+            place = document.key_place((*path, given[1])) if given else document.place(path)
+            yield ConfigError("E104", what, place=place, hint="keep one" if given else None)
+    if document.data.get("tokenizer") is not None and document.data.get("tokenizer_source") is not None:
+        what = "'tokenizer' and 'tokenizer_source' exclude each other"
+        place = document.key_place(("tokenizer_source",))
+        yield ConfigError("E104", what, place=place, hint="write the source within 'tokenizer'")
+
+
+def _twins(document: Document) -> Iterator[ConfigError]:
+    """Models that are listed twice; slices may hold the same model several times."""
+    seen: dict[tuple[DocPath, str], DocPath] = {}
+    for path, part in parts(document.data):
+        if len(path) < 2 or path[-2] != "models" or "model" not in part:
+            continue
+        model = part["model"]
+        key = (path[:-1], os.path.realpath(model) if isinstance(model, str) else repr(model))
+        first = seen.setdefault(key, path)
+        if first != path:
+            place = document.place(first)
+            where = f"; first at line {place.line}" if place else ""
+            other = parts_at(document.data, first)["model"]
+            same = f"is {other!r} by another name, and" if other != model else "is"
+            what = f"{model!r} {same} listed twice under 'models'{where}"
+            hint = "list it once, with the weights added up"
+            yield ConfigError("E111", what, place=document.place((*path, "model")), hint=hint)
+
+
+def parts_at(data: Mapping[str, Json], path: DocPath) -> Any:
+    """The value at a path."""
+    found: Any = data
+    for step in path:
+        found = found[step]
+    return found
+
+
+def parts(data: object, path: DocPath = ()) -> Iterator[tuple[DocPath, Mapping[str, Json]]]:
+    """Every mapping of the document that can hold `parameters`, with its path."""
+    if not isinstance(data, dict):
+        return
+    yield path, data
+    for key in ("models", "slices", "sources"):
+        items = data.get(key)
+        for i, item in enumerate(items if isinstance(items, list) else ()):
+            yield from parts(item, (*path, key, i))
+    modules = data.get("modules")
+    for name, module in modules.items() if isinstance(modules, dict) else ():
+        yield from parts(module, (*path, "modules", name))

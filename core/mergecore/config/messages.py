@@ -1,0 +1,145 @@
+"""What pydantic says of a config, in our words and with places.
+
+`fault` carries an error of ours through pydantic, `explained` translates what comes out of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from mergecore.config.leftovers import OBSOLETE
+from mergecore.config.parameters import parameters_of, shown
+from mergecore.errors import ConfigError, did_you_mean
+from mergecore.files.yaml_document import DocPath, Document
+from mergecore.types.params import Params
+
+
+def fault(error: ConfigError) -> PydanticCustomError:
+    """`error` in the form that pydantic gathers."""
+    return PydanticCustomError(error.code, "{what}", {"what": error.what, "hint": error.hint})
+
+
+def explained(
+    detail: ErrorDetails, document: Document, root: type[BaseModel], method: str, params: type[Params] | None
+) -> ConfigError:
+    """One complaint of pydantic about `document` as a `ConfigError` with its place.
+
+    root: the class of the whole document; method, params: to tell a parameter that stands in a wrong place.
+    """
+    path, kind = detail["loc"], detail["type"]
+    context = detail.get("ctx", {})
+    if kind[0] == "E" and kind[1:].isdigit():
+        return ConfigError(kind, context["what"], place=document.place(path), hint=context["hint"])
+    if kind == "missing":
+        what = f"'{path[-1]}' is missing from {_title(_class_at(root, path[:-1]))}"
+        alone = detail["input"] if isinstance(detail["input"], dict) else {}
+        above = path[-1] == "model" and list(alone) == ["parameters"]
+        hint = "indent 'parameters:' like the 'model:' above it, without a dash" if above else None
+        return ConfigError("E104", what, place=document.place(path[:-1]), hint=hint)
+    if kind == "extra_forbidden":
+        return _unknown_key(path, document, root, method, params)
+    expected, code = _expectation(kind, context)
+    keys = ".".join(str(step) for step in path if isinstance(step, str))
+    where = f"an item of '{keys}'" if isinstance(path[-1], int) else f"'{keys}'"
+    what = f"{where} is {_shown(detail['input'])}; {expected or detail['msg']} is expected"
+    return ConfigError(code, what, place=document.place(path), hint=_hint(kind, detail["input"], path))
+
+
+_EXPECTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+}
+
+
+def _expectation(kind: str, context: Mapping[str, object]) -> tuple[str | None, str]:
+    if kind == "literal_error":
+        return str(context["expected"]), "E105"
+    words = {"greater_than_equal": ("ge", "at least"), "less_than": ("lt", "less than")}
+    if kind in words:
+        key, word = words[kind]
+        return f"a number of {word} {context[key]}", "E105"
+    return _EXPECTED.get(kind), "E104"
+
+
+def _hint(kind: str, value: object, path: DocPath) -> str | None:
+    if kind == "string_type" and isinstance(value, (int, float)):
+        return "write it in quotes"
+    if kind == "model_type" and isinstance(value, str) and path[-2:-1] == ("models",):
+        return f"write '- model: {value}'"
+    return None
+
+
+def _shown(value: object) -> str:
+    return "empty" if value is None or value == [] else shown(value)
+
+
+_MISPLACED = {
+    "revision": "write it behind the model, as in 'model: NAME@REVISION'",
+    "adapter": "mergecore does not read adapters yet: merge it into its base first, and name the result",
+    "lora": "mergecore does not read adapters yet: merge it into its base first, and name the result",
+    "layer_range": "whole models are merged under 'models'; choose layers with 'slices:' and 'sources:'",
+}
+"""Keys that people write beside a model, and what to do."""
+
+
+def _unknown_key(
+    path: DocPath, document: Document, root: type[BaseModel], method: str, params: type[Params] | None
+) -> ConfigError:
+    key, here = str(path[-1]), _class_at(root, path[:-1])
+    known = [field.alias or name for name, field in here.model_fields.items()]
+    what, hint = f"'{key}' is no key of {_title(here)}", f"its keys: {', '.join(known)}"
+    parameter = parameters_of(params).get(key) if params is not None and "parameters" in known else None
+    if key in OBSOLETE:
+        what, hint = f"'{key}' is obsolete", OBSOLETE[key]
+    elif parameter is not None:
+        top = "" if parameter.per_model or here is root else " of the top level"
+        what = f"{what} but a parameter of {method}"
+        hint = f"write it under 'parameters:'{top}"
+    elif key in _MISPLACED and "parameters" in known and here is not root:
+        hint = _MISPLACED[key]
+    elif here is not root and key in root.model_fields:
+        hint = f"write '{key}' at the top level"
+    elif near := did_you_mean(key, known):
+        what, hint = what + near, ""
+    if here is root and "&" in document.text and parameter is None:
+        hint = "; ".join(filter(None, [hint, f"to keep anchors there, call it 'x-{key.lstrip('.')}'"]))
+    return ConfigError("E103", what, place=document.key_place(path), hint=hint)
+
+
+def _title(part: type[BaseModel]) -> str:
+    return str(getattr(part, "title", part.__name__))
+
+
+def _class_at(root: type[BaseModel], path: DocPath) -> type[BaseModel]:
+    """The class of the mapping at `path`."""
+    here, steps = root, iter(path)
+    for step in steps:
+        field = here.model_fields.get(str(step))
+        if field is None:  # the index of a list item
+            continue
+        if _mentions(field.annotation, dict):
+            next(steps, None)  # its key is a name of the user's
+        here = _part_within(field.annotation) or here
+    return here
+
+
+def _mentions(hint: object, kind: type) -> bool:
+    return get_origin(hint) is kind or any(_mentions(part, kind) for part in get_args(hint))
+
+
+def _part_within(hint: object) -> type[BaseModel] | None:
+    if isinstance(hint, type) and issubclass(hint, BaseModel):
+        return hint
+    return next((found for part in get_args(hint) if (found := _part_within(part))), None)

@@ -1,0 +1,1 @@
+"""From a plan to bytes, step by step through the output; read `run`, then `step`."""

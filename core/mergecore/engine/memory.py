@@ -1,0 +1,112 @@
+"""How much memory a plan takes, and how many workers fit into a bound."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mergecore.errors import MergeError
+from mergecore.files.sizes import size_text
+from mergecore.types import MergeMethod, Plan, RowSource, Step
+from mergecore.types.steps import BLOCK
+
+INTERPRETER = 220 << 20
+"""What Python and torch take before the first block."""
+
+CANDIDATES = 1 << 21
+"""How many candidates the search for one cut may hold."""
+
+MOVED = 4
+"""Blocks of 8 bytes for inputs whose rows are moved: as stored, nearby, of another model, to be added up."""
+
+TEMPORARIES = 6
+"""Blocks of numbers that a method may make beside its inputs."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Workers, the bytes each of them needs at most, and the peak of all."""
+
+    workers: int
+    per_worker: int
+    whole: int
+    """Bytes of whole tensors that the methods ask for, for each worker."""
+    maps: int = 0
+    """Bytes that say which rows go where."""
+    held: int = 0
+    """Bytes that methods keep for their steps, whatever the number of workers."""
+
+    @property
+    def peak(self) -> int:
+        """Bytes of anonymous memory at the peak, interpreter included."""
+        return INTERPRETER + self.maps + self.held + self.workers * (self.per_worker + self.whole)
+
+
+def estimate(
+    plan: Plan, methods: Mapping[str, MergeMethod[Any]], threads: int | None, max_memory: int | None
+) -> Estimate:
+    """The memory of `plan` with as many workers as asked for and as fit into `max_memory`.
+
+    Raises:
+        MergeError: E405 when not even one worker fits.
+    """
+    wanted = threads or _processors()
+    holds = [_holds(step, methods) for step in plan.steps]
+    per_worker = max((_blocks(step) for step in plan.steps), default=0)
+    per_worker += max((worker for _, worker in holds), default=0)
+    held = sum(once for once, _ in holds)
+    whole = max((_whole(step, methods) for step in plan.steps), default=0)
+    maps = sum(source.rows.nbytes for step in plan.steps for source in _row_sources(step))
+    one = Estimate(1, per_worker, whole, maps, held)
+    if max_memory is None:
+        return replace(one, workers=wanted)
+    if max_memory < one.peak:
+        raise MergeError(
+            "E405",
+            f"the merge needs about {size_text(one.peak)} with one worker, Python and torch included; "
+            f"--max-memory allows {size_text(max_memory)}",
+            hint="allow more, or merge fewer models at once",
+        )
+    fitting = (max_memory - INTERPRETER - maps - held) // max(1, per_worker + whole)
+    return replace(one, workers=min(wanted, fitting))
+
+
+def _processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _blocks(step: Step) -> int:
+    """Bytes of one worker while it works on `step`: raw bytes, inputs, base, temporaries, candidates."""
+    inputs = [*step.inputs, *([step.base] if step.base else [])]
+    width = _width(step)
+    size = max(min(BLOCK, math.prod(step.shape)), step.shape[-1] if step.shape else 1)
+    moved = size * 8 * MOVED if _row_sources(step) else 0
+    candidates = len(inputs) * min(CANDIDATES, math.prod(step.shape)) * width
+    return size * (2 * width + (len(inputs) + 1 + TEMPORARIES) * width) + candidates + moved
+
+
+def _width(step: Step) -> int:
+    """Bytes of a number that is computed with."""
+    inputs = [*step.inputs, *([step.base] if step.base else [])]
+    return 8 if any("F64" in one.dtypes for one in inputs) else 4
+
+
+def _row_sources(step: Step) -> list[RowSource]:
+    inputs = [*step.inputs, *([step.base] if step.base else []), *step.extra]
+    return [source for one in inputs if one.rows for source in one.rows.sources]
+
+
+def _holds(step: Step, methods: Mapping[str, MergeMethod[Any]]) -> tuple[int, int]:
+    """Bytes that the method keeps for a step: once, and again for each worker."""
+    holds = methods[step.method].holds if step.method else None
+    return holds(step) if holds else (0, 0)
+
+
+def _whole(step: Step, methods: Mapping[str, MergeMethod[Any]]) -> int:
+    if step.method is None or not methods[step.method].whole:
+        return 0
+    return math.prod(step.shape) * _width(step) * (len(step.inputs) + 1)

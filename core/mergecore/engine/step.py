@@ -1,0 +1,324 @@
+"""Runs one step of a plan: reads, merges, rounds once, checks, writes, digests.  Weights are touched here only."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from mergecore.compute.group import TensorGroup, merge_group
+from mergecore.compute.matrices import ExtraRows
+from mergecore.compute.scratch import Scratch
+from mergecore.compute.streams import Sink
+from mergecore.compute.topk_model import Groups
+from mergecore.engine.remapped_rows import MappedRows
+from mergecore.engine.rounding import round_into
+from mergecore.engine.weights import (
+    Fault,
+    StepInputs,
+    WeightFiles,
+    as_bytes,
+    has_nonfinite,
+    nonfinite_input,
+    nonfinite_places,
+    read_elements,
+)
+from mergecore.errors import Collector, InputError, MergecoreError, MergeError, PluginError
+from mergecore.files.dtypes import torch_dtype
+from mergecore.output.digests import block_digest, tensor_digest
+from mergecore.types import Crew, Json, MergeMethod, Plan, Step, StepResult, TensorInput
+from mergecore.types.steps import BLOCK
+
+if TYPE_CHECKING:
+    from mergecore.plugins.registry import Plugin
+
+
+class Storage(Protocol):
+    """Takes the bytes of tensors in any order, from any thread."""
+
+    def write(self, name: str, start: int, data: memoryview) -> None:
+        """Keep `data`, the bytes of tensor `name` from byte `start` on."""
+
+    def read(self, name: str, start: int, into: memoryview) -> None:
+        """Fill `into` with bytes of tensor `name` that were written before, from byte `start` on."""
+
+
+@dataclass(frozen=True)
+class Runner:
+    """What every step of a run shares."""
+
+    plan: Plan
+    methods: Mapping[str, MergeMethod[Any]]
+    providers: Mapping[str, Plugin]
+    files: WeightFiles
+    storage: Storage
+    device: torch.device
+    allow_nonfinite: bool = False
+    states: Mapping[str, Json] = field(default_factory=dict)
+    """By method, what it has prepared."""
+    scratch: Scratch = field(init=False)
+    places: Mapping[str, int] = field(init=False)
+    """Of each step that has a method, its place among those of that method."""
+
+    def __post_init__(self) -> None:
+        """Give each thread its own buffers."""
+        object.__setattr__(self, "scratch", Scratch(self.device))
+        steps = [self.steps_of(name) for name in self.methods]
+        object.__setattr__(self, "places", {step.name: i for row in steps for i, step in enumerate(row)})
+
+    def steps_of(self, method: str) -> list[Step]:
+        """The steps that `method` makes."""
+        return [step for step in self.plan.steps if step.method == method]
+
+    def prepare(self, method: MergeMethod[Any], crew: Crew) -> Json:
+        """What the method takes of all tensors before the first is merged.
+
+        Raises:
+            PluginError: E604 or E605 when it fails, or returns what is not plain values.
+        """
+        if method.prepare is None:
+            return None
+        steps = self.steps_of(method.name)
+        groups = Groups(len(steps), lambda index: self._group(steps[index], method, crew, _Nowhere()))
+        with self._blaming(method.name):
+            state = method.prepare(groups, [step.params for step in steps])
+            try:
+                json.dumps(state, allow_nan=False)
+            except (TypeError, ValueError) as error:
+                raise PluginError("E605", f"what it prepared is not plain values: {error}") from error
+        return state
+
+    def __call__(self, step: Step, crew: Crew) -> StepResult:
+        """Make the output tensor of `step`."""
+        output = _Output(self, step)
+        if step.method is None:
+            self._copy(step, crew, output)
+        else:
+            self._merge(step, self.methods[step.method], crew, output)
+        return output.result(crew)
+
+    def _merge(self, step: Step, method: MergeMethod[Any], crew: Crew, output: _Output) -> None:
+        with self._blaming(method.name, step):
+            group = self._group(step, method, crew, output)
+            try:
+                merge_group(method, group, step.params)
+            finally:
+                for one in group.extra:  # a method that trips over a NaN is not to blame
+                    one.raise_faults()
+
+    def _group(self, step: Step, method: MergeMethod[Any], crew: Crew, sink: Sink) -> TensorGroup:
+        base = step.base if method.space == "delta" else None
+        tensors = [*step.inputs, *([base] if base else [])]
+        return TensorGroup(
+            name=step.name,
+            shape=step.shape,
+            n=len(step.inputs),
+            inputs=self._inputs(tensors, crew),
+            sink=sink,
+            crew=crew,
+            scratch=self.scratch,
+            dtype=_precision(tensors),
+            delta=base is not None,
+            seed=self.plan.seed,
+            depth=step.depth,
+            role=step.role,
+            index=self.places[step.name],
+            models=[one.model for one in step.inputs],
+            state=self.states.get(method.name),
+            extra=[ExtraRows(one, self._inputs([one], crew)) for one in step.extra],
+        )
+
+    def _inputs(self, tensors: Sequence[TensorInput], crew: Crew) -> StepInputs:
+        """The inputs of a step, ready to be read."""
+        named = [(self._name(one), one.tensor) for one in tensors]
+        models = self.plan.models
+        mapped = {
+            i: MappedRows(self.files, self.scratch, one.rows, lambda model: models[model].name)
+            for i, one in enumerate(tensors)
+            if one.rows
+        }
+        for one in mapped.values():
+            one.prepare(crew)
+        return StepInputs(self.files, self.scratch, named, self.allow_nonfinite, mapped)
+
+    def _copy(self, step: Step, crew: Crew, output: _Output) -> None:
+        source, *others = step.inputs
+        if source.rows:
+            self._copy_rows(step, crew, output)
+            return
+        dtype = torch_dtype(source.tensor.dtype)
+        total = source.tensor.count
+
+        def work(index: int) -> None:
+            start = index * BLOCK
+            block = self.scratch.raw("input", min(BLOCK, total - start), dtype)
+            read_elements(self.files, source.tensor, start, block)
+            for other in others:
+                self._compare(source, other, start, block)
+            output.put(start, block)
+
+        crew.each(-(-total // BLOCK), work)
+
+    def _copy_rows(self, step: Step, crew: Crew, output: _Output) -> None:
+        """Copy a tensor of floating-point numbers whose rows are moved."""
+        inputs, dtype = self._inputs(step.inputs, crew), _precision(step.inputs)
+        total = torch.Size(step.shape).numel()
+
+        def work(index: int) -> None:
+            start = index * BLOCK
+            block = self.scratch.raw("copied", min(BLOCK, total - start), dtype)
+            inputs.load(start, start + len(block), [block])
+            output.put(start, block)
+
+        crew.each(-(-total // BLOCK), work)
+        inputs.raise_faults()
+
+    def _compare(self, source: TensorInput, other: TensorInput, start: int, wanted: Tensor) -> None:
+        """Raise E233 when the elements of `other` from `start` on are not those of `source`."""
+        if other.tensor.dtype == source.tensor.dtype:
+            found = self.scratch.raw("other", wanted.numel(), wanted.dtype)
+            read_elements(self.files, other.tensor, start, found)
+            if torch.equal(found.view(torch.uint8), wanted.view(torch.uint8)):
+                return
+        raise InputError(
+            "E233",
+            f"tensor '{source.tensor.name}' is {source.tensor.dtype}, which is never averaged, and differs "
+            f"between {self._name(source)} and {self._name(other)}",
+            tensor=source.tensor.name,
+            hint="make it equal in all models, or leave one out",
+        )
+
+    def _name(self, one: TensorInput) -> str:
+        return self.plan.models[one.model].name
+
+    @contextmanager
+    def _blaming(self, method: str, step: Step | None = None) -> Iterator[None]:
+        """Blame what a method raises on its plugin: while it makes the tensor of `step`, or prepares."""
+        try:
+            yield
+        except PluginError as error:
+            raise self._blame(method, step, error.code, error.what) from error
+        except MergecoreError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise self._blame(method, step, "E604", f"{type(error).__name__}: {error}") from error
+
+    def _blame(self, method: str, step: Step | None, code: str, what: str) -> PluginError:
+        plugin = self.providers.get(method)
+        origin = f" of plugin '{plugin.distribution}' ({plugin.origin})" if plugin else ""
+        when = f"on tensor '{step.name}'" if step else "before the first tensor"
+        return PluginError(
+            code,
+            f"method '{method}'{origin} failed {when}: {what}",
+            tensor=step.name if step else None,
+            plugin=plugin.name if plugin else None,
+            hint="report it to the authors of the plugin",
+        )
+
+
+def _precision(tensors: Sequence[TensorInput]) -> torch.dtype:
+    """The dtype to compute in."""
+    return torch.float64 if any("F64" in one.dtypes for one in tensors) else torch.float32
+
+
+class _Nowhere:
+    """The sink of groups that are looked at only."""
+
+    def put(self, start: int, numbers: Tensor) -> None:
+        raise PluginError("E605", "it makes a result where it may look only")
+
+
+class _Output:
+    """One output tensor: its bytes on their way out, their digests, and what is wrong with them."""
+
+    def __init__(self, runner: Runner, step: Step) -> None:
+        self._runner = runner
+        self._step = step
+        self._dtype = torch_dtype(step.dtype)
+        self._count = torch.Size(step.shape).numel()
+        self._digests: dict[int, bytes] = {}
+        self._aligned = True
+        self._lock = threading.Lock()
+        self._nonfinite = Fault()
+        self._overflow = Fault()
+        self._largest = 0.0
+
+    def put(self, start: int, numbers: Tensor) -> None:
+        """Round `numbers` (m,) once to the output dtype, check them and write them."""
+        out = numbers
+        if numbers.dtype != self._dtype or numbers.device.type != "cpu" or numbers.stride(0) != 1:
+            out = self._runner.scratch.raw("output", numbers.numel(), self._dtype)
+            round_into(out, numbers)
+        if self._dtype.is_floating_point and self._dtype.itemsize > 1 and has_nonfinite(out):
+            self._note(start, numbers, out)
+        data = as_bytes(out)
+        self._runner.storage.write(self._step.name, start * self._dtype.itemsize, data)
+        if start % BLOCK == 0 and numbers.numel() == min(BLOCK, self._count - start):
+            self._digests[start // BLOCK] = block_digest(data)
+        else:
+            self._aligned = False
+
+    def result(self, crew: Crew) -> StepResult:
+        """The finished tensor; raises when its numbers are wrong."""
+        if not self._runner.allow_nonfinite:
+            self._raise_faults()
+        blocks = -(-self._count // BLOCK)
+        if not self._aligned:
+            crew.each(blocks, self._read_back)
+        digest = tensor_digest([self._digests[index] for index in range(blocks)])
+        bad = self._nonfinite.count + self._overflow.count
+        return StepResult(self._step.name, digest, self._count * self._dtype.itemsize, bad)
+
+    def _read_back(self, index: int) -> None:
+        start = index * BLOCK
+        block = self._runner.scratch.raw("output", min(BLOCK, self._count - start), self._dtype)
+        self._runner.storage.read(self._step.name, start * self._dtype.itemsize, as_bytes(block))
+        self._digests[index] = block_digest(as_bytes(block))
+
+    def _note(self, start: int, numbers: Tensor, out: Tensor) -> None:
+        """Tell numbers that the output dtype cannot hold from those that were not finite before."""
+        places = nonfinite_places(out)
+        exact = numbers.cpu()[places]
+        fits = torch.isfinite(exact)
+        with self._lock:
+            self._overflow.add(places[fits] + start)
+            self._nonfinite.add(places[~fits] + start)
+            self._largest = max(self._largest, float(exact[fits].abs().amax()) if fits.any() else 0.0)
+
+    def _raise_faults(self) -> None:
+        problems = Collector()
+        if self._overflow.count:
+            problems.add(self._too_large())
+        if self._nonfinite.count:
+            problems.add(self._not_finite())
+        problems.raise_any()
+
+    def _too_large(self) -> MergeError:
+        fault, name = self._overflow, str(self._dtype).removeprefix("torch.")
+        return MergeError(
+            "E403",
+            f"tensor '{self._step.name}': {fault.values} too large for {name}: up to {self._largest:.6g}, "
+            f"the limit is {torch.finfo(self._dtype).max:.6g}; the first at index {fault.first}",
+            tensor=self._step.name,
+            hint="choose out_dtype: bfloat16 or float32, or --allow-nonfinite",
+        )
+
+    def _not_finite(self) -> MergecoreError:
+        step, fault = self._step, self._nonfinite
+        if step.method is None:
+            return nonfinite_input(
+                self._runner.plan.models[step.inputs[0].model].name, step.inputs[0].tensor, fault
+            )
+        return MergeError(
+            "E401",
+            f"tensor '{step.name}': {fault.values} not finite after '{step.method}', "
+            f"the first at index {fault.first}",
+            tensor=step.name,
+            hint="check the parameters of this tensor with `mergecore plan --tensor`, or use --allow-nonfinite",
+        )

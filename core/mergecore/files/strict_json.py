@@ -1,0 +1,167 @@
+"""JSON as its standard has it, within bounds: the only place where mergecore parses JSON.
+
+Read `parse_json` first.  What Python's parser lets pass is refused: a key that occurs twice, NaN, a lone
+surrogate, numbers that no double holds, nesting that exhausts the stack.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import TypeAlias
+
+from mergecore.errors import MergecoreError, Place, class_of
+from mergecore.files.read_small import read_small
+from mergecore.files.sizes import size_text
+
+MAX_BYTES = 256_000_000
+MAX_DEPTH = 64
+MAX_DIGITS = 100
+
+
+def read_json(path: Path, *, code: str, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> Json:
+    """The value in a JSON file.
+
+    Raises:
+        MergecoreError: `code` when the file is missing, is no UTF-8 or no JSON; E308 beyond a limit; E309
+            when it is no regular file.
+    """
+    data = read_small(path, code=code, max_bytes=max_bytes)
+    return parse_json(data, "", code=code, place=str(path), max_bytes=max_bytes, max_depth=max_depth)
+
+
+def parse_json(
+    source: str | bytes,
+    what: str = "",
+    *,
+    code: str,
+    place: Place | str | None = None,
+    max_bytes: int = MAX_BYTES,
+    max_depth: int = MAX_DEPTH,
+    infinite: bool = False,
+) -> Json:
+    """The value that `source` holds; `what` names it in messages, as in "header is not valid JSON".
+
+    infinite: take Infinity for a number, as Python writes it; configs of some state space models hold one.
+
+    Raises:
+        MergecoreError: `code` when it is no UTF-8 or no JSON; E308 beyond a limit.
+    """
+    try:
+        data = source.encode() if isinstance(source, str) else source
+        _check_size(data, max_bytes)
+        _check_depth(data, max_depth)
+        value: Json = _decoder(infinite).decode(_decoded(data))
+        if b"\\ud" in data or b"\\uD" in data:
+            json.dumps(value, ensure_ascii=False).encode()
+    except _Refused as refused:
+        raise _error(refused.code or code, what, str(refused), place) from None
+    except json.JSONDecodeError as error:
+        byte = len(error.doc[: error.pos].encode())
+        raise _error(code, what, f"not valid JSON: {error.msg} at byte {byte}", place) from None
+    except RecursionError:
+        raise _error("E308", what, f"nested deeper than {max_depth}", place) from None
+    except UnicodeEncodeError:
+        raise _error(code, what, "not valid JSON: half of a surrogate pair stands alone", place) from None
+    return value
+
+
+class _Refused(Exception):
+    def __init__(self, what: str, code: str | None = None) -> None:
+        super().__init__(what)
+        self.code = code
+
+
+def _error(code: str, what: str, fault: str, place: Place | str | None) -> MergecoreError:
+    verb = " is " if fault.startswith(("not ", "nested ", "larger ")) else ": "
+    return class_of(code)(code, f"{what}{verb}{fault}" if what else fault, place=place)
+
+
+def _check_size(data: bytes, limit: int) -> None:
+    if len(data) > limit:
+        raise _Refused(f"larger than {size_text(limit)} ({size_text(len(data))})", "E308")
+
+
+def _check_depth(data: bytes, limit: int) -> None:
+    """Refuse nesting deeper than `limit` before anything is parsed, in time linear in `data`.
+
+    Only brackets outside strings are kept.  Removing every empty pair takes one level off the whole; that
+    goes on while it halves the text, and what is left is walked.
+    """
+    if data.count(b"[") + data.count(b"{") <= limit:
+        return
+    if b"\\" in data:
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    brackets = b"".join(data.split(b'"')[::2]).translate(_SQUARE, _NO_BRACKETS)
+    removed = 0
+    while removed <= limit and brackets and len(shorter := brackets.replace(b"[]", b"")) * 2 <= len(brackets):
+        brackets, removed = shorter, removed + 1
+    deepest = depth = removed
+    for run in re.finditer(rb"\[+|\]+", brackets):
+        length = run.end() - run.start()
+        depth += length if brackets[run.start()] == _OPEN else -length
+        deepest = max(deepest, depth)
+        if deepest > limit:
+            break
+    if deepest > limit:
+        raise _Refused(f"nested deeper than {limit}", "E308")
+
+
+_OPEN = ord("[")
+_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+
+
+def _decoded(data: bytes) -> str:
+    if data.startswith(b"\xef\xbb\xbf"):
+        raise _Refused("not valid JSON: it begins with a byte order mark at byte 0")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise _Refused(f"not UTF-8 at byte {error.start}") from None
+
+
+def _decoder(infinite: bool) -> json.JSONDecoder:
+    return json.JSONDecoder(
+        object_pairs_hook=_without_twins,
+        parse_constant=_infinity if infinite else _no_constant,
+        parse_float=_finite,
+        parse_int=_bounded,
+    )
+
+
+def _without_twins(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _Refused(f"'{key[:200]}' occurs twice")
+            seen.add(key)
+    return value
+
+
+def _no_constant(word: str) -> Json:
+    raise _Refused(f"{word} is not JSON")
+
+
+def _infinity(word: str) -> Json:
+    return _no_constant(word) if word == "NaN" else float(word)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise _Refused(f"the number {text[:40]} is out of range")
+    return value
+
+
+def _bounded(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise _Refused(f"a whole number of {len(text.lstrip('-'))} digits, limit {MAX_DIGITS}", "E308")
+    return int(text)
+
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"

@@ -1,0 +1,176 @@
+"""Opening a model: what its folder holds, checked as far as headers and small files allow.
+
+Read `open_folder` first; sources of models (local folders, a hub) bring the folder and end in it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mergecore.errors import Collector, InputError, MergecoreError
+from mergecore.files.safe_open import open_regular, sha256_of, stamp_of
+from mergecore.files.strict_json import parse_json
+from mergecore.models.config_json import NAME as CONFIG
+from mergecore.models.config_json import disagreements, quantisation, read_config
+from mergecore.models.input_folder import InputFolder, RemoteFile, input_folder
+from mergecore.models.safetensors import read_header
+from mergecore.models.shards import Weights, read_weights
+from mergecore.types import Checkpoint, Json, ModelReference, SmallFile
+
+
+def open_folder(
+    folder: Path,
+    reference: ModelReference,
+    revision: str | None = None,
+    allowed_root: Path | None = None,
+    remote: Mapping[str, RemoteFile] | None = None,
+    weights: bool = True,
+) -> Checkpoint:
+    """The model in `folder`; no weight is read, and without `weights` only small files are looked at.
+
+    Symbolic links may lead to other files of the folder, into `allowed_root`, and, in the cache of a hub, to
+    its blobs.  `remote` holds files that are in the folder only later; the caller adds `fetch`.
+
+    Raises:
+        MergecoreError: everything that is wrong with the model, as `Problems` when there are several.
+    """
+    files = input_folder(folder, reference.path.rstrip("/") or reference.path, allowed_root, remote)
+    if not weights:
+        return _without_weights(files, reference, revision)
+    if _ADAPTER in files.names and CONFIG not in files.names:
+        raise _is_adapter(files)
+    problems = Collector()
+    config: dict[str, Json] | None = None
+    found = Weights({}, ())
+    with problems.collecting():
+        config = read_config(files) if _is_configured(files) else {}
+    with problems.collecting():
+        found = read_weights(files)
+    _check_together(config, found, files, problems)
+    sides, small = _side_files(files, problems)
+    problems.raise_any()
+    return Checkpoint(
+        reference=reference,
+        folder=files.path,
+        tensors=found.tensors,
+        weight_files=found.files,
+        config=config or {},
+        side_files=sides,
+        small=small,
+        revision=revision,
+    )
+
+
+def open_file(file: Path, reference: ModelReference) -> Checkpoint:
+    """The tensors of one safetensors file, without config and side files.
+
+    Raises:
+        MergecoreError: what a header may raise, and E233 when the tensors are quantised.
+    """
+    path = file.absolute()
+    tensors, weight_file = read_header(path, reference.path)
+    if packed := quantisation({}, tensors, reference.path):
+        raise packed
+    return Checkpoint(reference, path.parent, {tensor.name: tensor for tensor in tensors}, (weight_file,))
+
+
+def is_side_file(name: str) -> bool:
+    """Whether a file of that name, relative to the folder of a model, is carried into a merged model."""
+    return bool(_SIDE_FILE.fullmatch(name))
+
+
+def _without_weights(files: InputFolder, reference: ModelReference, revision: str | None) -> Checkpoint:
+    problems = Collector()
+    config: dict[str, Json] = {}
+    with problems.collecting():
+        config = read_config(files) if CONFIG in files.names else {}
+    sides, small = _side_files(files, problems)
+    problems.raise_any()
+    return Checkpoint(reference, files.path, {}, (), config, sides, revision, small=small)
+
+
+# ---- what belongs together ---------------------------------------------------------------------------------
+
+
+def _is_configured(files: InputFolder) -> bool:
+    """Whether a folder must have a config: there is one, or other files that only go with one."""
+    return any(is_side_file(name) for name in files.names)
+
+
+_ADAPTER = "adapter_config.json"
+
+
+MERGE_FIRST = (
+    "mergecore does not read adapters yet: merge it into its base first, as `merge_and_unload` of peft does, "
+    "and name the result"
+)
+
+
+def _is_adapter(files: InputFolder) -> MergecoreError:
+    base = _base_of_adapter(files)
+    what = f"a PEFT adapter of '{base}', not a model" if base else "a PEFT adapter, not a model"
+    return InputError("E201", what, place=files.shown, hint=MERGE_FIRST)
+
+
+def _base_of_adapter(files: InputFolder) -> str | None:
+    value = parse_json(
+        files.read(_ADAPTER, code="E250", max_bytes=1_000_000), code="E250", place=files.place(_ADAPTER)
+    )
+    base = value.get("base_model_name_or_path") if isinstance(value, dict) else None
+    return base if isinstance(base, str) else None
+
+
+def _check_together(
+    config: Mapping[str, Json] | None, weights: Weights, files: InputFolder, problems: Collector
+) -> None:
+    packed = quantisation(config or {}, weights.tensors.values(), files.shown)
+    if packed:
+        problems.add(packed)
+    elif config:
+        for error in disagreements(config, weights.tensors, files.place(CONFIG)):
+            problems.add(error)
+
+
+# ---- side files --------------------------------------------------------------------------------------------
+
+_SIDE_FILE = re.compile(
+    r"config\.json|generation_config\.json"
+    # tokenizers
+    r"|(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|normalizer|tekken|chat_template)\.json"
+    r"|(vocab|merges|dict)\.txt|vocab\.(bpe|tsv)|bpe\.codes|tokenizer\.model\.v[0-9]+"
+    r"|[\w.-]+\.(model|spm|tiktoken|jinja|py)|additional_chat_templates/[\w.-]+\.jinja"
+    # processors of images, audio and video
+    r"|((video_|image_)?(pre)?processor|feature_extractor|audio_tokenizer)_config\.json"
+    # generation code, and the modules of sentence-transformers
+    r"|custom_generate/[\w./-]+|modules\.json|config_sentence_transformers\.json|sentence_\w+_config\.json"
+    r"|[0-9]+_\w+/[\w.-]+\.(json|txt|model|safetensors)",
+    re.ASCII,
+)
+_FOLDERS = re.compile(r"additional_chat_templates|custom_generate|[0-9]+_\w+", re.ASCII)
+
+
+def _side_files(files: InputFolder, problems: Collector) -> tuple[dict[str, Path], dict[str, SmallFile]]:
+    """The side files by name, and what identifies them; each is a regular file inside the folder."""
+    found: dict[str, Path] = {}
+    small: dict[str, SmallFile] = {}
+    for name in sorted(_names(files)):
+        if is_side_file(name):
+            with problems.collecting():
+                path = files.locate(name)
+                with open_regular(path, files.place(name)) as (read, status):
+                    digest = sha256_of(read, status.st_size)
+                    small[name] = SmallFile(status.st_size, digest, stamp_of(status))
+                found[name] = path
+    return found, small
+
+
+def _names(files: InputFolder) -> Iterator[str]:
+    for name in files.names:
+        if _FOLDERS.fullmatch(name) and (files.path / name).is_dir():
+            for place, _, inside in os.walk(files.path / name):
+                yield from ((Path(place) / file).relative_to(files.path).as_posix() for file in inside)
+        else:
+            yield name

@@ -1,0 +1,105 @@
+"""Several layouts of one model on disk: each is read in that of the base; read `in_one_layout`.
+
+The same weights are saved under other names, experts in one tensor or each in its own, by other releases of one
+library.  Only names that are missing on the one side and too many on the other make us look for such a layout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from mergecore.errors import ConfigError, Place
+from mergecore.models.opener import Opener
+from mergecore.types import Architecture, Checkpoint, Piece, TensorInfo
+
+
+def in_one_layout(checkpoints: Sequence[Checkpoint], opener: Opener) -> tuple[Checkpoint, ...]:
+    """The checkpoints with the tensors of all but the first under the names and in the parts of the first."""
+    if not checkpoints:
+        return ()
+    base, *others = checkpoints
+    return (base, *(_in_layout_of(base, one, opener) for one in others))
+
+
+def under_prefix(checkpoint: Checkpoint, old: str, new: str, place: Place | None) -> Checkpoint:
+    """The checkpoint with `new` in place of `old` before the names of its tensors; others keep theirs.
+
+    Both are whole words of names, so the dot at their end may be left out.
+
+    Raises:
+        ConfigError: E105 when no name begins so, or a new name is there already.
+    """
+    old, new = (words and words.rstrip(".") + "." for words in (old, new))
+    moved = {new + name.removeprefix(old): name for name in checkpoint.tensors if name.startswith(old)}
+    kept = {name: one for name, one in checkpoint.tensors.items() if not name.startswith(old)}
+    check_prefix(checkpoint, old, place)
+    if both := moved.keys() & kept.keys():
+        name = min(both)
+        what = f"{checkpoint.name} has a tensor '{name}' already; '{moved[name]}' cannot be called so"
+        raise ConfigError("E105", what, place=place)
+    tensors = {name: renamed(checkpoint.tensors[own], name) for name, own in moved.items()}
+    told = f"'{old}' read as '{new}': {len(moved)} renamed"
+    return replace(checkpoint, tensors={**tensors, **kept}, layout=told)
+
+
+def check_prefix(checkpoint: Checkpoint, words: str, place: Place | None) -> None:
+    """Raise E105 when no tensor of a model has a name that begins with these whole words."""
+    start = words and words.rstrip(".") + "."
+    if not any(name.startswith(start) for name in checkpoint.tensors):
+        there = dict.fromkeys(name.split(".")[0] + "." for name in checkpoint.tensors)
+        what = f"no tensor of {checkpoint.name} begins with '{start}'; they begin with {', '.join(list(there)[:6])}"
+        raise ConfigError("E105", what, place=place)
+
+
+def renamed(tensor: TensorInfo, name: str) -> TensorInfo:
+    """A stored tensor under another name."""
+    pieces = tensor.pieces or (Piece(0, tensor, 0, tensor.count),)
+    return TensorInfo(name, tensor.dtype, tensor.shape, tensor.data, pieces)
+
+
+def pieces_digest(checkpoints: Sequence[Checkpoint]) -> str | None:
+    """A digest of what is read from which tensor; None when all have the layout that is stored."""
+    digest = hashlib.sha256()
+    found = False
+    for model, checkpoint in enumerate(checkpoints):
+        for name, tensor in checkpoint.tensors.items():
+            for piece in tensor.pieces:
+                found = True
+                words = (model, name, piece.at, piece.tensor.name, piece.start, piece.count)
+                digest.update(repr(words).encode())
+    return digest.hexdigest() if found else None
+
+
+def _in_layout_of(base: Checkpoint, checkpoint: Checkpoint, opener: Opener) -> Checkpoint:
+    """`checkpoint` as the describer knows it that brings most of it under the names of `base`; cheap ones first."""
+    best, by = checkpoint.tensors, ""
+    for architecture in opener.layouts():
+        if not _differ(base.tensors, best):
+            break
+        with opener.registry.calling(Architecture, architecture.name):
+            assert architecture.layout is not None
+            found = architecture.layout(checkpoint, base)
+        if found is not None and _shared(base.tensors, found) > _shared(base.tensors, best):
+            best, by = found, architecture.name
+    return replace(checkpoint, tensors=best, layout=_told(checkpoint.tensors, best, by)) if by else checkpoint
+
+
+def _differ(base: Mapping[str, TensorInfo], tensors: Mapping[str, TensorInfo]) -> bool:
+    """Whether there are names that only the one has, and names that only the other has."""
+    return bool(base.keys() - tensors.keys()) and bool(tensors.keys() - base.keys())
+
+
+def _shared(base: Mapping[str, TensorInfo], tensors: Mapping[str, TensorInfo]) -> int:
+    return len(base.keys() & tensors.keys())
+
+
+def _told(before: Mapping[str, TensorInfo], after: Mapping[str, TensorInfo], by: str) -> str:
+    """How many tensors were renamed, and how many put together of others, or cut out."""
+    changed = [one for name, one in after.items() if name not in before]
+    renamed = sum(len(one.pieces) == 1 and one.count == one.pieces[0].tensor.count for one in changed)
+    rest = len(changed) - renamed
+    parts = [f"{renamed} renamed"] if renamed else []
+    parts += [f"{rest} joined or cut"] if rest else []
+    return f"read in the layout of the base ({by}: {', '.join(parts)})"

@@ -1,0 +1,157 @@
+"""Opens and describes the models that a config names, with whichever plugins can; read `Opener`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mergecore.config.architecture import ArchitectureFile
+from mergecore.config.reference import exists_below, parse_reference
+from mergecore.errors import Collector, InputError, PluginError, placed
+from mergecore.files.yaml_document import DocPath, PlaceOf
+from mergecore.models.folder import MERGE_FIRST
+from mergecore.models.layers import split_name
+from mergecore.models.refine import refined
+from mergecore.plugins.registry import Registry
+from mergecore.types import (
+    Architecture,
+    Checkpoint,
+    Description,
+    Fit,
+    ModelReference,
+    ModelSource,
+    OpenOptions,
+    Proposal,
+    TensorFacts,
+)
+
+
+@dataclass(frozen=True)
+class Opener:
+    """What opening a model needs: plugins, what the user allows, and where references are written."""
+
+    registry: Registry
+    options: OpenOptions
+    place_of: PlaceOf
+    architectures: tuple[ArchitectureFile, ...] = ()
+    """What the config itself knows of model families."""
+
+    def open_all(self, mentioned: Sequence[tuple[ModelReference, DocPath]]) -> tuple[Checkpoint, ...]:
+        """The models, with the paths of the config that name them.
+
+        Raises:
+            MergecoreError: everything that is wrong with any of them.
+        """
+        problems = Collector()
+        opened = []
+        for reference, path in mentioned:
+            with problems.collecting():
+                opened.append(self.open(reference, path))
+        problems.raise_any()
+        return tuple(opened)
+
+    def open(self, reference: ModelReference, path: DocPath) -> Checkpoint:
+        """The model, opened by the first source that accepts it.
+
+        Raises:
+            MergecoreError: E701 when none does, or what is wrong with the model.
+        """
+        for source in sorted(self.registry.all(ModelSource), key=lambda one: (one.rank, one.name)):
+            with placed(self.place_of(path)), self.registry.calling(ModelSource, source.name):
+                if source.accepts(reference, self.options):
+                    return source.open(reference, self.options)
+        what = f"'{reference}': no installed plugin opens it; a folder or a hub id is expected"
+        hint = self._unusable()
+        if reference.adapter:
+            what = f"'{reference}': no installed plugin opens a model with an adapter"
+            hint = hint or MERGE_FIRST
+        raise InputError("E701", what, place=self.place_of(path), hint=hint)
+
+    def check_local(self, text: str, path: DocPath) -> bool:
+        """Raise what is wrong with the model that `text` names; whether that can be told without a network."""
+        exists = exists_below(Path())
+        local = self.options.offline or text.startswith(("/", "./", "../", "~")) or exists(text)
+        if local:
+            self.open(parse_reference(text, exists), path)
+        return local
+
+    def describe(self, checkpoint: Checkpoint, thorough: bool = False) -> Description:
+        """What the first describer that knows the model says of it; slow ones are asked if `thorough`."""
+        for architecture in self._architectures():
+            if architecture.slow and not thorough:
+                continue
+            with self.registry.calling(Architecture, architecture.name):
+                description = architecture.describe(checkpoint)
+            if description is not None:
+                return self._refined(complete(description, checkpoint), checkpoint)
+        raise PluginError(
+            "E605", "no installed plugin describes checkpoints", hint="enable the plugin 'names'"
+        )
+
+    def _refined(self, description: Description, checkpoint: Checkpoint) -> Description:
+        """The description with what the files of the config say."""
+        for known in self.architectures:
+            with placed(self.place_of(("architecture",))):
+                description = refined(description, checkpoint, known)
+        return description
+
+    def fit(self, proposal: Proposal) -> Fit | None:
+        """What the first describer that can judge a model to be made says of it; None when no one can."""
+        for architecture in self._architectures():
+            if architecture.fit is not None:
+                with self.registry.calling(Architecture, architecture.name):
+                    fit = architecture.fit(proposal)
+                if fit is not None:
+                    return fit
+        return None
+
+    def keeps_f32(self, checkpoint: Checkpoint, dtype: str) -> frozenset[str]:
+        """The tensors that a loader holds in float32 when the rest of the model is in `dtype`."""
+        names: set[str] = set()
+        for architecture in self._architectures():
+            if architecture.keeps_f32 is not None:
+                with self.registry.calling(Architecture, architecture.name):
+                    names.update(architecture.keeps_f32(checkpoint, dtype))
+        return frozenset(names)
+
+    def layouts(self) -> list[Architecture]:
+        """The describers that know layouts, the cheap ones first."""
+        return sorted((one for one in self._architectures() if one.layout), key=lambda one: one.slow)
+
+    def _architectures(self) -> list[Architecture]:
+        return sorted(self.registry.all(Architecture), key=lambda one: (one.rank, one.name))
+
+    def _unusable(self) -> str | None:
+        """What the user may want to know when a plugin is wanted that is not there."""
+        plugins = [plugin for plugin in self.registry.plugins() if plugin.reason]
+        names = ", ".join(f"{plugin.name} ({plugin.status})" for plugin in plugins)
+        return f"these plugins cannot be used: {names}; see `mergecore plugins list`" if names else None
+
+
+def complete(description: Description, checkpoint: Checkpoint) -> Description:
+    """The description with every tensor of the checkpoint and no other: it can neither lose nor invent one."""
+    if description.tensors.keys() == checkpoint.tensors.keys():
+        return description
+    known = {name: one for name, one in description.tensors.items() if name in checkpoint.tensors}
+    stacks = {stack.prefix for stack in description.stacks}
+    for name in checkpoint.tensors:
+        parts = split_name(name)
+        layer = parts if parts and parts[0] in stacks else (None, None, name)
+        known.setdefault(name, TensorFacts(*layer))
+    return replace(description, tensors=known)
+
+
+def check_architectures(checkpoints: Sequence[Checkpoint]) -> None:
+    """Raise E222 when the configs are of different model families."""
+    families = {
+        one.name: family for one in checkpoints if (family := str(one.config.get("model_type") or ""))
+    }
+    if len(set(families.values())) > 1:
+        told = ", ".join(f"{name} is {family}" for name, family in families.items())
+        raise InputError(
+            "E222",
+            f"the models are of different architectures: {told}",
+            hint="remove the odd one, or say with 'from' and 'into' of which part of the others it is one; "
+            "--allow-crimes merges them as long as names and shapes agree",
+        )

@@ -1,0 +1,230 @@
+"""The manifest of a merged model: what it was made from and a digest of everything in it.
+
+`facts` is known before a weight is read, `complete` adds what was written, `read_manifest` reads it back.
+Nothing in it depends on where or when the merge ran: no local path, no time, no host.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from mergecore.errors import OutputError
+from mergecore.files.read_small import read_small
+from mergecore.files.safe_open import open_regular, resolved
+from mergecore.files.strict_json import MAX_BYTES, parse_json
+from mergecore.models.key_mapping import pieces_digest
+from mergecore.models.local_paths import without_local_paths
+from mergecore.output.digests import sample_digest
+from mergecore.output.journal import Record
+from mergecore.planning.embedding_rows import rows_digest
+from mergecore.types import Checkpoint, Json, Layout, OutputTensor, Plan
+from mergecore.version import __version__
+
+if TYPE_CHECKING:
+    pass
+
+
+NAME = "mergecore-manifest.json"
+FORMAT = "mergecore-manifest/1"
+RNG = "mergecore-rng/1"
+
+
+def is_inside(name: str) -> bool:
+    """Whether `name` is that of a file in a folder or below it, written in one way only."""
+    return not {"", ".", ".."} & {*name.split("/")} and "\0" not in name
+
+
+def _checked(name: str) -> str:
+    if not is_inside(name):
+        raise ValueError("leads out of the folder")
+    return name
+
+
+_Name = Annotated[str, AfterValidator(_checked)]
+
+
+class WrittenTensor(BaseModel):
+    """A tensor as it was written, and where."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dtype: str
+    shape: tuple[int, ...]
+    digest: str
+    file: _Name
+    offset: int
+    nbytes: int
+
+
+class WrittenFile(BaseModel):
+    """A file of the model.  One of weights has a digest of its header only: its tensors have their own."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: _Name
+    size: int
+    sha256: str | None = None
+    header_bytes: int | None = None
+    header_sha256: str | None = None
+
+
+class Manifest(BaseModel):
+    """What `verify` needs of a manifest."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: str
+    fingerprint: str
+    tensors: Mapping[str, WrittenTensor]
+    files: tuple[WrittenFile, ...]
+
+
+def identity(plan: Plan) -> dict[str, Json]:
+    """What decides the bytes of the result; two plans of one identity and one layout make the same model."""
+    value: dict[str, Json] = {
+        "mergecore": __version__,
+        "document": dict(plan.document),
+        "seed": plan.seed,
+        "rng": RNG,
+        "models": [_model(model) for model in plan.models],
+        "plugins": dict(plan.plugins),
+    }
+    if plan.side_digests:
+        value["side_files"] = dict(plan.side_digests)
+    if rows := rows_digest(plan.steps):
+        value["rows_sha256"] = rows
+    if pieces := pieces_digest(plan.models):
+        value["pieces_sha256"] = pieces
+    return without_local_paths(value, plan.models)
+
+
+def facts(plan: Plan, libraries: Mapping[str, str], warnings: Sequence[str] = ()) -> dict[str, Json]:
+    """The manifest as far as the plan decides it; `warnings` are those of the run, after the plan's own."""
+    value: dict[str, Json] = {
+        "format": FORMAT,
+        "name": plan.title,
+        **identity(plan),
+        "libraries": dict(libraries),
+        "dropped": [
+            {"model": plan.models[one.model].name, "reason": one.reason, "names": list(one.names)}
+            for one in plan.dropped
+        ],
+        "warnings": [*plan.warnings, *warnings],
+    }
+    return without_local_paths(value, plan.models)
+
+
+def complete(
+    facts: Mapping[str, Json],
+    fingerprint: str,
+    layout: Layout,
+    tensors: Sequence[OutputTensor],
+    records: Mapping[str, Record],
+    files: Sequence[WrittenFile],
+) -> dict[str, Json]:
+    """The whole manifest: `facts`, then what was written."""
+    return {
+        **facts,
+        "fingerprint": fingerprint,
+        "nonfinite": {tensor.name: count for tensor in tensors if (count := records[tensor.name].nonfinite)},
+        "files": [file.model_dump(exclude_none=True) for file in files],
+        "tensors": {tensor.name: _tensor(tensor, layout, records[tensor.name].digest) for tensor in tensors},
+    }
+
+
+def as_bytes(manifest: Mapping[str, Json]) -> bytes:
+    """The text of a manifest: one line per fact, tensor and file."""
+    lines = [f"{_compact(key)}: {_spread(value)}" for key, value in manifest.items()]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a finished folder.
+
+    Raises:
+        OutputError: E508 when there is none, or it is not one.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        hint = "only folders that mergecore wrote can be verified"
+        raise OutputError("E508", f"the folder holds no {NAME}", place=str(folder), hint=hint)
+    return parse_manifest(read_small(path, code="E508", max_bytes=MAX_BYTES), str(path))
+
+
+def parse_manifest(data: bytes, place: str) -> Manifest:
+    """The manifest that `data` holds; raises as `read_manifest` does."""
+    value = parse_json(data, code="E508", place=place)
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        found = value.get("format") if isinstance(value, dict) else None
+        what = f"its format is {_compact(found)}, not '{FORMAT}'"
+        raise OutputError("E508", what, place=place, hint="use the mergecore version that wrote it")
+    try:
+        return Manifest.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise OutputError("E508", f"not a manifest: {where}: {first['msg']}", place=place) from None
+
+
+def _model(model: Checkpoint) -> Json:
+    """A model by its content.  Where no revision vouches for the weights, a sample of them does."""
+    sampled = model.fetch is None and model.revision is None
+    files: list[Json] = []
+    for file in model.weight_files:
+        entry: dict[str, Json] = {
+            "name": file.path.name,
+            "size": file.size,
+            "header_sha256": file.header_sha256,
+        }
+        if sampled:
+            place = f"{model.name}/{file.path.name}"
+            with open_regular(resolved(file.path, place), place) as (read, _):
+                entry["sample_sha256"] = sample_digest(read, file.size)
+        files.append(entry)
+    side_files: list[Json] = [{"name": name, "sha256": one.sha256} for name, one in model.small.items()]
+    return {
+        "reference": model.name,
+        "revision": model.revision,
+        "files": files,
+        **({"side_files": side_files} if side_files else {}),
+    }
+
+
+def _tensor(tensor: OutputTensor, layout: Layout, digest: str) -> Json:
+    slot = layout.slots[tensor.name]
+    written = WrittenTensor(
+        dtype=tensor.dtype,
+        shape=tensor.shape,
+        digest=digest,
+        file=layout.files[slot.file].name,
+        offset=slot.offset,
+        nbytes=slot.nbytes,
+    )
+    value: dict[str, Json] = written.model_dump(mode="json")
+    return value
+
+
+def _spread(value: Json) -> str:
+    if isinstance(value, dict) and value:
+        inner = ",\n".join(f"  {_compact(key)}: {_compact(item)}" for key, item in value.items())
+        return "{\n" + inner + "\n}"
+    if isinstance(value, list) and value:
+        return "[\n" + ",\n".join(f"  {_compact(item)}" for item in value) + "\n]"
+    return _compact(value)
+
+
+def _compact(value: Json) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def libraries() -> dict[str, str]:
+    """The versions of what computes and writes."""
+    import numpy as np
+    import torch
+
+    return {"torch": torch.__version__, "numpy": np.__version__}

@@ -1,0 +1,222 @@
+"""Reads a finished model back and compares it with its manifest: files, headers, every byte.
+
+`verify` does all of it; `check_weight_files` is the part of it that reads no weights.  The bytes are read by our
+own code, and what a file says of itself once more by the safetensors library, as whoever loads the model reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from mergecore.errors import MergecoreError, OutputError, Problems
+from mergecore.models.safetensors import read_header
+from mergecore.output.digests import block_bytes, digest_of_file_span
+from mergecore.output.manifest import NAME as MANIFEST
+from mergecore.output.manifest import Manifest, WrittenFile, WrittenTensor, read_manifest
+
+_THREADS = 2
+_ENOUGH = 20
+_WEIGHTS = (".safetensors", ".safetensors.index.json")
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was read and is as it was written; `unlisted` files are in the folder but not in the manifest."""
+
+    files: int
+    tensors: int
+    nbytes: int
+    unlisted: tuple[str, ...]
+
+
+def verify(folder: Path) -> VerifyReport:
+    """Read every byte of a finished model.
+
+    Raises:
+        OutputError: E508 for each difference from the manifest; several as `Problems`.
+    """
+    manifest = read_manifest(folder)
+    further = unlisted(folder, manifest)
+    errors = [
+        OutputError(
+            "E508", "not in the manifest, and may be loaded instead of the model", place=str(folder / name)
+        )
+        for name in further
+        if name.endswith(_WEIGHTS)
+    ]
+    damaged = list(check_weight_files(folder, manifest)) or list(_check_with_library(folder, manifest))
+    places = {error.place for error in damaged}
+    readable = {name: one for name, one in manifest.tensors.items() if str(folder / one.file) not in places}
+    raise_all([*errors, *damaged, *_check_bytes(folder, readable, manifest.files)])
+    return VerifyReport(
+        len(manifest.files), len(manifest.tensors), sum(file.size for file in manifest.files), further
+    )
+
+
+def check_files(folder: Path, manifest: Manifest, suspects: Collection[str]) -> Iterator[OutputError]:
+    """What is wrong with sizes, headers and side files, and with the tensors in the files of `suspects`."""
+    damaged = list(check_weight_files(folder, manifest, parsed=False))
+    yield from damaged
+    places = {error.place for error in damaged}
+    tensors = {
+        name: one
+        for name, one in manifest.tensors.items()
+        if one.file in suspects and str(folder / one.file) not in places
+    }
+    yield from _check_bytes(folder, tensors, manifest.files)
+
+
+def check_weight_files(folder: Path, manifest: Manifest, parsed: bool = True) -> Iterator[OutputError]:
+    """What is wrong with the sizes and headers of the files of weights.
+
+    parsed: compare what a header says tensor by tensor, too, not only its digest.
+    """
+    tensors: dict[str, dict[str, WrittenTensor]] = {file.name: {} for file in manifest.files}
+    for name, tensor in manifest.tensors.items():
+        tensors.setdefault(tensor.file, {})[name] = tensor
+    listed = {file.name for file in manifest.files}
+    for name in tensors:
+        if name not in listed:
+            yield _error(folder, name, "the manifest has tensors in this file but does not list it")
+    for file in manifest.files:
+        if file.header_sha256 is not None:
+            yield from _check_weights(folder, file, tensors[file.name], parsed)
+
+
+def raise_all(errors: Iterable[OutputError]) -> None:
+    """Raise `errors` together, the first twenty of them in full."""
+    found = list(errors)
+    rest = len(found) - _ENOUGH
+    if rest > 0:
+        found[_ENOUGH:] = [OutputError("E508", f"{rest} further differences")]
+    if len(found) == 1:
+        raise found[0]
+    if found:
+        raise Problems(found)
+
+
+def _check_bytes(
+    folder: Path, tensors: Mapping[str, WrittenTensor], files: Iterable[WrittenFile]
+) -> list[OutputError]:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        wrong_tensors = pool.map(lambda item: _check_tensor(folder, *item), tensors.items())
+        wrong_files = pool.map(lambda file: _check_side_file(folder, file), files)
+        return [error for error in (*wrong_tensors, *wrong_files) if error]
+
+
+def _error(folder: Path, name: str, what: str, tensor: str | None = None) -> OutputError:
+    hint = "copy or merge the model again"
+    return OutputError("E508", what, place=str(folder / name), tensor=tensor, hint=hint)
+
+
+def unlisted(folder: Path, manifest: Manifest) -> tuple[str, ...]:
+    """The files in a folder that are not in its manifest."""
+    listed = {MANIFEST, *(file.name for file in manifest.files)}
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    return tuple(sorted(name for name in found if name not in listed))
+
+
+def _check_size(folder: Path, file: WrittenFile) -> OutputError | None:
+    path = folder / file.name
+    if not path.is_file():
+        return _error(folder, file.name, "missing")
+    size = path.stat().st_size
+    return None if size == file.size else _error(folder, file.name, f"has {size} bytes, not {file.size}")
+
+
+def _check_weights(
+    folder: Path, file: WrittenFile, tensors: Mapping[str, WrittenTensor], parsed: bool
+) -> Iterator[OutputError]:
+    if wrong := _check_size(folder, file):
+        yield wrong
+        return
+    differences = []
+    if parsed and file.name.endswith(".safetensors"):
+        differences = list(_check_header(folder, file, tensors))
+        yield from differences
+    with (folder / file.name).open("rb") as stream:
+        header = stream.read(file.header_bytes or 0)
+    if not differences and hashlib.sha256(header).hexdigest() != file.header_sha256:
+        yield _error(folder, file.name, "the header differs from the manifest")
+
+
+def _check_header(
+    folder: Path, file: WrittenFile, tensors: Mapping[str, WrittenTensor]
+) -> Iterator[OutputError]:
+    try:
+        found, _ = read_header(folder / file.name)
+    except MergecoreError as error:
+        first = error.first if isinstance(error, Problems) else error
+        yield _error(folder, file.name, f"the header is damaged: {first.what}")
+        return
+    in_header = {one.name: f"{one.dtype} {list(one.shape)} at byte {one.data.offset}" for one in found}
+    in_manifest = {
+        name: f"{one.dtype} {list(one.shape)} at byte {one.offset}" for name, one in tensors.items()
+    }
+    for name in {**in_manifest, **in_header}:
+        here, there = in_header.get(name, "absent"), in_manifest.get(name, "absent")
+        if here != there:
+            what = f"tensor '{name}' is {here} in the header, {there} in the manifest"
+            yield _error(folder, file.name, what, name)
+
+
+def _check_with_library(folder: Path, manifest: Manifest) -> Iterator[OutputError]:
+    """What the safetensors library reads otherwise than the manifest says."""
+    for file in manifest.files:
+        if not file.name.endswith(".safetensors"):
+            continue
+        try:
+            with safe_open(folder / file.name, framework="numpy") as opened:
+                views = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+                found = {name: (view.get_dtype(), tuple(view.get_shape())) for name, view in views.items()}
+        except (SafetensorError, OSError) as error:
+            yield _error(folder, file.name, f"the safetensors library cannot read it: {error}")
+            continue
+        stated = {
+            name: (one.dtype, one.shape) for name, one in manifest.tensors.items() if one.file == file.name
+        }
+        for name in sorted(found.keys() ^ stated.keys()) + [
+            name for name in found.keys() & stated.keys() if found[name] != stated[name]
+        ]:
+            what = f"tensor '{name}': the safetensors library reads {found.get(name, 'none')}, "
+            yield _error(folder, file.name, f"{what}the manifest says {stated.get(name, 'none')}", name)
+
+
+def _check_tensor(folder: Path, name: str, tensor: WrittenTensor) -> OutputError | None:
+    try:
+        file = os.open(folder / tensor.file, os.O_RDONLY)
+        try:
+            digest = digest_of_file_span(file, tensor.offset, tensor.nbytes, block_bytes(tensor.dtype))
+        finally:
+            os.close(file)
+    except OSError as error:
+        return _error(folder, tensor.file, f"tensor '{name}' cannot be read: {error.strerror}", name)
+    if digest == tensor.digest:
+        return None
+    return _error(
+        folder, tensor.file, f"tensor '{name}' is damaged: its digest is {digest}, not {tensor.digest}", name
+    )
+
+
+def _check_side_file(folder: Path, file: WrittenFile) -> OutputError | None:
+    if file.header_sha256 is not None:
+        return None
+    if wrong := _check_size(folder, file):
+        return wrong
+    try:
+        with (folder / file.name).open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        return _error(folder, file.name, f"cannot be read: {error.strerror}")
+    return (
+        None
+        if digest == file.sha256
+        else _error(folder, file.name, f"its SHA-256 is {digest}, not {file.sha256}")
+    )

@@ -1,0 +1,83 @@
+"""The model card: what was merged, how, and the config, as README.md with metadata that hubs read.
+
+Names come from configs and files; none of them can end the metadata or the code it stands in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import yaml
+
+from mergecore.errors import printable
+from mergecore.models.local_paths import without_local_paths
+from mergecore.types import Checkpoint, Json
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+
+
+def model_card(title: str, method: str, models: Sequence[Checkpoint], document: Mapping[str, Json]) -> bytes:
+    """The text of README.md; it names no local path."""
+    hub: list[Json] = [_hub_id(one) for one in models if _is_from_hub(one)]
+    front: dict[str, Json] = {
+        "library_name": "transformers",
+        "tags": ["mergecore", "merge"],
+        **({"base_model": hub, "base_model_relation": "merge"} if hub else {}),
+    }
+    names = without_local_paths({"names": [one.name for one in models]}, models)["names"]
+    assert isinstance(names, list)
+    config = dict(without_local_paths(document, models))
+    options = config.pop("command_line", {})
+    return (
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n"
+        f"# {_plain(title or 'Merged model')}\n\n"
+        f"This model was merged with mergecore by the method {_code(method)} from\n\n"
+        + "\n".join(f"* {_code(str(name))}" for name in names)
+        + f"\n\nwith this config{_options(options)}:\n\n{_fenced(_yaml(config))}"
+    ).encode()
+
+
+def _is_from_hub(model: Checkpoint) -> bool:
+    return model.revision is not None and _HUB_ID.fullmatch(_hub_id(model)) is not None
+
+
+def _hub_id(model: Checkpoint) -> str:
+    return model.reference.path.removeprefix("hf:")
+
+
+def _options(options: Json) -> str:
+    """What the command line added to the config, in its words."""
+    if not isinstance(options, dict) or not options:
+        return ""
+    words = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in options.items())
+    return f" and {_code(words)}"
+
+
+def _yaml(config: Mapping[str, Json]) -> str:
+    return yaml.safe_dump(
+        dict(config), sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
+    )
+
+
+def _fenced(text: str) -> str:
+    """`text` as a block of code that nothing in it can end."""
+    fence = "`" * max(3, 1 + _longest_run(text))
+    return f"{fence}yaml\n{text}{fence}\n"
+
+
+def _code(text: str) -> str:
+    """`text` as code within a line."""
+    text = printable(" ".join(text.split()))
+    quote = "`" * (1 + _longest_run(text))
+    space = " " if "`" in text else ""
+    return f"{quote}{space}{text}{space}{quote}"
+
+
+def _plain(text: str) -> str:
+    """`text` as a heading shows it, whatever it means in Markdown or HTML."""
+    return re.sub(r"([\\`*_{}\[\]<>#|&!~])", r"\\\1", printable(" ".join(text.split())))
+
+
+def _longest_run(text: str) -> int:
+    return max((len(run) for run in re.findall("`+", text)), default=0)

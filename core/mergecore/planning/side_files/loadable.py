@@ -1,0 +1,73 @@
+"""Whether a model of selected layers can be loaded: asks the describers that know; read `fitted`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+from mergecore.errors import ConfigError
+from mergecore.planning.matching import Match, Models
+from mergecore.planning.side_files.per_layer import UNSURE
+from mergecore.planning.side_files.periods import cache_fault, settle_periods
+from mergecore.types import Fit, Json, Layers, Proposal, Step
+
+
+def fitted(
+    models: Models,
+    found: Match,
+    steps: Sequence[Step],
+    config: dict[str, Json],
+    warnings: list[str],
+    fit: Callable[[Proposal], Fit | None],
+    strict: bool,
+) -> tuple[dict[str, Json], list[str]]:
+    """The config, and the warnings that are left when a loader was asked.
+
+    strict: faults are errors; they are warnings where the user allows that tensors are missing or left over.
+
+    Raises:
+        ConfigError: E113 when the layers make no model.
+    """
+    proposal = Proposal(
+        donor=models.checkpoints[models.donor],
+        config=config,
+        shapes={step.name: step.shape for step in steps},
+        layers=stackings(models, found),
+    )
+    judged = fit(proposal)
+    if judged is None:
+        told = settled(proposal, config, Fit(config))
+        unsure = "nothing that is installed can tell whether the model of these layers loads"
+        return config, [*warnings, unsure, *told]
+    warnings = [text for text in warnings if not text.endswith(UNSURE)]
+    if judged.faults:
+        what = f"these layers make no model that could be loaded: {'; '.join(judged.faults)}"
+        if strict:
+            raise ConfigError("E113", what, hint="choose layers that stand where such layers are expected")
+        warnings.append(what)
+    config = copy.deepcopy(dict(judged.config))
+    return config, [*warnings, *settled(proposal, config, judged)]
+
+
+def settled(proposal: Proposal, config: dict[str, Json], judged: Fit) -> list[str]:
+    """What to say of readers that take more for granted than the config says, which is put right."""
+    told = cache_fault(config)
+    for layers in proposal.layers:
+        told += settle_periods(proposal.donor.config, config, layers, judged.lists.get(layers.stack, {}))
+    return told
+
+
+def stackings(models: Models, found: Match) -> tuple[Layers, ...]:
+    """The layers that were selected, for each stack of which any were."""
+    description = models.descriptions[models.donor]
+    keys = {one.stack.prefix: one.layer_count_key for one in description.modules if one.stack}
+    if description.main:
+        keys[description.main.prefix] = description.layer_count_key
+    return tuple(
+        Layers(
+            stack=prefix,
+            count_key=keys.get(prefix),
+            sources=tuple((models.checkpoints[model].config, index) for model, index in layers),
+        )
+        for prefix, layers in found.layers.items()
+    )

@@ -1,0 +1,133 @@
+"""The small files of the output: config.json, the model card, and what is carried over from the donor."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from mergecore.files.dtypes import DTYPES, nbytes
+from mergecore.models.layers import config_sections
+from mergecore.planning.embedding_rows import Common
+from mergecore.planning.matching import Match, Models
+from mergecore.planning.side_files.card import model_card
+from mergecore.planning.side_files.config_json import TIE, output_config
+from mergecore.planning.side_files.layers_ahead import settle_ahead
+from mergecore.planning.side_files.loadable import fitted, stackings
+from mergecore.planning.side_files.per_layer import restack_heads
+from mergecore.planning.side_files.special_ids import (
+    GENERATION,
+    SpecialIds,
+    generation_config,
+    set_vocabulary_size,
+)
+from mergecore.tokenizers.files import is_tokenizer_file
+from mergecore.types import Fit, Json, Proposal, Step
+
+
+def output_files(
+    title: str,
+    method: str,
+    models: Models,
+    found: Match,
+    steps: Sequence[Step],
+    common: Common,
+    document: Mapping[str, Json],
+    fit: Callable[[Proposal], Fit | None],
+    strict: bool,
+) -> tuple[dict[str, Path | bytes], list[str]]:
+    """The files by name, and what the user should know of them.
+
+    title, method: what the model card says of the model, and of how it was made.
+    fit: tells whether a model of selected layers would load, and with which config; `strict`: it must.
+
+    Raises:
+        ConfigError: E113 when it would not.
+    """
+    donor = models.checkpoints[models.donor]
+    files: dict[str, Path | bytes] = {
+        name: path
+        for name, path in donor.side_files.items()
+        if not is_tokenizer_file(name) and name != "config.json"
+    }
+    files |= common.vocabulary.files
+    merged, warnings = output_config(
+        donor.config,
+        dtype=_main_dtype(steps),
+        stackings=stackings(models, found),
+        untied=_untied(models, found, steps),
+        architecture=donor.reference.architecture,
+    )
+    generation, changed = generation_config(donor), False
+    if common.vocabulary.size is not None:
+        set_vocabulary_size(merged, common.padded(common.vocabulary.size))
+        rows = common.vocabulary.rows[models.donor] if common.vocabulary.rows else None
+        ids = SpecialIds(common.vocabulary, donor, rows)
+        ids.follow("config.json", merged)
+        changed = ids.follow(GENERATION, generation)
+        warnings += ids.warnings
+    for one in stackings(models, found):
+        changed |= restack_heads(generation, one, donor.config)
+    if changed:
+        files[GENERATION] = _as_json(generation)
+    if found.layers:
+        merged, warnings = fitted(models, found, steps, merged, warnings, fit, strict)
+    warnings += [*_borrowed_head(models, found, steps), *settle_ahead(merged, models, found, steps)]
+    if donor.config:
+        files["config.json"] = _as_json(merged)
+    files["README.md"] = model_card(title, method, models.checkpoints, document)
+    return files, [*warnings, *_weights_beside(models)]
+
+
+def _weights_beside(models: Models) -> list[str]:
+    """What to say of weights in folders of their own, as dense modules of sentence-transformers are."""
+    donor = models.checkpoints[models.donor]
+    others = len(models.checkpoints) > 1
+    return [
+        f"{name} is copied from {donor.name}, not merged: only the weights beside config.json are"
+        for name in donor.side_files
+        if others and name.endswith(".safetensors")
+    ]
+
+
+def _as_json(value: Mapping[str, Json]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _main_dtype(steps: Sequence[Step]) -> str | None:
+    """The floating format that most bytes of the output are in."""
+    sizes: Counter[str] = Counter()
+    for step in steps:
+        if DTYPES[step.dtype].floating:
+            sizes[step.dtype] += nbytes(step.dtype, step.shape)
+    return max(sizes, key=lambda name: sizes[name]) if sizes else None
+
+
+def _untied(models: Models, found: Match, steps: Sequence[Step]) -> bool:
+    """Whether a head is written that the donor leaves out because the embeddings stand for it, or that of others."""
+    tied = models.descriptions[models.donor].tied
+    heads = [step for step in steps if step.role.startswith("head")]
+    if any(step.name in tied for step in heads):
+        return True
+    embeddings = [step for step in steps if step.role == "embed"]
+    config = models.checkpoints[models.donor].config
+    says_tied = any(section.get(TIE) is True for _, section in config_sections(config))
+    if not (found.layers and says_tied and heads and embeddings):
+        return False
+    return {one.model for one in heads[-1].inputs} != {one.model for one in embeddings[0].inputs}
+
+
+def _borrowed_head(models: Models, found: Match, steps: Sequence[Step]) -> list[str]:
+    """What to say of a head that is none of its own where first and last layers are of different models."""
+    layers = next(iter(found.layers.values()), [])
+    heads = any(step.role.startswith("head") for step in steps)
+    if heads or not layers or not models.descriptions[models.donor].tied:
+        return []
+    first, last = (models.checkpoints[model].name for model, _ in (layers[0], layers[-1]))
+    if first == last:
+        return []
+    return [
+        f"the models have no head of their own, so the embeddings of {first}, which the first slice gives, are also "
+        f"the head behind the last layers, which are {last}'s"
+    ]

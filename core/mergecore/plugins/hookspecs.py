@@ -1,0 +1,88 @@
+"""The hooks a plugin may implement, in the order a merge calls them.
+
+All but the last collect: they take nothing and yield values of one type.  The last one notifies.  There is
+no third kind.  Two plugins that yield one name block each other: neither is used until one is disabled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    import click
+
+    from mergecore.types import (
+        Architecture,
+        Executor,
+        MergeMethod,
+        ModelSource,
+        OutputWriter,
+        Recipe,
+        TokenizerStrategy,
+    )
+    from mergecore.types.events import Event
+
+hookspec = pluggy.HookspecMarker("mergecore")
+
+
+@hookspec
+def mergecore_model_sources() -> Iterable[ModelSource]:
+    """Yield ways to open a model reference: a local folder, a hub id, an adapter on a base."""
+    return ()
+
+
+@hookspec
+def mergecore_architectures() -> Iterable[Architecture]:
+    """Yield describers: which tensors are layers of which stack, embeddings, heads, tied, experts?"""
+    return ()
+
+
+@hookspec
+def mergecore_tokenizer_strategies() -> Iterable[TokenizerStrategy[Any]]:
+    """Yield ways to choose the output vocabulary."""
+    return ()
+
+
+@hookspec
+def mergecore_merge_methods() -> Iterable[MergeMethod[Any]]:
+    """Yield merge methods.
+
+    ::
+
+        @hookimpl
+        def mergecore_merge_methods():
+            yield MergeMethod(name="midpoint", merge=midpoint, params=MidpointParams, models=(2, 2))
+    """
+    return ()
+
+
+@hookspec
+def mergecore_recipes() -> Iterable[Recipe]:
+    """Yield kinds of documents, other than merge configs, that compile to a plan."""
+    return ()
+
+
+@hookspec
+def mergecore_executors() -> Iterable[Executor]:
+    """Yield ways to run the steps of a plan."""
+    return ()
+
+
+@hookspec
+def mergecore_output_writers() -> Iterable[OutputWriter[Any]]:
+    """Yield file formats for the merged model."""
+    return ()
+
+
+@hookspec
+def mergecore_commands() -> Iterable[click.Command]:
+    """Yield subcommands of `mergecore`."""
+    return ()
+
+
+@hookspec
+def mergecore_report(event: Event) -> None:
+    """Hear what a merge is doing.  A reporter that raises is reported once and then no longer called."""

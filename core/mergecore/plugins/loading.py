@@ -1,0 +1,191 @@
+"""Loads one plugin: imports it, checks its hooks, collects what they yield.
+
+Read `Loader.load`.  pluggy stops at the first fault, registers in part and ignores a misspelled hook; here
+every fault is a `PluginError` of its plugin alone, and leaves nothing of it behind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+import pluggy
+
+from mergecore.errors import PluginError, did_you_mean, printable
+from mergecore.files.exhaustion import exhausted
+from mergecore.plugins import hookspecs
+from mergecore.plugins.discovery import GROUP, Entry
+from mergecore.types import (
+    Architecture,
+    Executor,
+    MergeMethod,
+    ModelSource,
+    OutputWriter,
+    Recipe,
+    TokenizerStrategy,
+)
+from mergecore.version import API
+
+if TYPE_CHECKING:
+    from mergecore.types.events import Event
+
+HOOK_OF: Mapping[type, str] = {
+    ModelSource: "mergecore_model_sources",
+    Architecture: "mergecore_architectures",
+    TokenizerStrategy: "mergecore_tokenizer_strategies",
+    MergeMethod: "mergecore_merge_methods",
+    Recipe: "mergecore_recipes",
+    Executor: "mergecore_executors",
+    OutputWriter: "mergecore_output_writers",
+    click.Command: "mergecore_commands",
+}
+
+OWN_COMMANDS = ("merge", "methods", "plan", "plugins", "schema", "verify")
+"""Commands of the core, whose names no plugin can have."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A value and the plugin that yields it."""
+
+    kind: type
+    name: str
+    value: object
+    plugin: str
+
+    def __str__(self) -> str:
+        return f"{self.kind.__name__}:{self.name}"
+
+
+class Loader:
+    """The plugins that are loaded, as pluggy keeps them.
+
+    `names` are those of all plugins: a value so called can come from that plugin only.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._names = names
+        self._manager = pluggy.PluginManager(GROUP)
+        self._manager.add_hookspecs(hookspecs)
+
+    def load(self, name: str, entry: Entry) -> list[Offer]:
+        """What the plugin `name` yields; it is registered when this returns.
+
+        Raises:
+            PluginError: E601 when it cannot be imported, E602 when it is loaded already or yields a name
+                that is taken, E603 for another API, E604 when a hook raises, E605 when a hook is not as it should be.
+        """
+        module = _imported(entry)
+        other = self._manager.get_name(module)
+        if other is not None:
+            raise PluginError("E602", f"its module is plugin '{other}' already")
+        self._check_hooks(module)
+        try:
+            self._manager.register(module, name)
+            return self._collected(name)
+        except pluggy.PluginValidationError as error:
+            self._manager.unregister(name=name)
+            raise PluginError("E605", one_line(str(error))) from error
+        except PluginError:
+            self._manager.unregister(name=name)
+            raise
+
+    def reporters(self) -> dict[str, Callable[[Event], object]]:
+        """The functions that hear events, by plugin."""
+        impls = self._manager.hook.mergecore_report.get_hookimpls()
+        return {impl.plugin_name: impl.function for impl in impls}
+
+    def _check_hooks(self, module: object) -> None:
+        """Raise E605 for a misspelled hook, which would be ignored in silence, or when there is none."""
+        known = [name for name in dir(hookspecs) if name.startswith(f"{GROUP}_")]
+        implemented = []
+        for name in dir(module):
+            options = self._manager.parse_hookimpl_opts(module, name)
+            if options:
+                implemented.append(options.get("specname") or name)
+        for name in implemented:
+            if name not in known:
+                raise PluginError("E605", f"there is no hook '{name}'{did_you_mean(name, known)}")
+        if not implemented:
+            bare = [name for name in known if hasattr(module, name)]
+            why = f": '{bare[0]}' lacks the decorator @hookimpl" if bare else ""
+            raise PluginError("E605", f"it implements no hook of mergecore{why}")
+
+    def _collected(self, plugin: str) -> list[Offer]:
+        offers: list[Offer] = []
+        for kind, hook in HOOK_OF.items():
+            for value in self._yielded(hook, plugin):
+                offer = Offer(kind, _name_of(value, kind, hook), value, plugin)
+                if any(str(offer) == str(other) for other in offers):
+                    raise PluginError("E602", f"{hook} yields two values called '{offer.name}'")
+                self._check_claim(offer, hook)
+                offers.append(offer)
+        return offers
+
+    def _check_claim(self, offer: Offer, hook: str) -> None:
+        """Raise E602 when the name belongs to another plugin, or to the core."""
+        if offer.name != offer.plugin and offer.name in self._names:
+            what = f"{hook} yields '{offer.name}', a name that belongs to the plugin '{offer.name}'"
+            raise PluginError("E602", what)
+        if offer.kind is click.Command and offer.name in OWN_COMMANDS:
+            raise PluginError("E602", f"{hook} yields '{offer.name}', a command of mergecore itself")
+
+    def _yielded(self, hook: str, plugin: str) -> Iterator[object]:
+        for impl in getattr(self._manager.hook, hook).get_hookimpls():
+            if impl.plugin_name == plugin:
+                with _isolated("E604", f"{hook} raised "):
+                    values = impl.function()
+                    if not isinstance(values, Iterable):
+                        raise PluginError("E605", f"{hook} returns {type(values).__name__}, yields nothing")
+                    values = list(values)
+                yield from values
+
+
+def told(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    return one_line(f"{type(error).__name__}: {error}")
+
+
+def one_line(text: str) -> str:
+    """`text` without line breaks and control characters."""
+    return printable(" ".join(text.split()))
+
+
+def _imported(entry: Entry) -> object:
+    with _isolated("E601"):
+        module = entry()
+        api = getattr(module, "MERGECORE_API", API)
+    if api != API:
+        raise PluginError("E603", f"it needs mergecore API {api}; this is {API}")
+    return module
+
+
+@contextmanager
+def _isolated(code: str, prefix: str = "") -> Iterator[None]:
+    """Make whatever a plugin raises a `PluginError`, even SystemExit; only the user's interrupt goes on."""
+    try:
+        yield
+    except (KeyboardInterrupt, PluginError):
+        raise
+    except BaseException as error:
+        if lacking := exhausted(error):
+            raise lacking from error
+        raise PluginError(code, prefix + told(error)) from error
+
+
+def _name_of(value: object, kind: type, hook: str) -> str:
+    """The name of a value that a hook yields; raises E605 when the value cannot be used."""
+    if not isinstance(value, kind):
+        raise PluginError("E605", f"{hook} yields {type(value).__name__} where {kind.__name__} is expected")
+    name = getattr(value, "name", None)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        what = f"{hook} yields the name {name!r}; letters, digits, '_', '-' and '.' are expected"
+        raise PluginError("E605", what)
+    return name
+
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)

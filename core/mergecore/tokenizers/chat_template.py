@@ -1,0 +1,127 @@
+"""The chat template of the output: which one it is, and the files that hold it.  None is ever rendered here.
+
+Read `check_wanted`, `chosen_template`, then `with_template`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.resources import files as package_files
+from pathlib import Path
+
+from mergecore.errors import ConfigError, InputError, did_you_mean
+from mergecore.files.read_small import read_small
+from mergecore.files.strict_json import parse_json
+from mergecore.types import Checkpoint, Json
+
+BUILT_IN = ("alpaca", "chatml", "exaone", "llama3", "mistral")
+
+FILE = "chat_template.jinja"
+CONFIG = "tokenizer_config.json"
+MAX_TEMPLATE = 1_000_000
+
+
+def check_wanted(wanted: str) -> None:
+    """Raise E105 for what is neither `auto`, nor the name of a template, nor the text of one."""
+    if wanted in ("auto", *BUILT_IN) or any(mark in wanted for mark in ("{{", "{%", "{#")):
+        return
+    shown = wanted if len(wanted) < 60 else f"{wanted[:57]}…"
+    raise ConfigError(
+        "E105",
+        f"'{shown}' is no chat template{did_you_mean(shown, ('auto', *BUILT_IN))}",
+        hint=f"write auto, one of {', '.join(BUILT_IN)}, or the text of a Jinja template",
+    )
+
+
+def chosen_template(wanted: str, models: Sequence[Checkpoint]) -> str | None:
+    """The template that `wanted`, checked before, asks for; None when no model has one.
+
+    Raises:
+        MergecoreError: E240 when a model's own template cannot be read.
+    """
+    if wanted == "auto":
+        return _most_frequent([template for model in models if (template := own_template(model))])
+    if wanted in BUILT_IN:
+        return (package_files("mergecore.tokenizers") / "templates" / f"{wanted}.jinja").read_text(
+            encoding="utf-8"
+        )
+    return wanted
+
+
+def own_template(model: Checkpoint) -> str | None:
+    """The template that a model has, if any; of several with names, the default one.
+
+    Raises:
+        MergecoreError: E240 when it cannot be read.
+    """
+    return template_of(model.side_files, model.name)
+
+
+def template_of(files: Mapping[str, Path | bytes], place: str) -> str | None:
+    """The template in these files of the model `place`, if any; of several with names, the default one.
+
+    Raises:
+        MergecoreError: E240 when a file cannot be read.
+    """
+    if FILE in files:
+        try:
+            return _data(files[FILE]).decode()
+        except UnicodeDecodeError as error:
+            raise InputError("E240", f"not UTF-8 at byte {error.start}", place=f"{place}/{FILE}") from None
+    for name in (CONFIG, "chat_template.json"):
+        template = _default(_mapping(files, name, place).get("chat_template"))
+        if template:
+            return template
+    return None
+
+
+def with_template(files: Mapping[str, Path | bytes], template: str) -> dict[str, Path | bytes]:
+    """Tokenizer files with that template, where new and old readers find it, and no other one.
+
+    Raises:
+        MergecoreError: E240 when tokenizer_config.json cannot be read.
+    """
+    if (template_of(files, "the output") or "").strip() == template.strip():
+        return dict(files)
+    kept = {
+        name: content for name, content in files.items() if not name.startswith("additional_chat_templates/")
+    }
+    kept.pop("chat_template.json", None)
+    kept[FILE] = template.encode()
+    if files:
+        config = {**_mapping(files, CONFIG, "the output"), "chat_template": template}
+        kept[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+    return kept
+
+
+def _most_frequent(templates: Sequence[str]) -> str | None:
+    """The one that most models have; of several such, the first.  White space around it does not count."""
+    counts = Counter(template.strip() for template in templates)
+    return max(templates, key=lambda template: counts[template.strip()], default=None)
+
+
+def _default(template: Json) -> str | None:
+    """A template, or the default one of several: a list of {name, template}, or a mapping."""
+    if isinstance(template, list):
+        named = {str(one.get("name")): one.get("template") for one in template if isinstance(one, dict)}
+        template = named.get("default")
+    elif isinstance(template, dict):
+        template = template.get("default")
+    return template if isinstance(template, str) else None
+
+
+def _mapping(files: Mapping[str, Path | bytes], name: str, place: str) -> dict[str, Json]:
+    if name not in files:
+        return {}
+    value = parse_json(_data(files[name]), code="E240", place=f"{place}/{name}")
+    if not isinstance(value, dict):
+        raise InputError("E240", "must be a JSON object", place=f"{place}/{name}")
+    return value
+
+
+def _data(content: Path | bytes) -> bytes:
+    if isinstance(content, bytes):
+        return content
+    return read_small(content, code="E240", max_bytes=64 * MAX_TEMPLATE)

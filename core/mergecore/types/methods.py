@@ -1,0 +1,70 @@
+"""What decides how tensors are merged: tokenizer strategies and merge methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Literal, TypeAlias
+
+from mergecore.files.strict_json import Json
+from mergecore.types.params import P
+
+if TYPE_CHECKING:
+    import torch
+
+    from mergecore.compute.group import TensorGroup
+    from mergecore.types.steps import Step
+
+
+# ---- vocabularies ------------------------------------------------------------------------------------------
+
+
+# ---- merge methods -----------------------------------------------------------------------------------------
+
+Merged: TypeAlias = "torch.Tensor | Blocks"
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The promise that `TensorGroup.map` has written the whole tensor; only the engine makes one."""
+
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeMethod(Generic[P]):
+    """A way to make n tensors into one: a pure function, and what it needs.
+
+    space: "delta" hands the function `X_i - base` and adds the base back; "weight" hands it the tensors.
+    base: whether `base_model` is needed.  "required" in weight space makes the base input 0; "unused" lets
+        it take part only where it is listed as a model.
+    models: the least and the largest number of models beside the base (None: any number).
+    reproducible: "bitwise" on any machine, or only on the "same-machine".
+    passes: how often the inputs are read, for estimates.
+    whole: the function uses `group.x`, so whole tensors are held in memory.
+    check: further conditions on one tensor's parameters, found while planning; it gets the parameters and
+        the number of inputs, and raises a `MergecoreError`.
+    check_all: the same for all tensors together; it gets their steps and the names of `Plan.models`.
+    prepare: what takes all tensors before the first is merged, such as a threshold for the whole model.  It
+        gets their groups in the order of the plan, each made anew whenever it is taken, and the parameters of
+        each.  What it returns is `group.state` from then on and stands in the manifest, so it is small and
+        plain values; None when these parameters need nothing, and then it reads nothing.
+    holds: bytes that it keeps for a step beside its blocks: once, and again for each worker.
+    """
+
+    name: str
+    merge: Callable[[TensorGroup, P], Merged]
+    params: type[P]
+    space: Literal["weight", "delta"] = "weight"
+    base: Literal["required", "optional", "unused"] = "unused"
+    models: tuple[int, int | None] = (1, None)
+    paper: str | None = None
+    formula: str = ""
+    example: str = ""
+    reproducible: Literal["bitwise", "same-machine"] = "bitwise"
+    passes: int = 1
+    whole: bool = False
+    check: Callable[[P, int], None] | None = None
+    check_all: Callable[[Sequence[Step], Sequence[str]], None] | None = None
+    prepare: Callable[[Sequence[TensorGroup], Sequence[P]], Json] | None = None
+    holds: Callable[[Step], tuple[int, int]] | None = None

@@ -1,0 +1,85 @@
+"""Model references: text, mappings, and paths that look like neither."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mergecore.config.reference import exists_below, parse_reference
+from mergecore.errors import ConfigError
+from mergecore.types import Json, ModelReference
+
+
+def parse(value: Json, *existing: str) -> ModelReference:
+    return parse_reference(value, lambda text: text in existing)
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("org/name", ModelReference("org/name")),
+        ("org/name@v1", ModelReference("org/name", "v1")),
+        ("hf:org/name@v1", ModelReference("hf:org/name", "v1")),
+        ("org/name+org/lora", ModelReference("org/name", adapter=ModelReference("org/lora"))),
+        ("a@1+b@2", ModelReference("a", "1", adapter=ModelReference("b", "2"))),
+        ("./my models/a", ModelReference("./my models/a")),
+    ],
+)
+def test_text_is_split_at_the_revision_and_the_adapter(text: str, reference: ModelReference) -> None:
+    assert parse(text) == reference
+    assert str(reference) == text
+
+
+def test_text_that_exists_as_a_path_is_taken_whole() -> None:
+    assert parse("user@host/a+b+c", "user@host/a+b+c") == ModelReference("user@host/a+b+c")
+    assert parse("a@b+lora@1", "a@b") == ModelReference("a@b", adapter=ModelReference("lora", "1"))
+    assert parse({"model": "a@b"}, "a@b") == ModelReference("a@b")
+
+
+def test_mappings_need_no_escapes() -> None:
+    assert parse({"path": "a@b+c", "revision": "v@1"}) == ModelReference("a@b+c", "v@1")
+    assert parse({"model": {"path": "a+b"}, "lora": "c@1"}) == ModelReference(
+        "a+b", adapter=ModelReference("c", "1")
+    )
+    assert parse(
+        {"model": "a@1", "lora": None, "override_architecture": "LlamaForCausalLM"}
+    ) == ModelReference("a", "1", architecture="LlamaForCausalLM")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("a@b@c", r"'a@b@c' has more than one '@'\. Hint: the form is PATH\[@REVISION\]"),
+        ("a+b+c", r"'a\+b\+c' has more than one '\+'"),
+        ("a+", r"'a\+' has an empty part"),
+        ("@main", r"'@main' has an empty part"),
+        ("a@", r"'a@' has an empty part"),
+        ("hf:", r"'hf:' has an empty part"),
+        ("", r"'' names no model"),
+        (3, r"3 names no model.*numbers need quotes"),
+        (None, r"None names no model"),
+        ([], r"\[\] names no model"),
+        ({}, r"a model reference needs 'model' or 'path'"),
+        ({"model": "a", "lra": "b"}, r"'lra' is no key of a model reference; did you mean 'lora'\?"),
+        ({"path": "a", "model": "b"}, r"'model' is no key of a model reference"),
+        ({"path": 3}, r"'path' is 3; text is expected"),
+        ({"path": "a", "revision": 1}, r"'revision' is 1; text is expected.*quotes"),
+        ({"model": "a", "override_architecture": 1}, r"'override_architecture' is 1; text is expected"),
+        ({"model": 3}, r"3 names no model"),
+        ({"model": "a", "lora": "b@c@d"}, r"more than one '@'"),
+    ],
+)
+def test_what_names_no_model_is_told(value: Json, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse(value)
+    assert caught.value.code == "E112"
+
+
+def test_paths_begin_at_the_given_folder_and_odd_text_does_not_exist(tmp_path: Path) -> None:
+    (tmp_path / "a+b").mkdir()
+    exists = exists_below(tmp_path)
+    assert exists("a+b")
+    assert not exists("a")
+    assert not exists("x" * 5000)
+    assert not exists("a\0b")

@@ -1,0 +1,62 @@
+"""Paths of this machine are shortened to their last component."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mergecore.models.local_paths import without_local_paths
+from mergecore.types import Checkpoint, Json, ModelReference
+
+
+def shortened(text: Json, *models: Checkpoint) -> Json:
+    return without_local_paths({"text": text}, models)["text"]
+
+
+def model(path: str, folder: str = "/elsewhere/else", adapter: str | None = None) -> Checkpoint:
+    reference = ModelReference(path, adapter=ModelReference(adapter) if adapter else None)
+    return Checkpoint(reference, Path(folder), {}, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/home/me/models/a", "a"),
+        ("/home/me/models/a/", "a"),
+        ("~/models/a", "a"),
+        ("./models/a", "./models/a"),
+        ("owner/name", "owner/name"),
+        ("see /home/me", "see /home/me"),  # no path of a model, and more than a path
+        ("/", "/"),
+        ("", ""),
+        (None, None),
+        (3, 3),
+    ],
+)
+def test_a_text_that_is_an_absolute_path_is_shortened(text: Json, expected: Json) -> None:
+    assert shortened(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/data/m/base+/data/lora", "base+lora"),
+        ("/data/m/base: no tokenizer", "base: no tokenizer"),
+        ("/data/m/base2", "base2"),
+        ("the files of /data/m/base2", "the files of /data/m/base2"),
+        ("/data/m/base/config.json:3:1: bad", "base/config.json:3:1: bad"),
+        ("/elsewhere/else", "else"),
+        ({"/data/lora": ["/data/m/base", True]}, {"lora": ["base", True]}),
+    ],
+)
+def test_the_path_of_a_model_is_shortened_within_a_text(text: Json, expected: Json) -> None:
+    assert shortened(text, model("/data/m/base", adapter="/data/lora")) == expected
+
+
+def test_the_longest_path_goes_first() -> None:
+    assert shortened("/data/m/a", model("/data/m"), model("/data/m/a")) == "a"
+
+
+def test_a_path_with_a_line_break_is_shortened_too() -> None:
+    assert shortened("/data/x\n/a and", model("/data/x\n/a")) == "a and"

@@ -1,0 +1,99 @@
+"""Which describer is believed, and that none can lose a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from mergecore.files.yaml_document import nowhere
+from mergecore.models.opener import Opener, complete
+from mergecore.plugins.registry import Registry
+from mergecore.types import (
+    Architecture,
+    Checkpoint,
+    Description,
+    FileSpan,
+    Fit,
+    ModelReference,
+    OpenOptions,
+    Proposal,
+    Stack,
+    TensorFacts,
+    TensorInfo,
+)
+
+V = TypeVar("V")
+
+
+def checkpoint(*names: str) -> Checkpoint:
+    tensors = {name: TensorInfo(name, "F32", (1,), FileSpan(Path("f"), 0)) for name in names}
+    return Checkpoint(ModelReference("m"), Path(), tensors, ())
+
+
+def description(by: str, *names: str) -> Description:
+    stack = Stack("a.", 1)
+    return Description(
+        by, "", (stack,), stack, {name: TensorFacts(suffix=name, role="norm") for name in names}
+    )
+
+
+def test_a_description_has_exactly_the_tensors_of_the_checkpoint() -> None:
+    found = complete(
+        description("x", "b.weight", "ghost"), checkpoint("a.0.weight", "b.weight", "c.7.weight")
+    )
+    assert found.tensors == {
+        "b.weight": TensorFacts(suffix="b.weight", role="norm"),
+        "a.0.weight": TensorFacts("a.", 0, "weight"),
+        "c.7.weight": TensorFacts(suffix="c.7.weight"),
+    }
+    assert found.main == Stack("a.", 1)
+
+
+class Offering(Registry):
+    """A registry that offers these describers and nothing else."""
+
+    def __init__(self, *architectures: Architecture) -> None:
+        super().__init__(())
+        self.architectures = architectures
+
+    def all(self, kind: type[V]) -> list[V]:
+        return [one for one in self.architectures if isinstance(one, kind)]
+
+    @contextmanager
+    def calling(self, kind: type, name: str) -> Iterator[None]:
+        yield
+
+
+def opener(*architectures: Architecture) -> Opener:
+    return Opener(Offering(*architectures), OpenOptions(), nowhere)
+
+
+def says(by: str, rank: int, slow: bool = False, knows: bool = True) -> Architecture:
+    return Architecture(
+        name=by, describe=lambda one: description(by, *one.tensors) if knows else None, rank=rank, slow=slow
+    )
+
+
+def test_the_lowest_rank_that_knows_the_model_is_believed() -> None:
+    found = opener(says("z", 3), says("a", 2), says("b", 1, knows=False))
+    assert found.describe(checkpoint("b.weight")).by == "a"
+
+
+def test_a_slow_describer_is_asked_only_for_a_thorough_description() -> None:
+    found = opener(says("slow", 1, slow=True), says("quick", 2))
+    assert found.describe(checkpoint("b.weight")).by == "quick"
+    assert found.describe(checkpoint("b.weight"), thorough=True).by == "slow"
+
+
+def test_the_first_that_can_judge_a_model_does() -> None:
+    def judging(rank: int, answer: Fit | None) -> Architecture:
+        return Architecture(
+            name=f"j{rank}", describe=lambda one: None, rank=rank, fit=lambda proposal: answer
+        )
+
+    proposal = Proposal(checkpoint(), {}, {}, ())
+    yes = Fit({}, ("no",))
+    assert opener(says("n", 1), judging(3, Fit({})), judging(2, yes), judging(1, None)).fit(proposal) is yes
+    assert opener(says("n", 1), judging(1, None)).fit(proposal) is None

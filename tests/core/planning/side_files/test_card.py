@@ -1,0 +1,137 @@
+"""The model card says what was merged, and nothing in a name can change what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mergecore.planning.side_files.card import model_card
+from mergecore.types import Checkpoint, Json, ModelReference
+
+CONFIG: dict[str, Json] = {
+    "merge_method": "linear",
+    "models": [{"model": "m/a", "parameters": {"weight": 1}}],
+}
+
+
+def model(path: str, revision: str | None = None, adapter: str | None = None) -> Checkpoint:
+    reference = ModelReference(path, adapter=ModelReference(adapter) if adapter else None)
+    return Checkpoint(reference, Path("/cache/some/folder"), {}, (), revision=revision)
+
+
+def card(*models: Checkpoint, title: str = "", document: dict[str, Json] | None = None) -> str:
+    return model_card(title, "linear", models, document or CONFIG).decode()
+
+
+def parts(text: str) -> tuple[dict[str, Any], list[str], Any]:
+    """The metadata, the lines between, and the config; split as readers of Markdown would."""
+    lines = text.split("\n")
+    assert lines[0] == "---"
+    end = lines.index("---", 1)
+    start = next(i for i, line in enumerate(lines) if line.startswith("```"))
+    fence = lines[start].removesuffix("yaml")
+    close = next(i for i, line in enumerate(lines[start + 1 :], start + 1) if line.startswith(fence))
+    assert lines[close:] == [fence, ""]
+    assert set(fence) == {"`"}
+    return (
+        yaml.safe_load("\n".join(lines[1:end])),
+        lines[end + 1 : start],
+        yaml.safe_load("\n".join(lines[start + 1 : close])),
+    )
+
+
+def test_a_card_names_models_method_and_config() -> None:
+    assert card(model("m/a"), model("m/b"), title="Two in one") == (
+        "---\nlibrary_name: transformers\ntags:\n- mergecore\n- merge\n---\n"
+        "# Two in one\n\n"
+        "This model was merged with mergecore by the method `linear` from\n\n"
+        "* `m/a`\n* `m/b`\n\n"
+        "with this config:\n\n"
+        "```yaml\n"
+        "merge_method: linear\n"
+        "models:\n"
+        "- model: m/a\n"
+        "  parameters: {weight: 1}\n"
+        "```\n"
+    )
+
+
+def test_models_of_a_hub_are_linked() -> None:
+    front, _, _ = parts(card(model("org/a", "c0ffee"), model("hf:org/b", "beef"), model("m/local")))
+    assert front["base_model"] == ["org/a", "org/b"]
+    assert front["base_model_relation"] == "merge"
+
+
+def test_local_models_are_not_linked() -> None:
+    front, _, _ = parts(card(model("m/a")))
+    assert front == {"library_name": "transformers", "tags": ["mergecore", "merge"]}
+
+
+def test_no_local_path_is_told() -> None:
+    document: dict[str, Json] = {"merge_method": "linear", "models": [{"model": "/home/me/models/a"}]}
+    text = card(
+        model("/home/me/models/a"), model("org/b", "c0ffee", adapter="/home/me/lora"), document=document
+    )
+    assert "/home" not in text
+    assert "/cache" not in text
+    _, between, config = parts(text)
+    assert between[4:6] == ["* `a`", "* `org/b+lora`"]
+    assert config["models"] == [{"model": "a"}]
+
+
+def test_what_the_command_line_added_is_told_beside_the_config() -> None:
+    """The config can be used again as it stands."""
+    document: dict[str, Json] = {**CONFIG, "command_line": {"missing": "base", "shard_size": 1000}}
+    text = card(model("m/a"), document=document)
+    assert "with this config and `--missing base --shard-size 1000`:" in text
+    assert parts(text)[2] == CONFIG
+
+
+EVIL = [
+    "x\n---\nlicense: mit\n---\n# Mine",
+    "```\n</pre><script>alert(1)</script>",
+    "`````",
+    "a`b``c",
+    "[click](http://evil.example)",
+    "<img src=x onerror=alert(1)>",
+    "x\x1b[31mred\x07",
+    "' \" : { [ % & * ! | > @ ",
+    "# heading",
+    "a\u2028b\u202ec",
+]
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_no_name_can_end_what_it_stands_in(name: str) -> None:
+    document: dict[str, Json] = {"merge_method": "linear", "name": name, "models": [{"model": name}]}
+    text = card(model(name), model(name, "c0ffee"), title=name, document=document)
+    front, between, config = parts(text)
+    assert front == {"library_name": "transformers", "tags": ["mergecore", "merge"]}
+    assert config == document
+    assert between[0].startswith("# ")
+    assert [line[:2] for line in between if line] == ["# ", "Th", "* ", "* ", "wi"]
+    assert "\x1b" not in text
+    assert "<" not in between[0].replace("\\<", "")
+
+
+@given(st.text(max_size=40))
+def test_any_name_leaves_the_card_as_it_is_built(name: str) -> None:
+    document: dict[str, Json] = {"merge_method": "linear", "models": [{"model": name}]}
+    front, between, config = parts(card(model(name or "x"), title=name, document=document))
+    assert set(front) == {"library_name", "tags"}
+    assert config["merge_method"] == "linear"
+    assert [line[:2] for line in between if line] == ["# ", "Th", "* ", "wi"]
+
+
+def test_a_name_in_code_shows_as_it_is() -> None:
+    assert "* `` a`b ``\n" in card(model("a`b"))
+    assert "* ``` `` ```\n" in card(model("``"))
+
+
+def test_a_title_shows_as_it_is() -> None:
+    assert "# a\\*b\\_c \\<d\\> \\&amp; \\[e\\]" in card(model("m"), title="a*b_c <d> &amp; [e]")

@@ -1,0 +1,230 @@
+"""Tensors without a config, and folders of libraries that keep more than a transformer beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import read_config, read_tensors, registry, write_checkpoint
+from torch import Tensor
+
+from mergecore import merge, plan
+from mergecore.errors import MergecoreError, Problems
+from mergecore.types import Json
+from mergecore.types.execution import RunOptions
+from mergecore.types.plans import PlanOptions
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def tensors(value: float) -> dict[str, Tensor]:
+    return {"head": torch.full((2, 3), value), "net.0.w": torch.full((4,), value), "steps": torch.tensor(7)}
+
+
+def write(path: str, value: float) -> Path:
+    """Write one file of tensors; its folder."""
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors(value), file)
+    return file.parent
+
+
+def mean(*models: str) -> dict[str, Json]:
+    listed: list[Json] = [{"model": model} for model in models]
+    return {"merge_method": "linear", "models": listed, "parameters": {"weight": 1}}
+
+
+def merged(document: dict[str, Json], **options: Any) -> Path:
+    run = RunOptions(overwrite=True)
+    return merge(
+        document, Path("out"), registry=registry(), plan_options=PlanOptions(**options), run_options=run
+    )
+
+
+def refusal(document: dict[str, Json]) -> str:
+    with pytest.raises(MergecoreError) as caught:
+        plan(document, registry=registry())
+    errors = caught.value.errors if isinstance(caught.value, Problems) else (caught.value,)
+    return "\n".join(f"{one.code} {one}" for one in errors)
+
+
+def names(folder: Path) -> set[str]:
+    return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+
+
+OURS = {"README.md", "mergecore-manifest.json"}
+
+
+# ---- no config ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "form", ["{}.safetensors", "./{}/model.safetensors", "./{}/weights.safetensors", "{}"]
+)
+def test_files_and_folders_without_a_config_are_merged_by_name(form: str) -> None:
+    """The mean of 1 and 3 is 2; the output may lie beside a file that is merged."""
+    models = [form.format(name) for name in ("x", "y")]
+    for model, value in zip(models, (1.0, 3.0), strict=True):
+        write(model if model.endswith(".safetensors") else f"{model}/model.safetensors", value)
+    out = merged(mean(*models))
+    found = read_tensors(out)
+    assert {name: one.unique().tolist() for name, one in found.items()} == {
+        "head": [2],
+        "net.0.w": [2],
+        "steps": [7],
+    }
+    assert names(out) == {"model.safetensors", *OURS}
+
+
+def test_what_is_empty_is_merged_whatever_formats_it_is_stored_in() -> None:
+    """No numbers to round; the format of the output is that of a tensor that has some."""
+    for path, dtype in (("x", torch.float64), ("y", torch.bfloat16)):
+        Path(path).mkdir()
+        save_file(
+            {"none": torch.zeros(0, 3, dtype=dtype), "w": torch.ones(2, dtype=dtype)}, f"{path}/x.safetensors"
+        )
+    found = read_tensors(merged(mean("x/x.safetensors", "y/x.safetensors")))
+    assert found["none"].shape == (0, 3)
+    assert {one.dtype for one in found.values()} == {torch.float64}
+
+
+def test_an_output_around_or_in_place_of_a_file_that_is_merged_is_refused() -> None:
+    write("in/x.safetensors", 1.0)
+    made = mean("in/x.safetensors")
+    for out in ("in", "in/x.safetensors"):
+        with pytest.raises(MergecoreError, match=r"the output folder (contains|is) the input model"):
+            merge(made, Path(out), registry=registry())
+
+
+def test_a_folder_with_a_tokenizer_and_no_config_lacks_it() -> None:
+    (write("x/model.safetensors", 1.0) / "tokenizer.json").write_text("{}")
+    assert refusal(mean("./x")) == "E220 ./x/config.json: missing"
+
+
+def test_a_pickle_is_refused_with_the_command_to_convert_it() -> None:
+    torch.save({}, "x.pt")
+    told = refusal(mean("./x.pt"))
+    assert told.startswith("E303 config: models: ./x.pt") or "E303" in told
+    assert "the weights are a pickle, which can run code when they are read" in told
+    assert "sorted(glob.glob('./x.pt'))" in told
+
+
+# ---- diffusers ---------------------------------------------------------------------------------------------
+
+
+def diffusers(folder: str, value: float, **config: Json) -> Path:
+    made = write(f"{folder}/diffusion_pytorch_model.safetensors", value)
+    config = {"_class_name": "UNet2DModel", "_diffusers_version": "0.30.0", "sample_size": 8, **config}
+    (made / "config.json").write_text(json.dumps(config))
+    return made
+
+
+def test_a_model_of_diffusers_keeps_its_class_and_the_name_of_its_file() -> None:
+    config = read_config(diffusers("x", 1.0, _name_or_path="/home/me/x"))
+    diffusers("y", 3.0)
+    out = merged(mean("./x", "./y"))
+    assert names(out) == {"config.json", "diffusion_pytorch_model.safetensors", *OURS}
+    assert read_config(out) == {key: value for key, value in config.items() if key != "_name_or_path"}
+    assert read_tensors(out)["head"].unique().tolist() == [2]
+
+
+def test_shards_of_a_model_of_diffusers_have_its_index() -> None:
+    diffusers("x", 1.0)
+    out = merged(mean("./x"), shard_size=24)
+    files = [f"diffusion_pytorch_model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
+    index = "diffusion_pytorch_model.safetensors.index.json"
+    assert names(out) == {"config.json", index, *files, *OURS}
+    assert set(json.loads((out / index).read_text())["weight_map"].values()) == set(files)
+
+
+def test_a_pipeline_of_diffusers_says_which_of_its_folders_are_models() -> None:
+    diffusers("pipe/unet", 1.0)
+    diffusers("pipe/vae", 1.0)
+    Path("pipe/model_index.json").write_text("{}")
+    told = refusal(mean("./pipe"))
+    assert told.startswith("E201 ./pipe: no weights found, expected model.safetensors")
+    assert told.endswith("there are some in unet, vae. Hint: merge each by itself, such as ./pipe/unet")
+
+
+# ---- sentence-transformers ---------------------------------------------------------------------------------
+
+MODULES = json.dumps(
+    [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+        {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
+    ]
+)
+SENTENCES: Mapping[str, str] = {
+    "modules.json": MODULES,
+    "sentence_bert_config.json": '{"max_seq_length": 16}',
+    "config_sentence_transformers.json": '{"similarity_fn_name": "cosine"}',
+    "1_Pooling/config.json": '{"word_embedding_dimension": 8, "pooling_mode_mean_tokens": true}',
+}
+
+
+def encoder(folder: str, noise: float) -> Path:
+    """A tiny BERT as sentence-transformers saves it, without the prefix `bert.`, its numbers a little moved."""
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=8,
+        hidden_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=16,
+        architectures=["BertModel"],
+    )
+    state = {name: tensor.clone() for name, tensor in BertModel(config).state_dict().items()}
+    moved = {
+        name: one + noise * torch.randn_like(one) if one.dim() == 2 else one for name, one in state.items()
+    }
+    moved["embeddings.position_ids"] = torch.arange(16)[None]
+    made = write_checkpoint(Path(folder), moved, config.to_dict())
+    for name, text in SENTENCES.items():
+        (made / name).parent.mkdir(exist_ok=True)
+        (made / name).write_text(text)
+    return made
+
+
+def encoded(folder: Path) -> Tensor:
+    """What mean pooling makes of three sentences, of length 1."""
+    from transformers import BertModel
+
+    model = BertModel.from_pretrained(folder).eval()
+    with torch.no_grad():
+        states = model(torch.tensor([[1, 2, 3, 4], [5, 6, 7, 1], [2, 2, 3, 5]])).last_hidden_state
+    return torch.nn.functional.normalize(states.mean(1))
+
+
+def test_a_merged_encoder_of_sentences_keeps_its_modules_and_encodes() -> None:
+    a, b = encoder("a", 0.0), encoder("b", 0.002)
+    out = merged(mean("./a", "./b"))
+    assert {name: (out / name).read_text() for name in SENTENCES} == SENTENCES
+    vectors = encoded(out)
+    for parent in (a, b):
+        assert ((encoded(parent) * vectors).sum(1) > 0.99).all()
+    assert not vectors.equal(encoded(a))
+
+
+def test_weights_of_further_modules_are_those_of_the_base_and_the_plan_says_so() -> None:
+    dense = encoder("a", 0.0) / "2_Dense" / "model.safetensors"
+    dense.parent.mkdir()
+    save_file({"linear.weight": torch.ones(2, 2)}, dense)
+    encoder("b", 0.002)
+    assert plan(mean("./a", "./b"), registry=registry()).warnings == (
+        "2_Dense/model.safetensors is copied from ./a, not merged: only the weights beside config.json are",
+    )
+    out = merged(mean("./a", "./b"))
+    assert load_file(out / "2_Dense" / "model.safetensors")["linear.weight"].equal(torch.ones(2, 2))

@@ -1,0 +1,168 @@
+"""One plugin for each hook, the one that the page of the hooks shows, at work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+import torch
+from fixture_types import Cli, WriteModel, WritePlugin
+from safetensors.torch import load_file
+
+import mergecore
+from mergecore import Architecture, TokenizerStrategy
+from mergecore.models.folder import open_folder
+from mergecore.plugins.registry import Registry
+from mergecore.types import ModelReference, TokenizerRequest
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "hooks.md"
+
+Example = Callable[[str, str], Registry]
+
+
+@pytest.fixture
+def example(write_plugin: WritePlugin) -> Example:
+    """A function that installs the example of a hook and returns the registry, in which it works."""
+
+    def install(hook: str, name: str) -> Registry:
+        sections = re.split(r"^## `", PAGE.read_text(encoding="utf8"), flags=re.MULTILINE)
+        [section] = [text for text in sections if text.startswith(f"{hook}(")]
+        [code] = re.findall(r"^```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+        write_plugin("example", code, {name: "example"})
+        registry = Registry.discover((), {})
+        [plugin] = [plugin for plugin in registry.plugins() if plugin.distribution == "example"]
+        assert (plugin.status, plugin.reason) == ("active", "")
+        return registry
+
+    return install
+
+
+@pytest.fixture
+def config(tmp_path: Path, write_model: WriteModel, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A config for the average of the models `a`, all 1, and `b`, all 3, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    write_model(tmp_path / "a", 1.0)
+    write_model(tmp_path / "b", 3.0)
+    path = tmp_path / "config.yml"
+    path.write_text(
+        "merge_method: linear\nmodels:\n- {model: ./a, parameters: {weight: 1}}\n"
+        "- {model: ./b, parameters: {weight: 1}}\n"
+    )
+    return path
+
+
+def value_in(folder: str) -> list[float]:
+    """The values that occur in the tensors of a folder."""
+    return sorted(
+        {
+            value
+            for one in load_file(f"{folder}/model.safetensors").values()
+            for value in one.unique().tolist()
+        }
+    )
+
+
+def test_mergecore_model_sources_open_what_they_accept(
+    example: Example, config: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example("mergecore_model_sources", "zoo")
+    monkeypatch.setenv("MODEL_ZOO", str(config.parent))
+    config.write_text(config.read_text().replace("./b", "zoo:b"))
+    assert cli("merge", config, "out").code == 0
+    assert value_in("out") == [2.0]  # (1 + 3) / 2
+
+
+def test_mergecore_architectures_decide_what_layers_are(example: Example, tmp_path: Path) -> None:
+    registry = example("mergecore_architectures", "two_towers")
+    from safetensors.torch import save_file
+
+    tensors = {
+        f"{side}.layers.{layer}.{part}.weight": torch.ones(2)
+        for side in ("left", "right")
+        for layer in range(3)
+        for part in ("up", "down", "norm")
+    }
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"model_type": "two_towers"}')
+    checkpoint = open_folder(tmp_path, ModelReference("towers"))
+    first = min(registry.all(Architecture), key=lambda one: one.rank)
+    description = first.describe(checkpoint)
+    assert description is not None
+    assert description.main is not None
+    assert (description.by, description.main.prefix, description.main.count) == (
+        "two_towers",
+        "right.layers.",
+        3,
+    )
+    assert description.tensors.keys() == tensors.keys()
+    other = replace(checkpoint, config={"model_type": "llama"})
+    assert first.describe(other) is None
+
+
+def test_mergecore_tokenizer_strategies_choose_files(example: Example, config: Path) -> None:
+    registry = example("mergecore_tokenizer_strategies", "plain")
+    folder = config.parent / "a"
+    for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
+        (folder / name).write_text("{}")
+    checkpoint = open_folder(folder, ModelReference("a"))
+    strategy = registry.get(TokenizerStrategy, "plain")
+    request = cast("TokenizerRequest", SimpleNamespace(models=(checkpoint,)))
+    vocabulary = strategy.build(request, strategy.params())
+    assert vocabulary.files == {"tokenizer.json": folder / "tokenizer.json"}
+
+
+def test_mergecore_merge_methods_merge(example: Example, config: Path, cli: Cli) -> None:
+    example("mergecore_merge_methods", "loudest")
+    config.write_text(
+        "merge_method: loudest\nbase_model: ./a\nmodels:\n- {model: ./b, parameters: {weight: 0.5}}\n"
+        "- {model: ./a, parameters: {weight: 9}}\n"
+    )
+    assert cli("merge", config, "out").code == 0
+    assert value_in("out") == [2.0]  # 1 + the larger of 0.5 (3 - 1) and 9 (1 - 1)
+
+
+def test_mergecore_recipes_compile_other_documents(example: Example, config: Path, cli: Cli) -> None:
+    example("mergecore_recipes", "soup")
+    config.write_text("soup: [./a, ./b]\n")
+    assert cli("merge", config, "out").code == 0
+    assert value_in("out") == [2.0]
+    config.write_text("soup: ./a\n")
+    assert cli("plan", config).err == "mergecore: error E104: 'soup' is a list of models\n"
+
+
+def test_mergecore_executors_run_the_steps(example: Example, config: Path) -> None:
+    registry = example("mergecore_executors", "backwards")
+    made = mergecore.plan(config, registry=registry)
+    mergecore.execute(made, "threads", registry=registry)
+    mergecore.execute(replace(made, executor="backwards"), "backwards", registry=registry)
+    threads, backwards = (Path(name, "model.safetensors").read_bytes() for name in ("threads", "backwards"))
+    assert threads == backwards
+
+
+def test_mergecore_output_writers_lay_out_files(example: Example, config: Path, cli: Cli) -> None:
+    example("mergecore_output_writers", "raw")
+    config.write_text(config.read_text() + "output: {writer: raw}\n")
+    outcome = cli("merge", config, "out")
+    assert outcome.code == 0, outcome.err
+    assert Path("out/model.norm.weight.bin").read_bytes() == torch.full((2,), 2.0).numpy().tobytes()
+    assert not list(Path("out").glob("*.safetensors"))
+    assert cli("verify", "out").code == 0
+
+
+def test_mergecore_commands_are_commands(example: Example, config: Path, cli: Cli) -> None:
+    example("mergecore_commands", "size")
+    outcome = cli("size", "a")
+    assert (outcome.code, outcome.out) == (0, f"{Path('a/model.safetensors').stat().st_size}\n")
+    assert "Print the bytes of the weights in FOLDER." in cli("--help").out
+
+
+def test_mergecore_report_hears_events(example: Example, config: Path, cli: Cli) -> None:
+    example("mergecore_report", "log")
+    assert cli("merge", config, "out", "--quiet").code == 0
+    size = Path("out/model.safetensors").stat().st_size
+    assert Path("merges.log").read_text() == f"out {size}\n"
