@@ -122,6 +122,8 @@ class _Check:
         lacking = self.method.base == "required" and group.base is None
         number = len(others)
         least, most = self.method.models
+        if number == 0 and bases and self.method.base_alone and group.path[:1] != ("modules",):
+            least = 0
         if number < least or (most is not None and number - lacking > most):  # one is meant to be the base
             alone = number == 0 and bases and group.path[:1] == ("modules",)
             instead = "leave the module out: what is not named is copied from the base" if alone else None

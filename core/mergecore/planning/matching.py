@@ -146,7 +146,7 @@ def _reason(models: Models, slices: Sequence[Slice], model: int, name: str, give
     description = models.descriptions[model]
     facts = description.tensors.get(name, TensorFacts())
     modules = {module.name for one in slices if one.module and (module := description.module(one.module))}
-    sliced = any(one.parts[0].layers is not None for one in slices)
+    sliced = any(one.everyone[0].layers is not None for one in slices)
     stacks = [module.stack for module in description.modules if module.name in modules] or [description.main]
     if facts.module and modules and facts.module not in modules:
         return "its module is not merged"
@@ -168,7 +168,7 @@ class _Matcher:
 
     def match(self) -> None:
         """Find the tensors of all slices."""
-        if self.scope.slices[0].parts[0].layers is None:
+        if self.scope.slices[0].everyone[0].layers is None:
             self._whole(self.scope.slices[0])
         else:
             self._stacked(self.scope.slices)

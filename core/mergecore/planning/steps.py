@@ -26,6 +26,8 @@ from mergecore.types import Vocabulary as VocabularyOfOutput
 from mergecore.types.params import Params
 from mergecore.types.plans import PlanOptions
 
+ONLY_BASE = "no model beside the base has it"
+
 
 class Compiler:
     """Makes a step of each target, and gathers what is wrong on the way."""
@@ -76,6 +78,7 @@ class Compiler:
         if self.aligner:
             with self.problems.collecting():
                 self.aligner.check_used()
+        self._tell_lone_base([step for step in steps if step and step.note == ONLY_BASE])
         self._check_all([step for step in steps if step and step.method])
         self.problems.errors = _shortened(self.problems.errors)
         self.problems.raise_any()
@@ -160,6 +163,8 @@ class Compiler:
             what = f"'{target.name}': {self._name(target.slice.base.model)} is the base here, and lacks it"
             raise InputError("E231", what, tensor=target.name, hint="use --missing base")
         base = present.pop(0)[1] if target.slice.base else None
+        if base and not present and self.method.base_alone:
+            return self._copy(target, [base], ONLY_BASE)
         least = self.method.models[0] + (1 if self.method.base == "required" and base is None else 0)
         if len(present) < least:
             what = f"'{target.name}': {self.method.name} needs {least} tensors, and only {len(present)} are there"
@@ -243,6 +248,13 @@ class Compiler:
             hint = f"convert it to one of {', '.join(MERGEABLE)}"
             raise InputError("E233", what, tensor=one.tensor.name, hint=hint)
 
+    def _tell_lone_base(self, steps: Sequence[Step]) -> None:
+        if steps:
+            which = _some([step.name for step in steps])
+            self.notes.append(
+                f"{self.method.name} has only the base for {_tensors(steps)}, and copies it: {which}"
+            )
+
     def _tell_missing(self, found: Match) -> None:
         for model, names in _listed(found.missing):
             if self.options.missing != "error":
@@ -311,7 +323,7 @@ def _cause(error: MergecoreError) -> object:
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
 
 
-def _tensors(names: Sequence[str]) -> str:
+def _tensors(names: Sequence[object]) -> str:
     return "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
 
 

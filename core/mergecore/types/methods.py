@@ -68,3 +68,8 @@ class MergeMethod(Generic[P]):
     check_all: Callable[[Sequence[Step], Sequence[str]], None] | None = None
     prepare: Callable[[Sequence[TensorGroup], Sequence[P]], Json] | None = None
     holds: Callable[[Step], tuple[int, int]] | None = None
+
+    @property
+    def base_alone(self) -> bool:
+        """Whether the base may stand alone: without differences to it, the result is the base."""
+        return self.space == "delta" and self.models[0] == 1

@@ -339,6 +339,35 @@ def test_all_models_that_cannot_be_opened_are_told_at_once() -> None:
 # ---- numbers of models, bases ------------------------------------------------------------------------------
 
 
+def test_a_base_alone_is_copied_and_said_to_be() -> None:
+    made = planned(ties("base"))
+
+    assert {step.method for step in made.steps} == {None}
+    assert [one for one in made.warnings if "only the base" in one] == [
+        "ties has only the base for 21 tensors, and copies it: 'model.embed_tokens.weight', "
+        "'model.layers.0.input_layernorm.weight', 'model.layers.0.mlp.down_proj.weight' and 18 more"
+    ]
+
+
+def test_a_slice_of_the_base_alone_is_copied() -> None:
+    one = stacked(
+        "ties", [("base", 0, 1)], [("base", 1, 2), ("a", 1, 2)], base_model="m/base", parameters={"weight": 1}
+    )
+    made = planned(one)
+
+    assert step_of(made, "model.layers.0.mlp.up_proj.weight").method is None
+    assert step_of(made, "model.layers.1.mlp.up_proj.weight").method == "ties"
+
+
+def test_what_only_the_base_has_is_copied_where_the_others_are_merged_without_it() -> None:
+    write("a", {name: one for name, one in llama(2).items() if name != Q})
+
+    made = planned(ties("a"), missing="skip")
+
+    assert step_of(made, Q).method is None
+    assert any(f"ties has only the base for 1 tensor, and copies it: '{Q}'" in one for one in made.warnings)
+
+
 @pytest.mark.parametrize(
     ("config", "text"),
     [
@@ -348,7 +377,6 @@ def test_all_models_that_cannot_be_opened_are_told_at_once() -> None:
         ),
         (slerp("a", "b"), "E105 slerp merges exactly 1 model beside base_model, not 2"),
         (slerp("base"), "E105 slerp merges exactly 1 model beside base_model, not 0"),
-        (ties("base"), "E105 ties merges at least 1 model beside base_model, not 0"),
         (
             {"merge_method": "passthrough", "models": [{"model": "m/a"}, {"model": "m/b"}]},
             "E105 passthrough merges exactly 1 model, not 2",
