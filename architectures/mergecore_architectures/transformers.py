@@ -24,6 +24,7 @@ from mergecore_architectures.transformers_models import (
     Converted,
     MetaModel,
     build,
+    complete_config,
     may_keep_f32,
 )
 
@@ -40,6 +41,7 @@ def mergecore_architectures() -> Iterator[Architecture]:
         fit=fit,
         layout=layout,
         keeps_f32=keeps_f32,
+        completed=completed,
     )
 
 
@@ -80,6 +82,11 @@ def keeps_f32(checkpoint: Checkpoint, dtype: str) -> frozenset[str]:
     except CannotBuildError:
         return frozenset()
     return frozenset(name for name, place in places.items() if model.is_kept_in_f32(place.name, dtype))
+
+
+def completed(checkpoint: Checkpoint) -> dict[str, Json] | None:
+    """The config with the defaults of its class."""
+    return complete_config(checkpoint.config)
 
 
 def _is_the_model(

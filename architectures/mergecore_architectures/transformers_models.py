@@ -8,6 +8,7 @@ whoever asked goes on without.
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import re
 import warnings
@@ -23,7 +24,7 @@ from mergecore.types import Json
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 Shape = tuple[int, ...]
 
@@ -163,20 +164,43 @@ def build(config: Mapping[str, Json]) -> MetaModel:
     return MetaModel(model, config)
 
 
-def _build(config: Mapping[str, Json]) -> PreTrainedModel:
-    import torch
+def complete_config(config: Mapping[str, Json]) -> dict[str, Json] | None:
+    """A config with the values that its class takes for what is not said; None when there is no such class."""
+    try:
+        _check_counts(config)
+        with _quiet():
+            whole = _settings(config).to_dict()
+        made: dict[str, Json] = json.loads(json.dumps(whole, default=str))
+    except CannotBuildError:
+        return None
+    except Exception:  # noqa: BLE001 - whatever a class of the library objects to, it completes nothing
+        return None
+    return made
+
+
+def _settings(config: Mapping[str, Json]) -> PretrainedConfig:
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         raise CannotBuildError(f"transformers {transformers.__version__} knows no model type '{model_type}'")
+    settings: PretrainedConfig = CONFIG_MAPPING[model_type].from_dict(
+        cast("dict[str, Any]", _plain(dict(config)))
+    )
+    return settings
+
+
+def _build(config: Mapping[str, Json]) -> PreTrainedModel:
+    import torch
+    import transformers
+
+    settings = _settings(config)
     named = config.get("architectures")
     name = named[0] if isinstance(named, list) and named else None
     cls = getattr(transformers, name, None) if isinstance(name, str) else None
     if not isinstance(cls, type) or not issubclass(cls, transformers.PreTrainedModel):
         raise CannotBuildError(f"transformers {transformers.__version__} has no class '{name}'")
-    settings = CONFIG_MAPPING[model_type].from_dict(cast("dict[str, Any]", _plain(dict(config))))
     wanted = cls.config_class
     if wanted is not None and not isinstance(settings, wanted):
         parts = [part for part in vars(settings).values() if isinstance(part, wanted)]

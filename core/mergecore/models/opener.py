@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from mergecore.types import (
     Checkpoint,
     Description,
     Fit,
+    Json,
     ModelReference,
     ModelSource,
     OpenOptions,
@@ -114,6 +115,16 @@ class Opener:
                 with self.registry.calling(Architecture, architecture.name):
                     names.update(architecture.keeps_f32(checkpoint, dtype))
         return frozenset(names)
+
+    def completed(self, checkpoint: Checkpoint) -> Mapping[str, Json] | None:
+        """The config as the first describer that knows its loader completes it; None when no one does."""
+        for architecture in self._architectures():
+            if architecture.completed is not None:
+                with self.registry.calling(Architecture, architecture.name):
+                    config = architecture.completed(checkpoint)
+                if config is not None:
+                    return config
+        return None
 
     def layouts(self) -> list[Architecture]:
         """The describers that know layouts, the cheap ones first."""

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from mergecore.models.row_names import subject_of
+from mergecore.planning.config_meaning import Path, Said, meaning
 from mergecore.types import Checkpoint, Json
 
-_NO_MEANING = re.compile(
-    r"_.*|name_or_path|architectures|auto_map|model_type|\w*version|(torch_)?dtype|\w*(token|layer|block|stage)s?(_\w+)?"
-    r"|vocab_size|\w*dropout\w*|\w*_p?drop|\w*initializer\w*|init_\w+|(id2)?label(2id)?|num_labels|problem_type|\w*task(_\w+)?"
-    r"|use_cache|use_bfloat16|output_\w+|return_dict\w*|gradient_\w+|pretraining_tp|torchscript|quantization_config"
-    r"|tie_\w+|\w*_coef|prune\w*|keys_to_ignore\w*"
-)
-"""Keys that speak of files, tokens, layers, training or use: weights mean the same without them."""
+Completed = Callable[[Checkpoint], Mapping[str, Json] | None]
+"""The config of a model as its loader completes it; None when nobody knows."""
 _NAMED = 6
 
 
-def differences(models: Sequence[Checkpoint], donor: Checkpoint) -> Iterator[str]:
+def differences(
+    models: Sequence[Checkpoint],
+    donor: Checkpoint,
+    completed: Completed = lambda model: None,
+    *,
+    stacked: bool = False,
+) -> Iterator[str]:
     """A sentence for each model whose config gives weights another meaning than that of `donor`, which is written.
 
-    Only what both configs state is compared: versions of transformers write different keys for the same.
+    Both are compared in words that do not depend on the release that wrote them.  What one of them does not say
+    has the value that its loader takes; where nobody knows that, it is not compared.
+
+    stacked: layers were chosen, so what tells them apart is no matter of the whole.
     """
     for model in models:
-        found = list(_differing(donor.config, model.config))
+        if model is donor or model.config == donor.config:
+            continue
+        found = _differing(donor, model, completed, stacked)
         if found:
-            told = ", ".join(f"{key} {ours!r} and {theirs!r}" for key, ours, theirs in found[:_NAMED])
+            told = ", ".join(_told(ours, theirs) for ours, theirs in found[:_NAMED])
             more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
             yield (
                 f"the weights of {donor.name} and {model.name} may not mean the same, their configs differ: "
@@ -35,15 +41,56 @@ def differences(models: Sequence[Checkpoint], donor: Checkpoint) -> Iterator[str
 
 
 def _differing(
-    ours: Mapping[str, Json], theirs: Mapping[str, Json], path: str = ""
-) -> Iterator[tuple[str, Json, Json]]:
-    for key in sorted(ours.keys() & theirs.keys()):
-        if _NO_MEANING.fullmatch(key):
-            continue
-        one, other = ours[key], theirs[key]
-        if isinstance(one, dict) and subject_of(key):
-            continue  # names of rows, which are compared by name
-        if isinstance(one, dict) and isinstance(other, dict):
-            yield from _differing(one, other, f"{path}{key}.")
-        elif not isinstance(one, (list, dict)) and not isinstance(other, (list, dict)) and one != other:
-            yield f"{path}{key}", one, other
+    donor: Checkpoint, model: Checkpoint, completed: Completed, stacked: bool
+) -> list[tuple[Said, Said]]:
+    pair = (donor, model)
+    ours, theirs = _alike(*(meaning(one.config, stacked) for one in pair))
+    lacking = [
+        path
+        for path in ours.keys() ^ theirs.keys()
+        if (ours.get(path) or theirs[path]).value not in (None, False)
+    ]
+    if lacking and donor.config.get("model_type") == model.config.get("model_type"):
+        full = [completed(one) for one in pair]
+        if all(one is not None for one in full):
+            filled = [
+                _filled(one.config, whole or {}, stacked) for one, whole in zip(pair, full, strict=True)
+            ]
+            ours, theirs = _alike(*filled)
+    both = [(ours[path], theirs[path]) for path in sorted(ours.keys() & theirs.keys())]
+    return [(one, other) for one, other in both if one.value != other.value]
+
+
+def _filled(config: Mapping[str, Json], whole: Mapping[str, Json], stacked: bool) -> dict[Path, Said]:
+    """What a config says, and what its loader adds."""
+    added = {path: replace(said, by_default=True) for path, said in meaning(whole, stacked).items()}
+    return {**added, **meaning(config, stacked)}
+
+
+def _alike(ours: dict[Path, Said], theirs: dict[Path, Said]) -> tuple[dict[Path, Said], dict[Path, Said]]:
+    """Both with rotations by kinds of layers if one has them: what is said of all holds for full attention."""
+    if not any(path[-3:-1] == ("rope", "full_attention") for path in (*ours, *theirs)):
+        return ours, theirs
+    return _by_kinds(ours), _by_kinds(theirs)
+
+
+def _by_kinds(said: Mapping[Path, Said]) -> dict[Path, Said]:
+    named = {path: one for path, one in said.items() if path[-3:-1] != ("rope", "")}
+    for path, one in said.items():
+        if path[-3:-1] == ("rope", ""):
+            named.setdefault((*path[:-2], "full_attention", path[-1]), one)
+    return named
+
+
+def _told(ours: Said, theirs: Said) -> str:
+    key = "" if theirs.key == ours.key else f"{theirs.key} "
+    return f"{ours.key} {_shown(ours)} and {key}{_shown(theirs)}"
+
+
+def _shown(said: Said) -> str:
+    text = repr(said.shown)
+    text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return f"{text} (by default)" if said.by_default else text
+
+
+_LONGEST = 80

@@ -92,7 +92,7 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
             *vocabulary.vocabulary.warnings,
             *more_warnings,
             *compiler.warnings(steps),
-            *_doubts(config, opened, models.donor),
+            *_doubts(config, opened, models.donor, opener, bool(found.layers)),
         ),
         plugins=versions(registry, plugins),
         title=title,
@@ -193,9 +193,9 @@ def _slices(
     return slices
 
 
-def _doubts(config: MergeConfig, opened: Opened, donor: int) -> Iterator[str]:
+def _doubts(config: MergeConfig, opened: Opened, donor: int, opener: Opener, stacked: bool) -> Iterator[str]:
     """Where the models may not be what the config takes them for."""
-    yield from differences(opened.comparable, opened.checkpoints[donor])
+    yield from differences(opened.comparable, opened.checkpoints[donor], opener.completed, stacked=stacked)
     for known in config.architecture:
         yield from said_in_vain(known, opened.checkpoints)
 

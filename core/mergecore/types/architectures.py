@@ -121,6 +121,7 @@ class Architecture:
         None when it knows no way.  Every stored tensor is still there, under its own name if it has no place.
     keeps_f32: names of the tensors of a checkpoint that its loader holds in float32 when the rest is in the 16-bit
         format of that name, "F16" or "BF16".
+    completed: the config of a checkpoint with what its loader takes for what is not said; None when it cannot tell.
     """
 
     name: str
@@ -130,3 +131,4 @@ class Architecture:
     fit: Callable[[Proposal], Fit | None] | None = None
     layout: Callable[[Checkpoint, Checkpoint], Mapping[str, TensorInfo] | None] | None = None
     keeps_f32: Callable[[Checkpoint, str], Collection[str]] | None = None
+    completed: Callable[[Checkpoint], Mapping[str, Json] | None] | None = None

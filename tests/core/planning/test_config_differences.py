@@ -29,7 +29,9 @@ def test_what_changes_the_meaning_of_weights_is_told() -> None:
         ("vocab_size", 10, 12),
         ("eos_token_id", 1, 2),
         ("num_hidden_layers", 2, 3),
-        ("layer_types", ["a"], ["b"]),
+        ("temperature", 0.5, 1.0),
+        ("_attn_implementation", "sdpa", "eager"),
+        ("attn_implementation", "sdpa", "eager"),
         ("transformers_version", "4.57", "5.0"),
         ("torch_dtype", "float32", "bfloat16"),
         ("attention_dropout", 0.1, 0.0),
@@ -51,3 +53,174 @@ def test_many_differences_are_counted() -> None:
     base, other = (model(name, **{f"size_{i}": value for i in range(9)}) for value, name in enumerate("ab"))
     (told,) = differences([other], base)
     assert "size_5 0 and 1 and 3 more; the config of a is written" in told
+
+
+# ---- one thing under several keys --------------------------------------------------------------------------
+
+YARN: Json = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+DEEP: Json = {"rope_theta": 1e6, **YARN}  # type: ignore[dict-item]
+BY_KIND: Json = {
+    "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        # rotary positions: the older keys, the newer one, by kinds of layers
+        ({"rope_theta": 1000000}, {"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}),
+        ({"rope_theta": 1e6, "rope_scaling": None}, {"rope_parameters": {"rope_theta": 1e6}}),
+        ({"rope_theta": 1e6, "rope_scaling": None}, {"rope_theta": 1e6, "rope_scaling": {"type": "default"}}),
+        ({"rope_theta": 1e6, "rope_scaling": {**YARN, "beta_fast": 32}}, {"rope_parameters": DEEP}),  # type: ignore[dict-item]
+        (
+            {
+                "rope_theta": 1e6,
+                "rope_scaling": {"type": "yarn", "factor": 4},
+                "max_position_embeddings": 32768,
+            },
+            {"rope_parameters": DEEP, "max_position_embeddings": 32768},
+        ),
+        (
+            {"rope_scaling": {"type": "su", "factor": 2}},
+            {"rope_scaling": {"rope_type": "longrope", "factor": 2}},
+        ),
+        ({"rope_theta": 1e6, "rope_local_base_freq": 10000}, {"rope_parameters": BY_KIND}),
+        ({"global_rope_theta": 1e6, "local_rope_theta": 1e4}, {"rope_parameters": BY_KIND}),
+        (
+            {"rotary_pct": 0.25, "rotary_emb_base": 1e4},
+            {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.25}},
+        ),
+        ({"partial_rotary_factor": 0.5}, {"rotary_pct": 0.5}),
+        # norms and activations
+        ({"rms_norm_eps": 1e-5}, {"norm_eps": 1e-5}),
+        ({"layer_norm_epsilon": 1e-5}, {"layer_norm_eps": 1e-5}),
+        ({"hidden_act": "gelu_pytorch_tanh"}, {"activation_function": "gelu_new"}),
+        ({"hidden_act": "swish"}, {"hidden_activation": "silu"}),
+        ({"hidden_act": "gelu", "hidden_activation": None}, {"hidden_act": "gelu"}),
+        # windows
+        ({"use_sliding_window": False, "sliding_window": 4096}, {"sliding_window": None}),
+        ({"use_sliding_window": False, "sliding_window": 4096}, {"use_sliding_window": False}),
+        ({"sliding_window": 4096, "layer_types": ["full_attention"]}, {"sliding_window": None}),
+        ({"max_window_layers": 28, "sliding_window": 9, "num_hidden_layers": 28}, {"sliding_window": None}),
+        # null
+        ({"head_dim": None, "hidden_size": 64, "num_attention_heads": 4}, {"head_dim": 16}),
+        ({"num_key_value_heads": None, "num_attention_heads": 4}, {"num_key_value_heads": 4}),
+        ({"n_inner": None, "n_embd": 8}, {"n_inner": 32}),
+        # nested
+        ({"text_config": {"rms_norm_eps": 1e-5}}, {"rms_norm_eps": 1e-5}),
+    ],
+)
+def test_what_means_the_same_under_other_keys_is_not_told(
+    ours: dict[str, Json], theirs: dict[str, Json]
+) -> None:
+    one, other = model("one", **ours), model("other", **theirs)
+    assert not list(differences([one, other], one))
+    assert not list(differences([one, other], other))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "told"),
+    [
+        (
+            {"rope_scaling": None},
+            {"rope_scaling": YARN},
+            "rope_scaling None and rope_scaling.rope_type 'yarn'",
+        ),
+        (
+            {"rope_theta": 1000000},
+            {"rope_parameters": {"rope_theta": 5e6}},
+            "rope_theta 1000000 and rope_parameters.rope_theta 5000000.0",
+        ),
+        (
+            {"rope_theta": 1e6, "rope_scaling": None},
+            {"rope_parameters": DEEP},
+            "rope_parameters.rope_type 'yarn'",
+        ),
+        (
+            {"rope_scaling": {"type": "linear", "factor": 2.0}},
+            {"rope_scaling": {"rope_type": "linear", "factor": 4.0}},
+            "rope_scaling.factor 2.0 and 4.0",
+        ),
+        (
+            {"rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.1]}},
+            {"rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.2]}},
+            "rope_scaling.short_factor [1.0, 1.1] and [1.0, 1.2]",
+        ),
+        (
+            {"rope_theta": 5e5},
+            {"rope_parameters": BY_KIND},
+            "rope_parameters.full_attention.rope_theta 1000000.0",
+        ),
+        (
+            {"rotary_pct": 0.25},
+            {"partial_rotary_factor": 1.0},
+            "rotary_pct 0.25 and partial_rotary_factor 1.0",
+        ),
+        ({"rms_norm_eps": 1e-6}, {"norm_eps": 1e-5}, "rms_norm_eps 1e-06 and norm_eps 1e-05"),
+        ({"layer_norm_eps": 1e-12}, {"layer_norm_eps": 1e-5}, "layer_norm_eps 1e-12 and 1e-05"),
+        (
+            {"hidden_act": "gelu"},
+            {"activation_function": "gelu_new"},
+            "'gelu' and activation_function 'gelu_new'",
+        ),
+        (
+            {"use_sliding_window": False, "sliding_window": 4096},
+            {"sliding_window": 4096},
+            "use_sliding_window False and sliding_window 4096",
+        ),
+        ({"layer_types": ["full", "sliding"]}, {"layer_types": ["sliding", "full"]}, "layer_types ['full', "),
+        ({"attn_config": None}, {"attn_config": {"alibi": True}}, "attn_config None and 'given'"),
+        (
+            {"attn_config": {"alibi": False}},
+            {"attn_config": {"alibi": True}},
+            "attn_config.alibi False and True",
+        ),
+        (
+            {"text_config": {"rms_norm_eps": 1e-5}},
+            {"rms_norm_eps": 1e-6},
+            "text_config.rms_norm_eps 1e-05 and rms_n",
+        ),
+        ({"attention_multiplier": 0.1}, {"attention_multiplier": 0.2}, "attention_multiplier 0.1 and 0.2"),
+        ({"logits_scaling": 8}, {"logits_scaling": 1.0}, "logits_scaling 8 and 1.0"),
+        (
+            {"num_experts_per_tok": 2},
+            {"num_experts_per_token": 4},
+            "num_experts_per_tok 2 and num_experts_per_token 4",
+        ),
+    ],
+)
+def test_what_means_something_else_is_told_whatever_the_key(
+    ours: dict[str, Json], theirs: dict[str, Json], told: str
+) -> None:
+    one, other = model("one", **ours), model("other", **theirs)
+    (sentence,) = differences([one, other], one)
+    assert told in sentence
+    assert list(differences([one, other], other))
+
+
+def test_what_tells_layers_apart_is_no_matter_where_layers_are_chosen() -> None:
+    one, other = (
+        model("one", layer_types=["a"], no_rope_layers=[1]),
+        model("b", layer_types=["b"], no_rope_layers=[0]),
+    )
+    assert not list(differences([other], one, stacked=True))
+
+
+def test_what_a_config_leaves_out_is_what_its_loader_takes() -> None:
+    one, other = model("one", model_type="x", rope_theta=1e6), model("other", model_type="x")
+
+    def completed(checkpoint: Checkpoint) -> dict[str, Json]:
+        return {"rope_theta": 1e4, "scale": 2, **checkpoint.config}
+
+    (told,) = differences([one, other], one, completed)
+    assert "rope_theta 1000000.0 and 10000.0 (by default); the config of one" in told
+    assert not list(differences([model("b", model_type="x", rope_theta=1e4)], other, completed))
+
+
+def test_nobody_is_asked_for_defaults_where_all_is_said() -> None:
+    def completed(checkpoint: Checkpoint) -> dict[str, Json]:
+        raise AssertionError(f"asked for {checkpoint.name}")
+
+    one, other = (model(name, model_type="x", rope_theta=1e4, head_dim=None) for name in ("one", "other"))
+    assert not list(differences([other, model("b", model_type="x", rope_theta=1e4)], one, completed))
