@@ -13,7 +13,6 @@ import pluggy
 from mergecore.version import API, __version__
 
 if TYPE_CHECKING:
-    from mergecore.compute.group import Block, TensorGroup
     from mergecore.errors import (
         ConfigError,
         InputError,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from mergecore.plugins.registry import Registry
     from mergecore.types import (
         Architecture,
+        Block,
         Checkpoint,
         Description,
         Executor,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         OutputWriter,
         Plan,
         Recipe,
+        TensorGroup,
         TokenizerStrategy,
     )
     from mergecore.types.execution import RunOptions
@@ -45,7 +46,7 @@ hookimpl = pluggy.HookimplMarker("mergecore")
 
 _HOME = {
     "Architecture": "types",
-    "Block": "compute.group",
+    "Block": "types.groups",
     "Checkpoint": "types",
     "ConfigError": "errors",
     "Description": "types",
@@ -67,7 +68,7 @@ _HOME = {
     "Recipe": "types",
     "Registry": "plugins",
     "RunOptions": "types.execution",
-    "TensorGroup": "compute.group",
+    "TensorGroup": "types.groups",
     "TokenizerStrategy": "types",
     "execute": "pipeline",
     "merge": "pipeline",

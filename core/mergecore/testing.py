@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mergecore.compute.group import TensorGroup, merge_group
+from mergecore.compute.group import StreamedGroup, merge_group
 from mergecore.compute.scratch import Scratch
 from mergecore.compute.topk_model import Groups
 from mergecore.errors import MergeError
@@ -49,7 +49,7 @@ def run_model(
     order: Callable[[int], Sequence[int]] = range,
 ) -> dict[str, Tensor]:
     """As `run_method`, for all tensors of whole models by name; what the method prepares, it prepares of them."""
-    return _run(TensorGroup, method, params, models, base, seed, order)
+    return _run(StreamedGroup, method, params, models, base, seed, order)
 
 
 def check_method(method: MergeMethod[Any], params: Params, n: int | None = None) -> None:
@@ -88,7 +88,7 @@ def _random(shape: Sequence[int], n: int, with_base: bool) -> tuple[list[Tensor]
 
 def _check(method: MergeMethod[Any], params: Params, inputs: tuple[list[Tensor], Tensor | None]) -> None:
     tensors, base = inputs
-    kind = TensorGroup if method.whole else _InBlocks
+    kind = StreamedGroup if method.whole else _InBlocks
     models, bases = [{"tensor": one} for one in tensors], None if base is None else {"tensor": base}
     try:
         merged, again = (
@@ -102,7 +102,7 @@ def _check(method: MergeMethod[Any], params: Params, inputs: tuple[list[Tensor],
     assert torch.equal(merged, again), f"{method.name}: the order of blocks matters for shape {shape}"
 
 
-class _InBlocks(TensorGroup):
+class _InBlocks(StreamedGroup):
     """A group whose method has not said that it reads whole tensors."""
 
     @property
@@ -114,7 +114,7 @@ class _InBlocks(TensorGroup):
 
 
 def _run(
-    kind: type[TensorGroup],
+    kind: type[StreamedGroup],
     method: MergeMethod[Any],
     params: Params,
     models: Sequence[Mapping[str, Tensor]],
@@ -125,7 +125,7 @@ def _run(
     names = list(models[0])
     made = {name: _memory([one[name] for one in (*models, *([base] if base else []))]) for name in names}
 
-    def group(index: int, state: Json = None) -> TensorGroup:
+    def group(index: int, state: Json = None) -> StreamedGroup:
         name = names[index]
         everyone = [one[name] for one in (*models, *([base] if base else []))]
         return kind(

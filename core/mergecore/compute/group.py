@@ -1,4 +1,4 @@
-"""Running the steps of a plan block by block; `TensorGroup` is what a merge method sees of it.
+"""Running the steps of a plan block by block; `StreamedGroup` is what a merge method sees of it.
 
 A tensor is cut into blocks of fixed size.  The blocks of one pass may run on any worker in any order; sums
 over blocks are added in block order.  So the bytes do not depend on threads or memory.
@@ -23,15 +23,15 @@ from mergecore.compute.scratch import Scratch
 from mergecore.compute.streams import Inputs, Sink
 from mergecore.compute.topk import Cut, Search, Wanted, kept_count, keys_of, look_for
 from mergecore.errors import InputError, PluginError
-from mergecore.types import Blocks, Crew, Depth, Json, MergeMethod
+from mergecore.types import Block, Blocks, Crew, Depth, Json, MergeMethod
+from mergecore.types.groups import MapBlock
 from mergecore.types.steps import BLOCK
 
-MapBlock = Callable[["Block"], Tensor]
 SAMPLE = 1 << 18
 """At most so many elements of an input are looked at to guess where a cut is."""
 
 
-def merge_group(method: MergeMethod[Any], group: TensorGroup, params: Any) -> None:
+def merge_group(method: MergeMethod[Any], group: StreamedGroup, params: Any) -> None:
     """Let `method` make the result of `group` and put it into the sink.
 
     Raises:
@@ -47,7 +47,7 @@ def merge_group(method: MergeMethod[Any], group: TensorGroup, params: Any) -> No
 
 
 @dataclass(frozen=True)
-class Block:
+class StreamedBlock:
     """A stretch of one tensor, the elements `start` to `stop` in C order.
 
     `x` is (n, m), or (n, rows, columns) when rows were asked for, in float32 or float64: the tensors, or
@@ -80,7 +80,7 @@ class Block:
         return torch.from_numpy(numbers).view(self.x.shape[1:]).to(self.x.device)
 
 
-class TensorGroup:
+class StreamedGroup:
     """The inputs of one output tensor, as a merge method sees them.
 
     Nothing is read before it is asked for: `map` makes the result in one pass, `reduce` and `kth_largest`
@@ -175,7 +175,7 @@ class TensorGroup:
             spans = [(row * width + start, row * width + stop) for row in range(height)]
             x, base = self._read(spans)
             x = x.view(self.n, height, stop - start)
-            block = Block(index, start, stop, x, base, self._seed, self.name)
+            block = StreamedBlock(index, start, stop, x, base, self._seed, self.name)
             result = self._completed(block, _tensor(merge_block(block))).view(height, stop - start)
             for (first, _), numbers in zip(spans, result, strict=True):
                 self._sink.put(first, numbers)
@@ -203,18 +203,11 @@ class TensorGroup:
 
         It goes by position in flat blocks: trim in a `map` without `rows`.
         """
-        return self.kth_largest_each([density if j == i else 1.0 for j in range(self.n)])[i]
-
-    def kth_largest_each(self, densities: Sequence[float]) -> list[Cut]:
-        """`kth_largest` of every input, all in the same passes."""
-        return self.cuts([kept_count(density, self.count) for density in densities])
-
-    def cuts(self, counts: Sequence[int]) -> list[Cut]:
-        """For each input the cut that keeps its `counts[i]` largest magnitudes; the passes are shared."""
-        return [cut for [cut] in self.cuts_each([[k] for k in counts])]
+        counts = [kept_count(density, self.count) if j == i else self.count for j in range(self.n)]
+        return self.cuts_each([[k] for k in counts])[i][0]
 
     def cuts_each(self, counts: Sequence[Sequence[int]]) -> list[list[Cut]]:
-        """As `cuts`, with any number of cuts for each input, one for each of `counts[i]`."""
+        """For each input the cuts that keep its `counts[i]` largest magnitudes; all share their passes."""
         searches = [[self._search(k, sharing=len(row)) for k in row] for row in counts]
 
         def look(block: Block) -> None:
@@ -343,13 +336,13 @@ class TensorGroup:
         if check:
             self._inputs.raise_faults()
 
-    def _block(self, index: int, start: int, stop: int, columns: int | None, check: bool) -> Block:
+    def _block(self, index: int, start: int, stop: int, columns: int | None, check: bool) -> StreamedBlock:
         x, base = self._read([(start, stop)], check)
         if columns is not None:
             shape = ((stop - start) // columns, columns)
             x = x.view(self.n, *shape)
             base = base.view(shape) if base is not None else None
-        return Block(index, start, stop, x, base, self._seed, self.name)
+        return StreamedBlock(index, start, stop, x, base, self._seed, self.name)
 
     def _read(self, spans: Sequence[tuple[int, int]], check: bool = True) -> tuple[Tensor, Tensor | None]:
         """The elements of `spans`, one after the other: the inputs (n, m), and the base in delta space."""

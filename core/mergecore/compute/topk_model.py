@@ -11,8 +11,8 @@ from typing import NamedTuple, overload
 
 import torch
 
-from mergecore.compute.group import Block, TensorGroup
 from mergecore.compute.topk import Cut, Search, look_for
+from mergecore.types import Block, TensorGroup
 
 
 class Groups(Sequence[TensorGroup]):

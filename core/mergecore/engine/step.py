@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from mergecore.compute.group import TensorGroup, merge_group
+from mergecore.compute.group import StreamedGroup, merge_group
 from mergecore.compute.matrices import ExtraRows
 from mergecore.compute.scratch import Scratch
 from mergecore.compute.streams import Sink
@@ -112,10 +112,10 @@ class Runner:
                 for one in group.extra:  # a method that trips over a NaN is not to blame
                     one.raise_faults()
 
-    def _group(self, step: Step, method: MergeMethod[Any], crew: Crew, sink: Sink) -> TensorGroup:
+    def _group(self, step: Step, method: MergeMethod[Any], crew: Crew, sink: Sink) -> StreamedGroup:
         base = step.base if method.space == "delta" else None
         tensors = [*step.inputs, *([base] if base else [])]
-        return TensorGroup(
+        return StreamedGroup(
             name=step.name,
             shape=step.shape,
             n=len(step.inputs),

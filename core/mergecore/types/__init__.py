@@ -15,7 +15,8 @@ from mergecore.types.architectures import (
     TensorFacts,
 )
 from mergecore.types.execution import Crew, Executor, RunStep, StepResult
-from mergecore.types.methods import Blocks, Merged, MergeMethod
+from mergecore.types.groups import Block, Blocks, Cut, Matrix, TensorGroup
+from mergecore.types.methods import Merged, MergeMethod
 from mergecore.types.models import (
     Checkpoint,
     FileSpan,
@@ -34,9 +35,11 @@ from mergecore.types.vocabularies import Rows, TokenizerRequest, TokenizerStrate
 
 __all__ = [
     "Architecture",
+    "Block",
     "Blocks",
     "Checkpoint",
     "Crew",
+    "Cut",
     "Depth",
     "Description",
     "Dropped",
@@ -46,6 +49,7 @@ __all__ = [
     "Json",
     "Layers",
     "Layout",
+    "Matrix",
     "MergeMethod",
     "Merged",
     "ModelReference",
@@ -69,6 +73,7 @@ __all__ = [
     "Step",
     "StepResult",
     "TensorFacts",
+    "TensorGroup",
     "TensorInfo",
     "TensorInput",
     "TokenTable",

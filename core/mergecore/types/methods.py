@@ -1,4 +1,4 @@
-"""What decides how tensors are merged: tokenizer strategies and merge methods."""
+"""Merge methods: how n tensors are made into one, and what that needs."""
 
 from __future__ import annotations
 
@@ -7,28 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeAlias
 
 from mergecore.files.strict_json import Json
+from mergecore.types.groups import Blocks, TensorGroup
 from mergecore.types.params import P
 
 if TYPE_CHECKING:
     import torch
 
-    from mergecore.compute.group import TensorGroup
     from mergecore.types.steps import Step
 
-
-# ---- vocabularies ------------------------------------------------------------------------------------------
-
-
-# ---- merge methods -----------------------------------------------------------------------------------------
-
 Merged: TypeAlias = "torch.Tensor | Blocks"
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """The promise that `TensorGroup.map` has written the whole tensor; only the engine makes one."""
-
-    count: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergecore import Block, TensorGroup
-    from mergecore.compute.topk import Cut
-    from mergecore.types import Merged
+    from mergecore.types import Cut, Merged
 
 LEAST_WEIGHT = 1e-6
 """Where the weights of the models that agree sum to less, the divisor stays at this."""

@@ -140,7 +140,7 @@ def test_cuts_keep_the_largest_magnitudes_of_each_input() -> None:
     numbers = torch.tensor([3.0, -1.0, 2.0, 2.0, -5.0, 2.0])
 
     def merge(group: TensorGroup) -> Blocks:
-        cuts = group.kth_largest_each([0.5, 0.34])  # 3 of 6, and 2 of 6
+        cuts = [group.kth_largest(0, 0.5), group.kth_largest(1, 0.34)]  # 3 of 6, and 2 of 6
         return group.map(
             lambda block: cuts[0].trim_(block.x[0], block.index) + 10 * cuts[1].trim_(block.x[1], block.index)
         )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mergecore.compute.group import Block, TensorGroup
+from mergecore import Block, TensorGroup
 from mergecore.testing import run_method
 from mergecore.types import Blocks, MergeMethod
 from mergecore.types.params import Params

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergecore import Block, TensorGroup
-    from mergecore.compute.topk import Cut
     from mergecore.compute.topk_model import ModelCut
+    from mergecore.types import Cut
 
 
 @dataclass(frozen=True)
