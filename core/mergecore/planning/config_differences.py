@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from mergecore.planning.config_meaning import Path, Said, meaning
+from mergecore.planning.config_meaning import WINDOW, Path, Said, meaning, nests_text
 from mergecore.types import Checkpoint, Json
 
 Completed = Callable[[Checkpoint], Mapping[str, Json] | None]
@@ -43,28 +43,44 @@ def differences(
 def _differing(
     donor: Checkpoint, model: Checkpoint, completed: Completed, stacked: bool
 ) -> list[tuple[Said, Said]]:
-    pair = (donor, model)
-    ours, theirs = _alike(*(meaning(one.config, stacked) for one in pair))
+    pair = [donor.config, model.config]
+    ours, theirs = _read(pair, pair, stacked)
     lacking = [
         path
         for path in ours.keys() ^ theirs.keys()
         if (ours.get(path) or theirs[path]).value not in (None, False)
     ]
-    if lacking and donor.config.get("model_type") == model.config.get("model_type"):
-        full = [completed(one) for one in pair]
-        if all(one is not None for one in full):
-            filled = [
-                _filled(one.config, whole or {}, stacked) for one, whole in zip(pair, full, strict=True)
-            ]
-            ours, theirs = _alike(*filled)
+    if lacking and pair[0].get("model_type") == pair[1].get("model_type"):
+        whole = [full for one in (donor, model) if (full := completed(one)) is not None]
+        if len(whole) == len(pair):
+            own, added = _read(pair, whole, stacked), _read(whole, whole, stacked)
+            ours, theirs = (_filled(*one) for one in zip(own, added, strict=True))
     both = [(ours[path], theirs[path]) for path in sorted(ours.keys() & theirs.keys())]
     return [(one, other) for one, other in both if one.value != other.value]
 
 
-def _filled(config: Mapping[str, Json], whole: Mapping[str, Json], stacked: bool) -> dict[Path, Said]:
-    """What a config says, and what its loader adds."""
-    added = {path: replace(said, by_default=True) for path, said in meaning(whole, stacked).items()}
-    return {**added, **meaning(config, stacked)}
+def _read(
+    configs: Sequence[Mapping[str, Json]], shapes: Sequence[Mapping[str, Json]], stacked: bool
+) -> tuple[dict[Path, Said], dict[Path, Said]]:
+    """What two configs say; a text model counts for the whole if only one of the `shapes` nests it."""
+    hoisted = len({nests_text(one) for one in shapes}) > 1
+    ours, theirs = (meaning(one, stacked=stacked, hoisted=hoisted) for one in configs)
+    return _alike(ours, theirs)
+
+
+def _filled(own: Mapping[Path, Said], whole: Mapping[Path, Said]) -> dict[Path, Said]:
+    """What a config says, and what its loader adds; that settles what null stands for, and where windows are."""
+    added = {
+        path: replace(said, by_default=True)
+        for path, said in whole.items()
+        if said.value is not None or path[-1] == WINDOW
+    }
+    sure = {
+        path: said
+        for path, said in own.items()
+        if path not in added or (said.value is not None and path[-1] != WINDOW) or said == whole[path]
+    }
+    return {**added, **sure}
 
 
 def _alike(ours: dict[Path, Said], theirs: dict[Path, Said]) -> tuple[dict[Path, Said], dict[Path, Said]]:

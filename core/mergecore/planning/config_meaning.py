@@ -15,6 +15,7 @@ from mergecore.models.row_names import subject_of
 from mergecore.types import Json
 
 Path = tuple[str, ...]
+WINDOW = "window"
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,23 @@ class Said:
     by_default: bool = False
 
 
-def meaning(config: Mapping[str, Json], stacked: bool = False) -> dict[Path, Said]:
+def meaning(config: Mapping[str, Json], *, stacked: bool = False, hoisted: bool = False) -> dict[Path, Said]:
     """By what it speaks of, everything in `config` that gives weights a meaning.
 
     stacked: leave out what tells the layers apart, which a model of chosen layers gets anew.
+    hoisted: what is said of a nested text model counts as said of the whole.
     """
     found: dict[Path, Said] = {}
     for path, said in _section(config, (), "", stacked):
-        hoisted = tuple(part for part in path if not is_text((part,)))
-        if hoisted:
-            found.setdefault(hoisted, said)
+        place = tuple(part for part in path if not is_text((part,))) if hoisted else path
+        if place:
+            found.setdefault(place, said)
     return found
+
+
+def nests_text(config: Mapping[str, Json]) -> bool:
+    """Whether a config has the one of a text model nested in it."""
+    return any(is_text((key,)) for key, value in config.items() if isinstance(value, dict))
 
 
 def _section(
@@ -185,11 +192,11 @@ def _window(config: dict[str, Json]) -> list[tuple[Path, Said]]:
     if off or window is None:
         config.pop("max_window_layers", None)
     if not key:
-        return [(("window",), Said(None, "use_sliding_window", use))] if use is False else []
+        return [((WINDOW,), Said(None, "use_sliding_window", use))] if use is False else []
     if off:
         why = ("use_sliding_window", use) if use is False else (key, None)
-        return [(("window",), Said(None, *why))]
-    return [(("window",), Said(window, key, window))]
+        return [((WINDOW,), Said(None, *why))]
+    return [((WINDOW,), Said(window, key, window))]
 
 
 _OFF_BY_DEFAULT = ("qwen2", "qwen3")
