@@ -39,9 +39,6 @@ SAMPLE = (
     "zamba2/Zamba2ForCausalLM",  # layers that share a block
 )
 
-REFUSED = {"jamba/JambaForCausalLM"}
-"""Those whose last layers cannot be repeated, as the config says by their positions what they are."""
-
 
 @pytest.fixture(scope="module")
 def registry() -> Registry:
@@ -51,7 +48,7 @@ def registry() -> Registry:
 @pytest.mark.parametrize("name", SAMPLE)
 def test_a_class_is_merged_to_the_bit_and_loads(name: str, tmp_path: Path, registry: Registry) -> None:
     torch.set_num_threads(1)
-    assert trial(Entry(*name.split("/")), tmp_path, registry) == Outcome(None, stacked=name not in REFUSED)
+    assert trial(Entry(*name.split("/")), tmp_path, registry) == Outcome(None, stacked=True)
 
 
 def test_the_classes_that_are_not_covered_exist() -> None:

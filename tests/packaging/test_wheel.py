@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 import zipfile
 from pathlib import Path
 
+import importlib_metadata
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -42,9 +44,17 @@ def test_the_wheel_holds_code_type_markers_and_data(files: set[str]) -> None:
     assert not [name for name in files if "test_" in name or "conftest" in name]
 
 
+def version_in(project: Path) -> str:
+    """The version, as the text of the module says that is the only place of it."""
+    text = (project / "core" / "mergecore" / "version.py").read_text(encoding="utf8")
+    found = re.search(r'^__version__ = "([\d.]+)"$', text, re.MULTILINE)
+    assert found
+    return found[1]
+
+
 def test_the_metadata_names_license_version_and_entry_points(wheel: Path, project: Path) -> None:
     document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf8"))["project"]
-    facts = f"mergecore-{document['version']}.dist-info"
+    facts = f"mergecore-{version_in(project)}.dist-info"
     with zipfile.ZipFile(wheel) as archive:
         metadata = archive.read(f"{facts}/METADATA").decode()
         entries = archive.read(f"{facts}/entry_points.txt").decode()
@@ -59,5 +69,4 @@ def test_the_metadata_names_license_version_and_entry_points(wheel: Path, projec
 def test_the_version_of_the_code_is_that_of_the_metadata(project: Path) -> None:
     import mergecore
 
-    document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf8"))
-    assert mergecore.__version__ == document["project"]["version"]
+    assert mergecore.__version__ == version_in(project) == importlib_metadata.version("mergecore")

@@ -156,10 +156,10 @@ class Registry:
         except MergecoreError:
             raise
         except (Exception, SystemExit) as error:
+            if plugin.built_in:
+                raise  # a bug of ours, which keeps its traceback, or what the caller knows more of
             if lacking := exhausted(error):
                 raise lacking from error
-            if plugin.built_in:
-                raise  # a bug of ours, which keeps its traceback
             what = f"{WORD_OF[kind]} '{name}' of plugin '{plugin.distribution}' ({plugin.origin}) failed: "
             hint = "--debug shows where; report it to the authors of the plugin"
             raise PluginError("E604", what + told(error), plugin=plugin.name, hint=hint) from error

@@ -5,12 +5,12 @@ Read `take_no_word_whole`, which changes a tokenizer.json, and `used`, which say
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from mergecore.files.strict_json import parse_json
 from mergecore.tokenizers.read import kind_of_model
 from mergecore.types import Json
 from mergecore_plugins.tokenizers.loading import loaded
@@ -130,4 +130,6 @@ def _is_word(tokenizer: Tokenizer, token: str) -> bool:
 
 def as_document(content: bytes) -> Mapping[str, Json]:
     """The tokenizer.json in these bytes, which are known to be one."""
-    return cast("Mapping[str, Json]", json.loads(content))
+    return cast(
+        "Mapping[str, Json]", parse_json(content, "tokenizer.json", code="E240", max_bytes=len(content))
+    )

@@ -9,9 +9,10 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mergecore.errors import InputError
+from mergecore.files.strict_json import parse_json
 from mergecore.tokenizers.files import is_tokenizer_file
 from mergecore.tokenizers.read import MAIN, TokenizerFiles, VocabularyReader
 from mergecore.types import Checkpoint, Json
@@ -43,7 +44,8 @@ def converted(model: Checkpoint, reader: TokenizerFiles) -> dict[str, Json]:
     """
     stated = VocabularyReader().read(model)
     try:
-        document: dict[str, Json] = json.loads(_made_by_transformers(model))
+        text = _made_by_transformers(model)
+        document = cast("dict[str, Json]", parse_json(text, MAIN, code="E240", max_bytes=4 * len(text)))
     except Exception as error:  # noqa: BLE001 - whatever a converter raises, there is no tokenizer.json
         reason = str(error).strip().split("\n")[0]
         what = f"tokens cannot be added or taken out, as transformers makes no {MAIN} of it: {reason}"
