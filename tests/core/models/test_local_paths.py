@@ -27,7 +27,28 @@ def model(path: str, folder: str = "/elsewhere/else", adapter: str | None = None
         ("~/models/a", "a"),
         ("./models/a", "./models/a"),
         ("owner/name", "owner/name"),
-        ("see /home/me", "see /home/me"),  # no path of a model, and more than a path
+        ("see /opt/me", "see /opt/me"),  # no path of a model, and more than a path
+        ("~julia/models/a", "a"),
+        ("../../julia/models/a", "a"),
+        ("models/../../julia/a", "a"),
+        ("../a/", "a"),
+        ("..", "model"),
+        (r"C:\Users\julia\models\a", "a"),
+        (r"\\server\julia\a", "a"),
+        ("D:/models/a", "a"),
+        # within a text, what lies at somebody's home
+        ("made from /home/julia/models/a.", "made from a."),
+        ("{# /Users/julia/x.jinja #}", "{# x.jinja #}"),
+        ("in '/root/secret/a'", "in 'a'"),
+        ("of ~/models/a, and b", "of a, and b"),
+        (r"see C:\Users\julia\a b", "see a b"),
+        (["/home/julia/a", {"x": "~/b/c"}], ["a", {"x": "c"}]),
+        # no paths of this machine
+        ("and/or </s> a/b [/INST] <</SYS>>", "and/or </s> a/b [/INST] <</SYS>>"),
+        ("https://example.org/home/x", "https://example.org/home/x"),
+        ("about ~ 5 and ~approx", "about ~ 5 and ~approx"),
+        ("re:(a|b)/../c", "re:(a|b)/../c"),
+        ("a..b/c", "a..b/c"),
         ("/", "/"),
         ("", ""),
         (None, None),
@@ -60,3 +81,14 @@ def test_the_longest_path_goes_first() -> None:
 
 def test_a_path_with_a_line_break_is_shortened_too() -> None:
     assert shortened("/data/x\n/a and", model("/data/x\n/a")) == "a and"
+
+
+def test_a_model_above_is_called_as_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    above = Checkpoint(ModelReference("../.."), tmp_path / "inner" / "..", {}, ())
+    assert shortened("weights of ../..", above) == f"weights of {tmp_path.name}"
+
+
+def test_a_relative_path_of_a_model_is_shortened_within_a_text() -> None:
+    assert shortened("../julia/a: no tokenizer", model("../julia/a")) == "a: no tokenizer"
+    assert shortened("../julia/a+../lora/b", model("../julia/a", adapter="../lora/b")) == "a+b"

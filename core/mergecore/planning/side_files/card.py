@@ -25,7 +25,8 @@ def model_card(title: str, method: str, models: Sequence[Checkpoint], document: 
         "tags": ["mergecore", "merge"],
         **({"base_model": hub, "base_model_relation": "merge"} if hub else {}),
     }
-    names = without_local_paths({"names": [one.name for one in models]}, models)["names"]
+    told = without_local_paths({"title": title, "names": [one.name for one in models]}, models)
+    title, names = str(told["title"]), told["names"]
     assert isinstance(names, list)
     config = dict(without_local_paths(document, models))
     options = config.pop("command_line", {})

@@ -5,7 +5,6 @@ Read `output_config`.  Everything not named here is kept as it was written.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -62,7 +61,7 @@ def _without_paths(value: Json) -> Json:
     """A copy without the paths from which its parts were once loaded."""
     if isinstance(value, dict):
         return {key: _without_paths(item) for key, item in value.items() if key != "_name_or_path"}
-    return copy.deepcopy(value)
+    return [_without_paths(item) for item in value] if isinstance(value, list) else value
 
 
 def _set_dtype(config: dict[str, Json], word: str) -> None:

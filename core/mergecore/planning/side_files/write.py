@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from mergecore.models.layers import config_sections
 from mergecore.planning.embedding_rows import Common
 from mergecore.planning.matching import Match, Models
 from mergecore.planning.side_files.card import model_card
+from mergecore.planning.side_files.cleaning import as_json, cleaned
 from mergecore.planning.side_files.config_json import TIE, output_config
 from mergecore.planning.side_files.layers_ahead import settle_ahead
 from mergecore.planning.side_files.loadable import fitted, stackings
@@ -70,14 +70,13 @@ def output_files(
     for one in stackings(models, found):
         changed |= restack_heads(generation, one, donor.config)
     if changed:
-        files[GENERATION] = _as_json(generation)
+        files[GENERATION] = as_json(generation)
     if found.layers:
         merged, warnings = fitted(models, found, steps, merged, warnings, fit, strict)
     warnings += [*_borrowed_head(models, found, steps), *settle_ahead(merged, models, found, steps)]
-    if donor.config:
-        files["config.json"] = _as_json(merged)
+    files, left_out = cleaned(files, merged if donor.config else {})
     files["README.md"] = model_card(title, method, models.checkpoints, document)
-    return files, [*warnings, *_weights_beside(models)]
+    return files, [*warnings, *left_out, *_weights_beside(models)]
 
 
 def _weights_beside(models: Models) -> list[str]:
@@ -89,10 +88,6 @@ def _weights_beside(models: Models) -> list[str]:
         for name in donor.side_files
         if others and name.endswith(".safetensors")
     ]
-
-
-def _as_json(value: Mapping[str, Json]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _main_dtype(steps: Sequence[Step]) -> str | None:
