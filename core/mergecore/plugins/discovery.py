@@ -130,9 +130,13 @@ def _names(plugin: Plugin) -> tuple[str, ...]:
     return plugin.name, plugin.distribution, f"{plugin.distribution}:{plugin.name}"
 
 
+def canonical(name: str) -> str:
+    """A name as package tools compare it: `my_plugin` is `My-Plugin`."""
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
 def _keys(words: Collection[str]) -> set[str]:
-    """The words as package tools compare them: `my_plugin` is `My-Plugin`."""
-    return {re.sub(r"[-_.]+", "-", word.strip()).lower() for word in words if word.strip()}
+    return {canonical(word) for word in words if word.strip()}
 
 
 def _blocked(plugin: Plugin, by: str) -> Plugin:

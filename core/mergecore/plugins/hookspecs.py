@@ -1,7 +1,8 @@
 """The hooks a plugin may implement, in the order a merge calls them.
 
 All but the last collect: they take nothing and yield values of one type.  The last one notifies.  There is
-no third kind.  Two plugins that yield one name block each other: neither is used until one is disabled.
+no third kind.  A built-in plugin keeps its names; two others that yield one name block each other.  Configs say
+`NAME@DISTRIBUTION` to choose one of several.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ every fault is a `PluginError` of its plugin alone, and leaves nothing of it beh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -62,13 +62,9 @@ class Offer:
 
 
 class Loader:
-    """The plugins that are loaded, as pluggy keeps them.
+    """The plugins that are loaded, as pluggy keeps them."""
 
-    `names` are those of all plugins: a value so called can come from that plugin only.
-    """
-
-    def __init__(self, names: Collection[str]) -> None:
-        self._names = names
+    def __init__(self) -> None:
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
 
@@ -127,10 +123,7 @@ class Loader:
         return offers
 
     def _check_claim(self, offer: Offer, hook: str) -> None:
-        """Raise E602 when the name belongs to another plugin, or to the core."""
-        if offer.name != offer.plugin and offer.name in self._names:
-            what = f"{hook} yields '{offer.name}', a name that belongs to the plugin '{offer.name}'"
-            raise PluginError("E602", what)
+        """Raise E602 when the name belongs to the core."""
         if offer.kind is click.Command and offer.name in OWN_COMMANDS:
             raise PluginError("E602", f"{hook} yields '{offer.name}', a command of mergecore itself")
 

@@ -7,15 +7,17 @@ with the reason, and everything else goes on.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, field, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from mergecore.errors import ConfigError, MergecoreError, PluginError, did_you_mean
 from mergecore.files.exhaustion import exhausted
+from mergecore.plugins.claims import Claim, chosen, contest, how_to_choose, of_distribution, why_not
 from mergecore.plugins.discovery import BLOCKED_BY, Entry, Plugin, installed
 from mergecore.plugins.loading import Loader, Offer, told
 from mergecore.plugins.session import in_session, of_session
@@ -54,7 +56,11 @@ class _Slot:
 
     plugin: Plugin
     load: Entry
+    key: str
+    """What tells it from every other plugin: its name, with the distribution where two have one name."""
     offers: list[Offer] = field(default_factory=list)
+    lost: Plugin | None = None
+    """The plugin with what it does not get, once all are loaded."""
 
 
 class Registry:
@@ -62,13 +68,15 @@ class Registry:
 
     def __init__(self, found: Iterable[tuple[Plugin, Entry]]) -> None:
         self._installed = tuple(found)
-        self._slots = [_Slot(plugin, load) for plugin, load in self._installed]
-        self._names = {slot.plugin.name for slot in self._slots if slot.plugin.status != "blocked"}
-        self._loader = Loader(self._names)
-        self._contests: dict[tuple[type, str], str] = {}
+        names = Counter(plugin.name for plugin, _ in self._installed)
+        self._slots = [
+            _Slot(one, load, f"{one.name}@{one.distribution}" if names[one.name] > 1 else one.name)
+            for one, load in self._installed
+        ]
+        self._loader = Loader()
+        self._chosen: dict[tuple[type, str], Claim | None] = {}
         self._complete = False
         self._deaf: set[str] = set()
-        self._contest_entry_points()
 
     @classmethod
     def discover(cls, disabled: Collection[str] = (), environ: Mapping[str, str] | None = None) -> Registry:
@@ -98,46 +106,42 @@ class Registry:
         return type(self)([*kept, *(of_session(method) for method in added.values())])
 
     def get(self, kind: type[V], name: str) -> V:
-        """The value of `kind` called `name`.
+        """The value of `kind` called `name`; `NAME@DISTRIBUTION` names one of several that claim a name.
 
         Raises:
             ConfigError: E108 for a name near one that exists, E606 for another that nobody provides.
             PluginError: E601 to E605 or E607 when the plugin that should provide it cannot be used.
         """
-        for slot in self._called(name):
-            self._load(slot)
-        found = [offer for offer in self._offers(kind, name) if offer.plugin == name]
-        if not found:
-            self.load_all()
-            found = self._offers(kind, name)
-        if not found:
+        claim = self._choose(kind, name)
+        if claim is None:
             raise self._absent(kind, name)
-        value = found[0].value
+        value = claim.offer.value
         assert isinstance(value, kind)
+        if "@" in name and is_dataclass(value):  # so that it is found again under the name that was asked for
+            return cast("V", replace(value, name=name))  # type: ignore[type-var]
         return value
 
     def all(self, kind: type[V]) -> list[V]:
         """Every usable value of `kind`, by name."""
-        self.load_all()
-        offers = sorted(self._offers(kind), key=lambda offer: offer.name)
-        return [offer.value for offer in offers if isinstance(offer.value, kind)]
+        values = [claim.offer.value for claim in self._winners(kind)]
+        return [value for value in values if isinstance(value, kind)]
 
     def commands(self) -> dict[str, click.Command]:
         """Subcommands that plugins add, by name."""
-        self.load_all()
-        offers = self._offers(click.Command)
+        offers = [claim.offer for claim in self._winners(click.Command)]
         return {offer.name: offer.value for offer in offers if isinstance(offer.value, click.Command)}
 
     def provider(self, kind: type, name: str) -> Plugin:
         """The plugin that provides what `get` returns."""
-        self.get(kind, name)
-        offer = self._offers(kind, name)[0]
-        return next(slot.plugin for slot in self._active() if slot.plugin.name == offer.plugin)
+        claim = self._choose(kind, name)
+        if claim is None:
+            raise self._absent(kind, name)
+        return claim.plugin
 
     def plugins(self) -> list[Plugin]:
         """Every plugin, loaded, with its state."""
         self.load_all()
-        return [slot.plugin for slot in self._slots]
+        return [slot.lost or slot.plugin for slot in self._slots]
 
     def unusable(self) -> list[Plugin]:
         """The plugins that cannot be used, wholly or in part, although nobody blocks them."""
@@ -175,17 +179,17 @@ class Registry:
                 hear(event)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a reporter is somebody else's code
                 self._deaf.add(name)
-                origin = next(slot.plugin.origin for slot in self._active() if slot.plugin.name == name)
+                origin = next(slot.plugin.origin for slot in self._active() if slot.key == name)
                 failures.append(f"reporter '{name}' ({origin}) failed and is silenced: {told(error)}")
         return failures
 
     def load_all(self) -> None:
-        """Load every plugin that is neither blocked nor contested, and settle who owns which name."""
+        """Load every plugin that is not blocked, and note who does not get a name that others claim too."""
         if not self._complete:
             for slot in self._slots:
                 self._load(slot)
-            self._contest_values()
             self._complete = True
+            self._mark_losers()
 
     # ---- loading ----
 
@@ -193,58 +197,88 @@ class Registry:
         if slot.plugin.status != "not loaded":
             return
         try:
-            slot.offers = self._loader.load(slot.plugin.name, slot.load)
+            slot.offers = self._loader.load(slot.key, slot.load)
         except PluginError as error:
             slot.plugin = replace(slot.plugin, status="broken", reason=str(error), code=error.code)
         else:
             slot.plugin = replace(slot.plugin, status="active", provides=self._provided(slot))
 
     def _provided(self, slot: _Slot) -> tuple[str, ...]:
-        hears = slot.plugin.name in self._loader.reporters()
+        hears = slot.key in self._loader.reporters()
         return (*(str(offer) for offer in slot.offers), *(("Reporter",) if hears else ()))
 
     # ---- conflicts ----
 
-    def _contest_entry_points(self) -> None:
-        for name in self._names:
-            slots = [slot for slot in self._called(name) if slot.plugin.status != "blocked"]
-            if len(slots) > 1:
-                reason = _claims(name, [slot.plugin for slot in slots])
-                for slot in slots:
-                    slot.plugin = replace(slot.plugin, status="contested", reason=reason, code="E602")
+    def _claims(self, kind: type, name: str | None = None) -> list[Claim]:
+        """What the loaded plugins yield of that kind, under that name."""
+        return [
+            Claim(slot.plugin, offer)
+            for slot in self._active()
+            for offer in slot.offers
+            if offer.kind is kind and name in (None, offer.name)
+        ]
 
-    def _contest_values(self) -> None:
-        claims: dict[tuple[type, str], list[_Slot]] = {}
+    def _choose(self, kind: type, name: str) -> Claim | None:
+        """The claim to the value `name`, or `NAME@DISTRIBUTION`, that counts."""
+        if (kind, name) not in self._chosen:
+            plain, _, distribution = name.partition("@")
+            for slot in self._called(plain):
+                self._load(slot)
+            claims = self._claims(kind, plain)
+            if not any(claim.plugin.built_in for claim in claims) or distribution:
+                self.load_all()
+                claims = self._claims(kind, plain)
+            self._chosen[kind, name] = chosen(
+                of_distribution(claims, distribution) if distribution else claims
+            )
+        return self._chosen[kind, name]
+
+    def _winners(self, kind: type) -> list[Claim]:
+        """The claims that count, by name."""
+        self.load_all()
+        claims = self._claims(kind)
+        names = sorted({claim.offer.name for claim in claims})
+        found = [chosen([claim for claim in claims if claim.offer.name == name]) for name in names]
+        return [claim for claim in found if claim]
+
+    def _mark_losers(self) -> None:
+        """Note with every plugin which of its values do not get their names, and why."""
         for slot in self._active():
+            lost: dict[str, str] = {}
             for offer in slot.offers:
-                claims.setdefault((offer.kind, offer.name), []).append(slot)
-        for (kind, name), slots in claims.items():
-            if len(slots) > 1:
-                reason = _claims(name, [slot.plugin for slot in slots])
-                self._contests[kind, name] = reason
-                for slot in slots:
-                    self._withdraw(slot, (kind, name), reason)
-
-    def _withdraw(self, slot: _Slot, claim: tuple[type, str], reason: str) -> None:
-        """Take a contested value away from a plugin, which keeps what else it has."""
-        slot.offers = [offer for offer in slot.offers if (offer.kind, offer.name) != claim]
-        provides = self._provided(slot)
-        status = "active" if provides else "contested"
-        reasons = "; ".join(filter(None, (slot.plugin.reason, reason)))
-        slot.plugin = replace(slot.plugin, status=status, provides=provides, reason=reasons, code="E602")
+                claims = self._claims(offer.kind, offer.name)
+                winner = chosen(claims)
+                if winner is None or winner.offer is not offer:
+                    mine = next(claim for claim in claims if claim.offer is offer)
+                    lost[str(offer)] = why_not(mine, claims, WORD_OF[offer.kind])
+            if lost:
+                provides = tuple(one for one in slot.plugin.provides if one not in lost)
+                slot.lost = replace(
+                    slot.plugin,
+                    status="active" if provides else "contested",
+                    provides=provides,
+                    reason="; ".join(dict.fromkeys(lost.values())),
+                    code="E602",
+                )
 
     # ---- what is not there ----
 
     def _absent(self, kind: type, name: str) -> MergecoreError:
         """Why nobody provides the value `name`."""
-        if reason := self._contests.get((kind, name)):
-            return PluginError("E602", reason, hint="block one of them with --no-plugin")
-        plugins = [slot.plugin for slot in self._called(name)]
+        plain, _, distribution = name.partition("@")
+        claims = self._claims(kind, plain)
+        if claims and not distribution:
+            return PluginError("E602", contest(claims), hint=how_to_choose(claims))
+        if claims:
+            told = ", ".join(f"{plain}@{claim.plugin.distribution}" for claim in claims)
+            what = f"{WORD_OF[kind]} '{name}': no plugin of '{distribution}' provides it"
+            return ConfigError("E606", what, hint=f"there is {told}")
+        plugins = [slot.plugin for slot in self._called(plain)]
         plugins.sort(key=lambda plugin: (plugin.status == "blocked", plugin.built_in))
         for plugin in plugins:
             if plugin.status in _UNUSABLE:
-                return _refusal(f"{WORD_OF[kind]} '{name}'", plugin)
-        known = sorted(offer.name for offer in self._offers(kind))
+                return _refusal(f"{WORD_OF[kind]} '{plain}'", plugin)
+        known = [claim.offer.name for claim in self._winners(kind)]
         others = [f"{slot.plugin.name} ({slot.plugin.status})" for slot in self._slots if slot.plugin.reason]
         also = f"; cannot be used, and may provide it: {', '.join(others[:5])}" if others else ""
         hint = f"installed: {', '.join(known)}{also}"
@@ -260,25 +294,14 @@ class Registry:
     def _active(self) -> list[_Slot]:
         return [slot for slot in self._slots if slot.plugin.status == "active"]
 
-    def _offers(self, kind: type, name: str | None = None) -> list[Offer]:
-        return [
-            offer
-            for slot in self._active()
-            for offer in slot.offers
-            if offer.kind is kind and name in (None, offer.name)
-        ]
-
 
 # ---- words -------------------------------------------------------------------------------------------------
 
-_UNUSABLE = ("broken", "contested", "blocked")
+_UNUSABLE = ("broken", "blocked")
 
 
 def _refusal(what: str, plugin: Plugin) -> PluginError:
     """The error for a value whose plugin cannot be used."""
-    if plugin.status == "contested":
-        hint = f"block one of them, for example with --no-plugin {plugin.distribution}:{plugin.name}"
-        return PluginError("E602", plugin.reason, plugin=plugin.name, hint=hint)
     if plugin.status == "blocked":
         told = f"{what} comes with '{plugin.distribution}' {plugin.version}, which is {plugin.reason}"
         hint = BLOCKED_BY[plugin.reason.removeprefix("blocked by ")]
@@ -294,11 +317,3 @@ def _is_slip(name: str, known: Sequence[str]) -> bool:
     from difflib import get_close_matches
 
     return bool(get_close_matches(name.lower(), known, n=1, cutoff=0.75))
-
-
-def _claims(name: str, rivals: Collection[Plugin]) -> str:
-    """The sentence that names all who claim a name, others before the built-in one."""
-    ordered = sorted(rivals, key=lambda rival: (rival.built_in, rival.distribution, rival.name))
-    who = " and ".join(f"{rival.name} ({rival.origin})" for rival in ordered)
-    number = "two" if len(ordered) == 2 else str(len(ordered))
-    return f"{number} plugins claim the name '{name}': {who}; none of them gets it"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fixture_types import Cli, WriteModel, WritePlugin
 
-from mergecore import ConfigError, Executor, MergecoreError, MergeMethod, ModelSource, PluginError
+from mergecore import ConfigError, Executor, MergecoreError, MergeMethod, PluginError
 from mergecore.cli.app import cli as group
 from mergecore.plugins.loading import HOOK_OF, OWN_COMMANDS
 from mergecore.plugins.registry import WORD_OF, Plugin, Registry
@@ -191,11 +191,6 @@ BROKEN = {
         method("x") + "    yield MergeMethod(name='x', merge=mean, params=Weights)\n",
         "E602",
         "mergecore_merge_methods yields two values called 'x'",
-    ),
-    "name of another plugin": (
-        method("ties"),
-        "E602",
-        "mergecore_merge_methods yields 'ties', a name that belongs to the plugin 'ties'",
     ),
 }
 
@@ -401,24 +396,87 @@ def test_a_blocked_source_is_named_when_a_model_cannot_be_opened(
 # ---- conflicts ---------------------------------------------------------------------------------------------
 
 
-def test_two_distributions_that_claim_one_plugin_name_get_nothing(write_plugin: WritePlugin) -> None:
-    write_plugin("z_evil", method("ties"), {"ties": "z_evil"})
+STAYS = (
+    "the name 'ties' is that of a built-in merge method, which stays; to use this one, write 'ties@z_evil', "
+    "or block the built-in one with --no-plugin mergecore:ties"
+)
+
+
+@pytest.mark.parametrize("entry", ["ties", "other"])
+def test_a_stranger_takes_no_name_from_a_built_in_plugin(entry: str, write_plugin: WritePlugin) -> None:
+    write_plugin("z_evil", method("ties"), {entry: "z_evil"})
     registry = discover()
-    assert [p.status for p in registry.plugins() if p.name == "ties"] == ["contested", "contested"]
-    assert "z_evil" not in sys.modules
-    error = refusal("ties", registry)
-    assert (error.code, error.exit_code) == ("E602", 7)
-    own = registry.provider(ModelSource, "local").origin
-    assert str(error) == (
-        f"two plugins claim the name 'ties': ties (z_evil 1.0) and ties ({own}); none of them gets it. "
-        "Hint: block one of them, for example with --no-plugin z_evil:ties"
+
+    assert registry.get(MergeMethod, "ties").space == "delta"
+    assert registry.provider(MergeMethod, "ties").built_in
+    stranger = next(p for p in registry.plugins() if p.distribution == "z_evil")
+    assert (stranger.status, stranger.code, stranger.reason) == ("contested", "E602", STAYS)
+
+
+def test_a_stranger_keeps_what_it_has_beside_the_name_of_a_built_in_plugin(write_plugin: WritePlugin) -> None:
+    code = method("ties") + "    yield MergeMethod(name='extra', merge=mean, params=Weights)\n"
+    write_plugin("z_evil", code, {"ties": "z_evil"})
+    registry = discover()
+
+    assert registry.get(MergeMethod, "extra").name == "extra"
+    stranger = next(p for p in registry.plugins() if p.distribution == "z_evil")
+    assert (stranger.status, stranger.provides) == ("active", ("MergeMethod:extra",))
+
+
+def test_a_stranger_is_chosen_by_name_and_distribution(
+    write_plugin: WritePlugin, config: Callable[[str], Path], cli: Cli
+) -> None:
+    write_plugin("z_evil", method("ties"), {"ties": "z_evil"})
+
+    assert discover().get(MergeMethod, "ties@z_evil").space == "weight"
+    assert discover().get(MergeMethod, "ties@Z-Evil").space == "weight"
+    outcome = cli("merge", config("ties@z_evil"), "out")
+    assert outcome.code == 0
+    manifest = json.loads(Path("out/mergecore-manifest.json").read_text())
+    assert manifest["plugins"]["ties"] == "z_evil 1.0"
+
+
+def test_a_distribution_that_does_not_provide_the_name_is_told(write_plugin: WritePlugin) -> None:
+    write_plugin("z_evil", method("ties"), {"ties": "z_evil"})
+
+    with pytest.raises(ConfigError) as caught:
+        discover().get(MergeMethod, "ties@nobody")
+    assert caught.value.code == "E606"
+    assert str(caught.value) == (
+        "merge method 'ties@nobody': no plugin of 'nobody' provides it. "
+        "Hint: there is ties@mergecore, ties@z_evil"
     )
 
 
-def test_blocking_one_of_two_that_claim_a_name_gives_it_to_the_other(write_plugin: WritePlugin) -> None:
+def test_blocking_the_built_in_plugin_gives_its_name_to_the_stranger(write_plugin: WritePlugin) -> None:
     write_plugin("z_evil", method("ties"), {"ties": "z_evil"})
     assert discover(disabled=("z_evil",)).get(MergeMethod, "ties").space == "delta"
     assert discover(disabled=("mergecore:ties",)).get(MergeMethod, "ties").space == "weight"
+
+
+def test_the_plugin_of_a_name_wins_over_another_stranger(write_plugin: WritePlugin) -> None:
+    write_plugin("aaa", method("mine"), {"aaa": "aaa"})
+    write_plugin("zzz", method("mine"), {"mine": "zzz"})
+    registry = discover()
+
+    assert registry.provider(MergeMethod, "mine").distribution == "zzz"
+    assert named("aaa", registry).reason == (
+        "the name 'mine' belongs to the plugin 'mine' (zzz 1.0); to use this one, write 'mine@aaa'"
+    )
+
+
+def test_two_distributions_that_claim_one_plugin_name_get_nothing(write_plugin: WritePlugin) -> None:
+    write_plugin("one", method("mine"), {"mine": "one"})
+    write_plugin("two", method("mine"), {"mine": "two"})
+    registry = discover()
+
+    error = refusal("mine", registry)
+    assert (error.code, error.exit_code) == ("E602", 7)
+    assert str(error) == (
+        "two plugins claim the name 'mine': mine (one 1.0) and mine (two 1.0); none of them gets it. Hint: write "
+        "'mine@one' for that one, or block one of them, for example with --no-plugin one:mine"
+    )
+    assert registry.provider(MergeMethod, "mine@two").distribution == "two"
 
 
 def test_a_merge_with_another_method_does_not_care(
@@ -427,7 +485,7 @@ def test_a_merge_with_another_method_does_not_care(
     write_plugin("z_evil", method("ties"), {"ties": "z_evil"})
     outcome = cli("merge", config("linear"), "out")
     assert outcome.code == 0
-    assert "two plugins claim the name 'ties'" in outcome.err
+    assert f"warning: plugin 'ties' (z_evil 1.0) cannot be used: {STAYS}" in outcome.err
 
 
 @pytest.mark.parametrize("first", ["one", "two"])
@@ -441,7 +499,8 @@ def test_two_plugins_that_yield_one_name_both_lose_it_and_keep_the_rest(
         registry.get(MergeMethod, first)  # whichever is loaded first
     error = refusal("same", registry)
     claim = "two plugins claim the name 'same': one (one 1.0) and two (two 1.0); none of them gets it"
-    assert (error.code, str(error)) == ("E602", f"{claim}. Hint: block one of them with --no-plugin")
+    hint = "write 'same@one' for that one, or block one of them, for example with --no-plugin one:one"
+    assert (error.code, str(error)) == ("E602", f"{claim}. Hint: {hint}")
     assert registry.get(MergeMethod, "extra").name == "extra"
     assert (named("one", registry).status, named("one", registry).reason) == ("active", claim)
     assert named("one", registry).provides == ("MergeMethod:extra",)
