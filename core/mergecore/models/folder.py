@@ -13,6 +13,7 @@ from pathlib import Path
 from mergecore.errors import Collector, InputError, MergecoreError
 from mergecore.files.safe_open import open_regular, sha256_of, stamp_of
 from mergecore.files.strict_json import parse_json
+from mergecore.models.card_data import read_card
 from mergecore.models.config_json import NAME as CONFIG
 from mergecore.models.config_json import disagreements, quantisation, read_config
 from mergecore.models.input_folder import InputFolder, RemoteFile, input_folder
@@ -59,8 +60,10 @@ def open_folder(
         weight_files=found.files,
         config=config or {},
         side_files=sides,
-        small=small,
         revision=revision,
+        small=small,
+        notes=found.notes,
+        about=read_card(files),
     )
 
 
@@ -79,7 +82,12 @@ def open_file(file: Path, reference: ModelReference) -> Checkpoint:
 
 def is_side_file(name: str) -> bool:
     """Whether a file of that name, relative to the folder of a model, is carried into a merged model."""
-    return bool(_SIDE_FILE.fullmatch(name))
+    return bool(_SIDE_FILE.fullmatch(name)) or is_terms(name)
+
+
+def is_terms(name: str) -> bool:
+    """Whether a file says what may be done with a model, as its licence does; loaders need none of them."""
+    return bool(_TERMS.fullmatch(name)) and not name.endswith(_WEIGHTS)
 
 
 def _without_weights(files: InputFolder, reference: ModelReference, revision: str | None) -> Checkpoint:
@@ -97,7 +105,7 @@ def _without_weights(files: InputFolder, reference: ModelReference, revision: st
 
 def _is_configured(files: InputFolder) -> bool:
     """Whether a folder must have a config: there is one, or other files that only go with one."""
-    return any(is_side_file(name) for name in files.names)
+    return any(is_side_file(name) and not is_terms(name) for name in files.names)
 
 
 _ADAPTER = "adapter_config.json"
@@ -149,6 +157,12 @@ _SIDE_FILE = re.compile(
     r"|[0-9]+_\w+/[\w.-]+\.(json|txt|model|safetensors)",
     re.ASCII,
 )
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".json", ".py", ".msgpack", ".h5")
+_TERMS = re.compile(
+    r"[\w .-]*(licen[sc]e|notice|copying|copyright|use[_ -]?policy)[\w .-]*?(\.(md|txt|rst|pdf|html?))?",
+    re.ASCII | re.IGNORECASE,
+)
+"""What the authors of a model say of what may be done with it."""
 _FOLDERS = re.compile(r"additional_chat_templates|custom_generate|[0-9]+_\w+", re.ASCII)
 
 
@@ -172,5 +186,5 @@ def _names(files: InputFolder) -> Iterator[str]:
         if _FOLDERS.fullmatch(name) and (files.path / name).is_dir():
             for place, _, inside in os.walk(files.path / name):
                 yield from ((Path(place) / file).relative_to(files.path).as_posix() for file in inside)
-        else:
+        elif not (is_terms(name) and (files.path / name).is_dir()):
             yield name

@@ -29,13 +29,15 @@ class Weights:
 
     tensors: Mapping[str, TensorInfo]
     files: tuple[WeightFile, ...]
+    notes: tuple[str, ...] = ()
+    """What is wrong and harms nothing."""
 
 
 def read_weights(folder: InputFolder) -> Weights:
     """The weights in `folder`, from headers alone.
 
     Raises:
-        MergecoreError: E201, E210, E212 … E215, E301 … E303, those of headers; several as `Problems`.
+        MergecoreError: E201, E210, E212, E213, E301 … E303, those of headers; several as `Problems`.
     """
     index_name, files = _weight_set(folder)
     index = _read_index(folder, index_name) if index_name else None
@@ -47,7 +49,9 @@ def read_weights(folder: InputFolder) -> Weights:
         _check_index(index, headers, folder.place(index.name))
     tensors = {tensor.name: tensor for found, _ in headers.values() for tensor in found}
     _check_once(headers, len(tensors), folder)
-    return Weights(tensors, tuple(file for _, file in headers.values()))
+    files_read = tuple(file for _, file in headers.values())
+    wrong = _wrong_total(index.total_size, tensors.values()) if index else None
+    return Weights(tensors, files_read, (f"{folder.place(index.name)}: {wrong}",) if index and wrong else ())
 
 
 # ---- which files -------------------------------------------------------------------------------------------
@@ -175,7 +179,7 @@ def _command(source: str, target: str) -> str:
 class _Index:
     name: str
     files: Mapping[str, str]
-    total_size: int | float | None
+    total_size: Json
 
 
 def _read_index(folder: InputFolder, name: str) -> _Index:
@@ -225,15 +229,10 @@ def _fault(file: str) -> str | None:
     return None
 
 
-def _total_size(metadata: Json, place: str) -> int | float | None:
-    if metadata is None:
-        return None
-    if not isinstance(metadata, dict):
+def _total_size(metadata: Json, place: str) -> Json:
+    if metadata is not None and not isinstance(metadata, dict):
         raise InputError("E210", "'metadata' must be an object", place=place)
-    total = metadata.get("total_size")
-    if total is not None and (isinstance(total, bool) or not isinstance(total, int | float)):
-        raise InputError("E210", "'total_size' must be a number", place=place)
-    return total
+    return metadata.get("total_size") if metadata else None
 
 
 # ---- the headers -------------------------------------------------------------------------------------------
@@ -287,9 +286,6 @@ def _check_index(index: _Index, headers: Mapping[str, tuple[Tensors, WeightFile]
         problems.add(_disagreement(_listed(elsewhere), place))
     if ghosts:
         problems.add(_disagreement(f"{_listed(ghosts)} in the index but in none of its files", place))
-    if not problems.errors:
-        everything = [tensor for tensors, _ in headers.values() for tensor in tensors]
-        _check_total(index.total_size, everything, place)
     problems.raise_any()
 
 
@@ -298,16 +294,18 @@ def _disagreement(what: str, place: str) -> MergecoreError:
     return InputError("E213", what, place=place, hint=hint)
 
 
-def _check_total(stated: int | float | None, tensors: Iterable[TensorInfo], place: str) -> None:
-    """The stated size is right, also where bools were counted as bits, which old writers did."""
+def _wrong_total(stated: Json, tensors: Iterable[TensorInfo]) -> str | None:
+    """What to say of a stated size that is wrong; right are also those with bools as bits, as old writers counted."""
     actual, packed = 0, Fraction(0)
     for tensor in tensors:
         size = nbytes(tensor.dtype, tensor.shape)
         actual += size
         packed += Fraction(size, 8) if tensor.dtype == "BOOL" else size
-    if stated is not None and stated not in (actual, float(packed), int(packed)):
-        what = f"total_size {stated} in the index, actual {actual} bytes"
-        raise InputError("E215", what, place=place, hint="correct total_size, or remove it")
+    if stated is None or stated in (actual, float(packed), int(packed)):
+        return None
+    return (
+        f"total_size {stated} in the index, actual {actual} bytes; loaders ignore it, and so does the merge"
+    )
 
 
 def _check_once(headers: Mapping[str, tuple[Tensors, WeightFile]], count: int, folder: InputFolder) -> None:

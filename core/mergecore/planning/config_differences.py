@@ -28,7 +28,7 @@ def differences(
     stacked: layers were chosen, so what tells them apart is no matter of the whole.
     """
     for model in models:
-        if model is donor or model.config == donor.config:
+        if model.config == donor.config or not (model.config and donor.config):
             continue
         found = _differing(donor, model, completed, stacked)
         if found:
@@ -38,6 +38,22 @@ def differences(
                 f"the weights of {donor.name} and {model.name} may not mean the same, their configs differ: "
                 f"{told}{more}; the config of {donor.name} is written"
             )
+
+
+def unconfigured(models: Sequence[Checkpoint], donor: Checkpoint) -> Iterator[str]:
+    """A sentence for each model that has no config.json while another one has."""
+    for model in models:
+        if not model.config and donor.config:
+            yield (
+                f"{model.name} has no config.json, so nothing tells whether its weights mean what those of "
+                f"{donor.name} do; they are taken to, and the config of {donor.name} is written"
+            )
+    configured = [model.name for model in models if model.config]
+    if configured and not donor.config:
+        yield (
+            f"{donor.name} gives the config and has no config.json, so the output has none; to take that of "
+            f"{configured[0]}, name {configured[0]} first or as base_model"
+        )
 
 
 def _differing(

@@ -17,7 +17,7 @@ from mergecore.files.yaml_document import Document
 from mergecore.models.opener import Opener, check_architectures
 from mergecore.models.refine import said_in_vain
 from mergecore.planning.composition import check_composition
-from mergecore.planning.config_differences import differences
+from mergecore.planning.config_differences import differences, unconfigured
 from mergecore.planning.formats import Formats
 from mergecore.planning.matching import Models, Slice, dropped, match
 from mergecore.planning.selection import Selection
@@ -195,6 +195,9 @@ def _slices(
 
 def _doubts(config: MergeConfig, opened: Opened, donor: int, opener: Opener, stacked: bool) -> Iterator[str]:
     """Where the models may not be what the config takes them for."""
+    for model in opened.checkpoints:
+        yield from model.notes
+    yield from unconfigured(opened.comparable, opened.checkpoints[donor])
     yield from differences(opened.comparable, opened.checkpoints[donor], opener.completed, stacked=stacked)
     for known in config.architecture:
         yield from said_in_vain(known, opened.checkpoints)

@@ -120,6 +120,10 @@ class Checkpoint:
     """How `tensors` differ from what is stored, where they were given the names and parts of another model."""
     small: Mapping[str, SmallFile] = field(default_factory=dict)
     """What identifies the side files, by the same names."""
+    notes: tuple[str, ...] = ()
+    """What is wrong with its files and harms no merge."""
+    about: Mapping[str, Json] = field(default_factory=dict)
+    """What its model card says for machines: licence, languages, ..."""
 
     @property
     def name(self) -> str:

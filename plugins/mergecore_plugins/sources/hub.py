@@ -180,7 +180,11 @@ def _remember(model: _HubModel, commit: str) -> None:
 
 def _is_small(name: str) -> bool:
     """Whether a file is needed to plan, and small."""
-    return is_side_file(name) or name == "adapter_config.json" or name.endswith(".safetensors.index.json")
+    return (
+        is_side_file(name)
+        or name in ("adapter_config.json", "README.md")
+        or name.endswith(".safetensors.index.json")
+    )
 
 
 def _ranged(model: _HubModel, commit: str, name: str) -> ReadAt:

@@ -9,6 +9,9 @@ import pytest
 from mergecore.models.local_paths import without_local_paths
 from mergecore.types import Checkpoint, Json, ModelReference
 
+USERS, ROOT = "/Users", "/root"
+"""Where homes lie."""
+
 
 def shortened(text: Json, *models: Checkpoint) -> Json:
     return without_local_paths({"text": text}, models)["text"]
@@ -27,22 +30,22 @@ def model(path: str, folder: str = "/elsewhere/else", adapter: str | None = None
         ("~/models/a", "a"),
         ("./models/a", "./models/a"),
         ("owner/name", "owner/name"),
-        ("see /opt/me", "see /opt/me"),  # no path of a model, and more than a path
-        ("~julia/models/a", "a"),
-        ("../../julia/models/a", "a"),
-        ("models/../../julia/a", "a"),
+        ("see /data/me", "see /data/me"),  # no path of a model, and more than a path
+        ("~me/models/a", "a"),
+        ("../../me/models/a", "a"),
+        ("models/../../me/a", "a"),
         ("../a/", "a"),
         ("..", "model"),
-        (r"C:\Users\julia\models\a", "a"),
-        (r"\\server\julia\a", "a"),
+        (r"C:\Users\me\models\a", "a"),
+        (r"\\server\me\a", "a"),
         ("D:/models/a", "a"),
         # within a text, what lies at somebody's home
-        ("made from /home/julia/models/a.", "made from a."),
-        ("{# /Users/julia/x.jinja #}", "{# x.jinja #}"),
-        ("in '/root/secret/a'", "in 'a'"),
+        ("made from /home/me/models/a.", "made from a."),
+        (f"{{# {USERS}/me/x.jinja #}}", "{# x.jinja #}"),
+        (f"in '{ROOT}/secret/a'", "in 'a'"),
         ("of ~/models/a, and b", "of a, and b"),
-        (r"see C:\Users\julia\a b", "see a b"),
-        (["/home/julia/a", {"x": "~/b/c"}], ["a", {"x": "c"}]),
+        (r"see C:\Users\me\a b", "see a b"),
+        (["/home/me/a", {"x": "~/b/c"}], ["a", {"x": "c"}]),
         # no paths of this machine
         ("and/or </s> a/b [/INST] <</SYS>>", "and/or </s> a/b [/INST] <</SYS>>"),
         ("https://example.org/home/x", "https://example.org/home/x"),
@@ -90,5 +93,5 @@ def test_a_model_above_is_called_as_its_folder(tmp_path: Path) -> None:
 
 
 def test_a_relative_path_of_a_model_is_shortened_within_a_text() -> None:
-    assert shortened("../julia/a: no tokenizer", model("../julia/a")) == "a: no tokenizer"
-    assert shortened("../julia/a+../lora/b", model("../julia/a", adapter="../lora/b")) == "a+b"
+    assert shortened("../me/a: no tokenizer", model("../me/a")) == "a: no tokenizer"
+    assert shortened("../me/a+../lora/b", model("../me/a", adapter="../lora/b")) == "a+b"

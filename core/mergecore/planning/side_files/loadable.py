@@ -58,7 +58,8 @@ def settled(proposal: Proposal, config: dict[str, Json], judged: Fit) -> list[st
 
 
 def stackings(models: Models, found: Match) -> tuple[Layers, ...]:
-    """The layers that were selected, for each stack of which any were."""
+    """The layers that were selected, for each stack of which any were; a model without a config has the donor's."""
+    donor = models.checkpoints[models.donor].config
     description = models.descriptions[models.donor]
     keys = {one.stack.prefix: one.layer_count_key for one in description.modules if one.stack}
     if description.main:
@@ -67,7 +68,7 @@ def stackings(models: Models, found: Match) -> tuple[Layers, ...]:
         Layers(
             stack=prefix,
             count_key=keys.get(prefix),
-            sources=tuple((models.checkpoints[model].config, index) for model, index in layers),
+            sources=tuple((models.checkpoints[model].config or donor, index) for model, index in layers),
         )
         for prefix, layers in found.layers.items()
     )

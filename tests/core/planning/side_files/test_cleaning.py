@@ -66,13 +66,13 @@ def test_code_that_lies_beside_is_named_as_before() -> None:
 @pytest.mark.parametrize(
     ("value", "left"),
     [
-        ({"name_or_path": "/home/julia/m", "a": 1}, {"a": 1}),
-        ({"tokenizer_file": "/root/.cache/huggingface/x.json"}, {}),
-        ({"name_or_path": "../julia/m"}, {}),
-        ({"name_or_path": "runs/julia/m"}, {}),
+        ({"name_or_path": "/home/me/m", "a": 1}, {"a": 1}),
+        ({"tokenizer_file": "/home/me/.cache/huggingface/x.json"}, {}),
+        ({"name_or_path": "../me/m"}, {}),
+        ({"name_or_path": "runs/me/m"}, {}),
         ({"_name_or_path": "owner/name"}, {"_name_or_path": "owner/name"}),
         ({"parts": [{"_name_or_path": "~/m"}]}, {"parts": [{}]}),
-        ({"data": ["/home/julia/set.jsonl", "C:\\Users\\julia\\b"]}, {"data": ["set.jsonl", "b"]}),
+        ({"data": ["/home/me/set.jsonl", "C:\\Users\\me\\b"]}, {"data": ["set.jsonl", "b"]}),
         (
             {"chat_template": "{% if a %}\n/home/x{% endif %}"},
             {"chat_template": "{% if a %}\n/home/x{% endif %}"},
@@ -96,24 +96,24 @@ def test_what_is_clean_or_no_json_stays_byte_for_byte(tmp_path: Path) -> None:
 def test_nothing_of_a_merged_model_tells_where_it_was_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = tmp_path / "julia"
+    home = tmp_path / "secretive"
     (home / "work").mkdir(parents=True)
     monkeypatch.chdir(home / "work")
     shop = Workshop(home / "elsewhere")
     for name in "ab":
         folder = shop.model(
-            name, config={"parts": [{"_name_or_path": f"{home}/old"}], "prefix": "/home/julia/x"}
+            name, config={"parts": [{"_name_or_path": f"{home}/old"}], "prefix": "/home/me/secretive/x"}
         )
         (folder / "generation_config.json").write_text(json.dumps({"assistant_path": f"{home}/x"}))
     config = shop.config(name=f"{home}/model")
     config["models"][0]["model"] = "../elsewhere/a"
     config["models"][1]["model"] = str(home / "elsewhere" / "b")
     config["base_model"] = "../elsewhere/a"
-    out = shop.merge({**config, "chat_template": "{# from /home/julia/t.jinja #}"})
+    out = shop.merge({**config, "chat_template": "{# from /home/me/secretive/t.jinja #}"})
     for file in out.iterdir():
         if file.name not in (
             "chat_template.jinja",
             "tokenizer_config.json",
         ):  # the template is what was asked for
-            assert b"julia" not in file.read_bytes(), file.name
+            assert b"secretive" not in file.read_bytes(), file.name
             assert b"elsewhere" not in file.read_bytes(), file.name
