@@ -6,6 +6,7 @@ The commands themselves are in `commands`; plugins add theirs.  Nothing here imp
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ import click
 
 from mergecore.errors import ConfigError, MergecoreError, OutputError, Problems
 from mergecore.plugins.registry import Registry
+from mergecore.plugins.streams import keep_descriptor_for_results
 from mergecore.version import __version__
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -92,6 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the code of what happened."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     _replace_closed_streams()
+    _escape_what_cannot_be_encoded()
+    if "--json" in words:
+        keep_descriptor_for_results()
     sys.exit(run(words))
 
 
@@ -192,6 +197,13 @@ def _replace_closed_streams() -> None:
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("r+"))  # noqa: SIM115 - open as long as the process
+
+
+def _escape_what_cannot_be_encoded() -> None:
+    """Write a character that the locale lacks as an escape, rather than fail at it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def tell(error: MergecoreError, words: Sequence[str]) -> None:

@@ -54,7 +54,8 @@ class _Run:
     def report(self, event: Event) -> None:
         """Tell the caller and the reporters; a reporter that fails is named once."""
         if self.progress:
-            self.progress(event)
+            with self.registry.of_results():
+                self.progress(event)
         for failure in self.registry.report(event):
             self.warn(failure)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -21,6 +21,7 @@ from mergecore.plugins.claims import Claim, chosen, contest, how_to_choose, of_d
 from mergecore.plugins.discovery import BLOCKED_BY, Entry, Plugin, installed
 from mergecore.plugins.loading import Loader, Offer, told
 from mergecore.plugins.session import in_session, of_session
+from mergecore.plugins.streams import Streams
 from mergecore.types import (
     Architecture,
     Executor,
@@ -74,6 +75,7 @@ class Registry:
             for one, load in self._installed
         ]
         self._loader = Loader()
+        self._streams = Streams()
         self._chosen: dict[tuple[type, str], Claim | None] = {}
         self._complete = False
         self._deaf: set[str] = set()
@@ -156,7 +158,8 @@ class Registry:
         """
         plugin = self.provider(kind, name)
         try:
-            yield
+            with self._streams.of_plugins():
+                yield
         except MergecoreError:
             raise
         except (Exception, SystemExit) as error:
@@ -172,16 +175,22 @@ class Registry:
         """Tell every reporter of `event`; return a sentence for each that failed and will hear no more."""
         self.load_all()
         failures = []
+        own = {slot.key for slot in self._active() if slot.plugin.built_in}
         for name, hear in self._loader.reporters().items():
             if name in self._deaf:
                 continue
             try:
-                hear(event)
+                with self._streams.of_results() if name in own else self._streams.of_plugins():
+                    hear(event)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a reporter is somebody else's code
                 self._deaf.add(name)
                 origin = next(slot.plugin.origin for slot in self._active() if slot.key == name)
                 failures.append(f"reporter '{name}' ({origin}) failed and is silenced: {told(error)}")
         return failures
+
+    def of_results(self) -> AbstractContextManager[None]:
+        """While it lasts, what is printed is a result, even where plugins are at work."""
+        return self._streams.of_results()
 
     def load_all(self) -> None:
         """Load every plugin that is not blocked, and note who does not get a name that others claim too."""
@@ -197,7 +206,8 @@ class Registry:
         if slot.plugin.status != "not loaded":
             return
         try:
-            slot.offers = self._loader.load(slot.key, slot.load)
+            with self._streams.of_plugins():
+                slot.offers = self._loader.load(slot.key, slot.load)
         except PluginError as error:
             slot.plugin = replace(slot.plugin, status="broken", reason=str(error), code=error.code)
         else:
