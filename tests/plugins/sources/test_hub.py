@@ -45,7 +45,7 @@ def repository(parts: int = 2) -> dict[str, bytes]:
         "tokenizer.json": b"{}",
         "chat_template.jinja": b"hello",
         "modeling_tiny.py": b"raise SystemExit",
-        "README.md": b"# tiny",
+        "README.md": b"---\nlicense: mit\n---\n# tiny",
         "pytorch_model.bin": b"PK",
         "onnx/model.onnx": b"onnx",
     }
@@ -328,7 +328,8 @@ def test_planning_downloads_small_files_and_headers_only(hub: TinyHub, cache: Pa
     weights = [name for name in hub.files if name.endswith(".safetensors")]
     assert not any((snapshot / name).exists() for name in weights)
     assert all(0 < hub.bytes_of(name) <= 1 << 17 for name in weights)
-    assert {"README.md", "pytorch_model.bin", "onnx/model.onnx"}.isdisjoint(name for _, name, _ in hub.asked)
+    assert checkpoint.about == {"license": "mit"}
+    assert {"pytorch_model.bin", "onnx/model.onnx"}.isdisjoint(name for _, name, _ in hub.asked)
 
 
 def test_a_check_of_a_config_downloads_no_weights(

@@ -12,31 +12,72 @@ import yaml
 
 from mergecore.errors import printable
 from mergecore.models.local_paths import without_local_paths
+from mergecore.planning.side_files.config_json import is_of_diffusers
+from mergecore.planning.side_files.terms import common, languages, licence, licences_in_words
 from mergecore.types import Checkpoint, Json
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
-def model_card(title: str, method: str, models: Sequence[Checkpoint], document: Mapping[str, Json]) -> bytes:
+def model_card(
+    title: str, method: str, models: Sequence[Checkpoint], document: Mapping[str, Json], donor: int = 0
+) -> bytes:
     """The text of README.md; it names no local path."""
     hub: list[Json] = [_hub_id(one) for one in models if _is_from_hub(one)]
-    front: dict[str, Json] = {
-        "library_name": "transformers",
-        "tags": ["mergecore", "merge"],
-        **({"base_model": hub, "base_model_relation": "merge"} if hub else {}),
-    }
+    front = _front(models[donor], [*models]) | (
+        {"base_model": hub, "base_model_relation": "merge"} if hub else {}
+    )
     told = without_local_paths({"title": title, "names": [one.name for one in models]}, models)
     title, names = str(told["title"]), told["names"]
     assert isinstance(names, list)
+    quoted = [_code(str(name)) for name in names]
     config = dict(without_local_paths(document, models))
     options = config.pop("command_line", {})
     return (
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n"
         f"# {_plain(title or 'Merged model')}\n\n"
         f"This model was merged with mergecore by the method {_code(method)} from\n\n"
-        + "\n".join(f"* {_code(str(name))}" for name in names)
+        + "\n".join(f"* {name}" for name in quoted)
+        + _licences(models, quoted)
         + f"\n\nwith this config{_options(options)}:\n\n{_fenced(_yaml(config))}"
     ).encode()
+
+
+def _front(donor: Checkpoint, models: list[Checkpoint]) -> dict[str, Json]:
+    """The metadata: what loads the model, and what its parts say of themselves."""
+    library = _library(donor)
+    tags: list[Json] = [*([library] if library != "transformers" else []), "mergecore", "merge"]
+    front: dict[str, Json] = {"library_name": library, "tags": tags, **licence(models)}
+    if spoken := languages(models):
+        front["language"] = [*spoken]
+    if task := common(models, "pipeline_tag"):
+        front["pipeline_tag"] = task
+    return front
+
+
+def _library(donor: Checkpoint) -> str:
+    """The library that loads the folder, as its files tell."""
+    files = donor.side_files
+    if "modules.json" in files or "config_sentence_transformers.json" in files:
+        return "sentence-transformers"
+    if is_of_diffusers(donor.config):
+        return "diffusers"
+    if "pretrained_cfg" in donor.config:
+        return "timm"
+    return "transformers"
+
+
+def _licences(models: Sequence[Checkpoint], names: Sequence[str]) -> str:
+    """A paragraph on licences that differ."""
+    stated = licences_in_words(models)
+    lines = [f"* {name}: {_code(words)}" for name, words in zip(names, stated, strict=False)]
+    return f"\n\n{_DIFFERING}\n\n" + "\n".join(lines) if lines else ""
+
+
+_DIFFERING = (
+    "The models are not all under one licence, so none is stated here. Before you publish this model, choose one "
+    "that the licences of all of them allow:"
+)
 
 
 def _is_from_hub(model: Checkpoint) -> bool:

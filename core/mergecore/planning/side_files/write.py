@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mergecore.files.dtypes import DTYPES, nbytes
+from mergecore.models.folder import is_terms
 from mergecore.models.layers import config_sections
 from mergecore.planning.embedding_rows import Common
 from mergecore.planning.matching import Match, Models
@@ -22,6 +23,7 @@ from mergecore.planning.side_files.special_ids import (
     generation_config,
     set_vocabulary_size,
 )
+from mergecore.planning.side_files.terms import terms_files
 from mergecore.tokenizers.files import is_tokenizer_file
 from mergecore.types import Fit, Json, Proposal, Step
 
@@ -49,7 +51,7 @@ def output_files(
     files: dict[str, Path | bytes] = {
         name: path
         for name, path in donor.side_files.items()
-        if not is_tokenizer_file(name) and name != "config.json"
+        if not (is_tokenizer_file(name) or is_terms(name) or name == "config.json")
     }
     files |= common.vocabulary.files
     merged, warnings = output_config(
@@ -74,8 +76,9 @@ def output_files(
     if found.layers:
         merged, warnings = fitted(models, found, steps, merged, warnings, fit, strict)
     warnings += [*_borrowed_head(models, found, steps), *settle_ahead(merged, models, found, steps)]
+    files |= terms_files(models.checkpoints, files)
     files, left_out = cleaned(files, merged if donor.config else {})
-    files["README.md"] = model_card(title, method, models.checkpoints, document)
+    files["README.md"] = model_card(title, method, models.checkpoints, document, models.donor)
     return files, [*warnings, *left_out, *_weights_beside(models)]
 
 

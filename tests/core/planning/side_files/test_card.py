@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mergecore.models.card_data import card_data
 from mergecore.planning.side_files.card import model_card
 from mergecore.types import Checkpoint, Json, ModelReference
 
@@ -135,3 +137,84 @@ def test_a_name_in_code_shows_as_it_is() -> None:
 
 def test_a_title_shows_as_it_is() -> None:
     assert "# a\\*b\\_c \\<d\\> \\&amp; \\[e\\]" in card(model("m"), title="a*b_c <d> &amp; [e]")
+
+
+# ---- what the models say of themselves ---------------------------------------------------------------------
+
+
+def stating(path: str, text: str, **more: Any) -> Checkpoint:
+    return replace(model(path), about=card_data(f"---\n{text}\n---\n"), **more)
+
+
+def test_one_licence_and_all_languages_are_carried() -> None:
+    front, lines, _ = parts(
+        card(
+            stating("m/a", "license: Apache-2.0\nlanguage: [en, no]\npipeline_tag: fill-mask"),
+            stating("m/b", "license: apache-2.0\nlanguage: de\npipeline_tag: fill-mask"),
+        )
+    )
+    assert front["license"] == "apache-2.0"
+    assert front["language"] == ["en", "no", "de"]
+    assert front["pipeline_tag"] == "fill-mask"
+    assert not any("licence" in line for line in lines)
+
+
+def test_a_licence_of_its_own_name_keeps_name_and_link() -> None:
+    text = "license: other\nlicense_name: llama3\nlicense_link: LICENSE"
+    front, _, _ = parts(card(stating("m/a", text), stating("m/b", text)))
+    assert {key: front[key] for key in front if key.startswith("license")} == {
+        "license": "other",
+        "license_name": "llama3",
+        "license_link": "LICENSE",
+    }
+
+
+def test_licences_that_differ_are_left_to_the_user_to_choose() -> None:
+    text = "license: other\nlicense_name: llama`3"
+    front, lines, _ = parts(card(stating("m/a", "license: mit"), stating("m/b", text), model("m/c")))
+    assert "license" not in front
+    assert "choose one that the licences of all of them allow" in " ".join(lines)
+    assert lines[-6:-3] == [
+        "* `m/a`: `mit`",
+        "* `m/b`: `` other (llama`3) ``",
+        "* `m/c`: `its card states none`",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("side_files", "config", "library"),
+    [
+        ({"modules.json": Path("modules.json")}, {}, "sentence-transformers"),
+        ({}, {"_class_name": "UNet2DConditionModel"}, "diffusers"),
+        ({}, {"pretrained_cfg": {}}, "timm"),
+        ({}, {"model_type": "llama"}, "transformers"),
+    ],
+)
+def test_the_library_is_the_one_that_loads_the_files(
+    side_files: dict[str, Path], config: dict[str, Json], library: str
+) -> None:
+    front, _, _ = parts(card(replace(model("m/a"), side_files=side_files, config=config)))
+    assert front["library_name"] == library
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "license: mit",
+        "---\nlicense: [\n---\n",
+        "---\na: &a [x]\nb: [*a, *a]\n---\n",
+        "---\n- a\n---\n",
+        "---\n" + "[" * 5000 + "\n---\n",
+        "---\n!!python/object/apply:os.system [echo]\n---\n",
+    ],
+)
+def test_a_card_that_cannot_be_read_says_nothing(text: str) -> None:
+    assert card_data(text) == {}
+
+
+def test_scalars_are_text_and_windows_lines_are_lines() -> None:
+    assert card_data("---\r\nlanguage: no\r\nlicense: 1.0\r\n---\r\nx") == {
+        "language": "no",
+        "license": "1.0",
+    }
