@@ -16,7 +16,7 @@ from functools import cached_property
 from mergecore import hookimpl
 from mergecore.models.layers import LAYER_COUNT_KEYS, split_name
 from mergecore.types import Architecture, Checkpoint, Description, Json, Stack, TensorFacts, TensorInfo
-from mergecore_architectures import names
+from mergecore_architectures import names, plain
 from mergecore_architectures.transformers_fit import KNOWN, fit, without_layers_ahead
 from mergecore_architectures.transformers_layouts import layout
 from mergecore_architectures.transformers_models import (
@@ -46,7 +46,20 @@ def mergecore_architectures() -> Iterator[Architecture]:
 
 
 def describe(checkpoint: Checkpoint) -> Description | None:
-    """What the model adds to the names; None when it cannot be made, or is not the one on disk."""
+    """What the model adds to the names; None when it cannot be made, or is not the one on disk.
+
+    It adds nothing to a plain model, for which transformers is not imported.
+    """
+    if (
+        plain.lists_of(checkpoint.config, {name: one.shape for name, one in checkpoint.tensors.items()})
+        is not None
+    ):
+        return names.describe(checkpoint)
+    return describe_with_model(checkpoint)
+
+
+def describe_with_model(checkpoint: Checkpoint) -> Description | None:
+    """The same, from the model that transformers makes."""
     try:
         model = build(checkpoint.config)
         places = model.renamed(checkpoint.tensors)

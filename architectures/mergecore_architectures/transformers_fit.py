@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from mergecore.models.layers import split_name
 from mergecore.types import Fit, Json, Layers, Proposal, Stack
-from mergecore_architectures import names
+from mergecore_architectures import names, plain
 from mergecore_architectures.transformers_models import CannotBuildError, MetaModel, Shape, build
 
 Path = tuple[str, ...]
@@ -27,7 +27,38 @@ KNOWN = 0.95
 
 
 def fit(proposal: Proposal) -> Fit | None:
-    """The config that tells the truth of all layers, and what is wrong; None when transformers knows nothing of it."""
+    """The config that tells the truth of all layers, and what is wrong; None when transformers knows nothing of it.
+
+    A plain model of layers of plain models loads; transformers is imported only for others.
+    """
+    return _plain_fit(proposal) or fit_of_models(proposal)
+
+
+def _plain_fit(proposal: Proposal) -> Fit | None:
+    """The answer where config and names are enough for it; None where they are not."""
+    donor = proposal.donor
+    before = plain.lists_of(donor.config, {name: one.shape for name, one in donor.tensors.items()})
+    after = plain.lists_of(proposal.config, proposal.shapes)
+    if before is None or after is None or len(proposal.layers) != 1:
+        return None
+    (layers,) = proposal.layers
+    if layers.count_key is None or len(layers.count_key) != 1 or any(map(_are_indices, before.values())):
+        return None
+    wanted: dict[str, list[Json]] = {name: [] for name in before}
+    for config, index in layers.sources:
+        lists = before if config is donor.config else plain.kinds_of(config)
+        if lists is None or lists.keys() != before.keys() or any(index >= len(row) for row in lists.values()):
+            return None
+        for name, values in wanted.items():
+            values.append(lists[name][index])
+    wrong = {name: values for name, values in wanted.items() if after[name] != values}
+    if wrong and not plain.takes_lists(proposal.config):
+        return None
+    return Fit({**proposal.config, **wrong}, lists={layers.stack: before})
+
+
+def fit_of_models(proposal: Proposal) -> Fit | None:
+    """The same, from the models that transformers makes."""
     try:
         before = build(proposal.donor.config)
         counted = without_layers_ahead(proposal.donor.tensors, names.describe(proposal.donor).stacks)
