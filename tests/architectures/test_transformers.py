@@ -21,7 +21,7 @@ from mergecore.types import (
     TensorInfo,
 )
 from mergecore_architectures import transformers_models
-from mergecore_architectures.transformers import describe, keeps_f32, mergecore_architectures
+from mergecore_architectures.transformers import completed, describe, keeps_f32, mergecore_architectures
 from mergecore_architectures.transformers_fit import fit
 from mergecore_architectures.transformers_layouts import layout
 from mergecore_architectures.transformers_models import CannotBuildError, build
@@ -65,6 +65,7 @@ def test_it_is_asked_before_names_and_only_where_it_matters() -> None:
         fit=fit,
         layout=layout,
         keeps_f32=keeps_f32,
+        completed=completed,
     )
 
 
