@@ -18,6 +18,9 @@ MAY_IMPORT = {
     "mergecore_contrib": {"mergecore", "mergecore_contrib"},
 }
 
+NOT_YET_IMPORTED = {"peft"}
+"""Declared before its first import: the reader of adapters will have the definitions of peft."""
+
 SHARED = "mergecore_plugins.methods.steps"
 """The steps that merge methods consist of; any plugin may use them."""
 
@@ -81,6 +84,20 @@ def test_what_is_imported_is_declared_as_a_dependency(project: Path) -> None:
             if package not in MAY_IMPORT and package not in sys.stdlib_module_names:
                 owners = {canonical(owner) for owner in providers.get(package, [package])}
                 assert owners & declared, f"{module} imports {package}"
+
+
+def test_every_declared_dependency_is_imported(project: Path) -> None:
+    """A dependency that nothing imports is downloaded by everybody for nothing."""
+    document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf8"))
+    declared = {canonical(re.split(r"[<>=~! ;\[]", line)[0]) for line in document["project"]["dependencies"]}
+    providers = importlib_metadata.packages_distributions()
+    used = {
+        canonical(owner)
+        for module, path in sources(project)
+        for name in imports(module, path)
+        for owner in providers.get(name.partition(".")[0], [])
+    }
+    assert declared - used == NOT_YET_IMPORTED
 
 
 def test_the_tested_versions_name_every_dependency(project: Path) -> None:

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import click
 
+from mergecore.cli.screen import show_error
 from mergecore.errors import ConfigError, MergecoreError, OutputError, Problems
 from mergecore.plugins.registry import Registry
 from mergecore.plugins.streams import keep_descriptor_for_results
@@ -119,7 +120,7 @@ def run(words: list[str]) -> int:
     except (Interrupted, click.Abort) as error:
         hint = "; run again with --resume to go on" if _can_resume(words) else ""
         with suppress(OSError):  # the terminal may be gone
-            click.echo(f"mergecore: interrupted{hint}", err=True)
+            show_error(f"mergecore: interrupted{hint}")
         cause = error.__cause__ if isinstance(error, click.Abort) else error
         return cause.exit_code if isinstance(cause, Interrupted) else 130
     except MergecoreError as error:
@@ -213,8 +214,10 @@ def tell(error: MergecoreError, words: Sequence[str]) -> None:
     errors = error.errors if isinstance(error, Problems) else (error,)
     as_json = "--error-format=json" in words or ("--error-format", "json") in pairwise(words)
     for one in errors:
-        line = json.dumps(one.as_json()) if as_json else f"mergecore: error {one.code}: {one}"
-        click.echo(line, err=True)
+        if as_json:
+            click.echo(json.dumps(one.as_json()), err=True)
+        else:
+            show_error(f"mergecore: error {one.code}: {one}")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -12,6 +12,7 @@ import click
 from mergecore.cli.app import cli, common_options
 from mergecore.cli.mergekit_options import MergeCommand
 from mergecore.cli.options import output_options, run_options, size_options
+from mergecore.cli.screen import show_table
 from mergecore.files.exhaustion import TO_PLAN, check_memory
 from mergecore.plugins.registry import Registry
 from mergecore.types import MergeMethod
@@ -119,16 +120,16 @@ def methods() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print facts for programs.")
 @common_options
 def list_methods(disabled: Sequence[str], as_json: bool) -> None:
-    """List the installed merge methods."""
-    from mergecore.cli.show_methods import method_as_json, needs
+    """List the installed merge methods, and what each does."""
+    from mergecore.cli.show_methods import method_as_json, methods_as_text
 
     registry = Registry.discover(disabled)
     found = registry.all(MergeMethod)
     if as_json:
         click.echo(json.dumps([method_as_json(method) for method in found]))
         return
-    rows = [(m.name, needs(m), m.paper or "", registry.provider(MergeMethod, m.name).origin) for m in found]
-    click.echo(table(rows))
+    click.echo(methods_as_text([(one, registry.provider(MergeMethod, one.name)) for one in found]))
+    click.echo("\n`mergecore methods show NAME` says what a method computes, needs and takes.")
 
 
 @methods.command("show")
@@ -167,7 +168,7 @@ def list_plugins(disabled: Sequence[str], as_json: bool) -> None:
     rows = [
         (p.name, p.status, p.distribution, p.version, words) for p, words in zip(found, told, strict=True)
     ]
-    click.echo(table(rows))
+    show_table(rows)
 
 
 @plugins.command("show")
@@ -191,7 +192,7 @@ def show_plugin(name: str, disabled: Sequence[str]) -> None:
             ("provides", ", ".join(plugin.provides)),
             ("reason", plugin.reason),
         ]
-        click.echo(table([fact for fact in facts if fact[1]]))
+        show_table([fact for fact in facts if fact[1]])
 
 
 @cli.command()
@@ -212,19 +213,6 @@ def verify(folder: Path, disabled: Sequence[str]) -> None:
 
     report = check(folder)
     click.echo(f"{folder}: {report.tensors} tensors and {report.files} files are as they were written")
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows in aligned columns."""
-    if not rows:
-        return ""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    return "\n".join(
-        "  ".join(
-            [*(cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)), row[-1]]
-        ).rstrip()
-        for row in rows
-    )
 
 
 def _plan_options(given: dict[str, Any]) -> PlanOptions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mergecore.cli.screen import GroupedCommand
 from mergecore.config.leftovers import OPTIONS
 
 _WITH_VALUE = {
@@ -16,7 +17,7 @@ _WITH_VALUE = {
 }
 
 
-class MergeCommand(click.Command):
+class MergeCommand(GroupedCommand):
     """A command that understands what people type for mergekit."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

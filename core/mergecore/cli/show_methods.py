@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import inspect
 import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from mergecore.config.parameters import describe_params
+from mergecore.errors import printable
 from mergecore.plugins.registry import Plugin
 from mergecore.types import Json, MergeMethod
+
+NAME_WIDTH, SUMMARY_WIDTH = 17, 59
+OTHERS = "Others"
+
+
+def methods_as_text(methods: Sequence[tuple[MergeMethod[Any], Plugin]]) -> str:
+    """One line for each method, under the headings of their families; those of other packages say whose they are."""
+    families: dict[str, list[str]] = {}
+    for method, plugin in methods:
+        origin = "" if plugin.built_in else f" ({plugin.origin})"
+        line = printable(shortened(f"{_summary(method)}{origin}"))
+        families.setdefault(method.family or OTHERS, []).append(
+            f"  {method.name:<{NAME_WIDTH}} {line}".rstrip()
+        )
+    ordered = sorted(families, key=lambda family: (family == OTHERS, family))
+    return "\n\n".join("\n".join([family, *families[family]]) for family in ordered)
+
+
+def shortened(text: str, width: int = SUMMARY_WIDTH) -> str:
+    """The text, ended by an ellipsis after a word where it is longer than `width`."""
+    return textwrap.shorten(text, width, placeholder=" ...")
 
 
 def needs(method: MergeMethod[Any]) -> str:
@@ -47,7 +70,8 @@ def method_as_json(method: MergeMethod[Any]) -> dict[str, Json]:
     parameters: list[Json] = [dict(asdict(row)) for row in describe_params(method.params)]
     return {
         "name": method.name,
-        "summary": _first_line(method),
+        "summary": _summary(method),
+        "family": method.family,
         "formula": method.formula,
         "paper": method.paper,
         "space": method.space,
@@ -59,6 +83,10 @@ def method_as_json(method: MergeMethod[Any]) -> dict[str, Json]:
         "parameters": parameters,
         "example": textwrap.dedent(method.example).strip(),
     }
+
+
+def _summary(method: MergeMethod[Any]) -> str:
+    return method.summary or _first_line(method)
 
 
 def _first_line(method: MergeMethod[Any]) -> str:

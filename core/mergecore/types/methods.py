@@ -26,6 +26,8 @@ class MergeMethod(Generic[P]):
     base: whether `base_model` is needed.  "required" in weight space makes the base input 0; "unused" lets
         it take part only where it is listed as a model.
     models: the least and the largest number of models beside the base (None: any number).
+    summary: what it does, in one line of at most 59 characters; else the first line of its docstring.
+    family: the heading under which it is listed.
     reproducible: "bitwise" on any machine, or only on the "same-machine".
     passes: how often the inputs are read, for estimates.
     whole: the function uses `group.x`, so whole tensors are held in memory.
@@ -45,6 +47,8 @@ class MergeMethod(Generic[P]):
     space: Literal["weight", "delta"] = "weight"
     base: Literal["required", "optional", "unused"] = "unused"
     models: tuple[int, int | None] = (1, None)
+    summary: str = ""
+    family: str = ""
     paper: str | None = None
     formula: str = ""
     example: str = ""

@@ -78,6 +78,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="arcee_fusion",
         merge=arcee_fusion,
         params=ArceeFusionParams,
+        summary="the entries of the other model that matter most",
+        family="The base and one other model",
         base="required",
         models=(1, 1),
         paper="Arcee, Arcee Fusion (blog), 2025",

@@ -36,6 +36,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="breadcrumbs",
         merge=breadcrumbs,
         params=BreadcrumbsParams,
+        summary="drop the largest and the smallest entries, add the rest",
+        family="Sums of task vectors",
         space="delta",
         base="required",
         paper="arXiv:2312.06795",

@@ -38,6 +38,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="breadcrumbs_ties",
         merge=breadcrumbs_ties,
         params=BreadcrumbsTiesParams,
+        summary="drop the largest and the smallest entries, then as ties",
+        family="Sums of task vectors",
         space="delta",
         base="required",
         paper="arXiv:2312.06795",

@@ -49,6 +49,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="consensus_ta",
         merge=consensus_ta,
         params=ConsensusTaParams,
+        summary="task arithmetic where enough models agree",
+        family="Sums of task vectors",
         space="delta",
         base="required",
         paper="arXiv:2405.07813",

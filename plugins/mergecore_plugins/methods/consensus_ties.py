@@ -61,6 +61,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="consensus_ties",
         merge=consensus_ties,
         params=ConsensusTiesParams,
+        summary="ties where enough models agree",
+        family="Sums of task vectors",
         space="delta",
         base="required",
         paper="arXiv:2405.07813",

@@ -36,6 +36,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="dare_linear",
         merge=dare_linear,
         params=DareLinearParams,
+        summary="drop entries at random, rescale, add them up",
+        family="Sums of task vectors, pruned at random",
         space="delta",
         base="required",
         paper="arXiv:2311.03099",

@@ -38,6 +38,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="dare_ties",
         merge=dare_ties,
         params=DareTiesParams,
+        summary="drop entries at random, rescale, then as ties",
+        family="Sums of task vectors, pruned at random",
         space="delta",
         base="required",
         paper="arXiv:2311.03099",

@@ -46,6 +46,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="della",
         merge=della,
         params=DellaParams,
+        summary="drop at random, small entries more often; then as ties",
+        family="Sums of task vectors, pruned at random",
         space="delta",
         base="required",
         paper="arXiv:2406.11617",

@@ -43,6 +43,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="della_linear",
         merge=della_linear,
         params=DellaLinearParams,
+        summary="drop at random, small entries more often; add them up",
+        family="Sums of task vectors, pruned at random",
         space="delta",
         base="required",
         paper="arXiv:2406.11617",

@@ -89,6 +89,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="karcher",
         merge=karcher,
         params=KarcherParams,
+        summary="mean of any number of models on the sphere",
+        family="On the arc between models",
         paper="arXiv:2603.04972",
         formula="u mean_i |X_i|, u the unit vector with the least sum_i angle(u, X_i)^2",
         example="""

@@ -38,6 +38,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="linear",
         merge=linear,
         params=LinearParams,
+        summary="weighted average of the models (model soup)",
+        family="Averages",
         paper="arXiv:2203.05482",
         formula="sum_i w_i X_i / sum_i w_i",
         example="""

@@ -57,6 +57,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="model_stock",
         merge=model_stock,
         params=ModelStockParams,
+        summary="average, drawn to the base as far as the models disagree",
+        family="Averages",
         space="delta",
         base="required",
         models=(2, None),

@@ -83,6 +83,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="multislerp",
         merge=multislerp,
         params=MultislerpParams,
+        summary="weighted mean direction and length of any number of models",
+        family="On the arc between models",
         space="delta",
         base="optional",
         paper="Goddard, Multi-SLERP (goddard.blog), 2025",

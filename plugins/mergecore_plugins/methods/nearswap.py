@@ -29,6 +29,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="nearswap",
         merge=nearswap,
         params=NearswapParams,
+        summary="base plus the difference to the other model, clamped",
+        family="The base and one other model",
         space="delta",
         base="required",
         models=(1, 1),

@@ -87,6 +87,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="nuslerp",
         merge=nuslerp,
         params=NuslerpParams,
+        summary="the same by weights; whole tensors, rows or columns",
+        family="On the arc between models",
         space="delta",
         base="optional",
         models=(2, 2),

@@ -38,6 +38,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="passthrough",
         merge=passthrough,
         params=PassthroughParams,
+        summary="the tensors of one model, perhaps scaled; to stack layers",
+        family="Averages",
         models=(1, 1),
         formula="scale X",
         example="""

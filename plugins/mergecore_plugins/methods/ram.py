@@ -37,6 +37,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="ram",
         merge=ram,
         params=RamParams,
+        summary="changes of one model in full, shared ones averaged",
+        family="Sums of task vectors",
         space="delta",
         base="required",
         paper="arXiv:2601.13572",

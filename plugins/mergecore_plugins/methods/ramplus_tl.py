@@ -59,6 +59,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="ramplus_tl",
         merge=ramplus_tl,
         params=RamplusTlParams,
+        summary="ram, with what one model alone changes amplified",
+        family="Sums of task vectors",
         space="delta",
         base="required",
         paper="arXiv:2601.13572",

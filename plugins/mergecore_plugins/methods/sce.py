@@ -146,6 +146,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="sce",
         merge=sce,
         params=SceParams,
+        summary="entries that vary most, weighted by energy, sign elected",
+        family="Sums of task vectors",
         space="delta",
         base="required",
         paper="arXiv:2408.07990",

@@ -65,6 +65,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="slerp",
         merge=slerp,
         params=SlerpParams,
+        summary="point on the arc between two models",
+        family="On the arc between models",
         base="required",
         models=(1, 1),
         paper="Shoemake, Animating rotation with quaternion curves, 1985",

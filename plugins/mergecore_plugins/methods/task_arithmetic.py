@@ -31,6 +31,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="task_arithmetic",
         merge=task_arithmetic,
         params=TaskArithmeticParams,
+        summary="base plus weighted task vectors",
+        family="Sums of task vectors",
         space="delta",
         base="required",
         paper="arXiv:2212.04089",

@@ -33,6 +33,8 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="ties",
         merge=ties,
         params=TiesParams,
+        summary="trim task vectors, elect a sign, average those that agree",
+        family="Sums of task vectors",
         space="delta",
         base="required",
         paper="arXiv:2306.01708",

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
+from terminal import ANSI, python_on_a_terminal
 
 from mergecore.types.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
-from mergecore_plugins.reporters.console import bar, crossed, mergecore_report
+from mergecore_plugins.reporters.console import crossed, mergecore_report
 
 PIPE, TERMINAL = Display(), Display(terminal=True)
 CLEAR = "\r\x1b[K"
 READY = PlanReady(PIPE, ("m/a", "m/b"), 21, 3_000_000, 250_000_000, ("mind the gap",))
 HALF = StepDone(PIPE, "a.weight", 10, 20, 1_000_000, 3_000_000, 2.0, 1.0)
 DONE = ModelSealed(PIPE, "out", 3_000_000, 1.5)
+
+
+PRELUDE = """
+from mergecore.types.events import Display, ModelSealed, PlanReady, StepDone, Warned
+from mergecore_plugins.reporters.console import mergecore_report
+"""
+MERGE_OF_272 = (
+    PRELUDE
+    + """
+display = Display(terminal=True)
+mergecore_report(PlanReady(display, ("a", "b"), 272, 272_000_000, 250_000_000, ()))
+for i in range(272):
+    seconds = 2 * (i + 1) / 272
+    mergecore_report(StepDone(display, f"t{i}", i + 1, 272, (i + 1) * 10**6, 272 * 10**6, seconds, 2 * i / 272))
+mergecore_report(ModelSealed(display, "out", 272_000_000, 2.0))
+"""
+)
 
 
 def said(event: Event, capsys: pytest.CaptureFixture[str]) -> str:
@@ -35,7 +54,46 @@ def test_the_beginning_and_the_end_are_told(capsys: pytest.CaptureFixture[str]) 
 def test_a_terminal_shows_a_bar_that_is_written_over(capsys: pytest.CaptureFixture[str]) -> None:
     """1 MB in 2 s, so the other 2 MB take 4 s."""
     shown = said(replace(HALF, display=TERMINAL), capsys)
-    assert shown == f"{CLEAR}{'█' * 8}{'░' * 16} 10 of 20 tensors, 1 MB of 3 MB, 500 kB/s, 4 s left"
+    assert re.fullmatch(
+        rf"{re.escape(CLEAR)}[━╸╺ ]{{24}} 10 of 20 tensors, 1 MB of 3 MB, 500 kB/s, 4 s left *", shown
+    )
+
+
+def test_no_time_is_guessed_in_the_first_second(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = said(replace(HALF, display=TERMINAL, seconds=0.9, previous_seconds=0.5), capsys)
+    assert shown.rstrip().endswith("10 of 20 tensors, 1 MB of 3 MB")
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_272_tensors_in_two_seconds_take_one_line_and_twenty_updates(columns: int) -> None:
+    screen = python_on_a_terminal(MERGE_OF_272, columns)
+
+    before, _, after = screen.partition("done: ")
+    updates = before.split("\r")[1:]
+    assert before.count("\n") == (1 if columns > 70 else 2)  # the line that says what is merged
+    assert 10 <= sum("tensors, " in one and "of 272" in one for one in updates) <= 22
+    assert max(len(line) for one in updates for line in ANSI.sub("", one).split("\n")) <= columns
+    assert after.startswith("out (")
+
+
+@pytest.mark.parametrize(
+    ("variables", "mark"),
+    [({"PYTHONIOENCODING": "ascii"}, "-" * 5), ({"TERM": "dumb"}, "")],
+    ids=["ascii", "dumb"],
+)
+def test_a_terminal_that_can_do_less_gets_less(variables: dict[str, str], mark: str) -> None:
+    screen = python_on_a_terminal(MERGE_OF_272, 80, variables)
+
+    assert mark in screen
+    assert screen.isascii()
+    if variables.get("TERM") == "dumb":
+        assert "\x1b" not in screen
+        assert screen.count("\n") == 2  # the beginning and the end
+
+
+def test_a_name_in_brackets_is_not_taken_for_a_colour() -> None:
+    code = PRELUDE + "mergecore_report(Warned(Display(terminal=True), '[red]x[/red] is odd'))\n"
+    assert "warning: [red]x[/red] is odd" in python_on_a_terminal(code, 80)
 
 
 def test_the_bar_is_taken_away_before_a_line_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,7 +105,8 @@ def test_elsewhere_a_line_is_written_each_ten_seconds(capsys: pytest.CaptureFixt
     assert said(HALF, capsys) == ""
     assert said(replace(HALF, seconds=20.5, previous_seconds=19.9), capsys).startswith("10 of 20 tensors, ")
     assert said(replace(HALF, seconds=20.5, previous_seconds=19.9, done=20), capsys) == ""
-    assert [crossed(0, 9.9), crossed(9.9, 10), crossed(10, 19), crossed(1, 35)] == [False, True, False, True]
+    times = [(0, 9.9), (9.9, 10), (10, 19), (1, 35)]
+    assert [crossed(*one, step=10) for one in times] == [False, True, False, True]
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -74,6 +133,5 @@ def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_nothing_has_no_rate(capsys: pytest.CaptureFixture[str]) -> None:
     empty = StepDone(TERMINAL, "e", 1, 2, 0, 0, 0.0, 0.0)
-    assert "0 bytes of 0 bytes" in said(empty, capsys)
+    assert "1 of 2 tensors, 0 bytes of 0 bytes" in said(empty, capsys)
     assert said(ModelSealed(PIPE, "out", 0, 0.0), capsys) == "done: out (0 bytes in 0.0 s, 0 bytes/s)\n"
-    assert bar(0, 4) + bar(1, 4) == "░░░░████"
