@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from mergecore.config.resolver import ParameterSource
 from mergecore.files.yaml_document import DocPath
+from mergecore.planning.buffers import is_buffer
 from mergecore.planning.selection import Selection
 from mergecore.types import Checkpoint, Depth, Description, Dropped, Stack, TensorFacts, TensorInfo
 
@@ -254,6 +255,8 @@ class _Matcher:
 
     def _note_what_is_odd(self, name: str, one: Slice, tensors: Sequence[TensorInfo | None]) -> None:
         """Note who lacks a tensor, or who has it while the leading one lacks it."""
+        if all(tensor is None or is_buffer(tensor) for tensor in tensors):
+            return
         everyone = one.everyone
         lead = next((i for i, part in enumerate(everyone) if part.model == self.models.donor), 0)
         for part, tensor in zip(everyone, tensors, strict=True):

@@ -22,6 +22,7 @@ from mergecore.planning.formats import Formats
 from mergecore.planning.matching import Models, Slice, dropped, match
 from mergecore.planning.selection import Selection
 from mergecore.planning.side_files.config_json import is_of_diffusers
+from mergecore.planning.side_files.packages import package_notes
 from mergecore.planning.side_files.write import output_files
 from mergecore.planning.slices import slices_of
 from mergecore.planning.steps import Compiler
@@ -199,6 +200,7 @@ def _doubts(config: MergeConfig, opened: Opened, donor: int, opener: Opener, sta
         yield from model.notes
     yield from unconfigured(opened.comparable, opened.checkpoints[donor])
     yield from differences(opened.comparable, opened.checkpoints[donor], opener.completed, stacked=stacked)
+    yield from package_notes(opened.comparable, opened.checkpoints[donor])
     for known in config.architecture:
         yield from said_in_vain(known, opened.checkpoints)
 

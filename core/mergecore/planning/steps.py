@@ -15,6 +15,7 @@ from mergecore.errors import Collector, InputError, MergecoreError, of_tensor, p
 from mergecore.files.dtypes import DTYPES, MERGEABLE
 from mergecore.files.yaml_document import PlaceOf
 from mergecore.models.opener import Opener
+from mergecore.planning.buffers import is_buffer
 from mergecore.planning.embedding_rows import Aligner, Common
 from mergecore.planning.formats import Formats
 from mergecore.planning.matching import LACKED, Match, Models, Part, Slice, Target
@@ -26,6 +27,7 @@ from mergecore.types import Vocabulary as VocabularyOfOutput
 from mergecore.types.params import Params
 from mergecore.types.plans import PlanOptions
 
+BUFFER = "no weight: loaders make it themselves"
 ONLY_BASE = "no model beside the base has it"
 
 
@@ -108,6 +110,8 @@ class Compiler:
         ]
         present = [(part, one) for part, one in found if one is not None]
         lead = next((one for part, one in found if part.model == self._lead(target.slice)), None)
+        if target.selected and all(is_buffer(one.tensor) for _, one in present):
+            return self._copy(target, [lead or present[0][1]], BUFFER, as_stored=True)
         if lead is None:
             if self.options.unexpected == "drop" or not target.selected:
                 return None

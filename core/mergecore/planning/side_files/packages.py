@@ -1,0 +1,102 @@
+"""Models of several modules in folders of their own, as sentence-transformers writes them; read `package_notes`.
+
+Modules after the first pool, project and normalise what it gives.  They come from the donor, so what other models
+have there, and whether it is the same, must be told.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from mergecore.errors import MergecoreError
+from mergecore.files.strict_json import Json, read_json
+from mergecore.types import Checkpoint
+
+MODULES = "modules.json"
+_SETTINGS = re.compile(
+    r"modules\.json|sentence_\w+_config\.json|config_sentence_transformers\.json|[0-9]+_\w+/config\.json"
+)
+_NO_MEANING = ("__version__", "model_type", "name", "idx", "path")
+_POOLING = "pooling_mode"
+_OLDER = re.compile(r"pooling_mode_(\w+?)(_tokens?|token)?")
+"""Keys of releases before 6, one for each way to pool."""
+_NAMED = 6
+
+
+def package_notes(models: Sequence[Checkpoint], donor: Checkpoint) -> Iterator[str]:
+    """A sentence for each model whose modules are others, or differ in what they do."""
+    if not any(MODULES in model.side_files for model in models):
+        return
+    ours = _settings(donor)
+    for model in models:
+        if model is donor:
+            continue
+        theirs = _settings(model)
+        if bool(ours) != bool(theirs):
+            has, lacks = (donor, model) if ours else (model, donor)
+            yield (
+                f"{has.name} has modules in folders of their own (modules.json), and {lacks.name} has none; "
+                f"{'they are copied' if ours else 'the output has none'}, as {donor.name} gives the side files"
+            )
+            continue
+        found = [*_differing(ours, theirs)]
+        if found:
+            more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+            yield (
+                f"{donor.name} and {model.name} do not make the same of what their layers give: "
+                f"{', '.join(found[:_NAMED])}{more}; the files of {donor.name} are written"
+            )
+
+
+def _settings(model: Checkpoint) -> dict[str, Json]:
+    """By file and key, everything that the files about modules say."""
+    found: dict[str, Json] = {}
+    if MODULES not in model.side_files:
+        return found
+    for name, path in model.side_files.items():
+        if not _SETTINGS.fullmatch(name):
+            continue
+        try:
+            value = read_json(path, code="E250")
+        except MergecoreError:  # it is copied as it is; its reader will tell
+            value = None
+        found |= dict(_leaves(_renewed(value), name))
+    return found
+
+
+def _renewed(value: Json) -> Json:
+    """The settings of a module under the keys of the newest release."""
+    if not isinstance(value, dict):
+        return value
+    ways = [_OLDER.fullmatch(key) for key, item in value.items() if item is True]
+    kept = {_KEYS.get(key, key): item for key, item in value.items() if not _OLDER.fullmatch(key)}
+    chosen = kept.get(_POOLING, [found[1] for found in ways if found])
+    if chosen:
+        words = [str(one) for one in chosen] if isinstance(chosen, list) else [str(chosen)]
+        kept[_POOLING] = " and ".join(sorted(one.removesuffix("_tokens") for one in words))
+    return kept
+
+
+_KEYS = {"word_embedding_dimension": "embedding_dimension"}
+
+
+def _leaves(value: Json, place: str) -> Iterator[tuple[str, Json]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key not in _NO_MEANING:
+                yield from _leaves(item, f"{place} {key}" if place.endswith(".json") else f"{place}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{place} {index}" if place.endswith(".json") else f"{place}.{index}")
+    else:
+        yield place, value.rpartition(".")[2] if isinstance(value, str) and place.endswith(".type") else value
+
+
+def _differing(ours: dict[str, Json], theirs: dict[str, Json]) -> Iterator[str]:
+    """What differs; of settings that one of them does not know only modules and how they pool."""
+    for key in [*ours, *(key for key in theirs if key not in ours)]:
+        one, other = ours.get(key), theirs.get(key)
+        both = key in ours and key in theirs
+        if one != other and (one or other) and (both or key.startswith(MODULES) or key.endswith(_POOLING)):
+            yield f"{key} {one!r} and {other!r}"
