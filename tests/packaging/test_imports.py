@@ -59,6 +59,67 @@ def test_imports_between_the_packages_have_one_direction(project: Path) -> None:
     assert not wrong
 
 
+FLOORS = (
+    {"errors", "version"},
+    {"files"},
+    {"types"},
+    {"compute", "tokenizers", "plugins"},
+    {"config"},
+    {"models"},
+    {"planning"},
+    {"output"},
+    {"engine"},
+    {"pipeline", "testing"},
+    {"cli"},
+)
+"""The parts of the core from the ground up: each imports only what is below it, and itself."""
+
+TO_CUT = {("mergecore.types.plans", "mergecore.plugins.registry")}
+"""Recipes are handed the registry, so its type is named where plans are; nothing else may look up."""
+
+
+def edges(project: Path) -> Iterator[tuple[str, str]]:
+    """Which module of the core imports which, for type checkers too."""
+    found = dict(sources(project))
+    for module, path in found.items():
+        for name in imports(module, path):
+            target = name if name in found else name.rpartition(".")[0]
+            if module.count(".") and target.startswith("mergecore.") and target in found and target != module:
+                yield module, target
+
+
+def test_the_parts_of_the_core_import_downward_only(project: Path) -> None:
+    floor = {part: number for number, parts in enumerate(FLOORS) for part in parts}
+    upward = {
+        (module, target)
+        for module, target in edges(project)
+        if module.startswith("mergecore.") and module != "mergecore.__main__"
+        if (a := module.split(".")[1]) != (b := target.split(".")[1]) and floor[a] <= floor[b]
+    }
+    assert upward == TO_CUT
+
+
+def test_no_modules_of_the_core_import_each_other_in_a_circle(project: Path) -> None:
+    reached: dict[str, set[str]] = {}
+    for module, target in set(edges(project)) - TO_CUT:
+        reached.setdefault(module, set()).add(target)
+    while leaves := {one for one in reached if not reached[one] & reached.keys()}:
+        for one in leaves:
+            del reached[one]
+    assert reached == {}, "these import each other, or what does"
+
+
+def test_no_folder_is_crowded(project: Path) -> None:
+    """Some dozen modules beside the face of the folder; a merge method is a file of its own, however many there are."""
+    folders = {path.parent for _, path in sources(project)}
+    crowded = {
+        folder.name: count
+        for folder in folders
+        if folder.name != "methods" and (count := len([*folder.glob("*.py")])) > 14
+    }
+    assert crowded == {}
+
+
 def test_plugins_of_one_kind_do_not_import_those_of_another(project: Path) -> None:
     def kind(name: str) -> str:
         return ".".join(name.split(".")[:2])

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import click
 
+from mergecore.cli.commands import COMMANDS
 from mergecore.cli.screen import show_error
 from mergecore.errors import ConfigError, MergecoreError, OutputError, Problems
 from mergecore.plugins.registry import Registry
@@ -72,23 +73,8 @@ def cli() -> None:
     """Merge pretrained language models: nothing lost, nothing silently wrong, every method a plugin."""
 
 
-def common_options(command: F) -> F:
-    """Add what every command understands: `--no-plugin`, `--debug`, `--error-format`."""
-    for option in (
-        click.option(
-            "--no-plugin", "disabled", multiple=True, metavar="NAME", help="Do not use this plugin."
-        ),
-        click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks."),
-        click.option(
-            "--error-format",
-            type=click.Choice(["text", "json"]),
-            default="text",
-            expose_value=False,
-            help="How errors are printed on standard error.",
-        ),
-    ):
-        command = option(command)
-    return command
+for command in COMMANDS:
+    cli.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -103,8 +89,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(words: list[str]) -> int:
     """The exit code of a command line."""
-    from mergecore.cli import commands  # noqa: F401 - defines the commands
-
     _listen()
     try:
         result = cli.main(words, prog_name="mergecore", standalone_mode=False)

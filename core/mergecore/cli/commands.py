@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mergecore.cli.app import cli, common_options
 from mergecore.cli.mergekit_options import MergeCommand
-from mergecore.cli.options import output_options, run_options, size_options
+from mergecore.cli.options import common_options, output_options, plan_options, run_options
 from mergecore.cli.screen import show_table
 from mergecore.files.exhaustion import TO_PLAN, check_memory
 from mergecore.plugins.registry import Registry
@@ -21,38 +20,7 @@ if TYPE_CHECKING:
     from mergecore.types.plans import PlanOptions
 
 
-def plan_options(command: Any) -> Any:
-    """Add the options that `merge` and `plan` share."""
-    for option in (
-        click.option("--offline", is_flag=True, help="Use no network; hub models come from the cache."),
-        click.option(
-            "--missing",
-            type=click.Choice(["error", "base", "skip"]),
-            default="error",
-            show_default=True,
-            help="A tensor that one model lacks: refuse, take the base's, or merge the others.",
-        ),
-        click.option(
-            "--unexpected",
-            type=click.Choice(["error", "copy", "drop"]),
-            default="error",
-            show_default=True,
-            help="A tensor that only one model has: refuse, take it over, or leave it out.",
-        ),
-        click.option("--allow-crimes", is_flag=True, help="Merge models of different architectures."),
-        click.option(
-            "--strict",
-            is_flag=True,
-            help="Refuse a config of which something has no effect, such as a parameter.",
-        ),
-        click.option("--seed", type=click.IntRange(0), help="Seed of random methods; overrides the config."),
-        size_options,
-    ):
-        command = option(command)
-    return common_options(command)
-
-
-@cli.command(cls=MergeCommand)
+@click.command(cls=MergeCommand)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, auto, …")
@@ -81,7 +49,7 @@ def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> Non
     execute(made, out, registry=registry, options=options)
 
 
-@cli.command(cls=MergeCommand)
+@click.command(cls=MergeCommand)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option(
     "--tensor", "pattern", metavar="GLOB", help="Show sources and parameters of these output tensors."
@@ -111,7 +79,7 @@ def plan(
         click.echo(plan_as_text(made, memory, pattern))
 
 
-@cli.group()
+@click.group()
 def methods() -> None:
     """The merge methods that are installed."""
 
@@ -148,7 +116,7 @@ def show_method(name: str, disabled: Sequence[str], as_json: bool) -> None:
         click.echo(method_as_text(method, registry.provider(MergeMethod, name)))
 
 
-@cli.group()
+@click.group()
 def plugins() -> None:
     """The plugins that are installed."""
 
@@ -195,7 +163,7 @@ def show_plugin(name: str, disabled: Sequence[str]) -> None:
         show_table([fact for fact in facts if fact[1]])
 
 
-@cli.command()
+@click.command()
 @common_options
 def schema(disabled: Sequence[str]) -> None:
     """Print the JSON schema of merge configs, for editors."""
@@ -204,7 +172,7 @@ def schema(disabled: Sequence[str]) -> None:
     click.echo(json.dumps(config_schema(Registry.discover(disabled).all(MergeMethod)), indent=2))
 
 
-@cli.command()
+@click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @common_options
 def verify(folder: Path, disabled: Sequence[str]) -> None:
@@ -213,6 +181,10 @@ def verify(folder: Path, disabled: Sequence[str]) -> None:
 
     report = check(folder)
     click.echo(f"{folder}: {report.tensors} tensors and {report.files} files are as they were written")
+
+
+COMMANDS: Sequence[click.Command] = (merge, plan, methods, plugins, schema, verify)
+"""All of them, for the command line to add."""
 
 
 def _plan_options(given: dict[str, Any]) -> PlanOptions:

@@ -94,3 +94,53 @@ def run_options(given: Mapping[str, Any]) -> RunOptions:
     mode: Mode = "resume" if given["resume"] else "restart" if given["restart"] else "new"
     names = {"threads", "max_memory", "device", "executor", "overwrite", "allow_nonfinite", "recheck"}
     return RunOptions(mode=mode, display=display, **{name: given[name] for name in names & given.keys()})
+
+
+def common_options(command: F) -> F:
+    """Add what every command understands: `--no-plugin`, `--debug`, `--error-format`."""
+    for option in (
+        click.option(
+            "--no-plugin", "disabled", multiple=True, metavar="NAME", help="Do not use this plugin."
+        ),
+        click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks."),
+        click.option(
+            "--error-format",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            expose_value=False,
+            help="How errors are printed on standard error.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def plan_options(command: Any) -> Any:
+    """Add the options that `merge` and `plan` share."""
+    for option in (
+        click.option("--offline", is_flag=True, help="Use no network; hub models come from the cache."),
+        click.option(
+            "--missing",
+            type=click.Choice(["error", "base", "skip"]),
+            default="error",
+            show_default=True,
+            help="A tensor that one model lacks: refuse, take the base's, or merge the others.",
+        ),
+        click.option(
+            "--unexpected",
+            type=click.Choice(["error", "copy", "drop"]),
+            default="error",
+            show_default=True,
+            help="A tensor that only one model has: refuse, take it over, or leave it out.",
+        ),
+        click.option("--allow-crimes", is_flag=True, help="Merge models of different architectures."),
+        click.option(
+            "--strict",
+            is_flag=True,
+            help="Refuse a config of which something has no effect, such as a parameter.",
+        ),
+        click.option("--seed", type=click.IntRange(0), help="Seed of random methods; overrides the config."),
+        size_options,
+    ):
+        command = option(command)
+    return common_options(command)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from mergecore.cli.app import common_options
-from mergecore.cli.options import output_options, run_options, size_options
+from mergecore.cli.options import common_options, output_options, run_options, size_options
 from mergecore_plugins.transplant.methods import METHODS, FillParams, Metric, Pieces, Weights
 
 if TYPE_CHECKING:

@@ -30,11 +30,11 @@ from mergecore.types import (
     TokenTable,
     Vocabulary,
 )
-from mergecore_plugins.transplant.counterparts import Texts, counterparts, texts_of
 from mergecore_plugins.transplant.methods import BY_DONOR
-from mergecore_plugins.transplant.pieces import Cutter
 from mergecore_plugins.transplant.settings import Transplant, TransplantDocument, read_settings
 from mergecore_plugins.transplant.steps import Pair, Surgery
+from mergecore_plugins.transplant.tokens.counterparts import Texts, counterparts, texts_of
+from mergecore_plugins.transplant.tokens.pieces import Cutter
 
 if TYPE_CHECKING:
     from mergecore.files.yaml_document import Document

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from mergecore.errors import Collector, InputError
 from mergecore.files.dtypes import DTYPES, MERGEABLE
 from mergecore.types import Checkpoint, Description, RowMap, RowSource, Step, TensorInfo, TensorInput
-from mergecore_plugins.transplant.counterparts import Counterparts, Texts
 from mergecore_plugins.transplant.methods import BY_DONOR
-from mergecore_plugins.transplant.pieces import Cutter
 from mergecore_plugins.transplant.settings import Transplant
+from mergecore_plugins.transplant.tokens.counterparts import Counterparts, Texts
+from mergecore_plugins.transplant.tokens.pieces import Cutter
 
 if TYPE_CHECKING:
     import numpy as np

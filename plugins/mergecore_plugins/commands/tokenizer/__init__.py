@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from mergecore import hookimpl
-from mergecore.cli.app import common_options
+from mergecore.cli.options import common_options
 
 
 @hookimpl

@@ -16,7 +16,7 @@ from tiny_transplant import EMBED
 import mergecore
 from mergecore.tokenizers.read import VocabularyReader
 from mergecore.types import Checkpoint, Json, ModelReference
-from mergecore_plugins.transplant.counterparts import Texts, counterparts, texts_of
+from mergecore_plugins.transplant.tokens.counterparts import Texts, counterparts, texts_of
 
 Files: TypeAlias = "Mapping[str, bytes | Json]"
 

@@ -8,7 +8,7 @@ from mergecore.models.opener import Opener
 from mergecore.plugins.registry import Registry
 from mergecore.tokenizers.read import VocabularyReader
 from mergecore.types import Json, ModelReference, OpenOptions
-from mergecore_plugins.transplant.counterparts import Texts, counterparts, texts_of
+from mergecore_plugins.transplant.tokens.counterparts import Texts, counterparts, texts_of
 
 
 def texts(

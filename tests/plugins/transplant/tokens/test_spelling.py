@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 
-from mergecore_plugins.transplant.spelling import Spelling
+from mergecore_plugins.transplant.tokens.spelling import Spelling
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from mergecore.tokenizers.read import CONFIG, MAIN, TokenizerFiles
 from mergecore.types import Checkpoint, Json, TokenTable
-from mergecore_plugins.transplant.spelling import Spelling, are_bytes
+from mergecore_plugins.transplant.tokens.spelling import Spelling, are_bytes
 
 ROLES = ("eos", "bos", "unk", "pad", "cls", "sep", "mask")
 """What a token may do, the most important first."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from mergecore.errors import InputError
 from mergecore.tokenizers.read import MAIN, TokenizerFiles
 from mergecore.types import Checkpoint, Json
-from mergecore_plugins.transplant.counterparts import Texts
-from mergecore_plugins.transplant.spelling import byte_token
+from mergecore_plugins.transplant.tokens.counterparts import Texts
+from mergecore_plugins.transplant.tokens.spelling import byte_token
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

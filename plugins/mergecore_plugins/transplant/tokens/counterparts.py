@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mergecore.types import Checkpoint, TokenTable
-from mergecore_plugins.transplant.kinds import ROLES, lent_roles, roles_of, spelling_of
-from mergecore_plugins.transplant.spelling import Spelling
+from mergecore_plugins.transplant.tokens.kinds import ROLES, lent_roles, roles_of, spelling_of
+from mergecore_plugins.transplant.tokens.spelling import Spelling
 
 if TYPE_CHECKING:
     import numpy as np

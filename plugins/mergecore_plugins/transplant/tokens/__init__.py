@@ -1,0 +1,1 @@
+"""Which token of one tokenizer is which of another; read `counterparts` first."""
