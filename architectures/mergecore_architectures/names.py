@@ -61,7 +61,10 @@ def describe(checkpoint: Checkpoint) -> Description:
         family=_family(config),
         stacks=stacks,
         main=main,
-        tensors={name: replace(one, module=owners.get(name, "")) for name, one in facts.items()},
+        tensors={
+            name: replace(one, module=owners[name]) if owners.get(name) else one
+            for name, one in facts.items()
+        },
         tied=_tied(config, facts, tensors),
         layer_count_key=_layer_count_key(main, config),
         modules=modules,
@@ -167,19 +170,29 @@ def _facts(
         tensor.shape[0] for tensor in tensors.values() if _is_token_matrix(tensor)
     }
     facts = {}
+    known: dict[tuple[str, str], tuple[str | None, str]] = {}  # what does not depend on the layer
     for name, tensor in tensors.items():
         parts = split_name(name)
-        kind = modality(name)
-        after = kind == "extra"
         if parts and parts[0] in counts:
-            after = after or parts[1] >= counts[parts[0]]
-            role = _role(kind, layer_role(parts[2], sparse))
+            place = (parts[0], parts[2])
+            if place not in known:
+                kind = modality(name)
+                known[place] = kind, _role(kind, layer_role(parts[2], sparse))
+            kind, role = known[place]
+            after = kind == "extra" or parts[1] >= counts[parts[0]]
             facts[name] = TensorFacts(parts[0], parts[1], parts[2], after, role)
         else:
-            after = after or (kind is None and not _before(name, main) and is_after(name))
-            axis = _vocabulary_axis(tensor, rows) if kind is None else None
-            facts[name] = TensorFacts(None, None, name, after, _role(kind, outer_role(name)), axis)
+            facts[name] = _outside(tensor, main, rows)
     return facts
+
+
+def _outside(tensor: TensorInfo, main: Stack | None, rows: Collection[int]) -> TensorFacts:
+    """What is known of a tensor outside the layers."""
+    name = tensor.name
+    kind = modality(name)
+    after = kind == "extra" or (kind is None and not _before(name, main) and is_after(name))
+    axis = _vocabulary_axis(tensor, rows) if kind is None else None
+    return TensorFacts(None, None, name, after, _role(kind, outer_role(name)), axis)
 
 
 def _role(kind: str | None, role: str) -> str:
@@ -196,7 +209,7 @@ def _before(name: str, main: Stack | None) -> bool:
 
 def _is_token_matrix(tensor: TensorInfo) -> bool:
     name = tensor.name
-    return len(tensor.shape) == 2 and not modality(name) and not split_name(name) and is_token_embedding(name)
+    return len(tensor.shape) == 2 and not split_name(name) and is_token_embedding(name) and not modality(name)
 
 
 def _vocabulary_axis(tensor: TensorInfo, rows: Collection[int]) -> int | None:

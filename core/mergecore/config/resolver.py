@@ -16,7 +16,7 @@ from mergecore.config.filters import Filter
 from mergecore.config.leftovers import OBSOLETE
 from mergecore.config.parameters import Parameter, parameters_of, shown
 from mergecore.config.settings import Case, Setting, parse_setting, value_at
-from mergecore.errors import Collector, ConfigError, Place, did_you_mean
+from mergecore.errors import Collector, ConfigError, MergecoreError, Place, did_you_mean
 from mergecore.files.patterns import searcher
 from mergecore.files.yaml_document import DocPath, Document, PlaceOf, nowhere
 from mergecore.types import Json
@@ -160,6 +160,10 @@ class Resolver(Generic[P]):
         # by the identity of a mapping, which is kept so that no other can take its id
         self._settings: dict[tuple[int, str], tuple[Mapping[str, Json], Setting | None]] = {}
         self._made: dict[str, P] = {}
+        self._constant: dict[tuple[tuple[int, ...], ...], tuple[list[ParameterSource], P]] = {}
+        """What is the same for all tensors, by the mappings it comes from."""
+        self._between: dict[tuple[int, float], object] = {}
+        """The values of gradients, by case and position."""
         self._said: dict[tuple[str, ...], ConfigError] = {}
         self._filters: dict[DocPath, tuple[Filter, bool]] = {}
         self._words: set[str] = set()
@@ -176,22 +180,50 @@ class Resolver(Generic[P]):
             ConfigError: E104 or E105 for a value, E105 for a required parameter that is not set; several as
                 `Problems`.  What fails alike at many tensors is the same error each time.
         """
+        key = tuple(
+            tuple(id(one.mapping) for one in each) for each in (*(one.sources for one in inputs), shared)
+        )
+        if key in self._constant:
+            return self._constant[key][1]
         self._words.update(tensor.name.split("."))
         problems = Collector()
         values: dict[str, object] = {}
         for parameter in self._parameters:
             if parameter.per_model:
-                row = []
-                for one in inputs:
-                    with problems.collecting():
-                        levels = (*one.sources, *shared)
-                        row.append(self._value(parameter, levels, one.tensor, tensor, one))
-                values[parameter.field] = tuple(row)
+                values[parameter.field] = tuple(
+                    self._tried(problems, parameter, (*one.sources, *shared), one.tensor, tensor, one)
+                    for one in inputs
+                )
             else:
-                with problems.collecting():
-                    values[parameter.field] = self._value(parameter, shared, tensor.name, tensor, None)
+                values[parameter.field] = self._tried(problems, parameter, shared, tensor.name, tensor, None)
         problems.raise_any()
-        return self._checked(values, tensor)
+        made = self._checked(values, tensor)
+        sources = [one for each in (*(one.sources for one in inputs), shared) for one in each]
+        if all(self._is_constant(source) for source in sources):
+            self._constant[key] = (sources, made)
+        return made
+
+    def _is_constant(self, source: ParameterSource) -> bool:
+        """Whether nothing that was read of a mapping depends on the tensor."""
+        read = [self._settings.get((id(source.mapping), one.name)) for one in self._parameters]
+        cases = [case for found in read if found and found[1] for case in found[1].cases]
+        return all(case.filter is None and len(case.knots) <= 1 for case in cases)
+
+    def _tried(
+        self,
+        problems: Collector,
+        parameter: Parameter,
+        levels: Sequence[ParameterSource],
+        name: str,
+        tensor: TensorPosition,
+        model: ModelInput | None,
+    ) -> object:
+        """The value of a parameter; what is wrong is gathered."""
+        try:
+            return self._value(parameter, levels, name, tensor, model)
+        except MergecoreError as error:
+            problems.add(error)
+            return None
 
     def idle_filters(self) -> list[str]:
         """A sentence for each filter that was tried and matched no tensor, in order of the document."""
@@ -257,9 +289,13 @@ class Resolver(Generic[P]):
     def _reading(self, parameter: Parameter, case: Case, tensor: TensorPosition) -> object:
         if len(case.knots) == 1:
             return case.knots[0]
+        key = (id(case), tensor.t)  # a case lives as long as its setting
+        if key in self._between:
+            return self._between[key]
         value = value_at(case.knots, tensor.t)
         try:
-            return parameter.convert(value)
+            self._between[key] = parameter.convert(value)
+            return self._between[key]
         except ConfigError as error:
             what = f"{error.what} (between two knots, at t = {tensor.t:.4g} for '{tensor.name}')"
             between = ConfigError(error.code, what, place=self._place_of(case.path), tensor=tensor.name)

@@ -53,7 +53,7 @@ def parse_json(
         data = source.encode() if isinstance(source, str) else source
         _check_size(data, max_bytes)
         _check_depth(data, max_depth)
-        value: Json = _decoder(infinite).decode(_decoded(data))
+        value: Json = _decoder(infinite, bool(_LONG.search(data))).decode(_decoded(data))
         if b"\\ud" in data or b"\\uD" in data:
             json.dumps(value, ensure_ascii=False).encode()
     except _Refused as refused:
@@ -123,13 +123,17 @@ def _decoded(data: bytes) -> str:
         raise _Refused(f"not UTF-8 at byte {error.start}") from None
 
 
-def _decoder(infinite: bool) -> json.JSONDecoder:
+def _decoder(infinite: bool, long: bool) -> json.JSONDecoder:
+    """The parser; `long`: there may be numbers of so many digits that each has to be looked at."""
     return json.JSONDecoder(
         object_pairs_hook=_without_twins,
         parse_constant=_infinity if infinite else _no_constant,
         parse_float=_finite,
-        parse_int=_bounded,
+        parse_int=_bounded if long else None,
     )
+
+
+_LONG = re.compile(rb"[0-9]{%d}" % MAX_DIGITS)
 
 
 def _without_twins(pairs: list[tuple[str, Json]]) -> dict[str, Json]:

@@ -155,6 +155,8 @@ _PACKED = (
     (r"\.weight_packed", "compressed-tensors"),
 )
 
+_ANY_PACKED = re.compile("|".join(f"(?:{pattern})$" for pattern, _ in _PACKED))
+
 
 def _format(stated: Mapping[str, Json]) -> str:
     """The format that a quantisation config states, such as "gptq, 4 bits"."""
@@ -171,4 +173,6 @@ def _packed(tensor: TensorInfo) -> str | None:
         return f"fp{tensor.dtype[1]}"
     if tensor.dtype == "U8" and tensor.name.endswith("_blocks"):
         return "MXFP4"
+    if not _ANY_PACKED.search(tensor.name):
+        return None
     return next((kind for pattern, kind in _PACKED if re.search(f"{pattern}$", tensor.name)), None)

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 from mergecore.errors import Collector, InputError, MergecoreError, PolicyError
 from mergecore.files.dtypes import DTYPES
@@ -239,7 +240,7 @@ def _bytes_needed(dtype: str, shape: Sequence[int]) -> int:
     bits = DTYPES[dtype].bits
     most = bits
     for size in shape:
-        most *= max(size, 1)
+        most *= size or 1
     if most > 8 * MAX_BYTES:
         raise _Fault("E205", f"shape {list(shape)}: its size in bytes would overflow 63 bits")
     bits = 0 if 0 in shape else most
@@ -260,12 +261,10 @@ def _range(value: Json) -> tuple[int, int]:
 
 
 def _integers(values: Sequence[Json], field: str) -> tuple[int, ...]:
-    whole = []
     for value in values:
-        if not isinstance(value, int) or isinstance(value, bool):
+        if type(value) is not int:
             raise _Fault("E205", f"{field}: {_json(value)} is not an integer")
-        whole.append(value)
-    return tuple(whole)
+    return tuple(cast("Sequence[int]", values))
 
 
 # ---- all tensors together ----------------------------------------------------------------------------------

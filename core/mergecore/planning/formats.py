@@ -30,7 +30,9 @@ class Formats:
         self._keep = config.keep_f32
         self._models = models
         self._ask = keeps
-        self._mixed = [_is_mixed(one) for one in models.checkpoints]
+        counts = [_counts(one) for one in models.checkpoints]
+        self._mixed = [_is_mixed(one, own) for one, own in zip(models.checkpoints, counts, strict=True)]
+        self._main = [max(own, key=lambda name: own[name]) if own else "" for own in counts]
         self._held: dict[tuple[int, str], Collection[str]] = {}
         self._kept: dict[str, list[str]] = {}
         self._matched: set[str] = set()
@@ -97,7 +99,7 @@ class Formats:
             everyone = [*step.inputs, *([step.base] if step.base else [])]
             if DTYPES[step.dtype].floating:
                 made.setdefault(step.dtype, []).append(step.name)
-                read.update(_main_format(self._models.checkpoints[one.model]) for one in everyone)
+                read.update(self._main[one.model] for one in everyone)
         differ = any(len({one.tensor.dtype for one in step.inputs}) > 1 for step in steps)
         if len(made) > 1 and (differ or len(read) > 1):
             told = ", ".join(
@@ -110,22 +112,16 @@ class Formats:
             )
 
 
-def _is_mixed(checkpoint: Checkpoint) -> bool:
+def _is_mixed(checkpoint: Checkpoint, counts: Counter[str]) -> bool:
     """Whether a checkpoint is 16-bit but for some tensors: its config says so, or most of its numbers are."""
-    counts = _counts(checkpoint)
     short = sum(counts[name] for name in SHORT)
     words = [checkpoint.config.get(key) for key in ("dtype", "torch_dtype")]
     named = any(str(word).removeprefix("torch.") in ("float16", "bfloat16") for word in words)
     return short > 0 and (named or short > sum(counts[name] for name in WIDE))
 
 
-def _main_format(checkpoint: Checkpoint) -> str:
-    """The format that most of the numbers of a checkpoint are in."""
-    counts = _counts(checkpoint)
-    return max(counts, key=lambda name: counts[name]) if counts else ""
-
-
 def _counts(checkpoint: Checkpoint) -> Counter[str]:
+    """How many numbers of each format a checkpoint holds."""
     counts: Counter[str] = Counter()
     for one in checkpoint.tensors.values():
         if DTYPES[one.dtype].floating:

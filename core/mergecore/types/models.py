@@ -69,8 +69,10 @@ class TensorInfo:
     @property
     def stored(self) -> tuple[TensorInfo, ...]:
         """The tensors of the file that it is read from, each once: itself, or those of its pieces."""
+        if not self.pieces:
+            return (self,)
         found = {one.name: one for piece in self.pieces for one in piece.tensor.stored}
-        return tuple(found.values()) or (self,)
+        return tuple(found.values())
 
     @property
     def count(self) -> int:

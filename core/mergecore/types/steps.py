@@ -57,6 +57,8 @@ class TensorInput:
     @property
     def reads(self) -> tuple[tuple[int, str], ...]:
         """Model and name of every tensor that is read for it."""
+        if self.rows is None and not self.tensor.pieces:
+            return ((self.model, self.tensor.name),)
         further = self.rows.sources if self.rows else ()
         read = [(self.model, self.tensor), *((one.model, one.tensor) for one in further)]
         return tuple((model, one.name) for model, tensor in read for one in tensor.stored)
