@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from mergecore.files.strict_json import parse_json
 from mergecore.models.layers import config_sections
 from mergecore.types import Json
 
@@ -170,12 +171,12 @@ def complete_config(config: Mapping[str, Json]) -> dict[str, Json] | None:
         _check_counts(config)
         with _quiet():
             whole = _settings(config).to_dict()
-        made: dict[str, Json] = json.loads(json.dumps(whole, default=str))
+        made = parse_json(json.dumps(whole, default=str).encode(), code="E220", place="config", infinite=True)
     except CannotBuildError:
         return None
     except Exception:  # noqa: BLE001 - whatever a class of the library objects to, it completes nothing
         return None
-    return made
+    return made if isinstance(made, dict) else None
 
 
 def _settings(config: Mapping[str, Json]) -> PretrainedConfig:

@@ -37,7 +37,9 @@ class WeightFiles:
     def __init__(self, models: Iterable[Checkpoint]) -> None:
         self._planned = {file.path: file for model in models for file in model.weight_files}
         self._names = {
-            file.path: f"{model.name}/{file.path.name}" for model in models for file in model.weight_files
+            file.path: f"{model.name}/{model.file_name(file)}"
+            for model in models
+            for file in model.weight_files
         }
         _allow_files(len(self._planned))
         self._opened: dict[Path, _OpenFile] = {}

@@ -52,6 +52,12 @@ class Folder:
 
     def status(self, name: str) -> os.stat_result | None:
         """Of what is called so, which may be a link; None where there is nothing."""
+        if "/" in name:
+            inner, _, rest = name.partition("/")
+            if not self.has_folder(inner):
+                return None
+            with opened_below(self, [inner]) as folder:
+                return folder.status(rest)
         try:
             return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
         except FileNotFoundError:
@@ -125,11 +131,17 @@ class Folder:
     # -- files in it -------------------------------------------------------------------------------------
 
     def open(self, name: str, flags: int) -> int:
-        """A file in it, opened; made if `flags` say so.
+        """A file in it, or in a folder in it, opened; made, with the folder, if `flags` say so.
 
         Raises:
             OutputError: E509 when it is no regular file, has a second name, or belongs to somebody else.
         """
+        if "/" in name:
+            inner, _, rest = name.partition("/")
+            if not flags & os.O_CREAT and not self.has_folder(inner):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path / name))
+            with opened_below(self, [inner]) as folder:
+                return folder.open(rest, flags)
         try:
             file = os.open(name, flags | _CAREFULLY, 0o666, dir_fd=self.descriptor)
         except OSError:

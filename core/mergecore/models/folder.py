@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from mergecore.errors import Collector, InputError, MergecoreError
@@ -17,9 +18,10 @@ from mergecore.models.card_data import read_card
 from mergecore.models.config_json import NAME as CONFIG
 from mergecore.models.config_json import disagreements, quantisation, read_config
 from mergecore.models.input_folder import InputFolder, RemoteFile, input_folder
+from mergecore.models.module_folders import FOLDER, module_folder
 from mergecore.models.safetensors import read_header
-from mergecore.models.shards import Weights, read_weights
-from mergecore.types import Checkpoint, Json, ModelReference, SmallFile
+from mergecore.models.shards import Weights, is_pickle, read_weights
+from mergecore.types import Checkpoint, Json, ModelReference, SmallFile, TensorInfo, WeightFile
 
 
 def open_folder(
@@ -52,12 +54,15 @@ def open_folder(
         found = read_weights(files)
     _check_together(config, found, files, problems)
     sides, small = _side_files(files, problems)
+    inner = _modules(files, sides, problems)
     problems.raise_any()
+    for name in [name for name in sides if module_folder(name) and name.endswith(".safetensors")]:
+        del sides[name], small[name]
     return Checkpoint(
         reference=reference,
         folder=files.path,
-        tensors=found.tensors,
-        weight_files=found.files,
+        tensors={**found.tensors, **inner.tensors},
+        weight_files=(*found.files, *inner.files),
         config=config or {},
         side_files=sides,
         revision=revision,
@@ -65,6 +70,34 @@ def open_folder(
         notes=found.notes,
         about=read_card(files),
     )
+
+
+def _modules(files: InputFolder, sides: Mapping[str, Path], problems: Collector) -> Weights:
+    """The weights of modules in folders of their own; pickles only where modules.json says that they are needed."""
+    tensors: dict[str, TensorInfo] = {}
+    found: list[WeightFile] = []
+    named: Collection[str] = ()
+    with problems.collecting():
+        named = _named_folders(files, sides)
+    for name in sorted(one for one in files.names if FOLDER.fullmatch(one) and (files.path / one).is_dir()):
+        names = frozenset(one.name for one in (files.path / name).iterdir())
+        inside = replace(files, path=files.path / name, shown=files.place(name), names=names, remote={})
+        if any(one.endswith(".safetensors") or (name in named and is_pickle(one)) for one in names):
+            with problems.collecting():
+                weights = read_weights(inside)
+                for key, one in weights.tensors.items():
+                    tensors[f"{name}/{key}"] = replace(one, name=f"{name}/{key}")
+                found += weights.files
+    return Weights(tensors, tuple(found))
+
+
+def _named_folders(files: InputFolder, sides: Mapping[str, Path]) -> list[str]:
+    if "modules.json" not in sides:
+        return []
+    text = files.read("modules.json", code="E250", max_bytes=1_000_000)
+    listed = parse_json(text, code="E250", place=files.place("modules.json"))
+    paths = [one.get("path") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    return [path for path in paths if isinstance(path, str)]
 
 
 def open_file(file: Path, reference: ModelReference) -> Checkpoint:

@@ -84,7 +84,7 @@ def input_files(plan: Plan) -> list[InputFile]:
     for model in plan.models:
         for file in model.weight_files:
             known = _state(file.size, file.stamp, _blob_digest(file.path)) if any(file.stamp) else {}
-            found.append(InputFile(f"{model.name}/{file.path.name}", file.path, known, weights=True))
+            found.append(InputFile(f"{model.name}/{model.file_name(file)}", file.path, known, weights=True))
         for name, small in model.small.items():
             state = _state(small.size, small.stamp, small.sha256)
             found.append(InputFile(f"{model.name}/{name}", model.side_files[name], state))

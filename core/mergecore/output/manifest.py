@@ -177,12 +177,12 @@ def _model(model: Checkpoint) -> Json:
     files: list[Json] = []
     for file in model.weight_files:
         entry: dict[str, Json] = {
-            "name": file.path.name,
+            "name": model.file_name(file),
             "size": file.size,
             "header_sha256": file.header_sha256,
         }
         if sampled:
-            place = f"{model.name}/{file.path.name}"
+            place = f"{model.name}/{model.file_name(file)}"
             with open_regular(resolved(file.path, place), place) as (read, _):
                 entry["sample_sha256"] = sample_digest(read, file.size)
         files.append(entry)

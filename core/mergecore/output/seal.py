@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from mergecore.errors import PluginError, PolicyError
 from mergecore.files.folders import Folder, opened_below
 from mergecore.files.safe_open import open_regular
+from mergecore.models.module_folders import is_beside
 from mergecore.output import manifest
 from mergecore.output.inputs import changed
 from mergecore.output.journal import Record
@@ -60,7 +61,12 @@ def check_names(layout: Layout) -> None:
     """
     names = [file.name for file in layout.files] + list(layout.extra)
     for name in names:
-        if not manifest.is_inside(name) or "/" in name or names.count(name) > 1 or name == manifest.NAME:
+        if (
+            not manifest.is_inside(name)
+            or not is_beside(name)
+            or names.count(name) > 1
+            or name == manifest.NAME
+        ):
             raise PluginError(
                 "E402", f"the output writer cannot lay out a file '{name}'", hint="report it to its authors"
             )
@@ -78,13 +84,20 @@ def _names_checked(layout: Layout, side_files: Mapping[str, Path | bytes]) -> di
 
 def _remove_leftovers(model: Folder, layout: Layout) -> None:
     """Remove what an interrupted sealing left: only what is written now may be published."""
-    weights = {file.name for file in layout.files}
-    for name in model.names():
-        if name not in weights:
-            if model.has_folder(name):
-                model.remove_tree(name)
+    _remove_all_but(model, [file.name.split("/") for file in layout.files])
+
+
+def _remove_all_but(folder: Folder, kept: Sequence[Sequence[str]]) -> None:
+    for name in folder.names():
+        inside = [parts[1:] for parts in kept if parts[0] == name]
+        if folder.has_folder(name):
+            if any(inside):
+                with opened_below(folder, [name]) as inner:
+                    _remove_all_but(inner, inside)
             else:
-                model.remove(name)
+                folder.remove_tree(name)
+        elif not inside:
+            folder.remove(name)
 
 
 def _weight_files(layout: Layout) -> list[WrittenFile]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from mergecore.errors import MergecoreError, OutputError, Problems
+from mergecore.models.module_folders import name_in_file
 from mergecore.models.safetensors import read_header
 from mergecore.output.digests import block_bytes, digest_of_file_span
 from mergecore.output.manifest import NAME as MANIFEST
@@ -158,7 +159,8 @@ def _check_header(
         return
     in_header = {one.name: f"{one.dtype} {list(one.shape)} at byte {one.data.offset}" for one in found}
     in_manifest = {
-        name: f"{one.dtype} {list(one.shape)} at byte {one.offset}" for name, one in tensors.items()
+        name_in_file(name): f"{one.dtype} {list(one.shape)} at byte {one.offset}"
+        for name, one in tensors.items()
     }
     for name in {**in_manifest, **in_header}:
         here, there = in_header.get(name, "absent"), in_manifest.get(name, "absent")
@@ -180,7 +182,9 @@ def _check_with_library(folder: Path, manifest: Manifest) -> Iterator[OutputErro
             yield _error(folder, file.name, f"the safetensors library cannot read it: {error}")
             continue
         stated = {
-            name: (one.dtype, one.shape) for name, one in manifest.tensors.items() if one.file == file.name
+            name_in_file(name): (one.dtype, one.shape)
+            for name, one in manifest.tensors.items()
+            if one.file == file.name
         }
         for name in sorted(found.keys() ^ stated.keys()) + [
             name for name in found.keys() & stated.keys() if found[name] != stated[name]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from mergecore.config.resolver import ParameterSource
 from mergecore.files.yaml_document import DocPath
+from mergecore.models.module_folders import module_folder
 from mergecore.planning.buffers import is_buffer
 from mergecore.planning.selection import Selection
 from mergecore.types import Checkpoint, Depth, Description, Dropped, Stack, TensorFacts, TensorInfo
@@ -155,6 +156,8 @@ def _reason(models: Models, slices: Sequence[Slice], model: int, name: str, give
         return "no slice takes this layer"
     if sliced:
         return f"tensors outside the layers come from the {'last' if facts.after else 'first'} slice"
+    if given and is_buffer(models.checkpoints[model].tensors[name]):
+        return "it is no weight, and that of another model is taken"
     return "another model gives it" if given else LACKED
 
 
@@ -255,7 +258,7 @@ class _Matcher:
 
     def _note_what_is_odd(self, name: str, one: Slice, tensors: Sequence[TensorInfo | None]) -> None:
         """Note who lacks a tensor, or who has it while the leading one lacks it."""
-        if all(tensor is None or is_buffer(tensor) for tensor in tensors):
+        if module_folder(name) or all(tensor is None or is_buffer(tensor) for tensor in tensors):
             return
         everyone = one.everyone
         lead = next((i for i, part in enumerate(everyone) if part.model == self.models.donor), 0)

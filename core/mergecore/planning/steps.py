@@ -14,6 +14,7 @@ from mergecore.config.resolver import ModelInput, Resolver, TensorPosition
 from mergecore.errors import Collector, InputError, MergecoreError, of_tensor, placed
 from mergecore.files.dtypes import DTYPES, MERGEABLE
 from mergecore.files.yaml_document import PlaceOf
+from mergecore.models.module_folders import module_folder
 from mergecore.models.opener import Opener
 from mergecore.planning.buffers import is_buffer
 from mergecore.planning.embedding_rows import Aligner, Common
@@ -28,6 +29,7 @@ from mergecore.types.params import Params
 from mergecore.types.plans import PlanOptions
 
 BUFFER = "no weight: loaders make it themselves"
+NOT_ALL = "not all models have this module"
 ONLY_BASE = "no model beside the base has it"
 
 
@@ -112,8 +114,9 @@ class Compiler:
         ]
         present = [(part, one) for part, one in found if one is not None]
         lead = next((one for part, one in found if part.model == self._lead(target.slice)), None)
-        if target.selected and all(is_buffer(one.tensor) for _, one in present):
-            return self._copy(target, [lead or present[0][1]], BUFFER, as_stored=True)
+        if note := self._not_merged(target, found):
+            chosen = lead or (present[0][1] if note == BUFFER else None)
+            return self._copy(target, [chosen], note, as_stored=note == BUFFER) if chosen else None
         if lead is None:
             if self.options.unexpected == "drop" or not target.selected:
                 return None
@@ -138,6 +141,13 @@ class Compiler:
         for one in inputs:
             self._check_mergeable(one)
         return self._merge(target, present)
+
+    def _not_merged(self, target: Target, found: Sequence[tuple[Part, TensorInput | None]]) -> str:
+        """Why a tensor is no weight to merge, or cannot be; or nothing."""
+        if target.selected and all(is_buffer(one.tensor) for _, one in found if one):
+            return BUFFER
+        lacking = module_folder(target.name) and any(one is None for _, one in found)
+        return NOT_ALL if lacking else ""
 
     def _carried(self, target: Target, found: Sequence[tuple[Part, TensorInput | None]]) -> str:
         """Why the leading tensor is copied as it is stored, or nothing."""

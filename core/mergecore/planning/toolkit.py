@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from mergecore.models.module_folders import module_folder, name_in_file
 from mergecore.plugins.registry import Plugin, Registry
 from mergecore.types import Layout, MergeMethod, OutputTensor, OutputWriter, Plan, Recipe, Step
 
@@ -40,7 +42,29 @@ def lay_out(registry: Registry, writer: str, steps: Sequence[Step], **options: i
         key: value for key, value in options.items() if value is not None and (key in known or key != "stem")
     }
     with registry.calling(OutputWriter, chosen.name):
-        return chosen.layout(outputs, chosen.params(**given))
+        layout = chosen.layout(
+            [one for one in outputs if not module_folder(one.name)], chosen.params(**given)
+        )
+        for folder in dict.fromkeys(filter(None, (module_folder(one.name) for one in outputs))):
+            inside = [
+                replace(one, name=name_in_file(one.name))
+                for one in outputs
+                if module_folder(one.name) == folder
+            ]
+            options = {key: value for key, value in given.items() if key != "stem"}
+            layout = _with_folder(layout, folder, chosen.layout(inside, chosen.params(**options)))
+    return layout
+
+
+def _with_folder(layout: Layout, folder: str, inner: Layout) -> Layout:
+    """A layout with another one in a folder."""
+    files = tuple(replace(file, name=f"{folder}/{file.name}") for file in inner.files)
+    slots = {
+        f"{folder}/{name}": replace(slot, file=slot.file + len(layout.files))
+        for name, slot in inner.slots.items()
+    }
+    extra = {f"{folder}/{name}": data for name, data in inner.extra.items()}
+    return Layout((*layout.files, *files), {**layout.slots, **slots}, {**layout.extra, **extra})
 
 
 def versions(registry: Registry, used: Iterable[tuple[type, str]]) -> dict[str, str]:

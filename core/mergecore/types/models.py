@@ -132,6 +132,11 @@ class Checkpoint:
         """The model as the config writes it."""
         return str(self.reference)
 
+    def file_name(self, file: WeightFile) -> str:
+        """The name of a file of weights, with the folder in which it lies if that is a part of the model."""
+        inside = file.path.is_relative_to(self.folder)
+        return file.path.relative_to(self.folder).as_posix() if inside else file.path.name
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:

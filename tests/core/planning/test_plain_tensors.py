@@ -13,9 +13,11 @@ from safetensors.torch import load_file, save_file
 from tiny import read_config, read_tensors, registry, write_checkpoint
 from torch import Tensor
 
-from mergecore import merge, plan
+from mergecore import execute, merge, plan
 from mergecore.errors import MergecoreError, Problems
+from mergecore.output.verify import verify
 from mergecore.types import Json
+from mergecore.types.events import StepDone
 from mergecore.types.execution import RunOptions
 from mergecore.types.plans import PlanOptions
 
@@ -218,13 +220,84 @@ def test_a_merged_encoder_of_sentences_keeps_its_modules_and_encodes() -> None:
     assert not vectors.equal(encoded(a))
 
 
-def test_weights_of_further_modules_are_those_of_the_base_and_the_plan_says_so() -> None:
-    dense = encoder("a", 0.0) / "2_Dense" / "model.safetensors"
-    dense.parent.mkdir()
-    save_file({"linear.weight": torch.ones(2, 2)}, dense)
-    encoder("b", 0.002)
-    assert plan(mean("./a", "./b"), registry=registry()).warnings == (
-        "2_Dense/model.safetensors is copied from ./a, not merged: only the weights beside config.json are",
-    )
+def with_dense(folder: Path, value: float, size: int = 2) -> Path:
+    """A package whose third module projects, with a config, as modules.json says."""
+    dense = folder / "2_Dense"
+    dense.mkdir()
+    tensors = {"linear.weight": torch.full((size, 2), value), "linear.bias": torch.full((size,), -value)}
+    save_file(tensors, dense / "model.safetensors")
+    (dense / "config.json").write_text(json.dumps({"in_features": 2, "out_features": size}))
+    listed = json.loads((folder / "modules.json").read_text())
+    module = {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+    (folder / "modules.json").write_text(json.dumps([*listed[:2], module]))
+    return dense
+
+
+def test_weights_of_further_modules_are_merged_where_all_have_them() -> None:
+    with_dense(encoder("a", 0.0), 1.0)
+    with_dense(encoder("b", 0.002), 2.0)
+    made = plan(mean("./a", "./b"), registry=registry())
+    assert [(one.names, one.reason) for one in made.dropped] == [
+        (("embeddings.position_ids",), "it is no weight, and that of another model is taken")
+    ]
+    assert made.warnings == ()
     out = merged(mean("./a", "./b"))
-    assert load_file(out / "2_Dense" / "model.safetensors")["linear.weight"].equal(torch.ones(2, 2))
+    dense = load_file(out / "2_Dense" / "model.safetensors")
+    assert sorted(dense) == ["linear.bias", "linear.weight"]
+    assert dense["linear.weight"].equal(torch.full((2, 2), 1.5))
+    assert dense["linear.bias"].equal(torch.full((2,), -1.5))
+    assert not any("linear" in name for name in load_file(out / "model.safetensors"))
+    assert json.loads((out / "2_Dense" / "config.json").read_text())["out_features"] == 2
+    assert verify(out).files == len([one for one in out.rglob("*") if one.is_file()]) - 1
+    assert encoded(out).shape == (3, 8)
+
+
+def test_a_merge_of_modules_is_taken_up_where_it_stopped() -> None:
+    with_dense(encoder("a", 0.0), 1.0)
+    with_dense(encoder("b", 0.002), 2.0)
+    whole = merged(mean("./a", "./b"))
+    before = {one: one.read_bytes() for one in whole.rglob("*") if one.is_file()}
+    made = plan(mean("./a", "./b"), registry=registry())
+    again = Path("again")
+
+    def stop(event: object) -> None:
+        if isinstance(event, StepDone) and event.done == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(made, again, registry=registry(), progress=stop)
+    execute(made, again, registry=registry(), options=RunOptions(mode="resume"))
+    for file, content in before.items():
+        assert (again / file.relative_to(whole)).read_bytes() == content
+
+
+@pytest.mark.parametrize(("having", "told"), [("a", "copied from it, not merged"), ("b", "left out")])
+def test_weights_of_a_module_that_one_model_lacks_are_told_of(having: str, told: str) -> None:
+    folders = {name: encoder(name, 0.002) for name in "ab"}
+    with_dense(folders[having], 1.0)
+    made = plan(mean("./a", "./b"), registry=registry())
+    other = "b" if having == "a" else "a"
+    sentence = f"weights in 2_Dense of ./{having} are {told}: ./{other} has no such weights"
+    assert sentence in made.warnings
+    dropped = [name for one in made.dropped for name in one.names if "linear" in name]
+    assert bool(dropped) == (having == "b")
+    out = merged(mean("./a", "./b"))
+    assert (out / "2_Dense" / "model.safetensors").exists() == (having == "a")
+
+
+def test_modules_of_other_sizes_are_refused() -> None:
+    with_dense(encoder("a", 0.0), 1.0)
+    with_dense(encoder("b", 0.0), 1.0, size=3)
+    with pytest.raises(
+        MergecoreError, match=r"shapes differ for '2_Dense/linear\.bias': ./a \[2\], ./b \[3\]"
+    ):
+        plan(mean("./a", "./b"), registry=registry())
+
+
+def test_a_module_whose_weights_are_a_pickle_is_refused() -> None:
+    dense = with_dense(encoder("a", 0.0), 1.0)
+    encoder("b", 0.0)
+    (dense / "model.safetensors").rename(dense / "pytorch_model.bin")
+    with pytest.raises(MergecoreError, match=r"the weights are pickles \(pytorch_model\.bin\)") as caught:
+        plan(mean("./a", "./b"), registry=registry())
+    assert caught.value.code == "E303"

@@ -9,6 +9,7 @@ from pathlib import Path
 from mergecore.files.dtypes import DTYPES, nbytes
 from mergecore.models.folder import is_terms
 from mergecore.models.layers import config_sections
+from mergecore.models.module_folders import module_folder
 from mergecore.planning.embedding_rows import Common
 from mergecore.planning.matching import Match, Models
 from mergecore.planning.side_files.card import model_card
@@ -79,18 +80,24 @@ def output_files(
     files |= terms_files(models.checkpoints, files)
     files, left_out = cleaned(files, merged if donor.config else {})
     files["README.md"] = model_card(title, method, models.checkpoints, document, models.donor)
-    return files, [*warnings, *left_out, *_weights_beside(models)]
+    return files, [*warnings, *left_out, *_modules_of_some(models)]
 
 
-def _weights_beside(models: Models) -> list[str]:
-    """What to say of weights in folders of their own, as dense modules of sentence-transformers are."""
+def _modules_of_some(models: Models) -> list[str]:
+    """What to say of weights of modules that not all models have."""
     donor = models.checkpoints[models.donor]
-    others = len(models.checkpoints) > 1
-    return [
-        f"{name} is copied from {donor.name}, not merged: only the weights beside config.json are"
-        for name in donor.side_files
-        if others and name.endswith(".safetensors")
-    ]
+    told = []
+    for model in models.checkpoints:
+        for other in models.checkpoints:
+            folders = dict.fromkeys(
+                module_folder(name) for name in model.tensors if name not in other.tensors
+            )
+            for folder in filter(None, folders):
+                what = "copied from it, not merged" if model is donor else "left out"
+                told.append(
+                    f"weights in {folder} of {model.name} are {what}: {other.name} has no such weights"
+                )
+    return list(dict.fromkeys(one for one in told))
 
 
 def _main_dtype(steps: Sequence[Step]) -> str | None:
