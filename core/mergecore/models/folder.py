@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from mergecore.models.card_data import read_card
 from mergecore.models.config_json import NAME as CONFIG
 from mergecore.models.config_json import disagreements, quantisation, read_config
 from mergecore.models.input_folder import InputFolder, RemoteFile, input_folder
-from mergecore.models.module_folders import FOLDER, module_folder
+from mergecore.models.module_folders import FOLDER, MODULES, module_folder
 from mergecore.models.safetensors import read_header
 from mergecore.models.shards import Weights, is_pickle, read_weights
 from mergecore.types import Checkpoint, Json, ModelReference, SmallFile, TensorInfo, WeightFile
@@ -46,15 +46,16 @@ def open_folder(
     if _ADAPTER in files.names and CONFIG not in files.names:
         raise _is_adapter(files)
     problems = Collector()
+    home = _home(files, problems)
     config: dict[str, Json] | None = None
     found = Weights({}, ())
     with problems.collecting():
-        config = read_config(files) if _is_configured(files) else {}
+        config = read_config(home) if _is_configured(home) else {}
     with problems.collecting():
-        found = read_weights(files)
-    _check_together(config, found, files, problems)
-    sides, small = _side_files(files, problems)
-    inner = _modules(files, sides, problems)
+        found = read_weights(home)
+    _check_together(config, found, home, problems)
+    sides, small = _all_side_files(files, home, problems)
+    inner = _modules(files, home, problems)
     problems.raise_any()
     for name in [name for name in sides if module_folder(name) and name.endswith(".safetensors")]:
         del sides[name], small[name]
@@ -72,17 +73,37 @@ def open_folder(
     )
 
 
-def _modules(files: InputFolder, sides: Mapping[str, Path], problems: Collector) -> Weights:
-    """The weights of modules in folders of their own; pickles only where modules.json says that they are needed."""
+def _home(files: InputFolder, problems: Collector) -> InputFolder:
+    """The folder that holds the transformer: that of the first module where it has one of its own."""
+    if CONFIG in files.names:
+        return files
+    first: Sequence[str] = ()
+    with problems.collecting():
+        first = _named_folders(files)[:1]
+    for name in first:
+        if FOLDER.fullmatch(name) and (files.path / name / CONFIG).is_file():
+            return _inside(files, name)
+    return files
+
+
+def _inside(files: InputFolder, name: str) -> InputFolder:
+    names = frozenset(one.name for one in (files.path / name).iterdir())
+    return replace(files, path=files.path / name, shown=files.place(name), names=names, remote={})
+
+
+def _modules(files: InputFolder, home: InputFolder, problems: Collector) -> Weights:
+    """The weights of further modules in their folders; pickles only where modules.json says that they are needed."""
     tensors: dict[str, TensorInfo] = {}
     found: list[WeightFile] = []
-    named: Collection[str] = ()
+    named: Sequence[str] = ()
     with problems.collecting():
-        named = _named_folders(files, sides)
+        named = _named_folders(files)
     for name in sorted(one for one in files.names if FOLDER.fullmatch(one) and (files.path / one).is_dir()):
-        names = frozenset(one.name for one in (files.path / name).iterdir())
-        inside = replace(files, path=files.path / name, shown=files.place(name), names=names, remote={})
-        if any(one.endswith(".safetensors") or (name in named and is_pickle(one)) for one in names):
+        inside = _inside(files, name)
+        needed = any(
+            one.endswith(".safetensors") or (name in named and is_pickle(one)) for one in inside.names
+        )
+        if needed and inside.path != home.path:
             with problems.collecting():
                 weights = read_weights(inside)
                 for key, one in weights.tensors.items():
@@ -91,11 +112,12 @@ def _modules(files: InputFolder, sides: Mapping[str, Path], problems: Collector)
     return Weights(tensors, tuple(found))
 
 
-def _named_folders(files: InputFolder, sides: Mapping[str, Path]) -> list[str]:
-    if "modules.json" not in sides:
+def _named_folders(files: InputFolder) -> list[str]:
+    """The folders of the modules in their order, as modules.json has them."""
+    if MODULES not in files.names:
         return []
-    text = files.read("modules.json", code="E250", max_bytes=1_000_000)
-    listed = parse_json(text, code="E250", place=files.place("modules.json"))
+    text = files.read(MODULES, code="E250", max_bytes=1_000_000)
+    listed = parse_json(text, code="E250", place=files.place(MODULES))
     paths = [one.get("path") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
     return [path for path in paths if isinstance(path, str)]
 
@@ -126,9 +148,11 @@ def is_terms(name: str) -> bool:
 def _without_weights(files: InputFolder, reference: ModelReference, revision: str | None) -> Checkpoint:
     problems = Collector()
     config: dict[str, Json] = {}
+    home = files
     with problems.collecting():
-        config = read_config(files) if CONFIG in files.names else {}
-    sides, small = _side_files(files, problems)
+        home = _home(files, problems)
+        config = read_config(home) if CONFIG in home.names else {}
+    sides, small = _all_side_files(files, home, problems)
     problems.raise_any()
     return Checkpoint(reference, files.path, {}, (), config, sides, revision, small=small)
 
@@ -197,6 +221,20 @@ _TERMS = re.compile(
 )
 """What the authors of a model say of what may be done with it."""
 _FOLDERS = re.compile(r"additional_chat_templates|custom_generate|[0-9]+_\w+", re.ASCII)
+
+
+def _all_side_files(
+    files: InputFolder, home: InputFolder, problems: Collector
+) -> tuple[dict[str, Path], dict[str, SmallFile]]:
+    """Those of the whole, and those of the transformer as if it lay beside modules.json."""
+    sides, small = _side_files(files, problems)
+    if home is files:
+        return sides, small
+    folder = home.path.name
+    inner, inner_small = _side_files(home, problems)
+    sides = {name: path for name, path in sides.items() if module_folder(name) != folder}
+    small = {name: one for name, one in small.items() if name in sides}
+    return {**inner, **sides}, {**inner_small, **small}
 
 
 def _side_files(files: InputFolder, problems: Collector) -> tuple[dict[str, Path], dict[str, SmallFile]]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+MODULES = "modules.json"
+"""Lists the modules in their order."""
 FOLDER = re.compile(r"[0-9]+_\w+", re.ASCII)
 
 

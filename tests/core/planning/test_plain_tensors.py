@@ -301,3 +301,31 @@ def test_a_module_whose_weights_are_a_pickle_is_refused() -> None:
     with pytest.raises(MergecoreError, match=r"the weights are pickles \(pytorch_model\.bin\)") as caught:
         plan(mean("./a", "./b"), registry=registry())
     assert caught.value.code == "E303"
+
+
+def with_folder_for_the_transformer(folder: Path) -> None:
+    """Move what lies beside modules.json into `0_Transformer`, as early releases wrote it."""
+    inner = folder / "0_Transformer"
+    inner.mkdir()
+    for file in [one for one in folder.iterdir() if one.is_file()]:
+        if file.name not in ("modules.json", "config_sentence_transformers.json"):
+            file.rename(inner / file.name)
+    listed = json.loads((folder / "modules.json").read_text())
+    (folder / "modules.json").write_text(json.dumps([{**listed[0], "path": "0_Transformer"}, *listed[1:]]))
+
+
+@pytest.mark.parametrize("moved", ["a", "b", "ab"])
+def test_a_transformer_in_a_folder_of_its_own_is_the_model(moved: str) -> None:
+    for name, noise in (("a", 0.0), ("b", 0.002)):
+        with_dense(encoder(name, noise), 1.0)
+    expected = {one.name: one.read_bytes() for one in merged(mean("./a", "./b")).rglob("*.safetensors")}
+    for name in moved:
+        with_folder_for_the_transformer(Path(name))
+    out = merged(mean("./a", "./b"))
+    assert {one.name: one.read_bytes() for one in out.rglob("*.safetensors")} == expected
+    assert (out / "config.json").exists()
+    assert (out / "sentence_bert_config.json").exists()
+    assert not (out / "0_Transformer").exists()
+    paths = [one["path"] for one in json.loads((out / "modules.json").read_text())]
+    assert paths == ["", "1_Pooling", "2_Dense"]
+    assert encoded(out).shape == (3, 8)

@@ -7,13 +7,16 @@ have there, and whether it is the same, must be told.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from mergecore.errors import MergecoreError
 from mergecore.files.strict_json import Json, read_json
+from mergecore.models.module_folders import MODULES
+from mergecore.planning.side_files.cleaning import as_json
 from mergecore.types import Checkpoint
 
-MODULES = "modules.json"
 _SETTINGS = re.compile(
     r"modules\.json|sentence_\w+_config\.json|config_sentence_transformers\.json|[0-9]+_\w+/config\.json"
 )
@@ -47,6 +50,22 @@ def package_notes(models: Sequence[Checkpoint], donor: Checkpoint) -> Iterator[s
                 f"{donor.name} and {model.name} do not make the same of what their layers give: "
                 f"{', '.join(found[:_NAMED])}{more}; the files of {donor.name} are written"
             )
+
+
+def with_transformer_beside(files: Mapping[str, Path | bytes]) -> dict[str, Path | bytes]:
+    """`files` with a modules.json that names no folder for the transformer, which lies beside it."""
+    listed: Json = None
+    content = files.get(MODULES)
+    if isinstance(content, Path):
+        with suppress(MergecoreError):  # it is copied as it is; its reader will tell
+            listed = read_json(content, code="E250")
+    first = listed[0] if isinstance(listed, list) and listed else None
+    path = first.get("path") if isinstance(first, dict) else None
+    if not isinstance(listed, list) or not isinstance(first, dict) or not isinstance(path, str) or not path:
+        return dict(files)
+    if any(name.startswith(f"{path}/") for name in files):
+        return dict(files)
+    return {**files, MODULES: as_json([{**first, "path": ""}, *listed[1:]])}
 
 
 def _settings(model: Checkpoint) -> dict[str, Json]:

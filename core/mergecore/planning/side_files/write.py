@@ -17,6 +17,7 @@ from mergecore.planning.side_files.cleaning import as_json, cleaned
 from mergecore.planning.side_files.config_json import TIE, output_config
 from mergecore.planning.side_files.layers_ahead import settle_ahead
 from mergecore.planning.side_files.loadable import fitted, stackings
+from mergecore.planning.side_files.packages import with_transformer_beside
 from mergecore.planning.side_files.per_layer import restack_heads
 from mergecore.planning.side_files.special_ids import (
     GENERATION,
@@ -77,7 +78,7 @@ def output_files(
     if found.layers:
         merged, warnings = fitted(models, found, steps, merged, warnings, fit, strict)
     warnings += [*_borrowed_head(models, found, steps), *settle_ahead(merged, models, found, steps)]
-    files |= terms_files(models.checkpoints, files)
+    files = {**with_transformer_beside(files), **terms_files(models.checkpoints, files)}
     files, left_out = cleaned(files, merged if donor.config else {})
     files["README.md"] = model_card(title, method, models.checkpoints, document, models.donor)
     return files, [*warnings, *left_out, *_modules_of_some(models)]
