@@ -1,6 +1,6 @@
 # What a developer runs.  Needs make and Python >= 3.11; everything else goes into $(VENV).
 #   make demo      merge three small models three ways and show that it works
-#   make test      lint, types, tests
+#   make test      lint, types, tests; JOBS=1 runs one at a time, TESTS="tests/core -k plan" some of them
 #   make check     lint and types alone
 #   make coverage  merge a tiny model of every class of transformers, and count; CLASSES="qwen bert/" tries some
 #   make bench     speed and memory, side by side with other tools on PATH; BENCH="--help" shows the options
@@ -17,6 +17,8 @@ BENCH ?=
 CLASSES ?=
 FUZZ ?=
 DEMO ?= mergecore-demo
+JOBS ?= auto
+TESTS ?=
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
@@ -27,7 +29,7 @@ demo: $(VENV)/installed
 	$(BIN)/mergecore demo --overwrite $(DEMO)
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist worksteal $(TESTS)
 
 check: lint types
 
