@@ -41,7 +41,8 @@ def mergecore_report(event: Event) -> None:
         case Warned():
             say(event, f"warning: {event.text}")
         case ModelSealed(made=False):
-            say(event, f"{event.path} holds this merge already; nothing to do")
+            compared = f": {event.compared}" if event.compared else ""
+            say(event, f"{event.path} holds this merge already; nothing to do{compared}")
         case ModelSealed():
             rate = size_text(int(event.nbytes / max(event.seconds, 1e-9)))
             size = size_text(event.nbytes)
