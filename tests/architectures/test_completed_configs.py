@@ -95,3 +95,53 @@ def test_a_default_that_another_model_changes_is_told() -> None:
 def test_a_class_that_nobody_knows_completes_nothing() -> None:
     assert completed(model("a", {"model_type": "unheard_of"})) is None
     assert completed(model("a", {"model_type": "llama", "num_hidden_layers": "many"})) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "ours", "theirs", "differ"),
+    [
+        ("mistral", {}, {"sliding_window": None}, True),  # 4096 by default
+        ("mistral", {}, {"sliding_window": 4096}, False),
+        ("gemma2", {}, {"attn_logit_softcapping": None}, True),  # 50 by default
+        ("gpt_neox", {}, {"use_parallel_residual": False}, True),  # true by default
+        ("llama", {}, {"attention_bias": False, "head_dim": None}, False),
+        ("llama", {}, {"attention_bias": True}, True),
+        ("phi", {}, {"partial_rotary_factor": 0.4}, True),  # 0.5 by default
+        ("falcon", {"alibi": True}, {}, True),
+        ("mpt", {"attn_config": {"alibi": False}}, {"attn_config": None}, True),
+        ("granite", {"attention_multiplier": 0.01}, {}, True),
+        ("bert", {}, {"hidden_act": "relu"}, True),
+        ("smollm3", {"no_rope_layers": [1, 1, 1, 0]}, {"no_rope_layers": [1, 1, 1, 1]}, True),
+        (
+            "qwen2",
+            {"sliding_window": 4096, "use_sliding_window": True, "max_window_layers": 2},
+            {"sliding_window": 4096, "use_sliding_window": True, "max_window_layers": 1},
+            True,
+        ),
+        ("qwen2", {"sliding_window": 4096}, {"sliding_window": 131072, "use_sliding_window": False}, False),
+        (
+            "gemma3_text",
+            {
+                "rope_theta": 1e6,
+                "rope_local_base_freq": 1e4,
+                "rope_scaling": {"factor": 8, "rope_type": "linear"},
+            },
+            {
+                "rope_parameters": {
+                    "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+                    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+                }
+            },
+            False,
+        ),
+        ("gemma3", {"text_config": {"rope_theta": 1e6}}, {"text_config": {"rope_theta": 5e5}}, True),
+    ],
+)
+def test_what_null_and_a_lacking_key_stand_for_is_what_the_class_says(
+    kind: str, ours: dict[str, Json], theirs: dict[str, Json], differ: bool
+) -> None:
+    size = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 4} if kind != "mpt" else {}
+    one, other = (
+        model(name, {"model_type": kind, **size, **own}) for name, own in (("a", ours), ("b", theirs))
+    )
+    assert len(told(one, other)) == (2 if differ else 0)

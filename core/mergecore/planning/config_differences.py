@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from mergecore.planning.config_meaning import WINDOW, Path, Said, meaning, nests_text
 from mergecore.types import Checkpoint, Json
 
+_SEEN = re.compile(r"\w*bias|bias of attention|size of a head")
+"""What the tensors would show if it were otherwise than null or false says."""
 Completed = Callable[[Checkpoint], Mapping[str, Json] | None]
 """The config of a model as its loader completes it; None when nobody knows."""
 _NAMED = 6
@@ -64,7 +67,7 @@ def _differing(
     lacking = [
         path
         for path in ours.keys() ^ theirs.keys()
-        if (ours.get(path) or theirs[path]).value not in (None, False)
+        if not (_SEEN.fullmatch(path[-1]) and (ours.get(path) or theirs[path]).value in (None, False))
     ]
     if lacking and pair[0].get("model_type") == pair[1].get("model_type"):
         whole = [full for one in (donor, model) if (full := completed(one)) is not None]

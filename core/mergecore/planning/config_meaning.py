@@ -98,7 +98,7 @@ def _has_meaning(key: str, value: Json, stacked: bool) -> bool:
     if isinstance(value, dict):
         return False
     if _OF_LAYERS.fullmatch(key) and "norm" not in key and not isinstance(value, list):
-        return not stacked and not _COUNTS.fullmatch(key)
+        return not stacked and (key == "max_window_layers" or not _COUNTS.fullmatch(key))
     return not (stacked and isinstance(value, list))
 
 
