@@ -32,16 +32,16 @@ def test_every_built_in_method_is_in_the_reference() -> None:
     assert built_in == set(METHODS)
 
 
-def is_open(name: str, formats: str) -> bool:
-    """Whether it is known to be wrong: L1 norms of float64 inputs, arcs between short opposite vectors."""
-    return name == "nuslerp" or ("rescale" in METHODS[name].parameters and formats in ("F64", "mixed"))
+def is_open(name: str) -> bool:
+    """Whether it is known to be wrong: arcs between short opposite vectors."""
+    return name == "nuslerp"
 
 
 def combinations() -> list[Any]:
     """Every method in every format."""
     mark = pytest.mark.xfail(strict=False, reason="known to be wrong")
     return [
-        pytest.param(name, formats, marks=[mark] if is_open(name, formats) else [], id=f"{name}-{formats}")
+        pytest.param(name, formats, marks=[mark] if is_open(name) else [], id=f"{name}-{formats}")
         for name in METHODS
         for formats in (*drawing.FORMATS, "mixed")
     ]

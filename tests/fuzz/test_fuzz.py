@@ -17,18 +17,7 @@ EACH = 4
 REFERENCE = Path(__file__).parent / "reference"
 
 
-OPEN = {33}
-"""Known to be wrong: L1 norms of float64 inputs."""
-
-NUMBERS = [
-    pytest.param(number, marks=[pytest.mark.xfail(reason="known to be wrong", strict=False)])
-    if number in OPEN
-    else number
-    for number in range(EACH * len(METHODS))
-]
-
-
-@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("number", range(EACH * len(METHODS)))
 def test_a_random_merge_agrees_with_the_reference(number: int, tmp_path: Path) -> None:
     drawn = case(SEED, number)
     report = try_case(drawn, tmp_path)
