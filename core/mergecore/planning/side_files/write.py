@@ -27,7 +27,7 @@ from mergecore.planning.side_files.special_ids import (
 )
 from mergecore.planning.side_files.terms import terms_files
 from mergecore.tokenizers.files import is_tokenizer_file
-from mergecore.types import Fit, Json, Proposal, Step
+from mergecore.types import Checkpoint, Fit, Json, Proposal, Step
 
 
 def output_files(
@@ -50,12 +50,7 @@ def output_files(
         ConfigError: E113 when it would not.
     """
     donor = models.checkpoints[models.donor]
-    files: dict[str, Path | bytes] = {
-        name: path
-        for name, path in donor.side_files.items()
-        if not (is_tokenizer_file(name) or is_terms(name) or name == "config.json")
-    }
-    files |= common.vocabulary.files
+    files = {**_carried(donor), **common.vocabulary.files}
     merged, warnings = output_config(
         donor.config,
         dtype=_main_dtype(steps),
@@ -82,6 +77,14 @@ def output_files(
     files, left_out = cleaned(files, merged if donor.config else {})
     files["README.md"] = model_card(title, method, models.checkpoints, document, models.donor)
     return files, [*warnings, *left_out, *_modules_of_some(models)]
+
+
+def _carried(donor: Checkpoint) -> dict[str, Path]:
+    """The side files about which nobody else decides."""
+    decided = {name for name in donor.side_files if is_tokenizer_file(name) or is_terms(name)}
+    return {
+        name: path for name, path in donor.side_files.items() if name not in decided and name != "config.json"
+    }
 
 
 def _modules_of_some(models: Models) -> list[str]:
