@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from merging import golden_models, merge, normal, params_of
-from task_vectors import close, method_called
+from merging import golden_models, merge, normal
+from task_vectors import close
 
-from mergecore import MergeError
 from mergecore.compute import group
 
 GOLDEN = {
@@ -110,9 +109,12 @@ def test_blocks_change_nothing_but_the_last_digits(
     assert torch.allclose(merge("nuslerp", *models, weight=[1, 2], **options), whole, atol=1e-6)
 
 
-@pytest.mark.parametrize("weight", [(0.0, 0.0), (1.0, -1.0)])
-def test_weights_that_sum_to_zero_are_refused(weight: tuple[float, float]) -> None:
-    check = method_called("nuslerp").check
-    assert check is not None
-    with pytest.raises(MergeError, match=r"the weights sum to 0 \(.*\), so they cannot be normalised"):
-        check(params_of("nuslerp", weight=weight), 2)
+@pytest.mark.parametrize("weight", [(0.0, 0.0), (1.0, -1.0), (-0.3, 0.3)])
+def test_weights_that_sum_to_0_lead_half_the_way(weight: tuple[float, float]) -> None:
+    """sin(45°) / sin(90°) of both: 0.7071 of each, of the tensors or of their changes."""
+    half = math.sqrt(0.5)
+    assert torch.allclose(
+        merge("nuslerp", [1.0, 0], [0, 2.0], weight=list(weight)), torch.tensor([half, 2 * half])
+    )
+    changed = merge("nuslerp", [2.0, 1], [1, 3.0], base=[1.0, 1], weight=list(weight))
+    assert torch.allclose(changed, torch.tensor([1 + half, 1 + 2 * half]))
