@@ -149,6 +149,10 @@ def check_parameters(
     check.problems.raise_any()
 
 
+_Key: TypeAlias = tuple[tuple[int, ...], ...]
+"""The mappings that parameters come from, by identity: those of each input, and those of all."""
+
+
 class Resolver(Generic[P]):
     """Gives the parameters of one tensor after another; what is equal is parsed and validated once."""
 
@@ -160,8 +164,10 @@ class Resolver(Generic[P]):
         # by the identity of a mapping, which is kept so that no other can take its id
         self._settings: dict[tuple[int, str], tuple[Mapping[str, Json], Setting | None]] = {}
         self._made: dict[str, P] = {}
-        self._constant: dict[tuple[tuple[int, ...], ...], tuple[list[ParameterSource], P]] = {}
-        """What is the same for all tensors, by the mappings it comes from."""
+        self._same: dict[tuple[_Key, float | None], tuple[list[ParameterSource], P]] = {}
+        """What is the same for all tensors at a position, or at any."""
+        self._filtered: dict[_Key, list[ParameterSource]] = {}
+        """Mappings with filters, so that each tensor has to be looked at."""
         self._between: dict[tuple[int, float], object] = {}
         """The values of gradients, by case and position."""
         self._said: dict[tuple[str, ...], ConfigError] = {}
@@ -180,11 +186,10 @@ class Resolver(Generic[P]):
             ConfigError: E104 or E105 for a value, E105 for a required parameter that is not set; several as
                 `Problems`.  What fails alike at many tensors is the same error each time.
         """
-        key = tuple(
-            tuple(id(one.mapping) for one in each) for each in (*(one.sources for one in inputs), shared)
-        )
-        if key in self._constant:
-            return self._constant[key][1]
+        levels = (*(one.sources for one in inputs), shared)
+        key = tuple(tuple(id(one.mapping) for one in level) for level in levels)
+        if same := self._same.get((key, None)) or self._same.get((key, tensor.t)):
+            return same[1]
         self._words.update(tensor.name.split("."))
         problems = Collector()
         values: dict[str, object] = {}
@@ -198,16 +203,23 @@ class Resolver(Generic[P]):
                 values[parameter.field] = self._tried(problems, parameter, shared, tensor.name, tensor, None)
         problems.raise_any()
         made = self._checked(values, tensor)
-        sources = [one for each in (*(one.sources for one in inputs), shared) for one in each]
-        if all(self._is_constant(source) for source in sources):
-            self._constant[key] = (sources, made)
+        if key not in self._filtered:
+            self._keep(key, [one for level in levels for one in level], tensor.t, made)
         return made
 
-    def _is_constant(self, source: ParameterSource) -> bool:
-        """Whether nothing that was read of a mapping depends on the tensor."""
+    def _keep(self, key: _Key, sources: list[ParameterSource], t: float, made: P) -> None:
+        """Keep the parameters for the tensors that surely have the same."""
+        cases = [case for source in sources for case in self._cases(source)]
+        if any(case.filter for case in cases):
+            self._filtered[key] = sources
+        else:
+            constant = all(len(case.knots) <= 1 for case in cases)
+            self._same[key, None if constant else t] = (sources, made)
+
+    def _cases(self, source: ParameterSource) -> list[Case]:
+        """Everything that was read of a mapping; it lives as long as its settings."""
         read = [self._settings.get((id(source.mapping), one.name)) for one in self._parameters]
-        cases = [case for found in read if found and found[1] for case in found[1].cases]
-        return all(case.filter is None and len(case.knots) <= 1 for case in cases)
+        return [case for found in read if found and found[1] for case in found[1].cases]
 
     def _tried(
         self,
