@@ -6,13 +6,13 @@ takes.  What a part lacks, and what no target takes, is found here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mergecore.config.resolver import ParameterSource
 from mergecore.files.yaml_document import DocPath
 from mergecore.models.module_folders import module_folder
-from mergecore.planning.buffers import is_buffer
 from mergecore.planning.selection import Selection
 from mergecore.types import Checkpoint, Depth, Description, Dropped, Stack, TensorFacts, TensorInfo
 
@@ -159,6 +159,28 @@ def _reason(models: Models, slices: Sequence[Slice], model: int, name: str, give
     if given and is_buffer(models.checkpoints[model].tensors[name]):
         return "it is no weight, and that of another model is taken"
     return "another model gives it" if given else LACKED
+
+
+def is_buffer(tensor: TensorInfo) -> bool:
+    """Whether a tensor is known as one that loaders make themselves: by its name, its shape and its format.
+
+    Whether such tensors are stored depends on the release that wrote a checkpoint; they are no weights.
+    """
+    if _MASKS.fullmatch(tensor.name):
+        return len(tensor.shape) == 4 and tensor.shape[:2] == (1, 1) and tensor.shape[2] == tensor.shape[3]
+    if not _BUFFERS.fullmatch(tensor.name):
+        return False
+    if tensor.name.endswith(_INTEGERS):
+        return tensor.dtype in ("I64", "I32", "I16", "U8", "I8") or len(tensor.shape) < 3
+    return True
+
+
+_BUFFERS = re.compile(
+    r"(.*\.)?(position_ids|token_type_ids|num_batches_tracked|(\w+_)?inv_freq|masked_bias|_float_tensor"
+    r"|(cos|sin)_cached|(cos|sin)_cache|relative_position_index|relative_coords_table|causal_mask|attn_mask)"
+)
+_MASKS = re.compile(r"(.*\.)?(attn|attention|self_attn|self_attention)\.(bias|mask)")
+_INTEGERS = ("position_ids", "token_type_ids", "num_batches_tracked", "relative_position_index")
 
 
 class _Matcher:

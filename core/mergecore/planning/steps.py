@@ -16,10 +16,9 @@ from mergecore.files.dtypes import DTYPES, MERGEABLE
 from mergecore.files.yaml_document import PlaceOf
 from mergecore.models.module_folders import module_folder
 from mergecore.models.opener import Opener
-from mergecore.planning.buffers import is_buffer
 from mergecore.planning.embedding_rows import Aligner, Common
 from mergecore.planning.formats import Formats
-from mergecore.planning.matching import LACKED, Match, Models, Part, Slice, Target
+from mergecore.planning.matching import LACKED, Match, Models, Part, Slice, Target, is_buffer
 from mergecore.planning.row_meaning import RowMeanings
 from mergecore.planning.vocabulary import Opened, output_vocabulary
 from mergecore.plugins.registry import Registry
