@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, Params, hookimpl
-from mergecore_plugins.methods.steps import weighted_sum_
-from mergecore_plugins.methods.steps.sphere import cosines, lengths
+from mergecore_plugins.methods.steps.sphere import cosines, dot_products, lengths, sum_on_sphere_
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,8 +33,8 @@ def karcher(group: TensorGroup, params: KarcherParams) -> Merged:
     """
     if group.n == 1:
         return group.map(lambda block: block.x[0])
-    factors = mean(group.gram(), params.max_iter, params.tol).tolist()
-    return group.map(lambda block: weighted_sum_(block.x, factors))
+    factors = mean(dot_products(group), params.max_iter, params.tol).tolist()
+    return group.map(lambda block: sum_on_sphere_(block.x, factors))
 
 
 def mean(gram: Tensor, max_iter: int, tol: float) -> Tensor:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeError, MergeMethod, Params, PerModel, hookimpl
 from mergecore_plugins.methods.steps import check_sum, shares, weighted_sum_
+from mergecore_plugins.methods.steps.sphere import dot_products, sum_on_sphere_
 
 if TYPE_CHECKING:
     from mergecore import TensorGroup
@@ -37,11 +38,11 @@ def multislerp(group: TensorGroup, params: MultislerpParams) -> Merged:
         return group.map(lambda block: block.x[0])
     weights = shares(params.weight) if params.normalize_weights else params.weight
     factors = _factors(group, weights, params.eps)
-    return group.map(lambda block: weighted_sum_(block.x, factors))
+    return group.map(lambda block: sum_on_sphere_(block.x, factors))
 
 
 def _factors(group: TensorGroup, weights: Sequence[float], eps: float) -> Sequence[float]:
-    gram: list[list[float]] = group.gram().tolist()
+    gram: list[list[float]] = dot_products(group).tolist()
     lengths = [sqrt(row[i]) for i, row in enumerate(gram)]
     units = [
         weight / (length + eps) if length else 0.0 for weight, length in zip(weights, lengths, strict=True)
@@ -62,12 +63,14 @@ def _factors(group: TensorGroup, weights: Sequence[float], eps: float) -> Sequen
 
 def _length(group: TensorGroup, gram: Sequence[Sequence[float]], factors: Sequence[float]) -> float:
     """The length of the sum of the inputs with `factors`."""
-    from mergecore.compute.reduction import gram as dot_products
+    from mergecore.compute.reduction import gram as products_of
 
     square = fsum(a * b * gram[i][j] for i, a in enumerate(factors) for j, b in enumerate(factors))
     whole = fsum(abs(factor) * sqrt(gram[i][i]) for i, factor in enumerate(factors))
     if square < (CANCELLING * whole) ** 2:
-        square = group.reduce(lambda block: dot_products(weighted_sum_(block.x, factors).unsqueeze(0))).item()
+        square = group.reduce(
+            lambda block: products_of(weighted_sum_(block.x.double(), factors).unsqueeze(0))
+        ).item()
     return sqrt(max(0.0, square))
 
 

@@ -15,11 +15,8 @@ if TYPE_CHECKING:
     from mergecore import TensorGroup
     from mergecore.types import Merged
 
-PARALLEL = 1 - 2**-25
-"""Above this cosine, which float32 rounds to 1, two vectors are parallel or opposite: there is no arc."""
 SHORTEST = 1e-7
 """Vectors shorter than this count as this long, so that a zero vector stands at a right angle to everything."""
-
 NO_SUM = 1e-6
 """Weights whose sum is nearer to 0 divide no arc: the middle stands for all of them, as in mergekit."""
 
@@ -70,8 +67,7 @@ def _gram_of_columns(x: Tensor) -> Tensor:
 
 
 def _factors(gram: Tensor, t: float) -> tuple[Tensor, Tensor]:
-    cosine = cosines(gram, lengths(gram).clamp(min=SHORTEST))[..., 0, 1]
-    return arc(cosine, t, PARALLEL)
+    return arc(cosines(gram, lengths(gram).clamp(min=SHORTEST))[..., 0, 1], t)
 
 
 def _sum_(x: Tensor, factors: tuple[Tensor, Tensor]) -> Tensor:
@@ -92,7 +88,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         models=(2, 2),
         paper="Shoemake, Animating rotation with quaternion curves, 1985",
         formula="[B +] sin((1-t) w) / sin(w) X_1 + sin(t w) / sin(w) X_2, t = w_2 / (w_1 + w_2), "
-        "w the angle between the two [differences to B]",
+        "1/2 where they sum to 0, w the angle between the two [differences to B]",
         example="""
             merge_method: nuslerp
             models:

@@ -12,6 +12,8 @@ import numpy as np
 
 from fuzz.reference.arrays import Array, Inputs, Params, Result, dot, length, nothing
 
+STRAIGHT = -0.9995
+"""Vectors whose cosine is below it have no arc between them worth the name."""
 APART = -1 + 1e-6
 """From this cosine on, the way between two vectors hangs on rounding errors."""
 
@@ -59,10 +61,11 @@ def _between(share: float, one: Array, two: Array) -> tuple[Array, Array, Array]
     lengths = length(one), length(two)
     cosine = dot(one / max(lengths[0], 1e-7), two / max(lengths[1], 1e-7))
     cosine = max(-1.0, min(1.0, cosine))
-    shares = (1 - share, share) if 1 - cosine**2 <= 1e-16 else _shares(cosine, share)
+    straight = 1 - cosine**2 <= 1e-16 or cosine < STRAIGHT
+    shares = (1 - share, share) if straight else _shares(cosine, share)
     value, scale = _mix(shares, (one, two))
     scale = scale / max(1e-9, 1 - cosine**2) ** 0.5  # an error of the angle weighs so much
-    return value, scale, np.full(one.shape, cosine < APART)
+    return value, scale, np.full(one.shape, abs(cosine - STRAIGHT) < 1e-6)
 
 
 def _shares(cosine: float, share: float) -> tuple[float, float]:
