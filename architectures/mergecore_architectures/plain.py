@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TypeGuard
 
@@ -194,7 +193,6 @@ def takes_lists(config: Config) -> bool:
     return "layer_types" in source_of(str(config.get("model_type")), "configuration")
 
 
-@cache
 def source_of(model_type: str, kind: str) -> str:
     """The source of the module of transformers for a family, "" where it has none; nothing is imported."""
     found = importlib.util.find_spec("transformers")
