@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mergecore.compute.group import StreamedGroup, merge_group
+from mergecore.compute.group import StreamedBlock, StreamedGroup, merge_group
 from mergecore.compute.scratch import Scratch
 from mergecore.compute.topk_model import Groups
 from mergecore.errors import MergeError
 from mergecore.types import Json, MergeMethod
-from mergecore.types.params import Params
+from mergecore.types.params import Params, for_inputs
 
 __all__ = ["check_method", "run_method", "run_model"]
 
@@ -32,7 +32,8 @@ def run_method(
     """What `method` makes of `tensors`, before rounding: float64 if any of them is, else float32.
 
     In delta space, `tensors` are the models beside `base`; a method in weight space that needs the base
-    takes it as the first of `tensors`.  `order` gives the order in which n blocks are worked on.
+    takes it as the first of `tensors`.  A `PerModel` parameter of one value counts for all of them, and an empty
+    tensor is not handed to the method, both as in a merge.  `order` gives the order in which n blocks are worked on.
     """
     models = [{name: one} for one in tensors]
     bases = None if base is None else {name: base}
@@ -57,7 +58,8 @@ def check_method(method: MergeMethod[Any], params: Params, n: int | None = None)
 
     The result has the shape of the inputs, is finite and the same on every run and in every order of the
     blocks, or the method refuses the numbers with a `MergeError`; whole tensors are read only by a method that
-    says so.  `n` is the number of tensors beside `base`.
+    says so, random numbers come from the block, and the base is not written to.  `n` is the number of tensors
+    beside `base`.
 
     Raises:
         AssertionError: saying which of these does not hold, and for which shape.
@@ -88,26 +90,39 @@ def _random(shape: Sequence[int], n: int, with_base: bool) -> tuple[list[Tensor]
 
 def _check(method: MergeMethod[Any], params: Params, inputs: tuple[list[Tensor], Tensor | None]) -> None:
     tensors, base = inputs
-    kind = StreamedGroup if method.whole else _InBlocks
+    kind = _Watched
     models, bases = [{"tensor": one} for one in tensors], None if base is None else {"tensor": base}
     try:
-        merged, again = (
+        merged, again, backwards = (
             _run(kind, method, params, models, bases, 0, order)["tensor"]
-            for order in (range, lambda count: range(count - 1, -1, -1))
+            for order in (range, range, lambda count: range(count - 1, -1, -1))
         )
     except MergeError:
         return  # the method says itself that these numbers cannot be merged
     shape = list(tensors[0].shape)
     assert bool(torch.isfinite(merged).all()), f"{method.name}: not finite for shape {shape}"
-    assert torch.equal(merged, again), f"{method.name}: the order of blocks matters for shape {shape}"
+    assert torch.equal(merged, again), (
+        f"{method.name}: another result each time for shape {shape}; take random numbers from `block.uniform`"
+    )
+    assert torch.equal(merged, backwards), f"{method.name}: the order of blocks matters for shape {shape}"
 
 
-class _InBlocks(StreamedGroup):
-    """A group whose method has not said that it reads whole tensors."""
+class _Watched(StreamedGroup):
+    """A group that finds what methods must not do."""
 
     @property
     def x(self) -> Tensor:
-        raise AssertionError("the method reads `x`: say whole=True, so that its memory is planned for")
+        if not self._whole:
+            raise AssertionError("the method reads `x`: say whole=True, so that its memory is planned for")
+        return super().x
+
+    def _completed(self, block: StreamedBlock, result: Tensor) -> Tensor:
+        handed_out, original = vars(block).get("base"), block.original
+        if handed_out is not None and original is not None and not torch.equal(handed_out, original):
+            raise AssertionError(
+                "the method writes into `block.base`, which is a copy: nobody reads what it writes"
+            )
+        return super()._completed(block, result)
 
 
 # ---- runs --------------------------------------------------------------------------------------------------
@@ -122,8 +137,9 @@ def _run(
     seed: int,
     order: Callable[[int], Sequence[int]],
 ) -> dict[str, Tensor]:
-    names = list(models[0])
-    made = {name: _memory([one[name] for one in (*models, *([base] if base else []))]) for name in names}
+    params = for_inputs(params, len(models))
+    made = {name: _memory([one[name] for one in (*models, *([base] if base else []))]) for name in models[0]}
+    names = [name for name, one in made.items() if one.whole.numel()]  # merges copy what is empty
 
     def group(index: int, state: Json = None) -> StreamedGroup:
         name = names[index]
@@ -142,12 +158,13 @@ def _run(
             index=index,
             models=range(len(models)),
             state=state,
+            whole=method.whole or kind is StreamedGroup,  # only checks insist that it is said
         )
 
     state = method.prepare(Groups(len(names), group), [params] * len(names)) if method.prepare else None
     for index in range(len(names)):
         merge_group(method, group(index, state), params)
-    return {name: made[name].whole for name in names}
+    return {name: one.whole for name, one in made.items()}
 
 
 def _memory(everyone: Sequence[Tensor]) -> _Memory:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -58,10 +59,15 @@ class StreamedBlock:
     start: int
     stop: int
     x: Tensor
-    base: Tensor | None
-    """(m,) or (rows, columns); the base in delta space, else None."""
+    original: Tensor | None
+    """The base that is added back, which nobody else may write to."""
     seed: int
     name: str
+
+    @cached_property
+    def base(self) -> Tensor | None:
+        """(m,) or (rows, columns); the base in delta space, else None.  A copy, made when it is asked for."""
+        return None if self.original is None else self.original.clone()
 
     def uniform(self, i: int, purpose: str = "uniform") -> Tensor:
         """Numbers in [0, 1), one for each element, that depend on seed, tensor, model `i` and position only."""
@@ -106,7 +112,9 @@ class StreamedGroup:
         models: Sequence[int] = (),
         state: Json = None,
         extra: Sequence[ExtraRows] = (),
+        whole: bool = True,
     ) -> None:
+        """`whole`: whether the method has said that it reads `x`, so that memory is planned for it."""
         self.name = name
         self.shape = shape
         self.n = n
@@ -131,6 +139,7 @@ class StreamedGroup:
         self._delta = delta
         self._seed = seed
         self._passing = False
+        self._whole = whole
 
     @property
     def device(self) -> torch.device:
@@ -145,6 +154,8 @@ class StreamedGroup:
     @property
     def x(self) -> Tensor:
         """All inputs, whole: (n, *shape).  Costs the memory of n float32 tensors."""
+        if not self._whole:
+            raise _wrong("it reads `x`, which is all inputs at once, and has not said so by whole=True")
         whole = torch.empty((self.n, self.count), dtype=self.dtype, device=self.device)
 
         def copy(block: Block) -> None:
@@ -156,16 +167,13 @@ class StreamedGroup:
     def map(self, merge_block: MapBlock, rows: bool = False) -> Blocks:
         """Make the result block by block: `merge_block` returns the merged numbers, of the shape of `x[0]`."""
 
-        def work(block: Block) -> None:
+        def work(block: StreamedBlock) -> None:
             self._put(block, _tensor(merge_block(block)))
 
         return Blocks(self._each(work, rows, final=True))
 
     def map_columns(self, merge_block: MapBlock) -> Blocks:
-        """`map` with blocks of whole columns, which run along the first axis: x is (n, shape[0], columns).
-
-        For tensors of three and more axes; a matrix is read faster by rows.  Such a block has no `uniform`.
-        """
+        """`map` with blocks of whole columns, which run along the first axis: x is (n, shape[0], columns)."""
         height = self.shape[0]
         width = self.count // height
         size = max(1, BLOCK // height)
@@ -219,11 +227,7 @@ class StreamedGroup:
         return [[search.cut for search in row] for row in searches]
 
     def cut_of(self, quantity: MapBlock, k: Wanted) -> Cut:
-        """The cut that keeps the `k` largest magnitudes of a quantity with one number for each element.
-
-        `quantity(block)` is (m,), of the dtype of the group; it is computed again in every pass.  `k` may be a
-        function: it is then given how many of the numbers are not 0.
-        """
+        """The cut that keeps the `k` largest magnitudes of a quantity with one number for each element."""
         search = self._search(k)
         return self._found([search], lambda block: search.look(block.index, _tensor(quantity(block))))[0]
 
@@ -274,7 +278,11 @@ class StreamedGroup:
         return total.value
 
     def _each(
-        self, work: Callable[[Block], None], rows: bool = False, final: bool = False, check: bool = True
+        self,
+        work: Callable[[StreamedBlock], None],
+        rows: bool = False,
+        final: bool = False,
+        check: bool = True,
     ) -> int:
         """Call `work` with every block; how many there are.
 
@@ -359,16 +367,16 @@ class StreamedGroup:
             x -= base
         return x, base
 
-    def _put(self, block: Block, result: Tensor) -> None:
+    def _put(self, block: StreamedBlock, result: Tensor) -> None:
         self._sink.put(block.start, self._completed(block, result))
 
-    def _completed(self, block: Block, result: Tensor) -> Tensor:
+    def _completed(self, block: StreamedBlock, result: Tensor) -> Tensor:
         """What was made of a block, with the base added back (m,)."""
-        if result.shape != block.x.shape[1:] or not result.is_floating_point():
-            wanted = f"for a block of {list(block.x.shape[1:])} floating-point numbers"
+        if result.shape != block.x.shape[1:] or result.dtype not in (torch.float32, torch.float64):
+            wanted = f"for a block of {list(block.x.shape[1:])} numbers of float32 or float64"
             raise _wrong(f"it returned {_told(result)} {wanted}")
-        if block.base is not None:
-            return block.base.view(-1).add_(result.reshape(-1))
+        if block.original is not None:
+            return block.original.view(-1).add_(result.reshape(-1))
         return result.reshape(-1)
 
 

@@ -132,6 +132,7 @@ class Runner:
             models=[one.model for one in step.inputs],
             state=self.states.get(method.name),
             extra=[ExtraRows(one, self._inputs([one], crew)) for one in step.extra],
+            whole=method.whole,
         )
 
     def _inputs(self, tensors: Sequence[TensorInput], crew: Crew) -> StepInputs:

@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-__all__ = ["Field", "P", "Params", "PerModel"]
+__all__ = ["Field", "P", "Params", "PerModel", "for_inputs"]
 
 P = TypeVar("P", bound="Params")
 T = TypeVar("T")
@@ -44,6 +44,12 @@ class Params(BaseModel):
                 raise ValueError(f"'{name}' has {len(row)} values where another parameter has {longest}")
             self.__dict__[name] = row * (longest if len(row) == 1 else 1)
         return self
+
+
+def for_inputs(params: P, n: int) -> P:
+    """`params` as a merge of `n` inputs has them: a `PerModel` field of one value has it for each input."""
+    rows = {name: getattr(params, name) for name in _per_model_fields(type(params))}
+    return params.model_copy(update={name: row * n for name, row in rows.items() if len(row) == 1})
 
 
 def _per_model_fields(params: type[Params]) -> list[str]:

@@ -131,7 +131,9 @@ class Steps:
 
 def method(merge: Merge, delta: bool = False) -> MergeMethod[Any]:
     space: Mapping[bool, Any] = {False: "weight", True: "delta"}
-    return MergeMethod(name="test", merge=lambda group, _: merge(group), params=Params, space=space[delta])
+    return MergeMethod(
+        name="test", merge=lambda group, _: merge(group), params=Params, space=space[delta], whole=True
+    )
 
 
 @pytest.fixture
