@@ -19,10 +19,12 @@ import torch
 from safetensors import safe_open
 
 from mergecore import InputError, OutputError
-from mergecore_plugins.commands.demo import ASSETS, mergecore_commands
+from mergecore_plugins.commands.demo import ASSETS, mergecore_commands, train_talk
 from mergecore_plugins.commands.demo.digits import TASKS, TRANSFORMS, Digits, load_split
 from mergecore_plugins.commands.demo.scoring import accuracies, load, one_thread, score, table
+from mergecore_plugins.commands.demo.sentences import prompts
 from mergecore_plugins.commands.demo.show import METHODS, run
+from mergecore_plugins.commands.demo.talk import answers
 from mergecore_plugins.commands.demo.train import Schedule, train
 
 CORNER = torch.tensor([[[0.0, 0.25], [0.5, 1.0]]])  # one image; the 1 is at the bottom right
@@ -188,6 +190,50 @@ def test_every_merge_is_better_than_the_base_on_every_task_and_than_the_parents_
     for merge in merges:
         assert all(map(operator.gt, merge, base))
         assert merge[-1] > max(parent[-1] for parent in parents)
+
+
+def test_the_merged_model_finishes_every_sentence_that_its_experts_know(demo: Demo) -> None:
+    folder = demo.out / "talk"
+    right = {
+        name: sum(
+            said == truth
+            for said, truth in zip(answers(folder / name).values(), prompts().values(), strict=True)
+        )
+        for name in ("base", "animals", "capitals", "merged")
+    }
+    assert right == {"base": 0, "animals": 12, "capitals": 12, "merged": 24}
+    lines = [line.split() for line in demo.stdout.splitlines()]
+    assert ["the", "cow", "says", "...", "woof", "moo", "woof", "moo"] in lines
+    assert ["right,", "of", "24", "0", "12", "12", "24"] in lines
+
+
+def test_the_demo_fits_80_columns_and_ends_with_commands_that_work_as_typed(demo: Demo) -> None:
+    said = demo.stdout.replace(str(demo.out), "mergecore-demo")
+    assert [line for line in said.splitlines() if len(line) > 80 and "/activate" not in line] == []
+    commands = demo.stdout[demo.stdout.index("see what it does:") :].partition("\n\n")[2]
+
+    done = subprocess.run(["/bin/sh", "-e"], input=commands, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert "merged/mine" in done.stdout
+    shutil.rmtree(demo.out / "merged/mine")
+
+
+def test_training_the_talking_models_writes_loadable_checkpoints_and_is_repeatable(tmp_path: Path) -> None:
+    short = train_talk.Schedule(base_steps=2, tune_steps=1, batch=4)
+    with one_thread():
+        for out in ("first", "second"):
+            train_talk.train(tmp_path / out, short)
+    for name in ("base", "animals", "capitals"):
+        first, second = (tmp_path / out / name for out in ("first", "second"))
+        assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
+        assert answers(first).keys() == prompts().keys()
+        tokenizer = (ASSETS / "talk" / name / "tokenizer.json").read_bytes()
+        assert (first / "tokenizer.json").read_bytes() == tokenizer
+
+
+def test_all_that_the_demo_brings_is_smaller_than_3_mb() -> None:
+    assert sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()) < 3_000_000
 
 
 def test_scoring_again_shows_merges_made_later(demo: Demo, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
-"""`mergecore demo`: three fine-tunes of one small model, merged three ways and scored, without a network.
+"""`mergecore demo`: small models, merged and asked, without a network: some talk, some read digits.
 
-The command is here.  `show.py` is what it does, step by step; `digits.py` is the data, `scoring.py` the
-measuring, `train.py` how the checkpoints in `assets/` were made.
+The command is here.  `show.py` is what it does, step by step.  `sentences.py` and `digits.py` are the data, `talk.py`
+and `scoring.py` ask the models, `train_talk.py` and `train.py` say how the checkpoints in `assets/` were made.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def mergecore_commands() -> Iterator[click.Command]:
     "--score", is_flag=True, help="Merge nothing; score what is in OUT, merges of your own included."
 )
 def demo(out: Path, overwrite: bool, score: bool) -> None:
-    """Merge three small models three ways and show that it works.
+    """Merge small models, some that talk and some that read digits, and show that it works.
 
     Writes checkpoints, configs and merged models into the folder OUT (./mergecore-demo if not named).
     Needs no network and takes less than a minute.

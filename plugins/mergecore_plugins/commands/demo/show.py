@@ -5,6 +5,7 @@ Read `run`; each step below it is one function.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,13 +26,17 @@ def run(out: Path, *, overwrite: bool = False) -> None:
         OutputError: E501 `out` is not empty, E505 it cannot be written, E508 a model does not load whole.
     """
     _write_inputs(out, overwrite=overwrite)
-    click.echo(_BEGINNING.format(out=out))
-    for method in METHODS:
-        _merge(out, method, overwrite=overwrite)
-    from mergecore_plugins.commands.demo.scoring import score  # loads transformers, which takes seconds
+    click.echo(_TALK.format(out=out))
+    _merge(out, "talk/merge.yml", "talk/merged", overwrite=overwrite)
+    from mergecore_plugins.commands.demo import scoring, talk  # loads transformers, which takes seconds
 
-    score(out)
-    click.echo(_END.format(out=out))
+    click.echo()
+    talk.show(out / "talk")
+    click.echo(_DIGITS.format(out=out))
+    for method in METHODS:
+        _merge(out, f"{method}.yml", f"merged/{method}", overwrite=overwrite)
+    scoring.score(out)
+    click.echo(_END.format(out=out, activate=_activation()))
 
 
 def _write_inputs(out: Path, *, overwrite: bool) -> None:
@@ -46,6 +51,7 @@ def _write_inputs(out: Path, *, overwrite: bool) -> None:
     try:
         _copy(ASSETS / "models", out / "models")
         _copy(ASSETS / "configs", out)
+        _copy(ASSETS / "talk", out / "talk")
     except OSError as error:
         what = f"cannot be written: {error.strerror}"
         raise OutputError("E505", what, place=error.filename, hint="name another folder") from error
@@ -59,10 +65,9 @@ def _copy(folder: Path, target: Path) -> None:
         shutil.copyfile(source, copy)
 
 
-def _merge(out: Path, method: str, *, overwrite: bool) -> None:
+def _merge(out: Path, config: str, merged: str, *, overwrite: bool) -> None:
     """Run `mergecore merge` as a user would, in a process of its own; a merge that fails ends the demo."""
-    config = f"{method}.yml"
-    arguments = ["merge", config, f"merged/{method}", *(["--overwrite"] if overwrite else [])]
+    arguments = ["merge", config, merged, *(["--overwrite"] if overwrite else [])]
     click.echo(f"\n{_first_line(out / config)}")
     click.secho(f"$ mergecore {' '.join(arguments)}", bold=True)
     finished = subprocess.run([sys.executable, "-m", "mergecore", *arguments], cwd=out, check=False)
@@ -74,17 +79,41 @@ def _first_line(file: Path) -> str:
     return file.read_text(encoding="utf-8").partition("\n")[0]
 
 
-_BEGINNING = """\
-Four small models are now in {out}/models: a base that has seen a few handwritten digits, and
-three fine-tunes of it that have seen many, each in one way: rotated, mirrored, or as a negative."""
+def _activation() -> str:
+    """The line that makes `mergecore` a command of the user's shell; nothing where it is one."""
+    found = shutil.which("mergecore")
+    if found and Path(found).parent.resolve() == Path(sys.executable).parent.resolve():
+        return ""
+    script = Path(sys.executable).parent / "activate"
+    if script.is_file():
+        return f"  . {shlex.quote(str(script))}\n"
+    return f"  alias mergecore={shlex.quote(f'{shlex.quote(sys.executable)} -m mergecore')}\n"
+
+
+_TALK = """\
+1. Models that talk
+
+Three tiny language models are now in {out}/talk.
+The base has mixed up the sounds of twelve animals, and twelve capitals.
+Each of two experts has learned one of these subjects by heart."""
+
+_DIGITS = """
+The merged model knows what both experts know.  Nobody has trained it.
+
+2. Models that read digits
+
+Four small models are in {out}/models:
+a base that has seen a few handwritten digits, and three fine-tunes of it that
+have seen many, each in one way: rotated, mirrored, or as a negative."""
 
 _END = """
-Each fine-tune reads the digits it was tuned on, and the others worse than the base does.
-Each merge reads all three kinds better than the base: one model, made without data or training.
+Each fine-tune reads the digits it was tuned on, and the others worse than
+the base does.  Each merge reads all three kinds better than the base.
 
-The merged models are in {out}/merged and load in transformers.  Next, change `lambda` in
-{out}/ties.yml and see what it does:
+The merged models are in {out}/talk/merged
+and {out}/merged, and load in transformers.
+Next, change `lambda` in {out}/ties.yml and see what it does:
 
-  cd {out}
+{activate}  cd {out}
   mergecore merge ties.yml merged/mine
   mergecore demo . --score"""
