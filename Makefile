@@ -1,5 +1,5 @@
 # What a developer runs.  Needs make and Python >= 3.11; everything else goes into $(VENV).
-#   make demo      merge three small models three ways and show that it works
+#   make demo      merge small models that talk and that read digits, and show that it works
 #   make test      lint, types, tests; JOBS=1 runs one at a time, TESTS="tests/core -k plan" some of them
 #   make check     lint and types alone
 #   make coverage  merge a tiny model of every class of transformers, and count; CLASSES="qwen bert/" tries some
