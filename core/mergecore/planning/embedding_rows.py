@@ -134,7 +134,8 @@ class Aligner:
         """The row of each id of the output in a tensor, -1 for none; None when nobody knows."""
         import numpy as np
 
-        stated = self.common.vocabulary.rows[one.model]
+        every = self.common.vocabulary.rows
+        stated = every[one.model] if every else None
         stored = one.tensor.shape[axis]
         if stated is None:
             return np.arange(count) if stored == count else None
