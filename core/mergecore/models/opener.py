@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mergecore.config.architecture import ArchitectureFile
@@ -37,6 +38,8 @@ class Opener:
     place_of: PlaceOf
     architectures: tuple[ArchitectureFile, ...] = ()
     """What the config itself knows of model families."""
+    opening: tuple[ModelReference, ...] = ()
+    """The models that are being opened, of which each needs the next."""
 
     def open_all(self, mentioned: Sequence[tuple[ModelReference, DocPath]]) -> tuple[Checkpoint, ...]:
         """The models, with the paths of the config that name them.
@@ -58,16 +61,30 @@ class Opener:
         Raises:
             MergecoreError: E701 when none does, or what is wrong with the model.
         """
+        if reference in self.opening:
+            way = " → ".join(map(str, (*self.opening, reference)))
+            what = f"'{reference}' is made from itself: {way}"
+            raise InputError("E701", what, place=self.place_of(path))
+        options = replace(self.options, open_model=partial(self._open_further, reference, path))
         for source in sorted(self.registry.all(ModelSource), key=lambda one: (one.rank, one.name)):
             with placed(self.place_of(path)), self.registry.calling(ModelSource, source.name):
-                if source.accepts(reference, self.options):
-                    return source.open(reference, self.options)
+                if source.accepts(reference, options):
+                    return _opened(source, source.open(reference, options))
         what = f"'{reference}': no installed plugin opens it; a folder or a hub id is expected"
         hint = self._unusable()
         if reference.adapter:
             what = f"'{reference}': no installed plugin opens a model with an adapter"
             hint = hint or MERGE_FIRST
         raise InputError("E701", what, place=self.place_of(path), hint=hint)
+
+    def _open_further(
+        self, outer: ModelReference, path: DocPath, reference: ModelReference | str, *, weights: bool = True
+    ) -> Checkpoint:
+        """Another model, which the source of `outer` asks for."""
+        if isinstance(reference, str):
+            reference = parse_reference(reference, exists_below(Path()))
+        options = replace(self.options, weights=weights)
+        return replace(self, options=options, opening=(*self.opening, outer)).open(reference, path)
 
     def check_local(self, text: str, path: DocPath) -> bool:
         """Raise what is wrong with the model that `text` names; whether that can be told without a network."""
@@ -138,6 +155,13 @@ class Opener:
         plugins = [plugin for plugin in self.registry.plugins() if plugin.reason]
         names = ", ".join(f"{plugin.name} ({plugin.status})" for plugin in plugins)
         return f"these plugins cannot be used: {names}; see `mergecore plugins list`" if names else None
+
+
+def _opened(source: ModelSource, made: object) -> Checkpoint:
+    if not isinstance(made, Checkpoint):
+        what = f"model source '{source.name}' returns {type(made).__name__} in place of a Checkpoint"
+        raise PluginError("E605", what)
+    return made
 
 
 def complete(description: Description, checkpoint: Checkpoint) -> Description:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
+from mergecore.errors import InputError
 from mergecore.files.strict_json import Json
 
 # ---- models as they are opened -----------------------------------------------------------------------------
@@ -25,13 +27,29 @@ class ModelReference:
         return f"{self.path}{revision}" + (f"+{self.adapter}" if self.adapter else "")
 
 
+def _nothing_opens(reference: ModelReference | str, *, weights: bool = True) -> Checkpoint:
+    raise InputError("E701", f"'{reference}': there are no plugins here that could open it")
+
+
+class OpenModel(Protocol):
+    """Opens a model with whichever source accepts it; how a source opens those that its own model consists of."""
+
+    def __call__(self, reference: ModelReference | str, *, weights: bool = True) -> Checkpoint:
+        """The model, named as in a config; without `weights`, a folder of small files will do.
+
+        Raises:
+            MergecoreError: E701 when no source accepts it, or opening it leads back to it; what is wrong with it.
+        """
+
+
 @dataclass(frozen=True)
 class OpenOptions:
-    """What the user allows while models are opened."""
+    """What the user allows while models are opened, and how to open another one."""
 
     offline: bool = False
     weights: bool = True
     """Whether weights are needed; without, a folder of small files will do."""
+    open_model: OpenModel = field(default=_nothing_opens, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
