@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         PluginError,
         PolicyError,
     )
+    from mergecore.files.yaml_document import Document
     from mergecore.pipeline import execute, merge, plan
     from mergecore.plugins.registry import Registry
     from mergecore.types import (
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
         TokenizerStrategy,
     )
     from mergecore.types.execution import RunOptions
-    from mergecore.types.params import Field, Params, PerModel
+    from mergecore.types.params import Field, NoParams, Params, PerModel, Size
     from mergecore.types.plans import PlanOptions
 
 hookimpl = pluggy.HookimplMarker("mergecore")
@@ -50,6 +51,7 @@ _HOME = {
     "Checkpoint": "types",
     "ConfigError": "errors",
     "Description": "types",
+    "Document": "files.yaml_document",
     "Executor": "types",
     "Field": "types.params",
     "InputError": "errors",
@@ -57,6 +59,7 @@ _HOME = {
     "MergeMethod": "types",
     "MergecoreError": "errors",
     "ModelSource": "types",
+    "NoParams": "types.params",
     "OutputError": "errors",
     "OutputWriter": "types",
     "Params": "types.params",
@@ -68,6 +71,7 @@ _HOME = {
     "Recipe": "types",
     "Registry": "plugins",
     "RunOptions": "types.execution",
+    "Size": "types.params",
     "TensorGroup": "types.groups",
     "TokenizerStrategy": "types",
     "execute": "pipeline",
@@ -82,6 +86,7 @@ __all__ = [
     "Checkpoint",
     "ConfigError",
     "Description",
+    "Document",
     "Executor",
     "Field",
     "InputError",
@@ -89,6 +94,7 @@ __all__ = [
     "MergeMethod",
     "MergecoreError",
     "ModelSource",
+    "NoParams",
     "OutputError",
     "OutputWriter",
     "Params",
@@ -100,6 +106,7 @@ __all__ = [
     "Recipe",
     "Registry",
     "RunOptions",
+    "Size",
     "TensorGroup",
     "TokenizerStrategy",
     "__version__",

@@ -13,8 +13,8 @@ from mergecore.cli.mergekit_options import MergeCommand
 from mergecore.cli.options import common_options, output_options, plan_options, run_options
 from mergecore.cli.screen import show_table
 from mergecore.files.exhaustion import TO_PLAN, check_memory
-from mergecore.plugins.registry import Registry
-from mergecore.types import MergeMethod
+from mergecore.plugins.registry import WORD_OF, Registry
+from mergecore.types import Executor, MergeMethod, OutputWriter, TokenizerStrategy
 
 if TYPE_CHECKING:
     from mergecore.types.plans import PlanOptions
@@ -144,9 +144,11 @@ def list_plugins(disabled: Sequence[str], as_json: bool) -> None:
 @common_options
 def show_plugin(name: str, disabled: Sequence[str]) -> None:
     """Show everything about the plugins called NAME."""
+    from mergecore.cli.show_methods import parameters_as_text
     from mergecore.errors import ConfigError, did_you_mean
 
-    everyone = Registry.discover(disabled).plugins()
+    registry = Registry.discover(disabled)
+    everyone = registry.plugins()
     found = [plugin for plugin in everyone if plugin.name == name]
     if not found:
         near = did_you_mean(name, [plugin.name for plugin in everyone])
@@ -161,6 +163,9 @@ def show_plugin(name: str, disabled: Sequence[str]) -> None:
             ("reason", plugin.reason),
         ]
         show_table([fact for fact in facts if fact[1]])
+        for kind, value in registry.offered(plugin):
+            click.echo("\n".join(["", f"  parameters of {WORD_OF[kind]} '{value.name}'"]))
+            click.echo("\n".join(parameters_as_text(value.params, scopes=kind is MergeMethod)))
 
 
 @click.command()
@@ -169,7 +174,10 @@ def schema(disabled: Sequence[str]) -> None:
     """Print the JSON schema of merge configs, for editors."""
     from mergecore.config.schema import schema as config_schema
 
-    click.echo(json.dumps(config_schema(Registry.discover(disabled).all(MergeMethod)), indent=2))
+    registry = Registry.discover(disabled)
+    strategies, writers = registry.all(TokenizerStrategy), registry.all(OutputWriter)
+    made = config_schema(registry.all(MergeMethod), (*strategies, *writers, *registry.all(Executor)))
+    click.echo(json.dumps(made, indent=2))
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""What `mergecore methods` prints of a method."""
+"""What `mergecore methods` prints of a method, and of the parameters of any plugin."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from mergecore.config.parameters import describe_params
 from mergecore.errors import printable
 from mergecore.plugins.registry import Plugin
 from mergecore.types import Json, MergeMethod
+from mergecore.types.params import Params
 
 NAME_WIDTH, SUMMARY_WIDTH = 17, 59
 OTHERS = "Others"
@@ -58,7 +59,7 @@ def method_as_text(method: MergeMethod[Any], plugin: Plugin) -> str:
         f"  comes with {plugin.origin}",
         "",
         "  parameters",
-        *_parameters(method),
+        *parameters_as_text(method.params),
     ]
     if method.example:
         lines += ["", "  example", "", textwrap.indent(textwrap.dedent(method.example).strip(), "    ")]
@@ -97,15 +98,17 @@ def _first_line(method: MergeMethod[Any]) -> str:
     return line.partition(": ")[2] or line
 
 
-def _parameters(method: MergeMethod[Any]) -> list[str]:
-    rows = describe_params(method.params)
+def parameters_as_text(params: type[Params], scopes: bool = True) -> list[str]:
+    """A line for each parameter, with its help below; `scopes`: whether some have a value for each model."""
+    rows = describe_params(params)
     if not rows:
         return ["    none"]
     lines = []
     for row in rows:
         interval = f" in {row.range}" if row.range else ""
         default = row.default if row.default == "required" else f"default {row.default}"
-        lines.append(f"    {row.name:<12} {row.type}{interval}, {row.scope}, {default}")
+        scope = f", {row.scope}" if scopes else ""
+        lines.append(f"    {row.name:<12} {row.type}{interval}{scope}, {default}")
         if row.help:
             lines.append(f"    {'':<12} {row.help}")
     return lines

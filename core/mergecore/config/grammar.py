@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -20,6 +20,14 @@ from pydantic import (
     ValidationError,
 )
 
+from mergecore.config.chosen import (
+    ALL_TOKENS,
+    EXECUTOR,
+    OF_MODEL,
+    WRITER,
+    Sections,
+    check_plugins,
+)
 from mergecore.config.leftovers import OBSOLETE, OPTIONS, other_document
 from mergecore.config.messages import explained
 from mergecore.config.reference import exists_below
@@ -34,13 +42,13 @@ from mergecore.config.values import (
     Reference,
     Selectors,
     Settings,
-    Size,
     Vocabulary,
     Whole,
     not_empty,
 )
 from mergecore.errors import Collector, ConfigError, MergecoreError, Place, placed
 from mergecore.files.yaml_document import DocPath, Document
+from mergecore.plugins.registry import Registry
 from mergecore.types import Json
 from mergecore.types.params import Params
 
@@ -56,6 +64,17 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
     title: ClassVar[str]
+
+
+class Chosen(Part):
+    """A mapping that chooses a plugin; the keys beside its own are parameters of that."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def params(self) -> dict[str, Json]:
+        """The parameters as they are written."""
+        return dict(self.model_extra or {})
 
 
 class InputModel(Part):
@@ -110,22 +129,43 @@ class TokenConfig(Part):
     force: bool = Field(default=False, description="give every model this embedding")
 
 
-class TokenizerConfig(Part):
-    """The vocabulary of the output."""
+class TokenizerConfig(Chosen):
+    """The vocabulary of the output: a strategy by its name, or the model that it is taken from."""
 
     title = "the tokenizer"
-    source: Vocabulary = Field(default="union", description="union, base, or a model")
+    strategy: str | None = Field(default=None, description="how the vocabulary is chosen")
+    source: Vocabulary | None = Field(default=None, description="a model, or short for 'strategy'")
     tokens: dict[str, TokenConfig] | None = None
     pad_to_multiple_of: Annotated[Whole, Field(ge=1)] | None = None
-    compat: Literal["mergekit"] | None = None
+
+    @property
+    def chosen(self) -> str:
+        """The name of the strategy."""
+        if self.strategy is not None or isinstance(self.source, str):
+            return self.strategy or str(self.source)
+        return ALL_TOKENS if self.source is None else OF_MODEL
 
 
-class OutputConfig(Part):
+class OutputConfig(Chosen):
     """How the output is written."""
 
     title = "the output"
-    writer: str = "safetensors"
-    shard_size: Size | None = Field(default=None, description="largest size of a file, such as 5GB")
+    writer: str = WRITER
+
+
+class ExecutorConfig(Chosen):
+    """Where the steps run."""
+
+    title = "the executor"
+    name: str = EXECUTOR
+
+
+SECTIONS: Sections = {
+    "tokenizer": TokenizerConfig.model_fields,
+    "output": OutputConfig.model_fields,
+    "executor": ExecutorConfig.model_fields,
+}
+"""Where a config chooses plugins."""
 
 
 class MergeConfig(Part):
@@ -156,6 +196,9 @@ class MergeConfig(Part):
     seed: Annotated[Whole, Field(ge=0, lt=2**64)] = 0
     name: str | None = None
     output: OutputConfig = OutputConfig()
+    executor: Annotated[
+        ExecutorConfig, BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)
+    ] = Field(default=ExecutorConfig(), description="where the steps run: a name, or {name, parameters}")
 
     @property
     def vocabulary(self) -> TokenizerConfig | None:
@@ -174,12 +217,14 @@ def read_config(
     *,
     folder: Path = Path(),
     elsewhere: Methods = nobody,
+    registry: Registry | None = None,
     doubts: list[ConfigError] | None = None,
 ) -> MergeConfig:
     """The config in a document.
 
     params_of: the parameters of a method by its name, None to leave them unchecked; what it raises is said
         along with the rest.  folder: where relative paths start.  elsewhere: which methods have a parameter.
+    registry: what tokenizer strategy, output writer and executor can be; None to leave them unchecked.
     doubts: takes what has no effect, or is another thing than it looks like; None makes errors of it.
 
     Raises:
@@ -195,10 +240,11 @@ def read_config(
         with problems.collecting(), placed(document.place(("merge_method",))):
             params = params_of(method)
     config = None
+    context: dict[str, Any] = {"exists": exists_below(folder), "folder": folder, "known": {}}
+    if registry is not None:
+        context |= check_plugins(document, registry, SECTIONS, context["exists"], problems, unsure)
     try:
-        config = MergeConfig.model_validate(
-            dict(document.data), context={"exists": exists_below(folder), "folder": folder, "known": {}}
-        )
+        config = MergeConfig.model_validate(dict(document.data), context=context)
     except ValidationError as error:
         for detail in error.errors():
             problems.add(explained(detail, document, MergeConfig, str(method), params))

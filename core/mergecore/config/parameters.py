@@ -21,15 +21,17 @@ from pydantic.fields import FieldInfo
 
 from mergecore.errors import ConfigError
 from mergecore.types import Json
-from mergecore.types.params import _PER_MODEL, Params
+from mergecore.types.params import _PER_MODEL, _SIZE, Params
 
 __all__ = [
     "Parameter",
     "ParameterRow",
+    "counts_as",
     "describe_params",
     "parameters_of",
     "setting_schema",
     "shown",
+    "value_schema",
 ]
 
 
@@ -61,6 +63,12 @@ class Parameter:
             return self.adapter.validate_python(value)
         except ValidationError as error:
             raise self._fault(value, error) from None
+
+    def convert_all(self, value: object) -> object:
+        """`value` as the declared type, or each of its items where there is one for each model."""
+        if self.per_model and isinstance(value, list):
+            return tuple(self.convert(one) for one in value)
+        return self.convert(value)
 
     def _fault(self, value: object, error: ValidationError) -> ConfigError:
         kinds = {detail["type"] for detail in error.errors()} - {"none_required"}
@@ -134,6 +142,23 @@ def describe_params(params: type[Params]) -> list[ParameterRow]:
     ]
 
 
+def counts_as(parameter: Parameter, written: object, value: object) -> ConfigError | None:
+    """What to say of `true` or of a text where a number is expected, which it then is; without a place."""
+    if type(value) not in (int, float) or not isinstance(written, (bool, str)):
+        return None
+    if _SIZE in _alternatives(parameter.type):
+        return None
+    kind = "the text " if isinstance(written, str) else ""
+    what = f"parameter '{parameter.name}' is {kind}{shown(written)}, which counts as {value:g}"
+    return ConfigError("E104", what, hint=f"write {value:g}")
+
+
+def value_schema(parameter: Parameter) -> dict[str, Json]:
+    """The JSON schema of a parameter that has one value."""
+    schema = cast("dict[str, Json]", parameter.adapter.json_schema())
+    return {**schema, "description": parameter.help} if parameter.help else schema
+
+
 def setting_schema(parameter: Parameter) -> dict[str, Json]:
     """The JSON schema of what may be written for a parameter: a value, a gradient, or cases with filters."""
     value = cast("dict[str, Json]", parameter.adapter.json_schema())
@@ -196,12 +221,15 @@ _WORDS: Mapping[object, tuple[str, str]] = {
     int: ("whole number", "a whole number"),
     bool: ("true or false", "true or false"),
     str: ("text", "text"),
+    _SIZE: ("size", "a size such as 5GB"),
     type(None): ("none", "nothing"),
 }
 
 
 def _alternatives(hint: object) -> list[object]:
     """The members of a union, or the type itself; bounds taken off."""
+    if get_origin(hint) is Annotated and _SIZE in get_args(hint):
+        return [_SIZE]
     if get_origin(hint) is Annotated:
         return _alternatives(get_args(hint)[0])
     if get_origin(hint) in (Union, types.UnionType):

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from mergecore.config.filters import Filter
 from mergecore.config.leftovers import OBSOLETE
-from mergecore.config.parameters import Parameter, parameters_of, shown
+from mergecore.config.parameters import Parameter, counts_as, parameters_of
 from mergecore.config.settings import Case, Setting, parse_setting, value_at
 from mergecore.errors import Collector, ConfigError, MergecoreError, Place, did_you_mean
 from mergecore.files.patterns import searcher
@@ -103,11 +103,9 @@ class ParameterCheck:
         converted = _converted(known[name], setting, self.document.place)
         for before, after in zip(setting.cases, converted.cases, strict=True):
             for i, (knot, value) in enumerate(zip(before.knots, after.knots, strict=True)):
-                if type(value) in (int, float) and isinstance(knot, (bool, str)):
-                    kind = "the text " if isinstance(knot, str) else ""
-                    what = f"parameter '{name}' is {kind}{shown(knot)}, which counts as {value:g}"
-                    place = self.document.place((*before.path, i))
-                    self.doubts.append(ConfigError("E104", what, place=place, hint=f"write {value:g}"))
+                if doubt := counts_as(known[name], knot, value):
+                    doubt.place = self.document.place((*before.path, i))
+                    self.doubts.append(doubt)
 
     def _unused(self, name: str, paths: Sequence[DocPath]) -> ConfigError:
         """That a parameter is not read, wherever it is written."""

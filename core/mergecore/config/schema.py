@@ -1,23 +1,30 @@
 """The JSON schema of merge configs, by which editors complete and check what is written.
 
 `schema` takes the grammar from the classes of `config`, and adds one branch for each merge method that says
-which `parameters` may stand where.
+which `parameters` may stand where, and one for each other plugin that a config can choose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
-from mergecore.config.grammar import MergeConfig
-from mergecore.config.parameters import Parameter, parameters_of, setting_schema
-from mergecore.types import Json, MergeMethod
+from mergecore.config.chosen import ALL_TOKENS, EXECUTOR, WRITER
+from mergecore.config.grammar import SECTIONS, MergeConfig
+from mergecore.config.parameters import Parameter, parameters_of, setting_schema, value_schema
+from mergecore.types import Executor, Json, MergeMethod, OutputWriter, TokenizerStrategy
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def schema(methods: Iterable[MergeMethod[Any]]) -> dict[str, Json]:
-    """The JSON schema (draft 2020-12) of a config that uses one of `methods`."""
+Chosen: TypeAlias = TokenizerStrategy[Any] | OutputWriter[Any] | Executor[Any]
+
+
+def schema(methods: Iterable[MergeMethod[Any]], chosen: Iterable[Chosen] = ()) -> dict[str, Json]:
+    """The JSON schema (draft 2020-12) of a config that uses one of `methods`, and any of `chosen`.
+
+    Without `chosen`, nothing is said of parameters of tokenizer strategies, output writers and executors.
+    """
     methods = sorted(methods, key=lambda method: method.name)
     grammar = cast("dict[str, Json]", MergeConfig.model_json_schema())
     properties = cast("dict[str, Json]", grammar["properties"])
@@ -25,7 +32,43 @@ def schema(methods: Iterable[MergeMethod[Any]]) -> dict[str, Json]:
     properties["merge_method"] = {"enum": names, "description": "how the models are made into one"}
     needs: list[Json] = [{"required": [key]} for key in ("models", "slices", "modules")]
     branches: list[Json] = [_branch(method.name, parameters_of(method.params)) for method in methods]
-    return {"$schema": _DRAFT, **grammar, "oneOf": needs, "allOf": branches}
+    return {"$schema": _DRAFT, **grammar, "oneOf": needs, "allOf": [*branches, *map(_choice, chosen)]}
+
+
+def _choice(one: Chosen) -> Json:
+    """What a section may hold when it chooses this plugin."""
+    section, is_chosen = _chooses(one)
+    own: dict[str, Json] = dict.fromkeys(SECTIONS[section], True)
+    parameters = {name: value_schema(parameter) for name, parameter in parameters_of(one.params).items()}
+    filled: Json = {
+        "properties": {
+            **own,
+            **{name: {"anyOf": [known, {"type": "null"}]} for name, known in parameters.items()},
+        },
+        "additionalProperties": False,
+    }
+    return {
+        "if": {"properties": {section: {"type": "object", **is_chosen}}, "required": [section]},
+        "then": {"properties": {section: filled}},
+    }
+
+
+def _chooses(one: Chosen) -> tuple[str, dict[str, Json]]:
+    """The section of the config that a plugin can be chosen in, and what it looks like then."""
+    if isinstance(one, TokenizerStrategy):
+        unnamed: Json = {"not": {"required": ["strategy"], "properties": {"strategy": {"type": "string"}}}}
+        ways: list[Json] = [{"properties": {"strategy": {"const": one.name}}, "required": ["strategy"]}]
+        if one.source != "required":
+            by_source: Json = {"properties": {"source": {"const": one.name}}, "required": ["source"]}
+            ways.append({"allOf": [unnamed, by_source]})
+        if one.name == ALL_TOKENS:
+            ways.append({"allOf": [unnamed, {"not": {"required": ["source"]}}]})
+        return "tokenizer", {"anyOf": ways}
+    section, key, default = (
+        ("output", "writer", WRITER) if isinstance(one, OutputWriter) else ("executor", "name", EXECUTOR)
+    )
+    required: list[Json] = [] if one.name == default else [key]
+    return section, {"properties": {key: {"const": one.name}}, "required": required}
 
 
 def _branch(name: str, parameters: Mapping[str, Parameter]) -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 from pydantic import (
     AfterValidator,
@@ -17,13 +17,13 @@ from pydantic import (
 )
 
 from mergecore.config.architecture import ArchitectureFile, parse_architecture, read_architecture
+from mergecore.config.chosen import may_name_plugin
 from mergecore.config.filters import Filter, parse_filter
 from mergecore.config.messages import fault
 from mergecore.config.parameters import shown
 from mergecore.config.reference import Exists, exists_below, parse_reference
 from mergecore.errors import ConfigError, Problems
 from mergecore.files.dtypes import DTYPES, MERGEABLE, parse_dtype
-from mergecore.files.sizes import parse_size
 from mergecore.files.yaml_document import Document
 from mergecore.tokenizers.chat_template import check_wanted
 from mergecore.types import Json, ModelReference
@@ -43,7 +43,8 @@ class OtherToken:
     token_id: int | None = None
 
 
-VocabularySource: TypeAlias = Literal["union", "base"] | ModelReference
+VocabularySource: TypeAlias = str | ModelReference
+"""A tokenizer strategy by its name, or a model."""
 DtypeCases: TypeAlias = tuple[tuple[Filter, str], ...]
 TokenSource: TypeAlias = ModelReference | ZeroToken | OtherToken
 
@@ -66,15 +67,22 @@ def _one_name(reference: ModelReference, info: ValidationInfo) -> ModelReference
 
 
 def _vocabulary_source(value: Json, info: ValidationInfo) -> VocabularySource:
-    if value == "union":
-        return "union"
-    if value == "base":
-        return "base"
+    if isinstance(value, str) and not info.data.get("strategy") and _is_strategy(value, info):
+        return value
     reference = _reference(value, info)
     if reference.path.startswith("model:"):
         path = reference.path.removeprefix("model:")
         raise fault(ConfigError("E112", f"'{value}' names no model", hint=f"write '{path}'"))
     return reference
+
+
+def _is_strategy(text: str, info: ValidationInfo) -> bool:
+    """Whether a source names a strategy; where nobody knows the plugins, a plain word that is no folder does."""
+    context = info.context or {}
+    if "strategy" in context:
+        return bool(context["strategy"] == text)
+    exists: Exists = context.get("exists") or exists_below(Path())
+    return may_name_plugin(text) and not text.startswith("model:") and not exists(text)
 
 
 def _token_source(value: Json, info: ValidationInfo) -> TokenSource | None:
@@ -180,13 +188,6 @@ def _chat_template(text: str) -> str:
     return text
 
 
-def _size(value: Json) -> int:
-    try:
-        return parse_size(value if isinstance(value, (str, int)) else str(value))
-    except ConfigError as error:
-        raise fault(error) from None
-
-
 _REFERENCE_SCHEMA: dict[str, Any] = {
     "anyOf": [{"type": "string"}, {"type": "object"}],
     "description": "PATH[@REVISION][+ADAPTER[@REVISION]], or {model, lora, override_architecture}",
@@ -224,7 +225,6 @@ if TYPE_CHECKING:
 else:
     Dtypes = Annotated[str, AfterValidator(_dtype), WrapValidator(_dtypes), WithJsonSchema(_DTYPES_SCHEMA)]
 ChatTemplate = Annotated[str, AfterValidator(_chat_template)]
-Size = Annotated[int, BeforeValidator(_size), WithJsonSchema({"type": ["string", "integer"]})]
 AnyTokenSource = Annotated[
     TokenSource | None, PlainValidator(_token_source), WithJsonSchema({"type": ["string", "object", "null"]})
 ]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from mergecore.config.chosen import Choice, read_params
 from mergecore.engine.memory import Estimate, estimate
 from mergecore.errors import ConfigError, PluginError
 from mergecore.output import manifest
@@ -40,7 +41,11 @@ class _Run:
         """By method, what it has prepared."""
         self._methods, self._providers = methods_of(plan, registry)
         self.estimate: Estimate = estimate(plan, self._methods, options.threads, options.max_memory)
-        self.executor = registry.get(Executor, options.executor or plan.executor)
+        self.executor: Executor[Any] = registry.get(Executor, options.executor or plan.executor)
+        self.executor_params = plan.executor_params if self.executor.name == plan.executor else None
+        if self.executor_params is None:
+            choice = Choice(Executor, self.executor.name, {}, ("executor",))
+            self.executor_params = read_params(self.executor.params, choice)
         if options.device != "cpu":
             device(options.device)  # that it can be used is known before anything is made
         self._begin = time.monotonic()
@@ -131,7 +136,7 @@ class _Run:
 
     def _results(self, steps: list[Step], run_step: RunStep) -> Iterator[StepResult]:
         with self.registry.calling(Executor, self.executor.name):
-            yield from self.executor.run(steps, run_step, self.estimate.workers)
+            yield from self.executor.run(steps, run_step, self.estimate.workers, self.executor_params)
 
     def _step_done(self, result: StepResult, progress: _Progress) -> None:
         progress.add(result)

@@ -10,9 +10,10 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from mergecore.config.chosen import WRITER, Choice, read_params
 from mergecore.config.grammar import MergeConfig, parts, read_config
 from mergecore.config.parameters import parameters_of
-from mergecore.errors import Collector, ConfigError, InputError
+from mergecore.errors import Collector, ConfigError, InputError, MergecoreError
 from mergecore.files.yaml_document import Document
 from mergecore.models.opener import Opener, check_architectures
 from mergecore.models.refine import said_in_vain
@@ -21,16 +22,16 @@ from mergecore.planning.config_differences import differences, unconfigured
 from mergecore.planning.formats import Formats
 from mergecore.planning.matching import Models, Slice, dropped, match
 from mergecore.planning.selection import Selection
-from mergecore.planning.side_files.config_json import is_of_diffusers
 from mergecore.planning.side_files.packages import package_notes
 from mergecore.planning.side_files.write import output_files
 from mergecore.planning.slices import slices_of
 from mergecore.planning.steps import Compiler
-from mergecore.planning.toolkit import lay_out, versions
+from mergecore.planning.toolkit import check_shard_size, lay_out, versions
 from mergecore.planning.vocabulary import Opened, open_models, output_vocabulary
 from mergecore.plugins.registry import Registry
 from mergecore.types import (
     Checkpoint,
+    Executor,
     Json,
     Layout,
     MergeMethod,
@@ -83,7 +84,8 @@ def plan_merge(document: Document, registry: Registry, options: PlanOptions | No
         layout=layout,
         side_files=files,
         seed=config.seed if options.seed is None else options.seed,
-        executor="threads",
+        executor=config.executor.name,
+        executor_params=_executor(config, registry),
         document=effective,
         descriptions=opened.descriptions,
         layers={prefix: tuple(layers) for prefix, layers in found.layers.items()},
@@ -121,7 +123,10 @@ def _config(
     fits = False
     with problems.collecting():
         unsure = None if options.strict else doubts
-        config = read_config(document, params_of, elsewhere=elsewhere, doubts=unsure)
+        with problems.collecting():
+            if (size := options.shard_size) is not None and (writer := _writer(document, registry)):
+                check_shard_size(writer, size)
+        config = read_config(document, params_of, elsewhere=elsewhere, registry=registry, doubts=unsure)
         method: MergeMethod[Any] = registry.get(MergeMethod, config.merge_method)
         fits = check_composition(config, method, registry, document.place, problems)
         if not problems.errors:
@@ -132,6 +137,16 @@ def _config(
         _look_at_models(config, fits, replace(opener, architectures=config.architecture), options, problems)
     problems.raise_any()
     raise AssertionError("what keeps a config from being read is an error")
+
+
+def _writer(document: Document, registry: Registry) -> OutputWriter[Any] | None:
+    """The output writer that a config names, whatever else is wrong with it; None when there is no such writer."""
+    output = document.data.get("output")
+    name = output.get("writer") if isinstance(output, dict) else None
+    try:
+        return registry.get(OutputWriter, name if isinstance(name, str) else WRITER)
+    except MergecoreError:  # it is told with its place
+        return None
 
 
 def _all_local(document: Document, opener: Opener, problems: Collector) -> bool:
@@ -213,14 +228,25 @@ def _layout(
     config: MergeConfig, registry: Registry, options: PlanOptions, steps: Sequence[Step], donor: Checkpoint
 ) -> tuple[str, Layout]:
     """The name of the output writer, and how it lays the tensors out."""
-    writer = config.output.writer
-    size = options.shard_size or config.output.shard_size
-    stem = "diffusion_pytorch_model" if is_of_diffusers(donor.config) else None
-    return writer, lay_out(registry, writer, steps, shard_size=size, stem=stem)
+    writer, size = config.output.writer, options.shard_size
+    return writer, lay_out(
+        registry, writer, steps, config.output.params, shard_size=size, config=donor.config
+    )
+
+
+def _executor(config: MergeConfig, registry: Registry) -> Params:
+    """The parameters of the executor that a config names."""
+    chosen: Executor[Any] = registry.get(Executor, config.executor.name)
+    choice = Choice(Executor, chosen.name, config.executor.params, ("executor",))
+    params: Params = read_params(chosen.params, choice)
+    return params
 
 
 def _effective(data: Mapping[str, Json], config: MergeConfig, options: PlanOptions) -> dict[str, Json]:
-    """The config with what the command line changes of the result, and without files that it needs."""
+    """The config with what the command line changes of the result, without what changes nothing of it.
+
+    Files that it needs are replaced by what they hold.
+    """
     changes: dict[str, Json] = {}
     for key in ("missing", "unexpected"):
         value = getattr(options, key)
@@ -234,7 +260,7 @@ def _effective(data: Mapping[str, Json], config: MergeConfig, options: PlanOptio
         changes["allow_crimes"] = True
     known: list[Json] = [one.as_json() for one in config.architecture]
     return {
-        **data,
+        **{key: value for key, value in data.items() if key != "executor"},
         **({"architecture": known} if known else {}),
         **({"command_line": changes} if changes else {}),
     }

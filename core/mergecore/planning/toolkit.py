@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from mergecore.config.chosen import Choice, read_params, unknown_parameter
+from mergecore.config.parameters import parameters_of
 from mergecore.models.module_folders import module_folder, name_in_file
 from mergecore.plugins.registry import Plugin, Registry
-from mergecore.types import Layout, MergeMethod, OutputTensor, OutputWriter, Plan, Recipe, Step
+from mergecore.types import Json, Layout, MergeMethod, OutputTensor, OutputWriter, Plan, Recipe, Step
 
 
 def methods_of(plan: Plan, registry: Registry) -> tuple[dict[str, MergeMethod[Any]], Mapping[str, Plugin]]:
@@ -30,20 +32,32 @@ def methods_of(plan: Plan, registry: Registry) -> tuple[dict[str, MergeMethod[An
     return methods, providers
 
 
-def lay_out(registry: Registry, writer: str, steps: Sequence[Step], **options: int | str | None) -> Layout:
+def lay_out(
+    registry: Registry,
+    writer: str,
+    steps: Sequence[Step],
+    written: Mapping[str, Json] | None = None,
+    *,
+    shard_size: int | None = None,
+    config: Mapping[str, Json] | None = None,
+) -> Layout:
     """The files and places of the tensors that `steps` make, by the output writer of that name.
 
-    options: parameters of the writer, None for its own default; a writer may do without `stem`.
+    written: parameters of the writer.  shard_size: the one of the command line, which goes before.
+    config: the `config.json` of the model that gives the output its own, by which a writer sets its defaults.
+
+    Raises:
+        MergecoreError: E109, E104 or E105 for a parameter that the writer does not have, or not so.
     """
     chosen: OutputWriter[Any] = registry.get(OutputWriter, writer)
+    check_shard_size(chosen, shard_size)
     outputs = [OutputTensor(step.name, step.dtype, step.shape) for step in steps]
-    known = chosen.params.model_fields
-    given = {
-        key: value for key, value in options.items() if value is not None and (key in known or key != "stem")
-    }
+    given = {name: value for name, value in (written or {}).items() if value is not None}
+    given |= {} if shard_size is None else {"shard_size": shard_size}
     with registry.calling(OutputWriter, chosen.name):
+        defaults = chosen.defaults(config or {}) if chosen.defaults else {}
         layout = chosen.layout(
-            [one for one in outputs if not module_folder(one.name)], chosen.params(**given)
+            [one for one in outputs if not module_folder(one.name)], _params(chosen, {**defaults, **given})
         )
         for folder in dict.fromkeys(filter(None, (module_folder(one.name) for one in outputs))):
             inside = [
@@ -51,9 +65,12 @@ def lay_out(registry: Registry, writer: str, steps: Sequence[Step], **options: i
                 for one in outputs
                 if module_folder(one.name) == folder
             ]
-            options = {key: value for key, value in given.items() if key != "stem"}
-            layout = _with_folder(layout, folder, chosen.layout(inside, chosen.params(**options)))
+            layout = _with_folder(layout, folder, chosen.layout(inside, _params(chosen, given)))
     return layout
+
+
+def _params(writer: OutputWriter[Any], given: Mapping[str, Json]) -> Any:
+    return read_params(writer.params, Choice(OutputWriter, writer.name, given, ("output",)))
 
 
 def _with_folder(layout: Layout, folder: str, inner: Layout) -> Layout:
@@ -65,6 +82,17 @@ def _with_folder(layout: Layout, folder: str, inner: Layout) -> Layout:
     }
     extra = {f"{folder}/{name}": data for name, data in inner.extra.items()}
     return Layout((*layout.files, *files), {**layout.slots, **slots}, {**layout.extra, **extra})
+
+
+def check_shard_size(writer: OutputWriter[Any], shard_size: int | None) -> None:
+    """Raise E109 when the command line sets a size of files for a writer that has no such parameter."""
+    known = parameters_of(writer.params)
+    if shard_size is not None and "shard_size" not in known:
+        error = unknown_parameter(
+            "shard_size", Choice(OutputWriter, writer.name, {}, ("output",)), list(known)
+        )
+        error.place = "--shard-size"
+        raise error
 
 
 def versions(registry: Registry, used: Iterable[tuple[type, str]]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mergecore.config.chosen import UNCHANGED, Choice, read_params
 from mergecore.config.grammar import MergeConfig, TokenizerConfig
 from mergecore.config.values import OtherToken, ZeroToken
 from mergecore.errors import Collector, ConfigError, InputError, Place, PluginError, did_you_mean
@@ -28,7 +29,6 @@ from mergecore.types import (
     TokenizerStrategy,
     Vocabulary,
 )
-from mergecore.types.params import Params
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def output_vocabulary(config: MergeConfig, models: Opened, donor: int, opener: O
 def _decided(config: MergeConfig, models: Opened, donor: int, opener: Opener) -> tuple[str, Common]:
     """The name of the tokenizer strategy, and what it decides."""
     wanted = config.vocabulary
-    name = "copy" if wanted is None else wanted.source if isinstance(wanted.source, str) else "model"
+    name = UNCHANGED if wanted is None else wanted.chosen
     strategy: TokenizerStrategy[Any] = opener.registry.get(TokenizerStrategy, name)
     request = TokenizerRequest(
         read=VocabularyReader().read,
@@ -130,8 +130,11 @@ def _decided(config: MergeConfig, models: Opened, donor: int, opener: Opener) ->
         source=_source(config, models, opener),
         tokens=tuple((wanted.tokens if wanted else None) or ()),
     )
+    params = read_params(
+        strategy.params, Choice(TokenizerStrategy, name, wanted.params if wanted else {}, ("tokenizer",))
+    )
     with opener.registry.calling(TokenizerStrategy, name):
-        vocabulary = strategy.build(request, _params(strategy, wanted, opener))
+        vocabulary = strategy.build(request, params)
     _check(name, vocabulary, request)
     if wanted is None:
         return name, Common(vocabulary)
@@ -153,17 +156,10 @@ def _source(config: MergeConfig, models: Opened, opener: Opener) -> Checkpoint |
         )
     except InputError as error:
         if error.code == "E701":
-            error.what += did_you_mean(str(wanted.source), ("union", "base"))
+            strategies = opener.registry.all(TokenizerStrategy)
+            names = [one.name for one in strategies if one.source != "required"]
+            error.what += did_you_mean(str(wanted.source), names)
         raise
-
-
-def _params(strategy: TokenizerStrategy[Any], wanted: TokenizerConfig | None, opener: Opener) -> Params:
-    given = {} if wanted is None or wanted.compat is None else {"compat": wanted.compat}
-    if given.keys() - strategy.params.model_fields.keys():
-        what = f"the tokenizer strategy '{strategy.name}' knows no 'compat'"
-        raise ConfigError("E109", what, place=opener.place_of(("tokenizer", "compat")))
-    params: Params = strategy.params(**given)
-    return params
 
 
 def _check(name: str, vocabulary: Vocabulary, request: TokenizerRequest) -> None:

@@ -67,7 +67,7 @@ def mergecore_recipes() -> Iterable[Recipe]:
 
 
 @hookspec
-def mergecore_executors() -> Iterable[Executor]:
+def mergecore_executors() -> Iterable[Executor[Any]]:
     """Yield ways to run the steps of a plan."""
     return ()
 

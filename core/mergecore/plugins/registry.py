@@ -145,6 +145,15 @@ class Registry:
         self.load_all()
         return [slot.lost or slot.plugin for slot in self._slots]
 
+    def offered(self, plugin: Plugin) -> list[tuple[type, Any]]:
+        """What a plugin provides that has parameters, each with its kind."""
+        offers = [offer for slot in self._active() if slot.plugin is plugin for offer in slot.offers]
+        return [
+            (offer.kind, offer.value)
+            for offer in offers
+            if hasattr(offer.value, "params") and offer.kind is not click.Command
+        ]
+
     def unusable(self) -> list[Plugin]:
         """The plugins that cannot be used, wholly or in part, although nobody blocks them."""
         return [plugin for plugin in self.plugins() if plugin.reason and plugin.status != "blocked"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Generic, Literal, Protocol, TypeAlias
 
 from mergecore.types.events import Display
+from mergecore.types.params import NO_PARAMS, P
 from mergecore.types.steps import Step
 
 
@@ -31,11 +32,16 @@ RunStep: TypeAlias = Callable[[Step, Crew], StepResult]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Executor:
-    """Where the steps of a plan run.  `run` yields results in any order and stops at the first exception."""
+class Executor(Generic[P]):
+    """Where the steps of a plan run.
+
+    `run` gets the steps, what carries out one of them, the number of workers and its parameters; it yields
+    results in any order and stops at the first exception.
+    """
 
     name: str
-    run: Callable[[Sequence[Step], RunStep, int], Iterator[StepResult]]
+    run: Callable[[Sequence[Step], RunStep, int, P], Iterator[StepResult]]
+    params: type[P] = NO_PARAMS
 
 
 Mode: TypeAlias = Literal["new", "resume", "restart"]
@@ -51,7 +57,7 @@ class RunOptions:
     """Bytes that blocks may take; None for no bound but the number of workers."""
     device: str = "cpu"
     executor: str | None = None
-    """Where the steps run, by name; None for what the plan says."""
+    """Where the steps run, by name; None for what the plan says, whose parameters count for that one only."""
     mode: Mode = "new"
     overwrite: bool = False
     allow_nonfinite: bool = False

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic
 
-from mergecore.types.params import P
+from mergecore.files.dtypes import nbytes
+from mergecore.files.strict_json import Json
+from mergecore.types.params import NO_PARAMS, P
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,11 @@ class OutputTensor:
     name: str
     dtype: str
     shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its numbers."""
+        return nbytes(self.dtype, self.shape)
 
 
 @dataclass(frozen=True)
@@ -53,8 +60,12 @@ class Layout:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputWriter(Generic[P]):
-    """A file format: it lays tensors out in files; the core writes the bytes."""
+    """A file format: it lays tensors out in files; the core writes the bytes.
+
+    defaults: what parameters are where the config does not say, from the `config.json` of the output's model.
+    """
 
     name: str
     layout: Callable[[Sequence[OutputTensor], P], Layout]
-    params: type[P]
+    params: type[P] = NO_PARAMS
+    defaults: Callable[[Mapping[str, Json]], Mapping[str, Json]] | None = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-__all__ = ["Field", "P", "Params", "PerModel", "for_inputs"]
+from mergecore.files.sizes import parse_size
+
+__all__ = ["Field", "NoParams", "P", "Params", "PerModel", "Size", "for_inputs"]
 
 P = TypeVar("P", bound="Params")
 T = TypeVar("T")
@@ -28,6 +30,19 @@ A default is one value for all of them: `density: PerModel[float] = (1.0,)`.
 """
 
 
+def _bytes(value: object) -> object:
+    return parse_size(value) if isinstance(value, str) else value
+
+
+_SIZE = BeforeValidator(_bytes)
+
+if TYPE_CHECKING:
+    Size: TypeAlias = int
+else:  # the type checker need not know how it is written
+    Size = Annotated[int, _SIZE, WithJsonSchema({"type": ["string", "integer"]})]
+"""A parameter that is a number of bytes, written as such or as `5GB`."""
+
+
 class Params(BaseModel):
     """Base class of the parameters of a plugin: frozen, finite numbers only, unknown names refused."""
 
@@ -44,6 +59,14 @@ class Params(BaseModel):
                 raise ValueError(f"'{name}' has {len(row)} values where another parameter has {longest}")
             self.__dict__[name] = row * (longest if len(row) == 1 else 1)
         return self
+
+
+class NoParams(Params):
+    """The parameters of a plugin that has none."""
+
+
+NO_PARAMS: Any = NoParams
+"""The default of `params`, whatever type of parameters a plugin goes by."""
 
 
 def for_inputs(params: P, n: int) -> P:

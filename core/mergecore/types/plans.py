@@ -12,6 +12,7 @@ from mergecore.types.architectures import Description
 from mergecore.types.methods import MergeMethod
 from mergecore.types.models import Checkpoint
 from mergecore.types.outputs import Layout
+from mergecore.types.params import Params
 from mergecore.types.steps import Step
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Plan:
     title: str = ""
     side_digests: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of every side file as it was checked: no other bytes are written."""
+    executor_params: Params | None = None
+    """The parameters of `executor`; None for its defaults."""
     recipe: str = ""
     """The recipe whose own methods make steps; empty for a merge."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeAlias
+from typing import TYPE_CHECKING, Generic, Literal, TypeAlias
 
 from mergecore.files.strict_json import Json
 from mergecore.types.architectures import Description
 from mergecore.types.models import Checkpoint
-from mergecore.types.params import P
+from mergecore.types.params import NO_PARAMS, P
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,8 +82,11 @@ class TokenizerStrategy(Generic[P]):
 
     `build` decides and raises a `MergecoreError` for models that do not fit together.  The core aligns the
     tensors by its answer: rows that a model lacks, padding, and what the config says of single tokens.
+
+    source: whether the config names a model for it, `TokenizerRequest.source`.
     """
 
     name: str
     build: Callable[[TokenizerRequest, P], Vocabulary]
-    params: type[P]
+    params: type[P] = NO_PARAMS
+    source: Literal["required", "optional", "unused"] = "unused"

@@ -9,9 +9,12 @@ from itertools import count
 
 from mergecore import Executor, hookimpl
 from mergecore.types import RunStep, Step, StepResult
+from mergecore.types.params import NoParams
 
 
-def run_threads(steps: Sequence[Step], run_step: RunStep, workers: int) -> Iterator[StepResult]:
+def run_threads(
+    steps: Sequence[Step], run_step: RunStep, workers: int, params: NoParams | None = None
+) -> Iterator[StepResult]:
     """Results in the order they are finished; the first exception of a worker stops all and is raised."""
     if workers <= 1:
         yield from (run_step(step, _Alone()) for step in steps)
@@ -150,5 +153,5 @@ class _Crew:
 
 
 @hookimpl
-def mergecore_executors() -> Iterator[Executor]:
-    yield Executor(name="threads", run=run_threads)
+def mergecore_executors() -> Iterator[Executor[NoParams]]:
+    yield Executor(name="threads", run=run_threads, params=NoParams)

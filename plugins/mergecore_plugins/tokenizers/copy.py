@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mergecore import Checkpoint, InputError, Params, TokenizerStrategy, hookimpl
+from mergecore import Checkpoint, InputError, NoParams, TokenizerStrategy, hookimpl
 from mergecore.tokenizers.compare import Comparison, compare, some
 from mergecore.tokenizers.read import TokenizerFiles, same_vocabulary
 from mergecore.types import Rows, TokenizerRequest, TokenTable, Vocabulary
@@ -19,14 +19,10 @@ from mergecore_plugins.tokenizers.tokenizer_json import tokenizer_files
 
 @hookimpl
 def mergecore_tokenizer_strategies() -> Iterator[TokenizerStrategy[Any]]:
-    yield TokenizerStrategy(name="copy", build=copy, params=CopyParams)
+    yield TokenizerStrategy(name="copy", build=copy, params=NoParams)
 
 
-class CopyParams(Params):
-    """`copy` takes no parameters."""
-
-
-def copy(request: TokenizerRequest, params: CopyParams) -> Vocabulary:
+def copy(request: TokenizerRequest, params: NoParams) -> Vocabulary:
     """The donor's tokenizer files, byte for byte.
 
     A model without a tokenizer must have tensors of the donor's size.  Of one whose vocabulary differs in

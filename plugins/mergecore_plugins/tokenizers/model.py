@@ -13,7 +13,7 @@ from mergecore_plugins.tokenizers.building import AlignParams, build, difference
 
 @hookimpl
 def mergecore_tokenizer_strategies() -> Iterator[TokenizerStrategy[Any]]:
-    yield TokenizerStrategy(name="model", build=model, params=AlignParams)
+    yield TokenizerStrategy(name="model", build=model, params=AlignParams, source="required")
 
 
 def model(request: TokenizerRequest, params: AlignParams) -> Vocabulary:

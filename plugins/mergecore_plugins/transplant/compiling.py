@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergecore.errors import Collector, InputError
+from mergecore.errors import Collector, ConfigError, InputError
 from mergecore.models.opener import Opener
 from mergecore.planning.embedding_rows import Common
 from mergecore.planning.matching import Match, Models
@@ -48,7 +48,8 @@ def plan_transplant(document: Document, registry: Registry, options: PlanOptions
     Raises:
         MergecoreError: what is wrong with the settings or the models; several as `Problems`.
     """
-    settings = read_settings(document)
+    doubts: list[ConfigError] = []
+    settings = read_settings(document, registry, doubts)
     opener = Opener(registry, OpenOptions(options.offline), document.place)
     pair = _opened(settings, opener)
     surgery = _surgery(settings, pair)
@@ -62,19 +63,19 @@ def plan_transplant(document: Document, registry: Registry, options: PlanOptions
     files, notes = output_files(
         settings.name or "", method, models, Match(), steps, common, effective, opener.fit, strict=True
     )
-    writer, size = settings.output.writer, options.shard_size or settings.output.shard_size
+    writer, size, written = settings.output.writer, options.shard_size, settings.output.params
     return Plan(
         models=models.checkpoints,
         donor=0,
         steps=tuple(steps),
-        layout=lay_out(registry, writer, steps, shard_size=size),
+        layout=lay_out(registry, writer, steps, written, shard_size=size, config=pair.model.config),
         side_files=files,
         seed=settings.seed if options.seed is None else options.seed,
         executor="threads",
         document=effective,
         descriptions=models.descriptions,
         dropped=tuple(_unused(pair.donor, steps)),
-        warnings=(*surgery.warnings(), *vocabulary.warnings, *notes),
+        warnings=(*map(str, doubts), *surgery.warnings(), *vocabulary.warnings, *notes),
         plugins=versions(registry, [(Recipe, "transplant"), (OutputWriter, writer)]),
         title=settings.name or "",
         recipe="transplant",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field, ValidationError
 
+from mergecore.config.chosen import check_chosen
 from mergecore.config.grammar import OutputConfig, Part
 from mergecore.config.messages import explained
 from mergecore.config.values import ChatTemplate, Reference
-from mergecore.errors import Collector
+from mergecore.errors import Collector, ConfigError
 from mergecore.files.yaml_document import Document
+from mergecore.plugins.registry import Registry
 from mergecore_plugins.transplant.methods import FillParams, Method, Metric, Pieces, Weights
 
 
@@ -44,15 +46,18 @@ class TransplantDocument(Part):
     output: OutputConfig = OutputConfig()
 
 
-def read_settings(document: Document) -> TransplantDocument:
-    """The settings in a document.
+def read_settings(document: Document, registry: Registry, doubts: list[ConfigError]) -> TransplantDocument:
+    """The settings in a document; `doubts` takes what may be another thing than it looks like.
 
     Raises:
-        ConfigError: E103 to E105, E112, with places; several as `Problems`.
+        ConfigError: E103 to E105, E109, E112, with places; several as `Problems`.
     """
     problems = Collector()
+    check_chosen(document, registry, {"output": OutputConfig.model_fields}, problems, doubts)
     try:
-        return TransplantDocument.model_validate(dict(document.data))
+        settings = TransplantDocument.model_validate(dict(document.data))
+        problems.raise_any()
+        return settings
     except ValidationError as error:
         for detail in error.errors():
             problems.add(explained(detail, document, TransplantDocument, "transplant", None))

@@ -6,16 +6,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import Annotated
-
-from pydantic import BeforeValidator
+from collections.abc import Iterator, Mapping, Sequence
 
 from mergecore import hookimpl
 from mergecore.files.dtypes import nbytes
-from mergecore.files.sizes import parse_size
-from mergecore.types import Layout, OutputFile, OutputTensor, OutputWriter, Slot
-from mergecore.types.params import Field, Params
+from mergecore.types import Json, Layout, OutputFile, OutputTensor, OutputWriter, Slot
+from mergecore.types.params import Field, Params, Size
 
 _DTYPES = (
     *("U64", "I64", "F64", "C64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16"),
@@ -26,16 +22,10 @@ _ORDER = {dtype: place for place, dtype in enumerate(_DTYPES)}
 """The order of dtypes in a file: the format wants the widest first, so that every tensor is aligned."""
 
 
-def _bytes(value: object) -> object:
-    return parse_size(value) if isinstance(value, str) else value
-
-
 class SafetensorsParams(Params):
     """How the tensors are divided into files."""
 
-    shard_size: Annotated[int, BeforeValidator(_bytes)] = Field(
-        default=5_000_000_000, gt=0, description="largest size of a file, such as 5GB"
-    )
+    shard_size: Size = Field(default=5_000_000_000, gt=0, description="largest size of a file, such as 5GB")
     stem: str = Field(default="model", pattern=r"^\w+$", description="how the names of the files begin")
 
 
@@ -51,6 +41,11 @@ def lay_out(tensors: Sequence[OutputTensor], params: SafetensorsParams) -> Layou
         places |= slots
     slots = {tensor.name: places[tensor.name] for tensor in tensors}
     return Layout(tuple(files), slots, _index(params.stem, files, slots) if len(files) > 1 else {})
+
+
+def _defaults(config: Mapping[str, Json]) -> dict[str, Json]:
+    """Models of diffusers have weight files of another name."""
+    return {"stem": "diffusion_pytorch_model"} if "_class_name" in config else {}
 
 
 def _packed(tensors: Sequence[OutputTensor], limit: int) -> Iterator[list[OutputTensor]]:
@@ -102,4 +97,4 @@ def _index(stem: str, files: Sequence[OutputFile], slots: dict[str, Slot]) -> di
 @hookimpl
 def mergecore_output_writers() -> Iterator[OutputWriter[SafetensorsParams]]:
     """The writer "safetensors"."""
-    yield OutputWriter(name="safetensors", layout=lay_out, params=SafetensorsParams)
+    yield OutputWriter(name="safetensors", layout=lay_out, params=SafetensorsParams, defaults=_defaults)

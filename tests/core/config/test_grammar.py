@@ -18,6 +18,7 @@ from mergecore.config.grammar import (
 from mergecore.config.values import OtherToken, ZeroToken
 from mergecore.errors import ConfigError, MergecoreError, Problems, did_you_mean
 from mergecore.files.yaml_document import Document, parse_document
+from mergecore.plugins.registry import Registry
 from mergecore.types import Json, ModelReference
 from mergecore.types.params import Field, Params, PerModel
 
@@ -32,6 +33,7 @@ class Ties(Linear):
     factor: float = Field(default=1.0, alias="lambda")
 
 
+REGISTRY = Registry.discover((), {})
 METHODS: dict[str, type[Params]] = {"linear": Linear, "ties": Ties}
 
 
@@ -42,7 +44,7 @@ def params_of(name: str) -> type[Params]:
 
 
 def read(text: str) -> MergeConfig:
-    return read_config(parse_document(text, "config.yml"), params_of)
+    return read_config(parse_document(text, "config.yml"), params_of, registry=REGISTRY)
 
 
 def faults(text: str) -> list[str]:
@@ -110,7 +112,7 @@ slices:
 
 def test_every_key_is_read() -> None:
     config = read(FULL)
-    assert (config.dtype, config.out_dtype, config.output.shard_size) == ("F32", "BF16", 5_000_000_000)
+    assert (config.dtype, config.out_dtype, config.output.params) == ("F32", "BF16", {"shard_size": "5GB"})
     assert config.base_model == ModelReference("org/base", "v1")
     assert (config.name, config.seed, config.chat_template) == ("mine", 7, "auto")
     assert config.slices is not None
@@ -266,7 +268,7 @@ MODELS = "models: [{model: a}]\n"
         ),
         (
             two_models(extra="tokenizer: {compat: mergkit}\n"),
-            "E105 config.yml:2:21: 'tokenizer.compat' is 'mergkit'; 'mergekit' is expected",
+            "E105 config.yml:2:21: parameter 'compat' is 'mergkit'; 'mergekit' is expected",
         ),
         (
             two_models(extra="tokenizer: {pad_to_multiple: 8}\n"),

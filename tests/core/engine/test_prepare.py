@@ -122,10 +122,13 @@ def test_a_method_that_prepares_wrongly_is_blamed(centred: Merge, broken: str, c
 
 
 def test_an_executor_must_prepare_in_this_process(centred: Merge, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mergecore import NoParams
     from mergecore.types import Executor, RunStep, Step, StepResult
     from mergecore_plugins.executors import threads
 
-    def elsewhere(steps: Sequence[Step], run_step: RunStep, workers: int) -> Iterator[StepResult]:
+    def elsewhere(
+        steps: Sequence[Step], run_step: RunStep, workers: int, params: NoParams
+    ) -> Iterator[StepResult]:
         yield from (StepResult(step.name, "", 0) for step in steps)
 
     monkeypatch.setattr(threads, "Executor", lambda **_: Executor(name="threads", run=elsewhere))

@@ -77,7 +77,7 @@ def test_a_strategy_need_not_know_mergekit(shop: Workshop, write_plugin: WritePl
     config = foreign(shop, write_plugin, (range(2), range(2)))
     config["tokenizer"]["compat"] = "mergekit"
     assert "E109" in shop.refusal(config)
-    assert "the tokenizer strategy 'union' knows no 'compat'" in shop.refusal(config)
+    assert "the tokenizer strategy 'union' has no parameter 'compat'" in shop.refusal(config)
 
 
 def test_a_slip_in_the_name_of_a_strategy_is_seen(shop: Workshop) -> None:

@@ -6,19 +6,16 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 import torch
 from fixture_types import Cli, WriteModel, WritePlugin
 from safetensors.torch import load_file
 
-import mergecore
-from mergecore import Architecture, TokenizerStrategy
+from mergecore import Architecture
 from mergecore.models.folder import open_folder
 from mergecore.plugins.registry import Registry
-from mergecore.types import ModelReference, TokenizerRequest
+from mergecore.types import ModelReference
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "hooks.md"
 
@@ -104,16 +101,18 @@ def test_mergecore_architectures_decide_what_layers_are(example: Example, tmp_pa
     assert first.describe(other) is None
 
 
-def test_mergecore_tokenizer_strategies_choose_files(example: Example, config: Path) -> None:
-    registry = example("mergecore_tokenizer_strategies", "plain")
-    folder = config.parent / "a"
-    for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
-        (folder / name).write_text("{}")
-    checkpoint = open_folder(folder, ModelReference("a"))
-    strategy = registry.get(TokenizerStrategy, "plain")
-    request = cast("TokenizerRequest", SimpleNamespace(models=(checkpoint,)))
-    vocabulary = strategy.build(request, strategy.params())
-    assert vocabulary.files == {"tokenizer.json": folder / "tokenizer.json"}
+@pytest.mark.parametrize("said", ["tokenizer_source: plain", "tokenizer: {strategy: plain}"])
+def test_mergecore_tokenizer_strategies_choose_files(
+    example: Example, config: Path, cli: Cli, said: str
+) -> None:
+    example("mergecore_tokenizer_strategies", "plain")
+    for name in ("special_tokens_map.json", "chat_template.jinja", "generation_config.json"):
+        Path("a", name).write_text("{}")
+    config.write_text(f"{config.read_text()}{said}\n")
+    outcome = cli("merge", config, "out")
+    assert outcome.code == 0, outcome.err
+    assert Path("out/special_tokens_map.json").read_bytes() == b"{}"
+    assert not Path("out/chat_template.jinja").exists()
 
 
 def test_mergecore_merge_methods_merge(example: Example, config: Path, cli: Cli) -> None:
@@ -135,13 +134,18 @@ def test_mergecore_recipes_compile_other_documents(example: Example, config: Pat
     assert cli("plan", config).err == "mergecore: error E104: 'soup' is a list of models\n"
 
 
-def test_mergecore_executors_run_the_steps(example: Example, config: Path) -> None:
-    registry = example("mergecore_executors", "backwards")
-    made = mergecore.plan(config, registry=registry)
-    mergecore.execute(made, "threads", registry=registry)
-    mergecore.execute(replace(made, executor="backwards"), "backwards", registry=registry)
-    threads, backwards = (Path(name, "model.safetensors").read_bytes() for name in ("threads", "backwards"))
-    assert threads == backwards
+def test_mergecore_executors_run_the_steps(example: Example, config: Path, cli: Cli) -> None:
+    example("mergecore_executors", "backwards")
+    assert cli("merge", config, "threads").code == 0
+    assert cli("merge", config, "backwards", "--executor", "backwards").code == 0
+    config.write_text(config.read_text() + "executor: {name: backwards, log: steps.txt}\n")
+    assert cli("merge", config, "logged").code == 0
+    names = Path("steps.txt").read_text().split()
+    assert sorted(names) == sorted(load_file("threads/model.safetensors"))
+    threads, *others = (
+        Path(name, "model.safetensors").read_bytes() for name in ("threads", "backwards", "logged")
+    )
+    assert others == [threads, threads]
 
 
 def test_mergecore_output_writers_lay_out_files(example: Example, config: Path, cli: Cli) -> None:
