@@ -295,3 +295,12 @@ def test_nohup_is_honoured(config: Path, tmp_path: Path) -> None:
 
 def test_a_plan_needs_no_file_beyond_those_it_reads(config: Path) -> None:
     assert plan(config).side_digests.keys() == {"config.json", "README.md"}
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no /proc here")
+def test_a_place_where_nothing_can_be_made_is_told_and_not_tried_for_ever(config: Path) -> None:
+    done = run("merge", config, "/proc/merged")
+
+    assert done.returncode == 6
+    assert "mergecore: error E505: " in done.stderr
+    assert "Traceback" not in done.stderr

@@ -29,6 +29,8 @@ from mergecore.output import replacing
 MODEL, WORK, OLD = "model", ".work", "old"
 LOCK, PLAN, JOURNAL, SWAP = "lock", "plan.json", "journal", "swap"
 _FILES = (LOCK, PLAN, JOURNAL, SWAP, f"{PLAN}.tmp", f"{SWAP}.tmp")
+_TRIES = 1000
+"""So often a staging folder is made anew that others remove; some file systems, such as /proc, never keep one."""
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -125,18 +127,21 @@ def lock(staging: Staging) -> int:
             is not ours.
     """
     with durable.telling(staging.target, "making the staging folder"):
+        left = _TRIES
         while True:
             try:
                 staging.enter()
-                file = _open_locked(staging)
-            except FileNotFoundError:  # another process has just removed it
-                file = None
+                return _open_locked(staging)
+            except FileNotFoundError:  # another process has just removed it, or nothing can be made here
+                staging.close()
+                left -= 1
+                if not left:
+                    what = f"no folder can be made in {staging.target.parent}"
+                    hint = "choose another output folder"
+                    raise OutputError("E505", what, place=str(staging.target), hint=hint) from None
             except BaseException:
                 staging.close()
                 raise
-            if file is not None:
-                return file
-            staging.close()
 
 
 def repair(staging: Staging) -> bool:
@@ -278,8 +283,12 @@ def _is_swapped(staging: Staging, mark: bytes) -> bool:
     ]
 
 
-def _open_locked(staging: Staging) -> int | None:
-    """The lock, or None when the staging folder was removed between opening and locking it."""
+def _open_locked(staging: Staging) -> int:
+    """The lock.
+
+    Raises:
+        FileNotFoundError: the staging folder was removed between opening and locking it.
+    """
     file = staging.work.open(LOCK, os.O_RDWR | os.O_CREAT)
     try:
         if not _try_lock(file):
@@ -288,11 +297,10 @@ def _open_locked(staging: Staging) -> int | None:
         if status is not None and os.path.samestat(os.fstat(file), status):
             _sign(file)
             return file
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(staging.path))
     except BaseException:
         os.close(file)
         raise
-    os.close(file)
-    return None
 
 
 def _sign(file: int) -> None:

@@ -113,7 +113,7 @@ def _check_bytes(
 
 
 def _error(folder: Path, name: str, what: str, tensor: str | None = None) -> OutputError:
-    hint = "copy or merge the model again"
+    hint = "copy the model again, or merge it again with --overwrite"
     return OutputError("E508", what, place=str(folder / name), tensor=tensor, hint=hint)
 
 

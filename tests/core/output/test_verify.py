@@ -76,7 +76,7 @@ def test_a_tensor_of_another_dtype_for_the_safetensors_library_is_found(
 
     assert differences(model) == [
         f"{model / FIRST}: tensor 'a': the safetensors library reads ('I8', (4,)), the manifest says "
-        "('U8', (4,)). Hint: copy or merge the model again"
+        "('U8', (4,)). Hint: copy the model again, or merge it again with --overwrite"
     ]
 
 
@@ -85,7 +85,7 @@ def test_a_flipped_bit_in_a_tensor_is_found(model: Path) -> None:
     good, bad = (tensor_digest([block_digest(data)]) for data in (b"1234", b"1235"))
     assert differences(model) == [
         f"{model / FIRST}: tensor 'a' is damaged: its digest is {bad}, not {good}. "
-        "Hint: copy or merge the model again"
+        "Hint: copy the model again, or merge it again with --overwrite"
     ]
 
 
