@@ -153,7 +153,7 @@ def show_plugin(name: str, disabled: Sequence[str]) -> None:
     if not found:
         near = did_you_mean(name, [plugin.name for plugin in everyone])
         raise ConfigError(
-            "E606", f"'{name}' is no installed plugin{near}", hint="see `mergecore plugins list`"
+            "E606", f"'{name}' is not an installed plugin{near}", hint="see `mergecore plugins list`"
         )
     for plugin in found:
         facts = [("plugin", plugin.name), ("module", plugin.module), ("comes with", plugin.origin)]

@@ -46,7 +46,7 @@ def _filter(value: Json) -> Filter:
 
 def _role(value: Json) -> Json:
     if isinstance(value, str) and not _ROLE.fullmatch(value):
-        what = f"'{value}' is no role; words with dots between them are expected, such as attn.q"
+        what = f"'{value}' is not a role; words with dots between them are expected, such as attn.q"
         raise fault(ConfigError("E105", what))
     return value
 

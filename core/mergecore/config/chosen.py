@@ -135,7 +135,7 @@ def unknown_parameter(name: str, choice: Choice, known: Collection[str]) -> Conf
     """The error of a parameter that the plugin does not have, or of a key that its section does not have."""
     place = choice.document.key_place((*choice.path, name))
     if not did_you_mean(name, list(known)) and (near := did_you_mean(name, list(choice.keys))):
-        return ConfigError("E103", f"'{name}' is no key of the {choice.path[-1]}{near}", place=place)
+        return ConfigError("E103", f"unknown key '{name}' in the {choice.path[-1]}{near}", place=place)
     near = did_you_mean(name, list(known))
     hint = None if near else f"its parameters: {', '.join(known) or 'none'}"
     return ConfigError("E109", f"{choice.owner} has no parameter '{name}'{near}", place=place, hint=hint)

@@ -28,12 +28,12 @@ def parse_filter(raw: Json) -> Filter | None:
     """The filter of that text; None for all tensors.
 
     Raises:
-        ConfigError: E104 for what is no text, E105 for what is no pattern; without a place.
+        ConfigError: E104 for what is not a string, E105 for what is not a pattern; without a place.
     """
     if raw is None or raw == "*":
         return None
     if not isinstance(raw, str):
-        raise ConfigError("E104", f"the filter {raw!r} is no text; write it in quotes")
+        raise ConfigError("E104", f"a filter must be a string, got {raw!r}; put it in quotes")
     kind, colon, rest = raw.partition(":")
     if colon and kind == "glob":
         return Filter(raw, lambda name, _: fnmatchcase(name, rest))

@@ -99,13 +99,13 @@ def _unknown_key(
 ) -> ConfigError:
     key, here = str(path[-1]), _class_at(root, path[:-1])
     known = [field.alias or name for name, field in here.model_fields.items()]
-    what, hint = f"'{key}' is no key of {_title(here)}", f"its keys: {', '.join(known)}"
+    what, hint = f"unknown key '{key}' in {_title(here)}", f"its keys: {', '.join(known)}"
     parameter = parameters_of(params).get(key) if params is not None and "parameters" in known else None
     if key in OBSOLETE:
         what, hint = f"'{key}' is obsolete", OBSOLETE[key]
     elif parameter is not None:
         top = "" if parameter.per_model or here is root else " of the top level"
-        what = f"{what} but a parameter of {method}"
+        what = f"{what}; it is a parameter of {method}"
         hint = f"write it under 'parameters:'{top}"
     elif key in _MISPLACED and "parameters" in known and here is not root:
         hint = _MISPLACED[key]

@@ -132,4 +132,4 @@ def _check_keys(value: Mapping[str, Json], known: tuple[str, ...]) -> None:
     for key in value:
         if key not in known:
             near = did_you_mean(key, known)
-            raise ConfigError("E112", f"'{key}' is no key of a model reference{near}", hint=_FORM)
+            raise ConfigError("E112", f"unknown key '{key}' in a model reference{near}", hint=_FORM)

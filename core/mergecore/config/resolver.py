@@ -374,7 +374,7 @@ def _unread(
     if name not in known:
         near = did_you_mean(name, list(known)) or did_you_mean(name, words)
         hint = None if near else f"its parameters: {', '.join(known) or 'none'}"
-        return ConfigError("E109", f"'{name}' is no parameter of {method}{near}", hint=hint)
+        return ConfigError("E109", f"{method} has no parameter '{name}'{near}", hint=hint)
     if alone and not known[name].per_model:
         what = f"'{name}' is a parameter of {method} as a whole, not of one model"
         return ConfigError("E109", what, hint="move it to the top-level parameters")

@@ -102,7 +102,7 @@ def _case(raw: Json, name: str, path: DocPath, place_of: PlaceOf) -> Case:
     for key in raw:
         if key not in ("filter", "value"):
             near = did_you_mean(key, ("filter", "value"))
-            what = f"parameter '{name}': '{key}' is no key of a case{near}"
+            what = f"parameter '{name}': unknown key '{key}' in a case{near}"
             raise ConfigError(
                 "E103", what, place=place_of((*path, key)), hint="a case has 'filter' and 'value'"
             )

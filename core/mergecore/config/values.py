@@ -95,7 +95,7 @@ def _token_source(value: Json, info: ValidationInfo) -> TokenSource | None:
     token, token_id = value.get("token"), value.get("token_id")
     right = isinstance(token, str) if token_id is None else token is None and type(token_id) is int
     if value["kind"] != "model_token" or not right or value.keys() - {"kind", "model", "token", "token_id"}:
-        what = f"{value} is no source of a token"
+        what = f"{value} is not a valid token source"
         hint = "write a model, {kind: zero}, or {kind: model_token, model: M, token: T} (or token_id: N)"
         raise fault(ConfigError("E105", what, hint=hint))
     model = _reference(value.get("model"), info)
@@ -133,7 +133,9 @@ def _architectures(value: Json) -> tuple[ArchitectureFile, ...]:
             elif isinstance(one, str):
                 found.append(read_architecture(Path(one)))
             elif one is not None:
-                raise ConfigError("E104", f"{one!r} is no architecture", hint="write the path of a YAML file")
+                raise ConfigError(
+                    "E104", f"{one!r} is not an architecture", hint="write the path of a YAML file"
+                )
         except ConfigError as error:
             raise fault(ConfigError(error.code, str(error))) from None
         except Problems as error:
@@ -175,7 +177,7 @@ def _whole(value: Json) -> Json:
     """A number that was not written as one is refused: `true` and `'5'` would count as 1 and 5."""
     if isinstance(value, bool) or (isinstance(value, str) and value.replace("_", "").strip().isdecimal()):
         hint = f"write {value}" if isinstance(value, str) and value.isdecimal() else None
-        what = f"{shown(value)} is no whole number; a whole number is expected"
+        what = f"{shown(value)} is not a whole number, and a whole number is expected"
         raise fault(ConfigError("E104", what, hint=hint))
     return value
 

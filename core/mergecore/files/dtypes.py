@@ -79,7 +79,7 @@ def parse_dtype(word: str) -> str:
         known = [key for key in _BY_WORD if key]
         raise ConfigError(
             "E105",
-            f"'{word}' is no dtype to merge in{did_you_mean(_SHORT.get(word.lower(), word), known)}",
+            f"unknown dtype '{word}'{did_you_mean(_SHORT.get(word.lower(), word), known)}",
             hint=f"write one of {', '.join(known)}",
         )
     return name

@@ -26,7 +26,7 @@ def parse_size(value: str | int) -> int:
             "E105", f"'{value}' would be {count} bytes", hint=f"write {count}GB for billions of bytes"
         )
     if count < 1:
-        raise ConfigError("E105", f"'{value}' is no size", hint="write for example 500MB, 5GB or 4GiB")
+        raise ConfigError("E105", f"'{value}' is not a size", hint="write for example 500MB, 5GB or 4GiB")
     return count
 
 

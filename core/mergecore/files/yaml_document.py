@@ -319,7 +319,7 @@ class _Builder:
         sources = list(node.children.values()) if isinstance(node.value, list) else [node]
         for source in sources:
             if not isinstance(source.value, dict):
-                what = "'<<' merges mappings into this one; this is no mapping"
+                what = "'<<' merges mappings into this one; this is not a mapping"
                 self.problems.add(ConfigError("E104", what, place=source.place, hint="write '<<: *name'"))
         return [source for source in sources if isinstance(source.value, dict)]
 

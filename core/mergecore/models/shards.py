@@ -225,7 +225,7 @@ def _fault(file: str) -> str | None:
     if "/" in file:
         return f"'{file}' is in a sub-directory"
     if not re.fullmatch(r"(?!\.)[\w.-]{1,255}", file):
-        return f"'{file}' is no plain file name"
+        return f"'{file}' is not a plain file name"
     return None
 
 

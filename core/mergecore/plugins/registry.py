@@ -303,7 +303,7 @@ class Registry:
         hint = f"installed: {', '.join(known)}{also}"
         near = did_you_mean(name, known)
         if near and _is_slip(name, known):
-            return ConfigError("E108", f"'{name}' is no {WORD_OF[kind]}{near}", hint=hint)
+            return ConfigError("E108", f"unknown {WORD_OF[kind]} '{name}'{near}", hint=hint)
         what = f"{WORD_OF[kind]} '{name}': no installed plugin provides it{near}"
         return ConfigError("E606", what, hint=hint)
 

@@ -30,7 +30,7 @@ def check_wanted(wanted: str) -> None:
     shown = wanted if len(wanted) < 60 else f"{wanted[:57]}…"
     raise ConfigError(
         "E105",
-        f"'{shown}' is no chat template{did_you_mean(shown, ('auto', *BUILT_IN))}",
+        f"'{shown}' is not a known chat template{did_you_mean(shown, ('auto', *BUILT_IN))}",
         hint=f"write auto, one of {', '.join(BUILT_IN)}, or the text of a Jinja template",
     )
 

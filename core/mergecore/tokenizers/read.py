@@ -176,7 +176,9 @@ def _added_beside(files: TokenizerFiles) -> dict[int, dict[str, Json]]:
             or not isinstance(flag, dict)
             or not _is_text(flag, "content")
         ):
-            raise files.wrong(CONFIG, f"added_tokens_decoder: {json.dumps({number: flag})} is no added token")
+            raise files.wrong(
+                CONFIG, f"added_tokens_decoder: {json.dumps({number: flag})} is not an added token"
+            )
         flags[int(number)] = flag
     return flags
 
@@ -238,7 +240,9 @@ def _from_tokenizer_json(
     flags: dict[str, Mapping[str, Json]] = {}
     for token in added:
         if not isinstance(token, dict) or not _is_text(token, "content") or "id" not in token:
-            raise files.wrong(MAIN, f"{json.dumps(token)} is no added token: 'id' and 'content' are needed")
+            raise files.wrong(
+                MAIN, f"{json.dumps(token)} is not an added token: 'id' and 'content' are needed"
+            )
         flags[str(token["content"])] = token
     pairs = vocabulary.items() if isinstance(vocabulary, dict) else _scored(files, vocabulary)
     ids = _numbers(files, MAIN, [*pairs, *((token, flag["id"]) for token, flag in flags.items())])
@@ -260,7 +264,7 @@ def _scored(files: TokenizerFiles, pieces: list[Json]) -> Iterator[tuple[str, Js
     places: dict[str, int] = {}
     for number, piece in enumerate(pieces):
         if not isinstance(piece, list) or len(piece) != 2 or not isinstance(piece[0], str):
-            raise files.wrong(MAIN, f"{json.dumps(piece)} is no piece: [text, score] is expected")
+            raise files.wrong(MAIN, f"{json.dumps(piece)} is not a piece: [text, score] is expected")
         places[piece[0]] = number
     yield from places.items()
 

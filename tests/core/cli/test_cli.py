@@ -223,8 +223,8 @@ def too_little_memory(config: Config) -> None:
 
 FAILURES: dict[Callable[[Config], None], tuple[int, str]] = {
     no_base: (2, "error E110: c.yml:1:15: ties needs a base_model, and the config names none"),
-    unknown_method: (2, "error E108: c.yml:1:15: 'liner' is no merge method; did you mean 'linear'?"),
-    unknown_key: (2, "error E103: c.yml:9:1: 'modles' is no key of a merge config"),
+    unknown_method: (2, "error E108: c.yml:1:15: unknown merge method 'liner'; did you mean 'linear'?"),
+    unknown_key: (2, "error E103: c.yml:9:1: unknown key 'modles' in a merge config"),
     wrong_value: (2, "error E104: c.yml:5:13: parameter 'weight' is 'x'; a number is expected"),
     zero_weights: (5, "error E404: "),
     no_model: (3, "error E701: "),
@@ -298,7 +298,7 @@ def test_a_traceback_is_shown_only_when_asked(cli: Cli, linear: Config) -> None:
         ),
         (["merge", "c.yml", "out", "-j", "0"], "0 is not in the range"),
         (["merge", "c.yml", "out", "--missing", "x"], "'x' is not one of 'error', 'base', 'skip'"),
-        (["merge", "c.yml", "out", "--max-memory", "lots"], "error E105: --max-memory: 'lots' is no size"),
+        (["merge", "c.yml", "out", "--max-memory", "lots"], "error E105: --max-memory: 'lots' is not a size"),
         (["mrege", "c.yml", "out"], "No such command 'mrege'"),
         (["merge", "nowhere.yml", "out"], "nowhere.yml"),
     ],

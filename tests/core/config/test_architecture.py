@@ -124,15 +124,15 @@ def test_layers_that_are_not_there_are_told() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("layres: x", "acme.yml:1:1: 'layres' is no key of an architecture; did you mean 'layers'?"),
+        ("layres: x", "acme.yml:1:1: unknown key 'layres' in an architecture; did you mean 'layers'?"),
         ("tensors: [{role: x}]", "acme.yml:1:11: 'filter' is missing from a rule for tensors"),
         (
             "tensors: [{filter: x, role: A b}]",
-            "'A b' is no role; words with dots between them are expected, such as attn.q",
+            "'A b' is not a role; words with dots between them are expected, such as attn.q",
         ),
         ("tensors: [{filter: x, vocabulary_axis: -1}]", "a number of at least 0 is expected"),
         ("tensors: [{filter: 're:('}]", "the filter 're:(': not a regular expression"),
-        ("match: {family: x}", "'family' is no key of the conditions"),
+        ("match: {family: x}", "unknown key 'family' in the conditions"),
         ("layers: [x]", "'layers' is ['x']; text is expected"),
     ],
 )
@@ -218,7 +218,7 @@ def test_the_plan_keeps_what_was_said_and_needs_no_file() -> None:
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        (3, "E104 3 is no architecture. Hint: write the path of a YAML file"),
+        (3, "E104 3 is not an architecture. Hint: write the path of a YAML file"),
         ("nothing.yml", "E105 nothing.yml: no such file"),
         ({"layers": 3, "tied": 4}, "'layers' is 3; text is expected"),
         ({"layers": "attic."}, "E105 a has no layers 'attic.'. Hint: its stacks: cellar., tower."),

@@ -39,7 +39,7 @@ METHODS: dict[str, type[Params]] = {"linear": Linear, "ties": Ties}
 
 def params_of(name: str) -> type[Params]:
     if name not in METHODS:
-        raise ConfigError("E108", f"'{name}' is no merge method{did_you_mean(name, list(METHODS))}")
+        raise ConfigError("E108", f"unknown merge method '{name}'{did_you_mean(name, list(METHODS))}")
     return METHODS[name]
 
 
@@ -153,7 +153,7 @@ def test_a_config_need_not_come_from_text() -> None:
         "merge_method": "linear",
         "models": [{"model": "a", "parameters": {"wieght": 1}}],
     }
-    with pytest.raises(ConfigError, match=r"^'wieght' is no parameter of linear; did you mean 'weight'\?"):
+    with pytest.raises(ConfigError, match=r"^linear has no parameter 'wieght'; did you mean 'weight'\?"):
         read_config(Document("<config>", data), params_of)
 
 
@@ -184,7 +184,7 @@ MODELS = "models: [{model: a}]\n"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (two_models("liner"), "E108 config.yml:1:15: 'liner' is no merge method; did you mean 'linear'?"),
+        (two_models("liner"), "E108 config.yml:1:15: unknown merge method 'liner'; did you mean 'linear'?"),
         (
             "merge_method: 3\n" + MODELS,
             "E104 config.yml:1:15: 'merge_method' is 3; text is expected. Hint: write it in",
@@ -192,15 +192,15 @@ MODELS = "models: [{model: a}]\n"
         (MODELS, "E104 config.yml:1:1: 'merge_method' is missing from a merge config"),
         (
             two_models(extra="dytpe: float32\n"),
-            "E103 config.yml:2:1: 'dytpe' is no key of a merge config; did you mean",
+            "E103 config.yml:2:1: unknown key 'dytpe' in a merge config; did you mean",
         ),
         (
             two_models(extra="zzz: 1\n"),
-            "E103 config.yml:2:1: 'zzz' is no key of a merge config. Hint: its keys: merge_m",
+            "E103 config.yml:2:1: unknown key 'zzz' in a merge config. Hint: its keys: merge_m",
         ),
         (
             two_models(extra="dtype: bfloat\n"),
-            "E105 config.yml:2:8: 'bfloat' is no dtype to merge in; did you mean 'bf",
+            "E105 config.yml:2:8: unknown dtype 'bfloat'; did you mean 'bf",
         ),
         (two_models(extra="seed: x\n"), "E104 config.yml:2:7: 'seed' is 'x'; a whole number is expected"),
         (
@@ -215,10 +215,10 @@ MODELS = "models: [{model: a}]\n"
             two_models(extra="parameters: [1]\n"),
             "E104 config.yml:2:13: 'parameters' is [1]; a mapping is expected",
         ),
-        (two_models(extra="output: {shard_size: 5XB}\n"), "E105 config.yml:2:22: '5XB' is no size"),
+        (two_models(extra="output: {shard_size: 5XB}\n"), "E105 config.yml:2:22: '5XB' is not a size"),
         (
             two_models(extra="output: {writr: x}\n"),
-            "E103 config.yml:2:10: 'writr' is no key of the output; did you",
+            "E103 config.yml:2:10: unknown key 'writr' in the output; did you",
         ),
         (
             two_models(extra="base_model: a@b@c\n"),
@@ -272,7 +272,7 @@ MODELS = "models: [{model: a}]\n"
         ),
         (
             two_models(extra="tokenizer: {pad_to_multiple: 8}\n"),
-            "E103 config.yml:2:13: 'pad_to_multiple' is no key of the tokenizer; did you mean 'pad_to_multiple_of'?",
+            "E103 config.yml:2:13: unknown key 'pad_to_multiple' in the tokenizer; did you mean 'pad_to_multiple_of'?",
         ),
         (
             two_models(extra="tokenizer: {pad_to_multiple_of: 0}\n"),
@@ -280,7 +280,7 @@ MODELS = "models: [{model: a}]\n"
         ),
         (
             two_models(extra="tokenizer: {tokens: {x: {forc: true}}}\n"),
-            "E103 config.yml:2:26: 'forc' is no key of a token; did you mean 'force'?",
+            "E103 config.yml:2:26: unknown key 'forc' in a token; did you mean 'force'?",
         ),
     ],
 )
@@ -303,7 +303,7 @@ def test_one_fault_gives_one_error_with_its_place(text: str, message: str) -> No
 def test_a_token_source_that_is_neither_is_not_taken_for_a_model(source: str) -> None:
     (found,) = faults(two_models(extra=f"tokenizer: {{tokens: {{x: {{source: {source}}}}}}}\n"))
     assert found.startswith("E105 config.yml:2:34: ")
-    assert "is no source of a token. Hint: write a model, {kind: zero}, or {kind: model_token" in found
+    assert "is not a valid token source. Hint: write a model, {kind: zero}, or {kind: model_token" in found
 
 
 @pytest.mark.parametrize(
@@ -354,20 +354,20 @@ models:
 
 def test_a_parameter_in_a_wrong_place_is_told_where_it_belongs() -> None:
     assert faults(MISPLACED) == [
-        "E103 config.yml:2:1: 'normalize' is no key of a merge config but a parameter of ties. "
+        "E103 config.yml:2:1: unknown key 'normalize' in a merge config; it is a parameter of ties. "
         "Hint: write it under 'parameters:'",
-        "E103 config.yml:5:5: 'weight' is no key of a model entry but a parameter of ties. "
+        "E103 config.yml:5:5: unknown key 'weight' in a model entry; it is a parameter of ties. "
         "Hint: write it under 'parameters:'",
-        "E103 config.yml:7:5: 'lambda' is no key of a model entry but a parameter of ties. "
+        "E103 config.yml:7:5: unknown key 'lambda' in a model entry; it is a parameter of ties. "
         "Hint: write it under 'parameters:' of the top level",
-        "E103 config.yml:8:5: 'base_model' is no key of a model entry. Hint: write 'base_model' at the top level",
+        "E103 config.yml:8:5: unknown key 'base_model' in a model entry. Hint: write 'base_model' at the top level",
     ]
 
 
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ("wieght: 0.5", "E109 config.yml:4:18: 'wieght' is no parameter of linear; did you mean 'weight'?"),
+        ("wieght: 0.5", "E109 config.yml:4:18: linear has no parameter 'wieght'; did you mean 'weight'?"),
         ("weight: .nan", "E105 config.yml:4:26: parameter 'weight' is nan; a finite number is expected"),
         ("weight: half", "E104 config.yml:4:26: parameter 'weight' is 'half'; a number is expected"),
         ("normalize: false", "E109 config.yml:4:18: 'normalize' is a parameter of linear as a whole"),
@@ -408,7 +408,7 @@ def test_everything_wrong_is_told_at_once_in_the_order_of_lines() -> None:
 
 def test_names_that_others_wrote_are_printed_without_control_characters() -> None:
     (found,) = faults(two_models(extra='"a\\eb": 1\n'))
-    assert "'a\\x1bb' is no key" in found
+    assert "unknown key 'a\\x1bb'" in found
 
 
 Words = st.sampled_from(

@@ -126,11 +126,11 @@ REFUSED = {
     ),
     "a method for each slice": (
         "merge_method: linear\nslices:\n- sources: [{model: a, layer_range: [0, 4]}]\n  merge_method: slerp\n",
-        "'merge_method' is no key of a slice. Hint: write 'merge_method' at the top level",
+        "unknown key 'merge_method' in a slice. Hint: write 'merge_method' at the top level",
     ),
     "a weight beside the model": (
         "merge_method: breadcrumbs\nbase_model: base\nmodels: [{model: a, weight: 1.0}]\nparameters: {density: 0.2}\n",
-        "but a parameter of breadcrumbs. Hint: write it under 'parameters:'",
+        "it is a parameter of breadcrumbs. Hint: write it under 'parameters:'",
     ),
     "chances outside of 0 and 1": (
         "merge_method: della\nbase_model: base\nmodels: [{model: a, parameters: {density: 0.25, weight: 0.6}}]\n"
@@ -144,7 +144,7 @@ REFUSED = {
     "a parameter of nobody": (
         "merge_method: nuslerp\nmodels: [{model: a}, {model: b}]\n"
         "parameters: {weight: 1, geodesic: true, lambda: 0.7}\n",
-        "'geodesic' is no parameter of nuslerp",
+        "nuslerp has no parameter 'geodesic'",
     ),
     "an adapter": (
         "merge_method: model_stock\nbase_model: a+./lora\nmodels: [{model: b+./lora}, {model: a}]\n",

@@ -254,14 +254,14 @@ def test_right_parameters_are_not_complained_of() -> None:
 @pytest.mark.parametrize(
     ("shared", "single", "message"),
     [
-        ("{wieght: 1}", "{}", "E109 c.yml:1:7: 'wieght' is no parameter of linear; did you mean 'weight'?"),
+        ("{wieght: 1}", "{}", "E109 c.yml:1:7: linear has no parameter 'wieght'; did you mean 'weight'?"),
         (
             "{zzz: 1}",
             "{}",
-            "E109 c.yml:1:7: 'zzz' is no parameter of linear. "
+            "E109 c.yml:1:7: linear has no parameter 'zzz'. "
             "Hint: its parameters: weight, density, normalize, rounds, lambda",
         ),
-        ("{factor: 1}", "{}", "E109 c.yml:1:7: 'factor' is no parameter of linear. Hint: its parameters: "),
+        ("{factor: 1}", "{}", "E109 c.yml:1:7: linear has no parameter 'factor'. Hint: its parameters: "),
         (
             "{}",
             "{normalize: false}",

@@ -348,10 +348,10 @@ def test_a_malformed_index(text: str, message: str, sharded: Path) -> None:
         ("sub/x.safetensors", r"'sub/x\.safetensors' is in a sub-directory"),
         ("..\\x.safetensors", r"file name '.*' holds '\\\\'"),
         ("x\0.safetensors", r"file name 'x\\x00\.safetensors' holds a control character"),
-        (".hidden.safetensors", r"is no plain file name"),
-        ("C:x.safetensors", r"is no plain file name"),
-        ("x" * 256, r"is no plain file name"),
-        ("", r"'' is no plain file name"),
+        (".hidden.safetensors", r"is not a plain file name"),
+        ("C:x.safetensors", r"is not a plain file name"),
+        ("x" * 256, r"is not a plain file name"),
+        ("", r"'' is not a plain file name"),
     ],
 )
 def test_an_index_cannot_lead_out_of_the_folder(name: str, message: str, sharded: Path) -> None:

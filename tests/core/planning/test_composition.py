@@ -43,7 +43,7 @@ SLICES = [
         "merge_method: slerp\nbase_model: o/a\n"
         + sources(("o/a", 0, 4), ("o/b", 0, 4), ("o/c", 0, 4))
         + "parameters: {t: 0.5, x: 1}\n",
-        ["E109 c.yml:7:22: 'x' is no parameter of slerp"],
+        ["E109 c.yml:7:22: slerp has no parameter 'x'"],
     ),
     (
         "merge_method: slerp\nbase_model: o/a\n"

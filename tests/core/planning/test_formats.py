@@ -140,7 +140,7 @@ def test_a_mapping_gives_each_tensor_the_format_of_the_first_filter_that_matches
 @pytest.mark.parametrize(
     ("dtype", "text"),
     [
-        ({"norm": "float"}, "'float' is no dtype to merge in"),
+        ({"norm": "float"}, "unknown dtype 'float'"),
         ({}, "dtype is an empty mapping"),
         ({"re:(": "float32"}, "not a regular expression"),
         ({"norm": 16}, "'dtype' is 16; text is expected"),

@@ -143,8 +143,8 @@ def test_selectors_that_leave_nothing_to_merge_are_refused() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("include", 3, "E104 the filter 3 is no text; write it in quotes"),
-        ("include", ["norm", {"a": 1}], "E104 the filter {'a': 1} is no text; write it in quotes"),
+        ("include", 3, "E104 a filter must be a string, got 3; put it in quotes"),
+        ("include", ["norm", {"a": 1}], "E104 a filter must be a string, got {'a': 1}; put it in quotes"),
         ("exclude", "re:(", "E105 the filter 're:(': not a regular expression"),
     ],
 )
@@ -234,4 +234,4 @@ def test_a_name_that_is_taken_is_refused() -> None:
 
 def test_a_misspelt_key_of_an_entry_is_told() -> None:
     (found,) = refused(mean("a", {"model": "b", "form": "x"}))
-    assert found == "E103 'form' is no key of a model entry; did you mean 'from'?"
+    assert found == "E103 unknown key 'form' in a model entry; did you mean 'from'?"

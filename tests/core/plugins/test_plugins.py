@@ -288,7 +288,7 @@ def test_of_two_installed_versions_the_one_that_is_imported_counts(write_plugin:
 
 
 def test_a_name_near_a_known_one_is_a_slip(write_plugin: WritePlugin) -> None:
-    with pytest.raises(ConfigError, match=r"^'tise' is no merge method; did you mean 'ties'\?") as caught:
+    with pytest.raises(ConfigError, match=r"^unknown merge method 'tise'; did you mean 'ties'\?") as caught:
         discover().get(MergeMethod, "tise")
     assert (caught.value.code, caught.value.exit_code) == ("E108", 2)
 
@@ -310,7 +310,7 @@ def test_a_name_that_only_resembles_a_known_one_may_be_that_of_another_plugin() 
     with pytest.raises(ConfigError, match=r"provides it; did you mean 'passthrough'\?") as caught:
         discover().get(MergeMethod, "passthrough_of_layers")
     assert caught.value.code == "E606"
-    with pytest.raises(ConfigError, match=r"^'TIES' is no merge method; did you mean 'ties'\?") as caught:
+    with pytest.raises(ConfigError, match=r"^unknown merge method 'TIES'; did you mean 'ties'\?") as caught:
         discover().get(MergeMethod, "TIES")
     assert caught.value.code == "E108"
 
@@ -318,7 +318,7 @@ def test_a_name_that_only_resembles_a_known_one_may_be_that_of_another_plugin() 
 def test_a_plugin_of_that_name_and_another_kind_does_not_help() -> None:
     with pytest.raises(ConfigError, match=r"^merge method 'threads': no installed plugin provides it"):
         discover().get(MergeMethod, "threads")
-    with pytest.raises(ConfigError, match=r"^'thread' is no executor; did you mean 'threads'\?"):
+    with pytest.raises(ConfigError, match=r"^unknown executor 'thread'; did you mean 'threads'\?"):
         discover().get(Executor, "thread")
 
 
@@ -529,7 +529,7 @@ def test_the_facts_of_a_plugin_can_be_shown(write_plugin: WritePlugin, cli: Cli)
         "status      broken",
         "reason      ImportError: no cuda",
     ]
-    assert "'brokn' is no installed plugin; did you mean 'broken'?" in cli("plugins", "show", "brokn").err
+    assert "'brokn' is not an installed plugin; did you mean 'broken'?" in cli("plugins", "show", "brokn").err
 
 
 # ---- commands ----------------------------------------------------------------------------------------------

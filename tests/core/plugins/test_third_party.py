@@ -110,7 +110,7 @@ def test_what_is_wrong_with_the_parameters_of_a_strategy_is_said_with_its_place(
         "mergecore: error E109: config.yml:9:26: the tokenizer strategy 'nth' has no parameter 'nubmer'; "
         "did you mean 'number'?",
         "mergecore: error E105: config.yml:9:45: parameter 'number' is 0; a whole number at least 1 is expected",
-        "mergecore: error E103: config.yml:9:48: 'tokns' is no key of the tokenizer; did you mean 'tokens'?",
+        "mergecore: error E103: config.yml:9:48: unknown key 'tokns' in the tokenizer; did you mean 'tokens'?",
     ]
 
 
@@ -155,7 +155,7 @@ def test_a_folder_called_union_does_not_change_what_union_means(
         ),
         (
             {"strategy": "unoin"},
-            "E108: config.yml:10:13: 'unoin' is no tokenizer strategy; did you mean 'union'?",
+            "E108: config.yml:10:13: unknown tokenizer strategy 'unoin'; did you mean 'union'?",
         ),
     ],
 )
@@ -207,7 +207,7 @@ def test_an_output_writer_has_parameters(install: Install, config: Write, cli: C
                 "Hint: its parameters: limit, ending"
             ],
         ),
-        ("{writer: raw, limit: 5XB}", (), ["E105: config.yml:9:30: '5XB' is no size. Hint: write for"]),
+        ("{writer: raw, limit: 5XB}", (), ["E105: config.yml:9:30: '5XB' is not a size. Hint: write for"]),
         (
             "{writer: raw, ending: B.N}",
             (),
@@ -291,7 +291,7 @@ def test_an_executor_is_chosen_on_the_command_line(install: Install, config: Wri
     ("said", "told"),
     [
         ("logged", "E105: config.yml:9:11: missing required parameter 'file' of the executor 'logged'"),
-        ("threds", "E108: config.yml:9:11: 'threds' is no executor; did you mean 'threads'?"),
+        ("threds", "E108: config.yml:9:11: unknown executor 'threds'; did you mean 'threads'?"),
         ("{name: threads, file: x}", "E109: config.yml:9:27: the executor 'threads' has no parameter 'file'"),
         ("[logged]", "E104: config.yml:9:11: 'executor' is ['logged']; a mapping is expected"),
     ],

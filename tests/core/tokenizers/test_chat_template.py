@@ -103,9 +103,9 @@ def test_a_jinja_text_of_any_length_is_taken_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("chat_ml", r"'chat_ml' is no chat template; did you mean 'chatml'\?"),
-        ("../x", r"'\.\./x' is no chat template\. Hint: write auto, one of alpaca, chatml"),
-        ("no braces at all " * 9, r"'no braces at all.*…' is no chat template"),
+        ("chat_ml", r"'chat_ml' is not a known chat template; did you mean 'chatml'\?"),
+        ("../x", r"'\.\./x' is not a known chat template\. Hint: write auto, one of alpaca, chatml"),
+        ("no braces at all " * 9, r"'no braces at all.*…' is not a known chat template"),
     ],
 )
 def test_an_unknown_name_is_refused(name: str, text: str) -> None:

@@ -175,9 +175,9 @@ def _vocab(**tokens: object) -> dict[str, object]:
         ({**_vocab(), "added_tokens": [{"id": 7, "content": "b"}]}, "token 'b' has two ids, 1 and 7"),
         (
             {**_vocab(), "added_tokens": [{"content": "b"}]},
-            "is no added token: 'id' and 'content' are needed",
+            "is not an added token: 'id' and 'content' are needed",
         ),
-        ({"model": {"type": "Unigram", "vocab": [["a"]]}}, r"\[\"a\"\] is no piece: \[text, score\]"),
+        ({"model": {"type": "Unigram", "vocab": [["a"]]}}, r"\[\"a\"\] is not a piece: \[text, score\]"),
     ],
 )
 def test_a_wrong_tokenizer_json_is_refused(tmp_path: Path, content: object, text: str) -> None:
@@ -192,7 +192,7 @@ def test_a_wrong_added_token_of_tokenizer_config_is_refused(tmp_path: Path) -> N
     config = {"added_tokens_decoder": {"x": {"content": "<x>"}}}
     error = failure(model(tmp_path / "m", tokenizer__json=_vocab(), tokenizer_config__json=config))
     assert (
-        'm/tokenizer_config.json: added_tokens_decoder: {"x": {"content": "<x>"}} is no added token'
+        'm/tokenizer_config.json: added_tokens_decoder: {"x": {"content": "<x>"}} is not an added token'
         in str(error)
     )
 

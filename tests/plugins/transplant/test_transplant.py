@@ -316,7 +316,7 @@ def test_a_donor_whose_matrix_is_too_short_is_told(pair: Pair) -> None:
 def test_settings_that_do_not_exist_are_refused_with_their_place(pair: Pair, cli: Cli) -> None:
     Path("t.yml").write_text("transplant:\n  model: ./a\n  donor: ./b\n  methd: omp\n")
     assert cli("plan", "t.yml").err.startswith(
-        "mergecore: error E103: t.yml:4:3: 'methd' is no key of a transplant; did you mean 'method'?"
+        "mergecore: error E103: t.yml:4:3: unknown key 'methd' in a transplant; did you mean 'method'?"
     )
     Path("t.yml").write_text("transplant:\n  model: ./a\n  donor: ./b\n  k: 0\n")
     assert (
@@ -366,7 +366,7 @@ def test_what_stands_for_the_unknown_is_no_piece(pair: Pair) -> None:
     [
         (["--resume", "--restart"], "E115: --resume and --restart exclude each other"),
         (["--recheck"], "E115: --recheck says nothing without --resume"),
-        (["--chat-template", "chat_ml"], "'chat_ml' is no chat template; did you mean 'chatml'?"),
+        (["--chat-template", "chat_ml"], "'chat_ml' is not a known chat template; did you mean 'chatml'?"),
     ],
 )
 def test_options_that_say_nothing_are_refused(options: list[str], text: str, cli: Cli) -> None:

@@ -127,7 +127,7 @@ def test_a_shard_size_is_a_number_of_bytes_or_has_a_unit(written: int | str, siz
 
 
 def test_a_shard_size_that_is_none_is_refused() -> None:
-    with pytest.raises(ConfigError, match="'large' is no size"):
+    with pytest.raises(ConfigError, match="'large' is not a size"):
         SafetensorsParams.model_validate({"shard_size": "large"})
     with pytest.raises(ValidationError, match="greater than 0"):
         SafetensorsParams(shard_size=0)
