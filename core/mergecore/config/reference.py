@@ -5,13 +5,13 @@ Read `parse_reference`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
 from mergecore.errors import ConfigError, did_you_mean
-from mergecore.types import Json, ModelReference
+from mergecore.types import AdapterReference, Json, ModelReference
 
 Exists: TypeAlias = Callable[[str], bool]
 """Whether a text names something in the file system."""
@@ -47,12 +47,15 @@ def nearest(text: str) -> str:
 
 
 def parse_reference(value: Json, exists: Exists) -> ModelReference:
-    """The model that `value` names: `PATH[@REVISION][+ADAPTER[@REVISION]]`, or one of these mappings::
+    """The model that `value` names: `PATH[@REVISION][+ADAPTER[@REVISION]]…`, or one of these mappings::
 
-        {model: PATH[@REVISION], lora: PATH[@REVISION], override_architecture: NAME}
-        {path: PATH, revision: REVISION}          # taken verbatim; also as `model` and `lora` above
+        {path: PATH, revision: REVISION}                     # taken verbatim; also as `model` below
+        {model: PATH[@REVISION], adapter: PATH[@REVISION]}   # mergekit writes `lora`
+        {model: …, adapters: [PATH, {path: PATH, revision: REVISION, scale: 0.5}]}
+        {adapter: PATH}                                      # on the base that the adapter names
 
-    Text that exists as a path is taken whole, even with '+' or '@' in it.
+    and `override_architecture: NAME` beside `model`.  Text that exists as a path is taken whole, even with '+' or
+    '@' in it.
 
     Raises:
         ConfigError: E112; without a place.
@@ -60,7 +63,7 @@ def parse_reference(value: Json, exists: Exists) -> ModelReference:
     if isinstance(value, str):
         return _from_text(value, exists)
     if isinstance(value, Mapping) and "path" in value:
-        return _verbatim(value)
+        return ModelReference(*_verbatim(value))
     if isinstance(value, Mapping):
         return _from_mapping(value, exists)
     raise ConfigError(
@@ -71,22 +74,25 @@ def parse_reference(value: Json, exists: Exists) -> ModelReference:
 def _from_text(text: str, exists: Exists) -> ModelReference:
     if exists(text):
         return ModelReference(text)
-    parts = text.split("+")
-    if len(parts) > 2:
-        raise _bad(text, "has more than one '+'")
-    model = _part(parts[0], text, exists)
-    return replace(model, adapter=_part(parts[1], text, exists)) if len(parts) == 2 else model
+    base, *adapters = text.split("+")
+    return ModelReference(
+        *_part(base, text, exists), tuple(AdapterReference(*_part(one, text, exists)) for one in adapters)
+    )
 
 
-def _part(part: str, text: str, exists: Exists) -> ModelReference:
+_Named: TypeAlias = tuple[str, str | None]
+"""A path and a revision."""
+
+
+def _part(part: str, text: str, exists: Exists) -> _Named:
     if exists(part):
-        return ModelReference(part)
+        return part, None
     path, at, revision = part.partition("@")
     if "@" in revision:
         raise _bad(text, "has more than one '@'")
     if not path.removeprefix(HUB).strip() or (at and not revision.strip()):
         raise _bad(text, "has an empty part" if text.strip() else "names no model")
-    return ModelReference(path, revision or None)
+    return path, revision or None
 
 
 def _bad(text: str, fault: str) -> ConfigError:
@@ -94,20 +100,46 @@ def _bad(text: str, fault: str) -> ConfigError:
     return ConfigError("E112", f"the model reference '{text}' {fault}", hint=hint)
 
 
+_ADAPTER_KEYS = ("adapter", "lora", "adapters")
+
+
 def _from_mapping(value: Mapping[str, Json], exists: Exists) -> ModelReference:
-    _check_keys(value, ("model", "lora", "override_architecture"))
-    if value.get("model") is None:
-        raise ConfigError("E112", "a model reference needs 'model' or 'path'", hint=_FORM)
+    _check_keys(value, ("model", *_ADAPTER_KEYS, "override_architecture"))
+    adapters = _adapters(value, exists)
+    if value.get("model") is None and not adapters:
+        raise ConfigError("E112", "a model reference needs 'model', 'path' or 'adapter'", hint=_FORM)
     architecture = value.get("override_architecture")
     if not isinstance(architecture, (str, type(None))):
         raise ConfigError("E112", f"'override_architecture' is {architecture!r}; text is expected")
-    model = _member(value["model"], exists)
-    lora = value.get("lora")
-    adapter = _member(lora, exists) if lora is not None else None
-    return replace(model, adapter=adapter, architecture=architecture)
+    named = _member(value["model"], exists) if value.get("model") is not None else ("", None)
+    return ModelReference(*named, adapters, architecture)
 
 
-def _member(value: Json, exists: Exists) -> ModelReference:
+def _adapters(value: Mapping[str, Json], exists: Exists) -> tuple[AdapterReference, ...]:
+    given = [key for key in _ADAPTER_KEYS if value.get(key) is not None]
+    if len(given) > 1:
+        what = f"a model reference has '{given[0]}' and '{given[1]}'"
+        raise ConfigError("E112", what, hint="write all of them as a list under 'adapters'")
+    if not given:
+        return ()
+    found = value[given[0]]
+    if given[0] != "adapters":
+        return (_adapter(found, exists),)
+    if not isinstance(found, list) or not found:
+        raise ConfigError("E112", f"'adapters' is {found!r}; a list is expected", hint=_FORM)
+    return tuple(_adapter(one, exists) for one in found)
+
+
+def _adapter(value: Json, exists: Exists) -> AdapterReference:
+    if not isinstance(value, Mapping):
+        return AdapterReference(*_member(value, exists))
+    scale = value.get("scale", 1.0)
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale):
+        raise ConfigError("E112", f"'scale' is {scale!r}; a number is expected", hint="write for example 0.5")
+    return AdapterReference(*_verbatim(value, ("path", "revision", "scale")), float(scale))
+
+
+def _member(value: Json, exists: Exists) -> _Named:
     if isinstance(value, str):
         return _part(value, value, exists)
     if isinstance(value, Mapping):
@@ -115,17 +147,17 @@ def _member(value: Json, exists: Exists) -> ModelReference:
     raise ConfigError("E112", f"{value!r} names no model", hint=_FORM)
 
 
-def _verbatim(value: Mapping[str, Json]) -> ModelReference:
-    _check_keys(value, ("path", "revision"))
+def _verbatim(value: Mapping[str, Json], known: tuple[str, ...] = ("path", "revision")) -> _Named:
+    _check_keys(value, known)
     path, revision = value.get("path"), value.get("revision")
     if not isinstance(path, str) or not path:
         raise ConfigError("E112", f"'path' is {path!r}; text is expected", hint=_FORM)
     if not isinstance(revision, (str, type(None))):
         raise ConfigError("E112", f"'revision' is {revision!r}; text is expected", hint="write it in quotes")
-    return ModelReference(path, revision)
+    return path, revision
 
 
-_FORM = "write {model: …, lora: …} or {path: …, revision: …}"
+_FORM = "write {model: …, adapter: …} or {path: …, revision: …}"
 
 
 def _check_keys(value: Mapping[str, Json], known: tuple[str, ...]) -> None:

@@ -86,4 +86,4 @@ def _as_pattern(path: str) -> re.Pattern[str]:
 
 
 def _paths(reference: ModelReference) -> set[str]:
-    return {reference.path} | (_paths(reference.adapter) if reference.adapter else set())
+    return {reference.path, *(one.path for one in reference.adapters)} - {""}

@@ -72,7 +72,7 @@ class Opener:
                     return _opened(source, source.open(reference, options))
         what = f"'{reference}': no installed plugin opens it; a folder or a hub id is expected"
         hint = self._unusable()
-        if reference.adapter:
+        if reference.adapters:
             what = f"'{reference}': no installed plugin opens a model with an adapter"
             hint = hint or MERGE_FIRST
         raise InputError("E701", what, place=self.place_of(path), hint=hint)

@@ -18,6 +18,7 @@ from mergecore.types.execution import Crew, Executor, RunStep, StepResult
 from mergecore.types.groups import Block, Blocks, Cut, Matrix, TensorGroup
 from mergecore.types.methods import Merged, MergeMethod
 from mergecore.types.models import (
+    AdapterReference,
     Checkpoint,
     FileSpan,
     ModelReference,
@@ -35,6 +36,7 @@ from mergecore.types.steps import Depth, RowMap, RowSource, Step, TensorInput
 from mergecore.types.vocabularies import Rows, TokenizerRequest, TokenizerStrategy, TokenTable, Vocabulary
 
 __all__ = [
+    "AdapterReference",
     "Architecture",
     "Block",
     "Blocks",

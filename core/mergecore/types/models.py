@@ -14,17 +14,33 @@ from mergecore.files.strict_json import Json
 
 
 @dataclass(frozen=True)
-class ModelReference:
-    """A model as written in a config: `PATH[@REVISION][+ADAPTER[@REVISION]]`."""
+class AdapterReference:
+    """An adapter as written in a config, and how much of it is added to its base."""
 
     path: str
     revision: str | None = None
-    adapter: ModelReference | None = None
+    scale: float = 1.0
+
+    def __str__(self) -> str:
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"{self.path}{revision}" + (f" times {self.scale:g}" if self.scale != 1 else "")
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """A model as written in a config: `PATH[@REVISION][+ADAPTER[@REVISION]]…`.
+
+    An empty `path` stands for the base that the first adapter names.
+    """
+
+    path: str
+    revision: str | None = None
+    adapters: tuple[AdapterReference, ...] = ()
     architecture: str | None = None
 
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""
-        return f"{self.path}{revision}" + (f"+{self.adapter}" if self.adapter else "")
+        return "+".join(filter(None, [f"{self.path}{revision}", *map(str, self.adapters)]))
 
 
 def _nothing_opens(reference: ModelReference | str, *, weights: bool = True) -> Checkpoint:

@@ -34,7 +34,7 @@ def mergecore_model_sources() -> Iterator[ModelSource]:
 def accepts(reference: ModelReference, options: OpenOptions) -> bool:
     """Whether the reference begins with `hf:`, or has the form `owner/name` and no such path exists."""
     path = reference.path
-    if reference.adapter:
+    if reference.adapters:
         return False
     return path.startswith(HUB) or (is_hub_id(path) and not exists_below(Path())(path))
 

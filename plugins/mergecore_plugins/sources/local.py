@@ -25,7 +25,7 @@ def mergecore_model_sources() -> Iterator[ModelSource]:
 def accepts(reference: ModelReference, options: OpenOptions) -> bool:
     """Whether the reference is a path: something that exists, or that cannot be the id of a hub model."""
     path = reference.path
-    if reference.adapter or path.startswith(HUB):
+    if reference.adapters or path.startswith(HUB):
         return False
     return not is_hub_id(path) or _exists(local_path(path))
 

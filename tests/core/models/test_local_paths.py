@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mergecore.models.local_paths import without_local_paths
-from mergecore.types import Checkpoint, Json, ModelReference
+from mergecore.types import AdapterReference, Checkpoint, Json, ModelReference
 
 USERS, ROOT = "/Users", "/root"
 """Where homes lie."""
@@ -18,7 +18,7 @@ def shortened(text: Json, *models: Checkpoint) -> Json:
 
 
 def model(path: str, folder: str = "/elsewhere/else", adapter: str | None = None) -> Checkpoint:
-    reference = ModelReference(path, adapter=ModelReference(adapter) if adapter else None)
+    reference = ModelReference(path, adapters=(AdapterReference(adapter),) if adapter else ())
     return Checkpoint(reference, Path(folder), {}, ())
 
 

@@ -3,7 +3,15 @@ from pathlib import Path
 
 from mergecore import __version__
 from mergecore.output.manifest import as_bytes, facts, identity
-from mergecore.types import Checkpoint, Dropped, Json, Layout, ModelReference, Plan, WeightFile
+from mergecore.types import (
+    Checkpoint,
+    Dropped,
+    Json,
+    Layout,
+    ModelReference,
+    Plan,
+    WeightFile,
+)
 
 
 def checkpoint(folder: Path, reference: ModelReference, **more: str) -> Checkpoint:
@@ -69,8 +77,8 @@ def test_other_weights_under_the_same_header_are_another_plan(tmp_path: Path) ->
 
 
 def test_no_local_path_is_left(tmp_path: Path) -> None:
-    adapter = ModelReference(str(tmp_path / "adapters" / "one"))
-    model = checkpoint(tmp_path / "m", ModelReference(str(tmp_path / "m"), adapter=adapter))
+    adapter = AdapterReference(str(tmp_path / "adapters" / "one"))
+    model = checkpoint(tmp_path / "m", ModelReference(str(tmp_path / "m"), adapters=(adapter,)))
     document: dict[str, Json] = {
         "models": [{"model": f"{tmp_path}/m@main+{tmp_path}/adapters/one"}, {"model": "/data/models/b/"}],
         str(tmp_path / "m"): [1, None, "~/x/y"],

@@ -21,7 +21,7 @@ from safetensors.numpy import save
 
 from mergecore.cli.app import run
 from mergecore.errors import MergecoreError
-from mergecore.types import Checkpoint, ModelReference, OpenOptions
+from mergecore.types import AdapterReference, Checkpoint, ModelReference, OpenOptions
 from mergecore_plugins.sources.hub import accepts, mergecore_model_sources, open_hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -106,7 +106,7 @@ def test_a_folder_of_that_name_comes_first() -> None:
 
 
 def test_a_model_with_an_adapter_is_left_to_others() -> None:
-    assert not accepts(ModelReference("o/n", adapter=ModelReference("m/l")), ONLINE)
+    assert not accepts(ModelReference("o/n", adapters=(AdapterReference("m/l"),)), ONLINE)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from safetensors.numpy import save_file
 
 from mergecore.errors import MergecoreError
-from mergecore.types import ModelReference, OpenOptions
+from mergecore.types import AdapterReference, ModelReference, OpenOptions
 from mergecore_plugins.sources.local import accepts, mergecore_model_sources, open_local
 
 OPTIONS = OpenOptions(offline=True)
@@ -48,7 +48,7 @@ def test_what_may_be_a_hub_model_is_left_to_the_hub(path: str) -> None:
 
 
 def test_a_model_with_an_adapter_is_left_to_others() -> None:
-    assert not accepts(ModelReference("m/a", adapter=ModelReference("m/l")), OPTIONS)
+    assert not accepts(ModelReference("m/a", adapters=(AdapterReference("m/l"),)), OPTIONS)
 
 
 @pytest.mark.parametrize("path", ["m/a", "./m/a", "m/a/"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mergecore.models.card_data import card_data
 from mergecore.planning.side_files.card import model_card
-from mergecore.types import Checkpoint, Json, ModelReference
+from mergecore.types import AdapterReference, Checkpoint, Json, ModelReference
 
 CONFIG: dict[str, Json] = {
     "merge_method": "linear",
@@ -22,7 +22,7 @@ CONFIG: dict[str, Json] = {
 
 
 def model(path: str, revision: str | None = None, adapter: str | None = None) -> Checkpoint:
-    reference = ModelReference(path, adapter=ModelReference(adapter) if adapter else None)
+    reference = ModelReference(path, adapters=(AdapterReference(adapter),) if adapter else ())
     return Checkpoint(reference, Path("/cache/some/folder"), {}, (), revision=revision)
 
 
