@@ -90,7 +90,7 @@ def test_what_names_no_model_is_told(value: Json, message: str) -> None:
 
 
 def test_adapters_may_be_several_scaled_and_without_a_base() -> None:
-    two = [{"path": "x+y", "scale": 0.5}, "b@1"]
+    two: list[Json] = [{"path": "x+y", "scale": 0.5}, "b@1"]
     adapters = (AdapterReference("x+y", scale=0.5), AdapterReference("b", "1"))
     assert parse({"model": "a", "adapters": two}) == ModelReference("a", adapters=adapters)
     assert str(parse({"model": "a", "adapters": two})) == "a+x+y times 0.5+b@1"

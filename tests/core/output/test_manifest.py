@@ -4,6 +4,7 @@ from pathlib import Path
 from mergecore import __version__
 from mergecore.output.manifest import as_bytes, facts, identity
 from mergecore.types import (
+    AdapterReference,
     Checkpoint,
     Dropped,
     Json,
