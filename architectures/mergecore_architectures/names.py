@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 from mergecore import hookimpl
 from mergecore.models.config_json import vocabulary_sizes
@@ -35,6 +36,7 @@ from mergecore.types import (
 from mergecore_architectures.modules import modules_of
 from mergecore_architectures.roles import (
     is_after,
+    is_list_of_heads,
     is_token_embedding,
     is_vocabulary_head,
     layer_role,
@@ -180,19 +182,34 @@ def _facts(
                 known[place] = kind, _role(kind, layer_role(parts[2], sparse))
             kind, role = known[place]
             after = kind == "extra" or parts[1] >= counts[parts[0]]
+            after = after or (main is not None and parts[0] != main.prefix and is_list_of_heads(parts[0]))
             facts[name] = TensorFacts(parts[0], parts[1], parts[2], after, role)
         else:
-            facts[name] = _outside(tensor, main, rows)
+            facts[name] = _outside(tensor, main, stacks, rows)
     return facts
 
 
-def _outside(tensor: TensorInfo, main: Stack | None, rows: Collection[int]) -> TensorFacts:
+def _outside(
+    tensor: TensorInfo, main: Stack | None, stacks: Sequence[Stack], rows: Collection[int]
+) -> TensorFacts:
     """What is known of a tensor outside the layers."""
     name = tensor.name
     kind = modality(name)
-    after = kind == "extra" or (kind is None and not _before(name, main) and is_after(name))
+    last = is_after(name) or is_after(_beside_layers(name, stacks))
+    after = kind == "extra" or (kind is None and not _before(name, main) and last)
     axis = _vocabulary_axis(tensor, rows) if kind is None else None
-    return TensorFacts(None, None, name, after, _role(kind, outer_role(name)), axis)
+    role = _role(kind, outer_role(name))
+    return TensorFacts(None, None, name, after, role, axis, ends_module=last and not after)
+
+
+def _beside_layers(name: str, stacks: Sequence[Stack]) -> str:
+    """The name below the part of the model that also has the closest layers."""
+    words = name.split(".")
+    shared = 0
+    for stack in stacks:
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(words, stack.prefix.split("."), strict=False))
+        shared = max(shared, len(list(same)))
+    return ".".join(words[shared:])
 
 
 def _role(kind: str | None, role: str) -> str:

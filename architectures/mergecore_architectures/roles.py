@@ -73,9 +73,14 @@ def is_vocabulary_head(name: str) -> bool:
 def is_after(name: str) -> bool:
     """Whether a tensor outside the layers is applied after them, as a final norm or a head is."""
     role = outer_role(name)
-    if role == "norm":
-        return bool(_LAST_NORM.search(name)) or not re.search(r"emb|pre_", name)
-    return role.startswith("head") or bool(_LAST.search(name))
+    if role.startswith("head") or _LAST_NORM.search(name):
+        return True
+    return not _FIRST.search(name) and (role == "norm" or bool(_LAST.search(name)))
+
+
+def is_list_of_heads(prefix: str) -> bool:
+    """Whether what has a number behind this prefix is a head, as where there is one for each codebook."""
+    return bool(_LISTS_OF_HEADS.search(prefix))
 
 
 def modality(name: str) -> str | None:
@@ -181,6 +186,9 @@ _HEADS = (
     (r"language_model\.model\.", "language_model.lm_head.weight"),
 )
 _LAST_NORM = re.compile(r"(^|\.)embedding_norm\.")  # LFM2's name for the norm after the layers
+_FIRST = re.compile(r"emb|pre_|patch|feature_(projection|extractor)|per_layer")
+"""Parts of names of what makes vectors of the input, a norm or a projection of it included."""
+_LISTS_OF_HEADS = re.compile(r"(^|\.)(\w*heads|altup_unembed_projections)\.$")
 _LAST = re.compile(r"(^|[._])(out|projection|final|logits?)([._]|$)")
 
 # ---- parts -------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from mergecore import hookimpl
 from mergecore.models.layers import LAYER_COUNT_KEYS, split_name
 from mergecore.types import Architecture, Checkpoint, Description, Json, Stack, TensorFacts, TensorInfo
 from mergecore_architectures import names, plain
+from mergecore_architectures.roles import outer_role
 from mergecore_architectures.transformers_fit import KNOWN, fit, without_layers_ahead
 from mergecore_architectures.transformers_layouts import layout
 from mergecore_architectures.transformers_models import (
@@ -71,13 +72,16 @@ def describe_with_model(checkpoint: Checkpoint) -> Description | None:
     counted = _Counted(known, model, places)
     main = counted.main_stack()
     modules, owners = names.modules_with(known.tensors, known.stacks, main, checkpoint.config)
+    tied = _tied(known, checkpoint, model, places)
     facts = _facts(known, checkpoint, model, places)
+    for name in {name for missing, name in tied.items() if outer_role(missing) == "embed"}:
+        facts[name] = replace(facts[name], after=False)  # it is stored as the head, and is the embeddings too
     return replace(
         known,
         by="transformers",
         main=main,
         tensors={name: replace(one, module=owners.get(name, "")) for name, one in facts.items()},
-        tied=_tied(known, checkpoint, model, places),
+        tied=tied,
         layer_count_key=counted.key_of(main, known.layer_count_key),
         modules=tuple(
             replace(one, layer_count_key=counted.key_of(one.stack, one.layer_count_key)) for one in modules

@@ -241,3 +241,34 @@ def test_an_empty_config_and_strange_names_do_no_harm() -> None:
 def test_the_hook_yields_the_describer_that_is_asked_last() -> None:
     (architecture,) = mergecore_architectures()
     assert (architecture.name, architecture.rank, architecture.describe) == ("names", 90, describe)
+
+
+def test_what_ends_a_part_beside_the_text_is_known() -> None:
+    """SigLIP within a model that speaks; its head pools, the last norm comes before."""
+    shapes = {
+        "vision_tower.embeddings.patch_embedding.weight": (D, D),
+        **layers("vision_tower.encoder.layers.", 2),
+        "vision_tower.post_layernorm.weight": (D,),
+        "vision_tower.head.probe": (1, D),
+        **{f"language_model.{name}": shape for name, shape in LLAMA.items()},
+    }
+    found = described(shapes).tensors
+    ends = [name for name, facts in found.items() if facts.ends_module]
+    assert ends == ["vision_tower.post_layernorm.weight", "vision_tower.head.probe"]
+    after = [name for name, facts in found.items() if facts.after]
+    assert after == ["language_model.model.norm.weight", "language_model.lm_head.weight"]
+
+
+def test_a_head_for_each_codebook_comes_after_the_layers() -> None:
+    shapes = {
+        "decoder.embed_tokens.0.weight": (V, D),
+        "decoder.embed_tokens.1.weight": (V, D),
+        **layers("decoder.layers.", 2),
+        "lm_heads.0.weight": (V, D),
+        "lm_heads.1.weight": (V, D),
+    }
+    found = described(shapes).tensors
+    assert [name for name, facts in found.items() if facts.after] == [
+        "lm_heads.0.weight",
+        "lm_heads.1.weight",
+    ]

@@ -99,6 +99,10 @@ def test_roles_outside_layers(name: str, role: str) -> None:
         ("transformer.word_embeddings_layernorm.bias", False),
         ("vision_model.pre_layrnorm.weight", False),
         ("model.decoder.project_in.weight", False),
+        ("embeddings.patch_embeddings.projection.weight", False),  # DINOv2
+        ("feature_projection.projection.weight", False),  # wav2vec 2.0
+        ("feature_projection.layer_norm.weight", False),
+        ("model.per_layer_model_projection.weight", False),  # Gemma 3n
     ],
 )
 def test_what_comes_after_the_layers(name: str, after: bool) -> None:

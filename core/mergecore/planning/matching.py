@@ -225,10 +225,14 @@ class _Matcher:
 
     def _outside(self, one: Slice, after: bool) -> None:
         stacks = {self._stack(part.model).prefix for part in one.everyone}
-        names = self._names(one, lambda facts: facts.stack not in stacks and facts.after == after)
+        names = self._names(one, lambda facts: facts.stack not in stacks and self._is_after(facts) == after)
         names |= {name: facts for name, facts in self._stood_for(one, after).items() if name not in names}
         for name, facts in names.items():
             self._add(name, facts, one, None, [name] * len(one.everyone))
+
+    def _is_after(self, facts: TensorFacts) -> bool:
+        """Whether a tensor comes after the layers that are selected: those that make text, or those of the module."""
+        return facts.after or (facts.ends_module and self.scope.module is not None)
 
     def _stood_for(self, one: Slice, after: bool) -> dict[str, TensorFacts]:
         """What some model has as a tensor of its own, such as a head, and all models of the slice another one for."""
@@ -238,7 +242,7 @@ class _Matcher:
             for model in dict.fromkeys(models)
             for name, facts in self.models.descriptions[model].tensors.items()
             if facts.layer is None
-            and facts.after == after
+            and self._is_after(facts) == after
             and self._is_inside(model, name, facts)
             and all(self.models.find(part.model, name) for part in one.everyone)
         }

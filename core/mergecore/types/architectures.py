@@ -36,6 +36,8 @@ class TensorFacts:
     vocabulary_axis: int | None = None
     module: str = ""
     """Name of its module, where the model has several."""
+    ends_module: bool = False
+    """Applied after the layers of its module, which come before those that make text: the last norm of an encoder."""
 
 
 @dataclass(frozen=True)

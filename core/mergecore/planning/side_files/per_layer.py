@@ -21,8 +21,14 @@ UNSURE = "check that it fits the stacked layers"
 _LAYER_INDICES = re.compile(
     r"mlp_only_layers|moe_layers|cross_attention_layers|full_attn_idxs|attn_layer_indices|hybrid_layer_ids"
     r"|local_layer_ids|no_rope_layer_ids|ple_layer_ids|(invalid|non_linear)_ple_layers"
+    r"|fullatt_block_indexes|global_attn_indexes|global_attention_blocks|(window|residual)_block_indices"
 )
 """Keys whose lists hold numbers of layers, not one value for each."""
+
+_TAPS = re.compile(
+    r"deepstack_visual_indexes|intermediate_layers_indices|(backbone_)?out_indices|extract_layers"
+)
+"""Keys whose lists hold numbers of layers whose results are used elsewhere, by as many modules."""
 
 _OTHER_LISTS = re.compile(
     r"architectures|keys_to_ignore_at_inference|(bad_words|forced_decoder)_ids|\w*token(s|_ids?)"
@@ -47,7 +53,10 @@ def restack(config: dict[str, Json], layers: Layers) -> list[str]:
     same = [index for _, index in layers.sources] == list(range(before))
     warnings: list[str] = []
     for name, value in list(section.items()):
-        if (changed := rows.of(name, value)) is not None:
+        if isinstance(value, list) and _TAPS.fullmatch(name):
+            section[name], told = rows.tapped(name, value)
+            warnings += told
+        elif (changed := rows.of(name, value)) is not None:
             section[name] = changed
         elif not same and value and _speaks_of_layers(name, value):
             warnings.append(f"{name} stays {value}; {UNSURE}")
@@ -111,6 +120,16 @@ class _Rows:
         if name in _LAST_LAYERS and isinstance(value, int):
             return self._trailing(name, value)
         return None
+
+    def tapped(self, name: str, value: list[Json]) -> tuple[list[Json], list[str]]:
+        """The layers whose results are used, where they still are as many; and what the user should know."""
+        moved = self._renumbered(name)
+        if [index for i, (_, index) in enumerate(self.layers) if i in moved] == value:
+            return moved, []
+        return value, [
+            f"{name} stays {value}, and these are other layers now: choose layers so that each of those is there once, "
+            "or see whether these are meant"
+        ]
 
     def _picked(self, name: str, donor: list[Json]) -> list[Json]:
         """For each layer its entry; the donor's where its model has no such list."""

@@ -119,7 +119,7 @@ def _untied(models: Models, found: Match, steps: Sequence[Step]) -> bool:
     heads = [step for step in steps if step.role.startswith("head")]
     if any(step.name in tied for step in heads):
         return True
-    embeddings = [step for step in steps if step.role == "embed"]
+    embeddings, heads = [step for step in steps if step.role == "embed"], _matrices(steps)
     config = models.checkpoints[models.donor].config
     says_tied = any(section.get(TIE) is True for _, section in config_sections(config))
     if not (found.layers and says_tied and heads and embeddings):
@@ -127,11 +127,17 @@ def _untied(models: Models, found: Match, steps: Sequence[Step]) -> bool:
     return {one.model for one in heads[-1].inputs} != {one.model for one in embeddings[0].inputs}
 
 
+def _matrices(steps: Sequence[Step]) -> list[Step]:
+    """The heads that could be tied to embeddings, without what tied ones have beside them, such as biases."""
+    shapes = {step.shape for step in steps if step.role == "embed"}
+    return [step for step in steps if step.role.startswith("head") and step.shape in shapes]
+
+
 def _borrowed_head(models: Models, found: Match, steps: Sequence[Step]) -> list[str]:
     """What to say of a head that is none of its own where first and last layers are of different models."""
-    layers = next(iter(found.layers.values()), [])
-    heads = any(step.role.startswith("head") for step in steps)
-    if heads or not layers or not models.descriptions[models.donor].tied:
+    description = models.descriptions[models.donor]
+    layers = found.layers.get(description.main.prefix, []) if description.main else []
+    if not layers or not description.tied or _matrices(steps):
         return []
     first, last = (models.checkpoints[model].name for model, _ in (layers[0], layers[-1]))
     if first == last:
