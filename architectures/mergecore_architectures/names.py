@@ -13,13 +13,13 @@ from dataclasses import replace
 from itertools import takewhile
 
 from mergecore import hookimpl
-from mergecore.models.config_json import vocabulary_sizes
-from mergecore.models.layers import (
+from mergecore.models import (
     config_sections,
     find_stacks,
     is_text,
     layer_counts,
     split_name,
+    vocabulary_sizes,
     without_layers_ahead,
 )
 from mergecore.types import (

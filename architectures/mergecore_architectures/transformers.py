@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from mergecore import hookimpl
-from mergecore.models.layers import LAYER_COUNT_KEYS, split_name
+from mergecore.models import LAYER_COUNT_KEYS, split_name
 from mergecore.types import Architecture, Checkpoint, Description, Json, Stack, TensorFacts, TensorInfo
 from mergecore_architectures import names, plain
 from mergecore_architectures.roles import outer_role

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mergecore.models.layers import split_name
+from mergecore.models import split_name
 from mergecore.types import Fit, Json, Layers, Proposal, Stack
 from mergecore_architectures import names, plain
 from mergecore_architectures.transformers_models import CannotBuildError, MetaModel, Shape, build

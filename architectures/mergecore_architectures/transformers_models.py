@@ -19,8 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from mergecore.files.strict_json import parse_json
-from mergecore.models.layers import config_sections
+from mergecore.files import parse_json
+from mergecore.models import config_sections
 from mergecore.types import Json
 
 if TYPE_CHECKING:

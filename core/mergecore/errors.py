@@ -9,6 +9,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+__all__ = [
+    "Collector",
+    "ConfigError",
+    "InputError",
+    "MergeError",
+    "MergecoreError",
+    "OutputError",
+    "Place",
+    "PluginError",
+    "PolicyError",
+    "Problems",
+    "did_you_mean",
+    "printable",
+    "some",
+]
+
 
 @dataclass(frozen=True)
 class Place:
@@ -179,6 +195,12 @@ def class_of(code: str) -> type[MergecoreError]:
 def printable(text: str) -> str:
     """`text` with control characters escaped: names come from files and may hold terminal escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def some(names: Sequence[str], most: int = 8, *, mark: str = "'", joint: str = ", ") -> str:
+    """The first few names as text, and how many there are beyond them; `mark` goes around each."""
+    shown = joint.join(f"{mark}{name}{mark}" for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

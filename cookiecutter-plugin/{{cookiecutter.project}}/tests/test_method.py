@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from mergecore import MergeMethod
-from mergecore.plugins.registry import Registry
+from mergecore import MergeMethod, Registry
 from mergecore.testing import check_method, run_method
 
 from {{ cookiecutter.module }} import {{ cookiecutter.__params }}

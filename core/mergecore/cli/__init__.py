@@ -1,5 +1,30 @@
 """The command line; read `app` first."""
 
-from mergecore.cli.app import main
+from __future__ import annotations
 
-__all__ = ["main"]
+from typing import TYPE_CHECKING
+
+from mergecore.files.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from mergecore.cli.app import main
+    from mergecore.cli.options import common_options, output_options, run_options, size_options
+    from mergecore.cli.show_plan import plan_shown
+else:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "app": "main",
+            "options": "common_options output_options run_options size_options",
+            "show_plan": "plan_shown",
+        },
+    )
+
+__all__ = [
+    "common_options",
+    "main",
+    "output_options",
+    "plan_shown",
+    "run_options",
+    "size_options",
+]

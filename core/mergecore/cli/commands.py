@@ -57,26 +57,18 @@ def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> Non
 @click.option("--check", is_flag=True, help="Say in a line that all is well, and warnings, instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print facts for programs.")
 @plan_options
-def plan(
-    config: Path, pattern: str | None, check: bool, disabled: Sequence[str], as_json: bool, **given: Any
-) -> None:
+def plan(config: Path, pattern: str | None, check: bool, disabled: Sequence[str], **given: Any) -> None:
     """Check CONFIG and show what merging would do; read headers only, write nothing."""
     check_memory(TO_PLAN)
     from mergecore import pipeline
-    from mergecore.cli.show_plan import check_as_json, check_as_text, plan_as_json, plan_as_text
-    from mergecore.engine.memory import estimate
-    from mergecore.planning.toolkit import methods_of
+    from mergecore.cli.show_plan import check_as_json, check_as_text, plan_shown
 
     registry = Registry.discover(disabled)
     made = pipeline.plan(config, registry=registry, options=_plan_options(given))
-    methods, _ = methods_of(made, registry)
-    memory = estimate(made, methods, given["threads"], given["max_memory"])
+    shown = plan_shown(made, registry, given, None if check else pattern)
     if check:
-        click.echo(json.dumps(check_as_json(made)) if as_json else check_as_text(made, config))
-    elif as_json:
-        click.echo(json.dumps(plan_as_json(made, memory, pattern)))
-    else:
-        click.echo(plan_as_text(made, memory, pattern))
+        shown = json.dumps(check_as_json(made)) if given["as_json"] else check_as_text(made, config)
+    click.echo(shown)
 
 
 @click.group()

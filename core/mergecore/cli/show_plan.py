@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
-from mergecore.engine.memory import Estimate
+from mergecore.engine.memory import Estimate, estimate
 from mergecore.errors import ConfigError, printable
 from mergecore.files.dtypes import DTYPES
 from mergecore.files.sizes import size_text
 from mergecore.planning.embedding_rows import rows_in_words
+from mergecore.planning.toolkit import methods_of
+from mergecore.plugins.registry import Registry
 from mergecore.types import Json, Module, Plan, Step, TensorInput
+
+
+def plan_shown(plan: Plan, registry: Registry, given: Mapping[str, Any], pattern: str | None = None) -> str:
+    """A plan as a command shows it; of the tensors, those that match `pattern`.
+
+    given: the options of the command by name; `as_json`, `threads` and `max_memory` among them.
+
+    Raises:
+        MergecoreError: E405 when it needs more memory than it may take, E115 when no tensor matches.
+    """
+    memory = estimate(plan, methods_of(plan, registry)[0], given["threads"], given["max_memory"])
+    if given["as_json"]:
+        return json.dumps(plan_as_json(plan, memory, pattern))
+    return plan_as_text(plan, memory, pattern)
 
 
 def plan_as_text(plan: Plan, memory: Estimate, pattern: str | None = None) -> str:

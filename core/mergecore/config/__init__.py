@@ -1,1 +1,24 @@
 """From `cfg.yml` to a `MergeConfig`: grammar, parameters, filters, model references; read `grammar` first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mergecore.files.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from mergecore.config.reference import HUB, exists_below, nearest, parse_reference
+else:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "reference": "HUB exists_below nearest parse_reference",
+        },
+    )
+
+__all__ = [
+    "HUB",
+    "exists_below",
+    "nearest",
+    "parse_reference",
+]

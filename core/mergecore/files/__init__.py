@@ -1,1 +1,32 @@
 """Files that others wrote, read strictly, and files that we write, durably; read `safe_open` and `durable` first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mergecore.files.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from mergecore.files.dtypes import DTYPES, MERGEABLE, nbytes
+    from mergecore.files.safe_open import ReadAt
+    from mergecore.files.sizes import size_text
+    from mergecore.files.strict_json import parse_json
+else:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "dtypes": "DTYPES MERGEABLE nbytes",
+            "safe_open": "ReadAt",
+            "sizes": "size_text",
+            "strict_json": "parse_json",
+        },
+    )
+
+__all__ = [
+    "DTYPES",
+    "MERGEABLE",
+    "ReadAt",
+    "nbytes",
+    "parse_json",
+    "size_text",
+]

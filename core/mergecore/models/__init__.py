@@ -1,1 +1,57 @@
 """From a model reference to an open checkpoint and what is known of its tensors; read `opener` first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mergecore.files.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from mergecore.models.config_json import vocabulary_sizes
+    from mergecore.models.folder import is_side_file, open_file, open_folder
+    from mergecore.models.input_folder import RemoteFile
+    from mergecore.models.layers import (
+        LAYER_COUNT_KEYS,
+        config_sections,
+        find_stacks,
+        is_text,
+        layer_counts,
+        split_name,
+        without_layers_ahead,
+    )
+    from mergecore.models.refine import refinement
+    from mergecore.models.safetensors import read_header
+    from mergecore.models.shards import is_pickle, pickled_file
+else:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "config_json": "vocabulary_sizes",
+            "folder": "is_side_file open_file open_folder",
+            "input_folder": "RemoteFile",
+            "layers": "LAYER_COUNT_KEYS config_sections find_stacks is_text layer_counts split_name "
+            "without_layers_ahead",
+            "refine": "refinement",
+            "safetensors": "read_header",
+            "shards": "is_pickle pickled_file",
+        },
+    )
+
+__all__ = [
+    "LAYER_COUNT_KEYS",
+    "RemoteFile",
+    "config_sections",
+    "find_stacks",
+    "is_pickle",
+    "is_side_file",
+    "is_text",
+    "layer_counts",
+    "open_file",
+    "open_folder",
+    "pickled_file",
+    "read_header",
+    "refinement",
+    "split_name",
+    "vocabulary_sizes",
+    "without_layers_ahead",
+]

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from mergecore.config.architecture import ArchitectureFile
+from mergecore.config.architecture import ArchitectureFile, parse_architecture
 from mergecore.errors import ConfigError, did_you_mean
+from mergecore.files.yaml_document import parse_document
 from mergecore.models.layers import find_stacks
 from mergecore.types import Checkpoint, Description, Json, TensorFacts, TensorInfo
+
+
+def refinement(
+    text: str, file: str
+) -> Callable[[Checkpoint, Callable[[Checkpoint], Description]], Description | None]:
+    """What a YAML file of that text knows of a family, as a function that describes its models.
+
+    It gets a checkpoint and what describes it without the file, and returns None for models the file is not for.
+
+    Raises:
+        ConfigError: E103 to E105 and what is wrong with the YAML, with places in `file`; several as `Problems`.
+    """
+    known = parse_architecture(parse_document(text, file))
+
+    def describe(checkpoint: Checkpoint, plain: Callable[[Checkpoint], Description]) -> Description | None:
+        return (
+            refined(plain(checkpoint), checkpoint, known) if known.match.accepts(checkpoint.config) else None
+        )
+
+    return describe
 
 
 def refined(description: Description, checkpoint: Checkpoint, known: ArchitectureFile) -> Description:

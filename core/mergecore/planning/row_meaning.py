@@ -13,11 +13,10 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
-from mergecore.errors import InputError
+from mergecore.errors import InputError, some
 from mergecore.models.row_names import LABEL, NUMBERED, Naming, may_have_rows, namings
 from mergecore.planning.matching import Models
 from mergecore.planning.side_files.special_ids import generation_config
-from mergecore.tokenizers.compare import some
 from mergecore.tokenizers.read import TokenizerFiles
 from mergecore.types import RowMap, RowSource, TensorInput
 

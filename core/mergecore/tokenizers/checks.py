@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergecore.errors import InputError, PolicyError
+from mergecore.errors import InputError, PolicyError, some
 from mergecore.files.read_small import read_small
 from mergecore.files.strict_json import MAX_BYTES, parse_json
 from mergecore.tokenizers.chat_template import MAX_TEMPLATE, template_of
-from mergecore.tokenizers.compare import some
-from mergecore.tokenizers.read import CONFIG, MAIN
+from mergecore.tokenizers.read import TOKENIZER_CONFIG, TOKENIZER_JSON
 from mergecore.types import Vocabulary
 
 if TYPE_CHECKING:
@@ -33,9 +32,9 @@ def checked(vocabulary: Vocabulary, place: str) -> Vocabulary:
         raise PolicyError("E308", what, place=place, hint="'chat_template' in the config gives another one")
     warnings: list[str] = []
     tokenizer = None
-    if MAIN in vocabulary.files:
+    if TOKENIZER_JSON in vocabulary.files:
         try:
-            tokenizer = _loaded(_data(vocabulary.files[MAIN]), f"{place}/{MAIN}")
+            tokenizer = _loaded(_data(vocabulary.files[TOKENIZER_JSON]), f"{place}/{TOKENIZER_JSON}")
         except InputError as error:
             if vocabulary.size is not None:
                 raise
@@ -85,11 +84,11 @@ def _unknown_marks(
 def _added_beside(files: Mapping[str, Path | bytes], place: str) -> set[str]:
     """The tokens that are added by other files than tokenizer.json."""
     found: set[str] = set()
-    for name in (CONFIG, "added_tokens.json"):
+    for name in (TOKENIZER_CONFIG, "added_tokens.json"):
         if name not in files:
             continue
         value = parse_json(_data(files[name]), code="E240", place=f"{place}/{name}")
-        if isinstance(value, dict) and name == CONFIG:
+        if isinstance(value, dict) and name == TOKENIZER_CONFIG:
             stated = value.get("added_tokens_decoder")
             flags = stated.values() if isinstance(stated, dict) else ()
             found |= {str(one.get("content")) for one in flags if isinstance(one, dict)}

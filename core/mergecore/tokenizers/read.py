@@ -18,8 +18,8 @@ from mergecore.files.strict_json import MAX_BYTES, parse_json
 from mergecore.tokenizers.sentencepiece import Piece, read_pieces
 from mergecore.types import Checkpoint, Json, TokenTable
 
-CONFIG = "tokenizer_config.json"
-MAIN = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER_JSON = "tokenizer.json"
 MAX_ID = 2**24 - 1
 """Far beyond any vocabulary: what has a place for every id must not exhaust the memory."""
 
@@ -111,12 +111,15 @@ _KINDS = (
 )
 """Files that state a vocabulary, those that are believed first."""
 
-_STATING = (CONFIG, "added_tokens.json", "special_tokens_map.json")
+_STATING = (TOKENIZER_CONFIG, "added_tokens.json", "special_tokens_map.json")
 """Files that add to what the main one states."""
 
 
 def _refuse_custom_class(files: TokenizerFiles) -> None:
-    for name, config in ((CONFIG, files.mapping(CONFIG)), ("config.json", files.model.config)):
+    for name, config in (
+        (TOKENIZER_CONFIG, files.mapping(TOKENIZER_CONFIG)),
+        ("config.json", files.model.config),
+    ):
         classes = config.get("auto_map")
         if isinstance(classes, dict) and "AutoTokenizer" in classes:
             raise PolicyError(
@@ -134,7 +137,7 @@ def _refuse_custom_class(files: TokenizerFiles) -> None:
 def _read(files: TokenizerFiles, main: str) -> TokenTable:
     kind = ""
     added: dict[str, Mapping[str, Json]] = {}
-    if main == MAIN:
+    if main == TOKENIZER_JSON:
         kind, ids, added = _from_tokenizer_json(files)
     elif main.endswith("vocab.json"):
         ids = _numbers(files, main, files.mapping(main).items())
@@ -152,11 +155,11 @@ def _with_further(
     files: TokenizerFiles, main: str, ids: Mapping[str, int], added: Mapping[str, Mapping[str, Json]]
 ) -> tuple[dict[str, int], dict[str, Mapping[str, Json]]]:
     """Tokens and added tokens, with those that other files state for the first time."""
-    further = {} if main == MAIN else files.mapping("added_tokens.json")
+    further = {} if main == TOKENIZER_JSON else files.mapping("added_tokens.json")
     flags = _added_beside(files)
     stated = {str(flag.get("content")): number for number, flag in flags.items()}
     more = [(token, number) for token, number in {**further, **stated}.items() if token not in ids]
-    both = _numbers(files, CONFIG if stated else "added_tokens.json", [*ids.items(), *more])
+    both = _numbers(files, TOKENIZER_CONFIG if stated else "added_tokens.json", [*ids.items(), *more])
     known = {str(flag.get("content")): flag for flag in flags.values()}
     new = {**{token: known.get(token, {"content": token}) for token, _ in more}, **added}
     return both, new | {token: flag for token, flag in known.items() if token in ids and token not in new}
@@ -168,7 +171,7 @@ def _added_beside(files: TokenizerFiles) -> dict[int, dict[str, Json]]:
     Raises:
         MergecoreError: E240.
     """
-    stated = files.mapping(CONFIG).get("added_tokens_decoder")
+    stated = files.mapping(TOKENIZER_CONFIG).get("added_tokens_decoder")
     flags: dict[int, dict[str, Json]] = {}
     for number, flag in (stated if isinstance(stated, dict) else {}).items():
         if (
@@ -177,7 +180,7 @@ def _added_beside(files: TokenizerFiles) -> dict[int, dict[str, Json]]:
             or not _is_text(flag, "content")
         ):
             raise files.wrong(
-                CONFIG, f"added_tokens_decoder: {json.dumps({number: flag})} is not an added token"
+                TOKENIZER_CONFIG, f"added_tokens_decoder: {json.dumps({number: flag})} is not an added token"
             )
         flags[int(number)] = flag
     return flags
@@ -186,7 +189,7 @@ def _added_beside(files: TokenizerFiles) -> dict[int, dict[str, Json]]:
 def _named(files: TokenizerFiles) -> frozenset[str]:
     """The tokens that play a part, such as the end of a text."""
     names: set[str] = set()
-    for name in (CONFIG, "special_tokens_map.json"):
+    for name in (TOKENIZER_CONFIG, "special_tokens_map.json"):
         for key, value in files.mapping(name).items():
             if key.endswith(("_token", "special_tokens")):
                 values = value if isinstance(value, list) else [value]
@@ -232,20 +235,22 @@ def _from_tokenizer_json(
     files: TokenizerFiles,
 ) -> tuple[str, dict[str, int], dict[str, Mapping[str, Json]]]:
     """Kind, tokens with ids, and added tokens with flags."""
-    document = files.mapping(MAIN)
+    document = files.mapping(TOKENIZER_JSON)
     model, added = document.get("model"), document.get("added_tokens") or []
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if not isinstance(model, dict) or not isinstance(vocabulary, (dict, list)) or not isinstance(added, list):
-        raise files.wrong(MAIN, "not the tokenizer of the 'tokenizers' library: it has no model with a vocab")
+        raise files.wrong(
+            TOKENIZER_JSON, "not the tokenizer of the 'tokenizers' library: it has no model with a vocab"
+        )
     flags: dict[str, Mapping[str, Json]] = {}
     for token in added:
         if not isinstance(token, dict) or not _is_text(token, "content") or "id" not in token:
             raise files.wrong(
-                MAIN, f"{json.dumps(token)} is not an added token: 'id' and 'content' are needed"
+                TOKENIZER_JSON, f"{json.dumps(token)} is not an added token: 'id' and 'content' are needed"
             )
         flags[str(token["content"])] = token
     pairs = vocabulary.items() if isinstance(vocabulary, dict) else _scored(files, vocabulary)
-    ids = _numbers(files, MAIN, [*pairs, *((token, flag["id"]) for token, flag in flags.items())])
+    ids = _numbers(files, TOKENIZER_JSON, [*pairs, *((token, flag["id"]) for token, flag in flags.items())])
     return kind_of_model(model), ids, flags
 
 
@@ -264,7 +269,9 @@ def _scored(files: TokenizerFiles, pieces: list[Json]) -> Iterator[tuple[str, Js
     places: dict[str, int] = {}
     for number, piece in enumerate(pieces):
         if not isinstance(piece, list) or len(piece) != 2 or not isinstance(piece[0], str):
-            raise files.wrong(MAIN, f"{json.dumps(piece)} is not a piece: [text, score] is expected")
+            raise files.wrong(
+                TOKENIZER_JSON, f"{json.dumps(piece)} is not a piece: [text, score] is expected"
+            )
         places[piece[0]] = number
     yield from places.items()
 
@@ -280,11 +287,13 @@ def _from_lines(files: TokenizerFiles, name: str) -> dict[str, int]:
 
 def _pieces(files: TokenizerFiles, name: str) -> list[Piece]:
     """The pieces of a sentencepiece model whose ids are their places."""
-    config = files.mapping(CONFIG)
+    config = files.mapping(TOKENIZER_CONFIG)
     family = str(config.get("tokenizer_class") or files.model.config.get("model_type") or "").lower()
     if not re.fullmatch(_KINDS[3], name) or not _BY_PLACE.match(family):
         what = "the ids of its tokens cannot be read from this file alone"
-        hint = f"put a {MAIN} beside it: transformers writes one when it loads and saves the tokenizer"
+        hint = (
+            f"put a {TOKENIZER_JSON} beside it: transformers writes one when it loads and saves the tokenizer"
+        )
         raise files.wrong(name, what, hint)
     try:
         return read_pieces(files.data(name))

@@ -14,6 +14,7 @@ from mergecore.types.architectures import (
     Stack,
     TensorFacts,
 )
+from mergecore.types.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
 from mergecore.types.execution import Crew, Executor, RunStep, StepResult
 from mergecore.types.groups import Block, Blocks, Cut, Matrix, TensorGroup
 from mergecore.types.methods import Merged, MergeMethod
@@ -45,7 +46,9 @@ __all__ = [
     "Cut",
     "Depth",
     "Description",
+    "Display",
     "Dropped",
+    "Event",
     "Executor",
     "FileSpan",
     "Fit",
@@ -56,6 +59,7 @@ __all__ = [
     "MergeMethod",
     "Merged",
     "ModelReference",
+    "ModelSealed",
     "ModelSource",
     "Module",
     "OpenModel",
@@ -65,6 +69,7 @@ __all__ = [
     "OutputWriter",
     "Piece",
     "Plan",
+    "PlanReady",
     "Proposal",
     "Recipe",
     "RowMap",
@@ -75,6 +80,7 @@ __all__ = [
     "SmallFile",
     "Stack",
     "Step",
+    "StepDone",
     "StepResult",
     "TensorFacts",
     "TensorGroup",
@@ -84,5 +90,6 @@ __all__ = [
     "TokenizerRequest",
     "TokenizerStrategy",
     "Vocabulary",
+    "Warned",
     "WeightFile",
 ]

@@ -7,9 +7,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
-from mergecore import Executor, hookimpl
+from mergecore import Executor, NoParams, hookimpl
 from mergecore.types import RunStep, Step, StepResult
-from mergecore.types.params import NoParams
 
 
 def run_threads(

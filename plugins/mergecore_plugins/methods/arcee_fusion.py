@@ -65,7 +65,7 @@ def divergence(base: Tensor, other: Tensor) -> Tensor:
     It is summed as Q (r log r - (r - 1)) with r = P / Q.  As P and Q have the same sum, that is the sum of
     P log r; but no term is negative, where the usual ones cancel to a thousandth of their size.
     """
-    from mergecore.compute.reduction import tree_sum
+    from mergecore.compute import tree_sum
 
     q = base.softmax(-1).add_(FLOOR)
     ratio = other.softmax(-1).add_(FLOOR).div_(q)

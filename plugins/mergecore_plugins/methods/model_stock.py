@@ -45,7 +45,7 @@ def ratio(gram: Tensor) -> Tensor:
 
 
 def _on_rows_(x: Tensor) -> Tensor:
-    from mergecore.compute.reduction import gram
+    from mergecore.compute import gram
 
     factors = ratio(gram(x.transpose(0, 1))) / len(x)  # (rows,)
     return weighted_sum_(x, [1.0] * len(x)).mul_(factors.to(x).unsqueeze(-1))

@@ -63,7 +63,7 @@ def _factors(group: TensorGroup, weights: Sequence[float], eps: float) -> Sequen
 
 def _length(group: TensorGroup, gram: Sequence[Sequence[float]], factors: Sequence[float]) -> float:
     """The length of the sum of the inputs with `factors`."""
-    from mergecore.compute.reduction import gram as products_of
+    from mergecore.compute import gram as products_of
 
     square = fsum(a * b * gram[i][j] for i, a in enumerate(factors) for j, b in enumerate(factors))
     whole = fsum(abs(factor) * sqrt(gram[i][i]) for i, factor in enumerate(factors))

@@ -54,14 +54,14 @@ def position(weights: Sequence[float]) -> float:
 
 
 def _on_rows_(x: Tensor, t: float) -> Tensor:
-    from mergecore.compute.reduction import gram
+    from mergecore.compute import gram
 
     first, second = _factors(gram(x.transpose(0, 1)), t)  # (rows,)
     return _sum_(x, (first.unsqueeze(-1), second.unsqueeze(-1)))
 
 
 def _gram_of_columns(x: Tensor) -> Tensor:
-    from mergecore.compute.reduction import gram
+    from mergecore.compute import gram
 
     return gram(x.permute(2, 0, 1))  # (columns, 2, 2)
 

@@ -99,7 +99,7 @@ def _variance_near(x: Tensor, value: float) -> Tensor:
 
 def _weights(group: TensorGroup, cut: Cut | None) -> Sequence[float]:
     """The shares of the models in the sum of squares of what is selected; equal ones when that is 0."""
-    from mergecore.compute.reduction import gram
+    from mergecore.compute import gram
 
     def squares(block: Block) -> Tensor:
         selected = _selected(block, cut)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from mergecore import hookimpl
 from mergecore.errors import printable
-from mergecore.files.sizes import size_text
-from mergecore.types.events import Event, ModelSealed, PlanReady, StepDone, Warned
+from mergecore.files import size_text
+from mergecore.types import Event, ModelSealed, PlanReady, StepDone, Warned
 
 if TYPE_CHECKING:
     from rich.console import Console

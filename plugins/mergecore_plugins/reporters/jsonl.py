@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 
 from mergecore import hookimpl
-from mergecore.types.events import Event
+from mergecore.types import Event
 
 
 @hookimpl

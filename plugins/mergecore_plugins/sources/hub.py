@@ -16,13 +16,10 @@ from functools import partial
 from pathlib import Path
 
 from mergecore import hookimpl
-from mergecore.config.reference import HUB, exists_below, nearest
+from mergecore.config import HUB, exists_below, nearest
 from mergecore.errors import ConfigError, InputError, MergecoreError, Problems
-from mergecore.files.safe_open import ReadAt
-from mergecore.models.config_json import NAME as CONFIG
-from mergecore.models.folder import is_side_file, open_folder
-from mergecore.models.input_folder import RemoteFile
-from mergecore.models.safetensors import read_header
+from mergecore.files import ReadAt
+from mergecore.models import RemoteFile, is_side_file, open_folder, read_header
 from mergecore.types import Checkpoint, ModelReference, ModelSource, OpenOptions, WeightFile
 
 
@@ -124,8 +121,8 @@ def _open_cached(model: _HubModel, options: OpenOptions) -> Checkpoint:
         raise InputError("E701", what, hint=f"correct the path, or {get}")
     try:
         opened = open_folder(folder, reference, folder.name, weights=options.weights)
-        if options.weights and CONFIG not in opened.side_files:
-            raise InputError("E220", f"{CONFIG} is missing")
+        if options.weights and "config.json" not in opened.side_files:
+            raise InputError("E220", "config.json is missing")
         return opened
     except MergecoreError as error:
         first = error.first if isinstance(error, Problems) else error

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mergecore import hookimpl
-from mergecore.config.reference import HUB, exists_below, nearest
+from mergecore.config import HUB, exists_below, nearest
 from mergecore.errors import ConfigError, InputError
-from mergecore.models.folder import open_file, open_folder
-from mergecore.models.shards import is_pickle, pickled_file
+from mergecore.models import is_pickle, open_file, open_folder, pickled_file
 from mergecore.types import Checkpoint, ModelReference, ModelSource, OpenOptions
 from mergecore_plugins.sources.hub import cached_snapshot, is_hub_id
 

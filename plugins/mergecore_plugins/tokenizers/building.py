@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from mergecore import Checkpoint, Field, Params
-from mergecore.errors import Collector
-from mergecore.tokenizers.compare import compare, some
+from mergecore.errors import Collector, some
+from mergecore.tokenizers import compare
 from mergecore.types import Description, Rows, TokenizerRequest, TokenTable, Vocabulary
 from mergecore_plugins.tokenizers.tokenizer_json import PLAIN, NewToken, cannot_be_read, edited_files
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from mergecore import Checkpoint, InputError, NoParams, TokenizerStrategy, hookimpl
-from mergecore.tokenizers.compare import Comparison, compare, some
-from mergecore.tokenizers.read import TokenizerFiles, same_vocabulary
+from mergecore.errors import some
+from mergecore.tokenizers import Comparison, TokenizerFiles, compare, same_vocabulary
 from mergecore.types import Rows, TokenizerRequest, TokenTable, Vocabulary
 from mergecore_plugins.tokenizers.building import rows_by_name, table_rows
 from mergecore_plugins.tokenizers.tokenizer_json import tokenizer_files

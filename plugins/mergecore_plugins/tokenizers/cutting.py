@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from mergecore.files.strict_json import parse_json
-from mergecore.tokenizers.read import kind_of_model
+from mergecore.files import parse_json
+from mergecore.tokenizers import kind_of_model
 from mergecore.types import Json
 from mergecore_plugins.tokenizers.loading import loaded
 

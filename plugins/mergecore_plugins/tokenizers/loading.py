@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from mergecore.errors import InputError
-from mergecore.files.strict_json import parse_json
-from mergecore.tokenizers.files import is_tokenizer_file
-from mergecore.tokenizers.read import MAIN, TokenizerFiles, VocabularyReader
+from mergecore.files import parse_json
+from mergecore.tokenizers import TOKENIZER_JSON, TokenizerFiles, VocabularyReader, is_tokenizer_file
 from mergecore.types import Checkpoint, Json
 
 if TYPE_CHECKING:
@@ -45,18 +44,22 @@ def converted(model: Checkpoint, reader: TokenizerFiles) -> dict[str, Json]:
     stated = VocabularyReader().read(model)
     try:
         text = _made_by_transformers(model)
-        document = cast("dict[str, Json]", parse_json(text, MAIN, code="E240", max_bytes=4 * len(text)))
+        document = cast(
+            "dict[str, Json]", parse_json(text, TOKENIZER_JSON, code="E240", max_bytes=4 * len(text))
+        )
     except Exception as error:  # noqa: BLE001 - whatever a converter raises, there is no tokenizer.json
         reason = str(error).strip().split("\n")[0]
-        what = f"tokens cannot be added or taken out, as transformers makes no {MAIN} of it: {reason}"
-        hint = f"put a {MAIN} beside it; models of sentencepiece need 'pip install sentencepiece protobuf'"
-        raise reader.wrong(reader.main or MAIN, what, hint) from None
+        what = (
+            f"tokens cannot be added or taken out, as transformers makes no {TOKENIZER_JSON} of it: {reason}"
+        )
+        hint = f"put a {TOKENIZER_JSON} beside it; models of sentencepiece need 'pip install sentencepiece protobuf'"
+        raise reader.wrong(reader.main or TOKENIZER_JSON, what, hint) from None
     found = loaded(document).get_vocab(with_added_tokens=True)
     other = [token for token, number in (stated.ids if stated else {}).items() if found.get(token) != number]
     if other or not stated or found.keys() - stated.ids.keys():
         token = (other or sorted(found.keys() - (stated.ids.keys() if stated else set())))[0]
-        what = f"the {MAIN} that transformers makes of it says otherwise of token '{token}'"
-        raise reader.wrong(reader.main or MAIN, what, f"put a {MAIN} beside it")
+        what = f"the {TOKENIZER_JSON} that transformers makes of it says otherwise of token '{token}'"
+        raise reader.wrong(reader.main or TOKENIZER_JSON, what, f"put a {TOKENIZER_JSON} beside it")
     return document
 
 

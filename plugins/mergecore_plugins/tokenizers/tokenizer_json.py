@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 from mergecore.errors import InputError
-from mergecore.tokenizers.files import is_tokenizer_file
-from mergecore.tokenizers.read import CONFIG, MAIN, TokenizerFiles, kind_of_model
+from mergecore.tokenizers import (
+    TOKENIZER_CONFIG,
+    TOKENIZER_JSON,
+    TokenizerFiles,
+    is_tokenizer_file,
+    kind_of_model,
+)
 from mergecore.types import Checkpoint, Json
 from mergecore_plugins.tokenizers.cutting import take_no_word_whole
 from mergecore_plugins.tokenizers.loading import converted
@@ -60,12 +65,12 @@ def edited_files(
     if not new and not removed:
         return files
     reader = TokenizerFiles(model)
-    document = reader.mapping(MAIN) if reader.main == MAIN else converted(model, reader)
+    document = reader.mapping(TOKENIZER_JSON) if reader.main == TOKENIZER_JSON else converted(model, reader)
     _edit(document, new, removed, reader)
-    files[MAIN] = as_json(document)
-    config = reader.mapping(CONFIG)
+    files[TOKENIZER_JSON] = as_json(document)
+    config = reader.mapping(TOKENIZER_CONFIG)
     if _edit_config(config, new, removed):
-        files[CONFIG] = as_json(config)
+        files[TOKENIZER_CONFIG] = as_json(config)
     if "added_tokens.json" in files:
         files["added_tokens.json"] = as_json(_edit_added(reader.mapping("added_tokens.json"), new, removed))
     for name in _OUTDATED:
@@ -157,7 +162,9 @@ def _put(model: Object, tokens: Sequence[tuple[str, int]], reader: TokenizerFile
     for token, number in fresh:
         if number != len(vocabulary):
             what = f"token '{token}' cannot have the id {number}: the id {len(vocabulary)} has no token"
-            raise reader.wrong(MAIN, what, "a tokenizer of kind Unigram has no gaps between its ids")
+            raise reader.wrong(
+                TOKENIZER_JSON, what, "a tokenizer of kind Unigram has no gaps between its ids"
+            )
         vocabulary.append([token, score])
 
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any, cast
 
 from mergecore import Checkpoint, TokenizerStrategy, hookimpl
-from mergecore.tokenizers.compare import compare, some
-from mergecore.tokenizers.read import MAIN, kind_of_model
+from mergecore.errors import some
+from mergecore.tokenizers import TOKENIZER_JSON, compare, kind_of_model
 from mergecore.types import Json, TokenizerRequest, TokenTable, Vocabulary
 from mergecore_plugins.tokenizers.building import AlignParams, Tables, build, tables
 from mergecore_plugins.tokenizers.cutting import as_document, used
@@ -110,7 +110,7 @@ _LITERAL = "they are found anywhere in a text, also within words, so text is cut
 
 def _meaning(own: TokenTable, base: Checkpoint, ordinary: Sequence[str], made: Vocabulary) -> str:
     """How text is cut now."""
-    content = made.files[MAIN]
+    content = made.files[TOKENIZER_JSON]
     assert isinstance(content, bytes)
     document = as_document(content)
     kind = kind_of_model(cast("dict[str, Json]", document["model"]))

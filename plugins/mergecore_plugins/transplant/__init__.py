@@ -16,9 +16,7 @@ from mergecore_plugins.transplant.command import transplant
 from mergecore_plugins.transplant.methods import methods
 
 if TYPE_CHECKING:
-    from mergecore.files.yaml_document import Document
-    from mergecore.plugins.registry import Registry
-    from mergecore.types.plans import PlanOptions
+    from mergecore import Document, PlanOptions, Registry
 
 
 @hookimpl

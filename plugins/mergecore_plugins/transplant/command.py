@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from mergecore.cli.options import common_options, output_options, run_options, size_options
+from mergecore.cli import common_options, output_options, run_options, size_options
 from mergecore_plugins.transplant.methods import METHODS, FillParams, Metric, Pieces, Weights
 
 if TYPE_CHECKING:
-    from mergecore.plugins.registry import Registry
+    from mergecore import Registry
     from mergecore.types import Json, Plan
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -76,18 +75,17 @@ def transplant(only_plan: bool, disabled: Sequence[str], out: Path, **given: Any
     Tokens that both have keep their rows of embeddings and head, exactly.  The rows of all others are made by
     --method.  Everything else of MODEL is copied.
     """
-    from mergecore import pipeline
-    from mergecore.plugins.registry import Registry
-    from mergecore.types.plans import PlanOptions
+    from mergecore import PlanOptions, Registry, execute
+    from mergecore import plan as make
 
     how = run_options(given)
     registry = Registry.discover(disabled)
     options = PlanOptions(given["offline"], shard_size=given["shard_size"])
-    plan = pipeline.plan(_document(given), registry=registry, options=options)
+    plan = make(_document(given), registry=registry, options=options)
     if only_plan:
         click.echo(_shown(plan, registry, given))
         return
-    pipeline.execute(plan, out, registry=registry, options=how)
+    execute(plan, out, registry=registry, options=how)
 
 
 def _document(given: dict[str, Any]) -> dict[str, Json]:
@@ -102,12 +100,10 @@ def _document(given: dict[str, Any]) -> dict[str, Json]:
 
 
 def _shown(plan: Plan, registry: Registry, given: dict[str, Any]) -> str:
-    from mergecore.cli.show_plan import plan_as_json, plan_as_text
-    from mergecore.engine.memory import estimate
-    from mergecore.planning.toolkit import methods_of
+    from mergecore.cli import plan_shown
 
-    memory = estimate(plan, methods_of(plan, registry)[0], given["threads"], given["max_memory"])
+    shown = plan_shown(plan, registry, given)
     if given["as_json"]:
-        return json.dumps(plan_as_json(plan, memory))
+        return shown
     moved = [f"  {step.name} {list(step.shape)}: {step.note}" for step in plan.steps if step.inputs[0].rows]
-    return "\n".join([plan_as_text(plan, memory), "", "rows", *moved])
+    return "\n".join([shown, "", "rows", *moved])

@@ -74,7 +74,7 @@ def _filled(group: TensorGroup, params: FillParams) -> Merged:
 
 def _holds(step: Step) -> tuple[int, int]:
     """Bytes kept once, and by each worker: shared rows, and what is computed of them."""
-    from mergecore.files.dtypes import nbytes
+    from mergecore.files import nbytes
 
     assert isinstance(step.params, FillParams)
     columns = step.shape[1]

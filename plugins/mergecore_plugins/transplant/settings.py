@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field, ValidationError
 
+from mergecore import Document, Registry
 from mergecore.config.chosen import check_chosen
 from mergecore.config.grammar import OutputConfig, Part
 from mergecore.config.messages import explained
 from mergecore.config.values import ChatTemplate, Reference
 from mergecore.errors import Collector, ConfigError
-from mergecore.files.yaml_document import Document
-from mergecore.plugins.registry import Registry
 from mergecore_plugins.transplant.methods import FillParams, Method, Metric, Pieces, Weights
 
 

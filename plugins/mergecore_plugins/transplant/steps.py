@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mergecore.errors import Collector, InputError
-from mergecore.files.dtypes import DTYPES, MERGEABLE
+from mergecore.files import DTYPES, MERGEABLE
 from mergecore.types import Checkpoint, Description, RowMap, RowSource, Step, TensorInfo, TensorInput
 from mergecore_plugins.transplant.methods import BY_DONOR
 from mergecore_plugins.transplant.settings import Transplant

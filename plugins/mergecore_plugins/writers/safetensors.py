@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
-from mergecore import hookimpl
-from mergecore.files.dtypes import nbytes
+from mergecore import Field, Params, Size, hookimpl
+from mergecore.files import nbytes
 from mergecore.types import Json, Layout, OutputFile, OutputTensor, OutputWriter, Slot
-from mergecore.types.params import Field, Params, Size
 
 _DTYPES = (
     *("U64", "I64", "F64", "C64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from mergecore import hookimpl
-from mergecore.cli.options import common_options
+from mergecore.cli import common_options
 
 
 @hookimpl
@@ -39,7 +39,7 @@ def diff(a: str, b: str, everything: bool, offline: bool, as_json: bool, disable
     Counts what they share, lists the tokens that differ, and says what each tokenizer strategy would make of
     a merge with A as the base.
     """
-    from mergecore.plugins.registry import Registry
+    from mergecore import Registry
     from mergecore_plugins.commands.tokenizer.difference import difference
 
     found = difference(a, b, Registry.discover(disabled), offline)

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mergecore.config.reference import exists_below, parse_reference
+from mergecore import Registry
+from mergecore.config import exists_below, parse_reference
 from mergecore.errors import InputError, MergecoreError, Problems
 from mergecore.models.opener import Opener
-from mergecore.plugins.registry import Registry
-from mergecore.tokenizers.compare import Comparison, compare
-from mergecore.tokenizers.read import VocabularyReader
+from mergecore.tokenizers import Comparison, VocabularyReader, compare
 from mergecore.types import (
     Checkpoint,
     Json,

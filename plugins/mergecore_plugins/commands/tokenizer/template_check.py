@@ -8,8 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mergecore.errors import InputError, PolicyError
-from mergecore.tokenizers.chat_template import FILE, MAX_TEMPLATE, own_template
-from mergecore.types import Checkpoint, ModelReference
+from mergecore.tokenizers import MAX_TEMPLATE, template_of
 
 SECONDS = 10
 MEMORY = 1 << 30
@@ -53,13 +52,11 @@ def template_in(place: Path) -> tuple[str, str]:
     """
     if place.is_dir():
         sides = {path.name: path for path in sorted(place.iterdir())}
-        text = own_template(Checkpoint(ModelReference(str(place)), place, {}, (), {}, sides))
+        text = template_of(sides, str(place))
         if text is None:
             raise InputError("E240", "the model has no chat template", place=str(place))
         return str(place), text
-    return str(place), own_template(
-        Checkpoint(ModelReference(str(place)), place, {}, (), {}, {FILE: place})
-    ) or ""
+    return str(place), template_of({"chat_template.jinja": place}, str(place)) or ""
 
 
 def check(text: str, name: str) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergecore import Block, TensorGroup
-    from mergecore.compute.topk_model import ModelCut
+    from mergecore.compute import ModelCut
     from mergecore.types import Cut
 
 
@@ -53,7 +53,7 @@ class ByMagnitude:
         """With `scope: model`, by model: the cuts through its task vector, and what restores the norm of that."""
         if not params or params[0].scope != "model":
             return None
-        from mergecore.compute.topk_model import find_cuts, parts_of_models
+        from mergecore.compute import find_cuts, parts_of_models
 
         counts = {}
         for model, parts in parts_of_models(groups).items():
@@ -87,7 +87,7 @@ class ByMagnitude:
         return select
 
     def _as_prepared(self, group: TensorGroup, params: MagnitudeParams) -> Sparse:
-        from mergecore.compute.topk_model import ModelCut
+        from mergecore.compute import ModelCut
 
         state = {one["model"]: one for one in cast("list[dict[str, Any]]", group.state)}
         cuts = {model: [ModelCut(*cut) for cut in one["cuts"]] for model, one in state.items()}
@@ -134,7 +134,7 @@ def _check_one_fraction(name: str, steps: Sequence[Step], names: Sequence[str]) 
 
 
 def _trim_counts(density: float, count: int) -> tuple[int]:
-    from mergecore.compute.topk import kept_count
+    from mergecore.compute import kept_count
 
     return (kept_count(density, count),)
 

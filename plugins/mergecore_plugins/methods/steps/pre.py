@@ -140,6 +140,6 @@ def l1_norms(x: Tensor) -> Tensor:
     """The L1 norm of each x_i, float64 (n,)."""
     from torch import float64, stack
 
-    from mergecore.compute.reduction import tree_sum
+    from mergecore.compute import tree_sum
 
     return stack([tree_sum(row.reshape(-1).to(float64, copy=True).abs_()) for row in x])

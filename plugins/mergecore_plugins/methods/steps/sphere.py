@@ -26,7 +26,7 @@ CANCELLING = 4.0
 
 def dot_products(group: TensorGroup) -> Tensor:
     """Dot products of the inputs with each other, float64 (n, n); exact enough to tell which are opposite."""
-    from mergecore.compute.reduction import gram
+    from mergecore.compute import gram
 
     products = group.gram()
     if not nearly_opposite(products):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from mergecore.tokenizers.read import CONFIG, MAIN, TokenizerFiles
+from mergecore.tokenizers import TOKENIZER_CONFIG, TOKENIZER_JSON, TokenizerFiles
 from mergecore.types import Checkpoint, Json, TokenTable
 from mergecore_plugins.transplant.tokens.spelling import Spelling, are_bytes
 
@@ -23,8 +23,8 @@ def spelling_of(model: Checkpoint, table: TokenTable) -> Spelling:
         MergecoreError: E240 when its tokenizer files are wrong.
     """
     files = TokenizerFiles(model)
-    if table.file == MAIN:
-        return _stated(files.mapping(MAIN), table)
+    if table.file == TOKENIZER_JSON:
+        return _stated(files.mapping(TOKENIZER_JSON), table)
     family = _family(files)
     if table.file.endswith("vocab.txt"):
         plain = _PLAIN.match(family) or "bpe.codes" in model.side_files
@@ -50,7 +50,7 @@ _PLAIN = re.compile(
 
 def _family(files: TokenizerFiles) -> str:
     """The class of the tokenizer, or else of the model, in small letters."""
-    stated = str(files.mapping(CONFIG).get("tokenizer_class") or "").lower()
+    stated = str(files.mapping(TOKENIZER_CONFIG).get("tokenizer_class") or "").lower()
     if stated in ("", "pretrainedtokenizerfast", "pretrainedtokenizer", "tokenizersbackend"):
         return str(files.model.config.get("model_type") or "").lower()
     return stated
@@ -100,7 +100,7 @@ def _shown(table: TokenTable) -> Spelling:
 def roles_of(model: Checkpoint, table: TokenTable, spelling: Spelling) -> dict[str, str]:
     """The token of each role: as the tokenizer files say, or else the ids in config.json, or else by custom."""
     files = TokenizerFiles(model)
-    stated = {**files.mapping("special_tokens_map.json"), **files.mapping(CONFIG)}
+    stated = {**files.mapping("special_tokens_map.json"), **files.mapping(TOKENIZER_CONFIG)}
     stated = {role: stated[f"{role}_token"] for role in ROLES if f"{role}_token" in stated}
     names = {number: token for token, number in table.ids.items()}
     roles: dict[str, str] = {}

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from mergecore.errors import InputError
-from mergecore.tokenizers.read import MAIN, TokenizerFiles
+from mergecore.tokenizers import TOKENIZER_JSON, TokenizerFiles
 from mergecore.types import Checkpoint, Json
 from mergecore_plugins.transplant.tokens.counterparts import Texts
 from mergecore_plugins.transplant.tokens.spelling import byte_token
@@ -45,10 +45,10 @@ class Cutter:
 
 
 def _document(model: Checkpoint) -> dict[str, Json]:
-    if MAIN not in model.side_files:
-        what = f"tokens are cut into pieces by a {MAIN}"
+    if TOKENIZER_JSON not in model.side_files:
+        what = f"tokens are cut into pieces by a {TOKENIZER_JSON}"
         raise InputError("E240", what, place=model.name, hint=f"{HINT}, or use omp")
-    return TokenizerFiles(model).mapping(MAIN)
+    return TokenizerFiles(model).mapping(TOKENIZER_JSON)
 
 
 def _tokenizer(model: Checkpoint, document: dict[str, Json]) -> Tokenizer:
@@ -58,10 +58,10 @@ def _tokenizer(model: Checkpoint, document: dict[str, Json]) -> Tokenizer:
         return Tokenizer.from_str(json.dumps(document))
     except Exception as error:  # noqa: BLE001 - the library raises nothing more special
         what = f"the library 'tokenizers' cannot read it: {error}"
-        raise TokenizerFiles(model).wrong(MAIN, what, HINT) from None
+        raise TokenizerFiles(model).wrong(TOKENIZER_JSON, what, HINT) from None
 
 
-HINT = f"put a {MAIN} there: transformers writes one when it loads and saves the tokenizer"
+HINT = f"put a {TOKENIZER_JSON} there: transformers writes one when it loads and saves the tokenizer"
 
 
 def _unknown(document: dict[str, Json], texts: Texts) -> int | None:

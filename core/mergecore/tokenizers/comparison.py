@@ -55,12 +55,6 @@ def compare(left: TokenTable, right: TokenTable) -> Comparison:
     )
 
 
-def some(tokens: Sequence[str], most: int = 8) -> str:
-    """The tokens as text, no more than `most` of them."""
-    shown = ", ".join(f"'{token}'" for token in tokens[:most])
-    return f"{shown} and {len(tokens) - most} more" if len(tokens) > most else shown
-
-
 def _by_id(tokens: Sequence[str], table: TokenTable) -> tuple[str, ...]:
     return tuple(sorted(tokens, key=table.ids.__getitem__))
 
