@@ -24,14 +24,12 @@ from yaml.events import (
 )
 
 from mergecore.errors import Collector, ConfigError, Place, PolicyError, did_you_mean
-from mergecore.files.read_small import read_small
-from mergecore.files.sizes import size_text
 from mergecore.files.strict_json import Json
+from mergecore.files.yaml_text import ODD, ODD_LINE, PLAINLY, check_text, odd_letter, read_text
 
 DocPath: TypeAlias = tuple[str | int, ...]
 """The way to a value: keys and list indices from the root."""
 
-MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
 MAX_NODES = 250_000
 """Values that aliases may stand for, all together."""
@@ -89,7 +87,7 @@ def read_document(path: Path) -> Document:
             E114 no UTF-8.
         PolicyError: E106 a tag, E107 a limit.
     """
-    return parse_document(_text(path), str(path))
+    return parse_document(read_text(path), str(path))
 
 
 def parse_document(text: str, name: str = "<config>") -> Document:
@@ -108,7 +106,7 @@ def parse_document(text: str, name: str = "<config>") -> Document:
 
 def parse_documents(text: str, name: str = "<config>") -> tuple[Document, ...]:
     """All documents in `text`, at least one; errors as for `read_document`."""
-    _check_text(text, name)
+    check_text(text, name)
     builder = _Builder(name)
     roots = [root for root in builder.documents(_events(text, name)) if root.value is not None]
     for root in roots:
@@ -135,46 +133,7 @@ def _kind(node: Node) -> str:
     return f"the single value {node.value!r}"
 
 
-# ---- text --------------------------------------------------------------------------------------------------
-
-
-def _text(path: Path) -> str:
-    _check_file(path)
-    data = read_small(path, code="E105", max_bytes=MAX_BYTES, limit_code="E107")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = data[: error.start]
-        column = error.start - before.rfind(b"\n")
-        place = Place(str(path), before.count(b"\n") + 1, column)
-        what = f"not UTF-8: byte {data[error.start]:#04x}"
-        raise ConfigError("E114", what, place=place, hint="save the file as UTF-8") from None
-
-
-def _check_file(path: Path) -> None:
-    """Say what is there instead of a file."""
-    if path.is_dir():
-        inside = sorted(one.name for one in path.iterdir() if one.suffix in (".yml", ".yaml"))
-        hint = f"write '{path / inside[0]}'" if inside else "write the path of the YAML file"
-        raise ConfigError("E105", "a folder; a config is a YAML file", place=str(path), hint=hint)
-    if not path.exists() and not path.is_symlink() and path.parent.is_dir():
-        near = did_you_mean(path.name, sorted(one.name for one in path.parent.iterdir()))
-        where = "" if path.is_absolute() else f"relative paths start at {Path.cwd()}"
-        raise ConfigError("E105", f"no such file{near}", place=str(path), hint=where or None)
-
-
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
-
-
-def _check_text(text: str, name: str) -> None:
-    if (size := len(text.encode(errors="replace"))) > MAX_BYTES:
-        what = f"the config has {size_text(size)} and is larger than the limit of {size_text(MAX_BYTES)}"
-        raise PolicyError("E107", what, place=name)
-    if found := _FORBIDDEN.search(text):
-        line = text.count("\n", 0, found.start()) + 1
-        column = found.start() - text.rfind("\n", 0, found.start())
-        what = f"control character U+{ord(found.group()):04X}"
-        raise ConfigError("E101", what, place=Place(name, line, column), hint="remove it")
+# ---- syntax ------------------------------------------------------------------------------------------------
 
 
 def _events(text: str, name: str) -> Iterator[Event]:
@@ -185,26 +144,6 @@ def _events(text: str, name: str) -> Iterator[Event]:
         raise _syntax_error(error, text, name) from None
     except yaml.YAMLError as error:
         raise ConfigError("E101", f"not valid YAML: {error}", place=name) from None
-
-
-_SPACES = "\u00a0\u2000-\u200b\u202f\u3000"
-_ODD = re.compile(
-    f"^[{_SPACES}]|[{_SPACES}]$|(?<=:)[{_SPACES}]|^[\u2013\u2014](?=[ {_SPACES}])|^[\u201c-\u201e]"
-)
-_ODD_LINE = re.compile(f"[{_SPACES}\u2013\u2014\u201c-\u201e]")
-_PLAINLY = "write the plain one of the keyboard; programs for texts change them"
-
-
-def _odd(text: str) -> str:
-    """What a character is that looks like one of YAML."""
-    kind = (
-        "quote"
-        if "\u201c" <= text <= "\u201e"
-        else "long dash"
-        if text in "\u2013\u2014"
-        else "no-break space"
-    )
-    return f"a {kind} (U+{ord(text):04X}), which is a letter to YAML"
 
 
 def _syntax_error(error: yaml.MarkedYAMLError, text: str, name: str) -> ConfigError:
@@ -219,8 +158,8 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, name: str) -> ConfigEr
     line = "" if mark is None or at_end else lines[mark.line]
     hint = "indent with spaces, not with tabs" if "\t" in line else None
     around = [] if mark is None else lines[max(0, mark.line - 1) : mark.line + 1]
-    if odd := _ODD_LINE.search("\n".join(around)):
-        what, hint = f"{what}; there is {_odd(odd.group())}", _PLAINLY
+    if odd := ODD_LINE.search("\n".join(around)):
+        what, hint = f"{what}; there is {odd_letter(odd.group())}", PLAINLY
     return ConfigError("E101", f"not valid YAML: {what}", place=place, hint=hint)
 
 
@@ -338,8 +277,8 @@ class _Builder:
         text = event.value
         if not event.implicit[0]:
             return Node(text, place, {}, {})
-        if odd := _ODD.search(text):
-            self.problems.add(ConfigError("E101", _odd(odd.group()), place=place, hint=_PLAINLY))
+        if odd := ODD.search(text):
+            self.problems.add(ConfigError("E101", odd_letter(odd.group()), place=place, hint=PLAINLY))
         if _AMBIGUOUS.fullmatch(text):
             sign, digits = text.rstrip("0123456789"), text.lstrip("+-").lstrip("0") or "0"
             what = f"'{text}' is ambiguous (octal?)"
