@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-RNG = "mergecore-rng/1"
+from mergecore.version import RNG
 
 Words: TypeAlias = "npt.NDArray[np.uint32]"
 Uniform: TypeAlias = "npt.NDArray[np.float32]"

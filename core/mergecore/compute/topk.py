@@ -19,13 +19,12 @@ import torch
 from torch import Tensor
 
 from mergecore.compute.topk_sampled import Guess, Keys, window_of
+from mergecore.types.steps import CANDIDATES
 
 Numbers: TypeAlias = "npt.NDArray[np.floating]"
 Counts: TypeAlias = "npt.NDArray[np.int64]"
 Wanted: TypeAlias = "int | Callable[[int], int]"
 """How many to keep, or what that follows from: how many are not zero."""
-CANDIDATES = 1 << 21
-"""How many candidates may be held in memory at once."""
 
 
 @dataclass(frozen=True)

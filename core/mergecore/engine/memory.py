@@ -11,13 +11,10 @@ from typing import Any
 from mergecore.errors import MergeError
 from mergecore.files.sizes import size_text
 from mergecore.types import MergeMethod, Plan, RowSource, Step
-from mergecore.types.steps import BLOCK
+from mergecore.types.steps import BLOCK, CANDIDATES
 
 INTERPRETER = 220 << 20
 """What Python and torch take before the first block."""
-
-CANDIDATES = 1 << 21
-"""How many candidates the search for one cut may hold."""
 
 MOVED = 4
 """Blocks of 8 bytes for inputs whose rows are moved: as stored, nearby, of another model, to be added up."""

@@ -6,6 +6,7 @@ A format is named as in the file header ("BF16"); torch is imported only when a 
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -104,7 +105,4 @@ def promoted(names: list[str]) -> str:
 
 def nbytes(name: str, shape: tuple[int, ...]) -> int:
     """Bytes that a tensor takes on disk."""
-    count = 1
-    for size in shape:
-        count *= size
-    return (count * DTYPES[name].bits + 7) // 8
+    return (math.prod(shape) * DTYPES[name].bits + 7) // 8

@@ -68,6 +68,21 @@ def parse_json(
     return value
 
 
+def parse_mapping(
+    source: str | bytes,
+    *,
+    code: str,
+    place: Place | str | None = None,
+    max_bytes: int = MAX_BYTES,
+    infinite: bool = False,
+) -> dict[str, Json]:
+    """The object that `source` holds; arguments and errors are those of `parse_json`."""
+    value = parse_json(source, code=code, place=place, max_bytes=max_bytes, infinite=infinite)
+    if not isinstance(value, dict):
+        raise class_of(code)(code, "must be a JSON object", place=place)
+    return value
+
+
 class _Refused(Exception):
     def __init__(self, what: str, code: str | None = None) -> None:
         super().__init__(what)

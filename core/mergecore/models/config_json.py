@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mergecore.errors import Collector, InputError, MergecoreError
-from mergecore.files.strict_json import parse_json
+from mergecore.files.strict_json import parse_mapping
 from mergecore.models.input_folder import InputFolder
 from mergecore.models.layers import (
     AHEAD,
@@ -33,11 +33,8 @@ def read_config(folder: InputFolder) -> dict[str, Json]:
         MergecoreError: E220 when it is missing, no JSON object or holds impossible numbers; E236, E302, E308.
     """
     place = folder.place(NAME)
-    value = parse_json(
-        folder.read(NAME, code="E220", max_bytes=MAX_CONFIG), code="E220", place=place, infinite=True
-    )
-    if not isinstance(value, dict):
-        raise InputError("E220", "must be a JSON object", place=place)
+    text = folder.read(NAME, code="E220", max_bytes=MAX_CONFIG)
+    value = parse_mapping(text, code="E220", place=place, infinite=True)
     problems = Collector()
     for path, section in _language_sections(value):
         for key in (*LAYER_COUNT_KEYS, "vocab_size", "hidden_size"):

@@ -21,6 +21,7 @@ from mergecore.models.input_folder import InputFolder, RemoteFile, input_folder
 from mergecore.models.module_folders import FOLDER, MODULES, module_folder
 from mergecore.models.safetensors import read_header
 from mergecore.models.shards import Weights, is_pickle, read_weights
+from mergecore.tokenizers.files import is_tokenizer_file
 from mergecore.types import Checkpoint, Json, ModelReference, SmallFile, TensorInfo, WeightFile
 
 
@@ -137,7 +138,7 @@ def open_file(file: Path, reference: ModelReference) -> Checkpoint:
 
 def is_side_file(name: str) -> bool:
     """Whether a file of that name, relative to the folder of a model, is carried into a merged model."""
-    return bool(_SIDE_FILE.fullmatch(name)) or is_terms(name)
+    return bool(_SIDE_FILE.fullmatch(name)) or is_tokenizer_file(name) or is_terms(name)
 
 
 def is_terms(name: str) -> bool:
@@ -203,10 +204,7 @@ def _check_together(
 
 _SIDE_FILE = re.compile(
     r"config\.json|generation_config\.json"
-    # tokenizers
-    r"|(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|normalizer|tekken|chat_template)\.json"
-    r"|(vocab|merges|dict)\.txt|vocab\.(bpe|tsv)|bpe\.codes|tokenizer\.model\.v[0-9]+"
-    r"|[\w.-]+\.(model|spm|tiktoken|jinja|py)|additional_chat_templates/[\w.-]+\.jinja"
+    r"|[\w.-]+\.py"
     # processors of images, audio and video
     r"|((video_|image_)?(pre)?processor|feature_extractor|audio_tokenizer)_config\.json"
     # generation code, and the modules of sentence-transformers

@@ -58,7 +58,7 @@ def _header_bytes(read: ReadAt, size: int, place: str) -> bytes:
     """The length and the header, as they are in the file."""
     if size == 0:
         raise InputError("E202", "empty file (0 bytes)", place=place, hint="download or copy it again")
-    start = read(0, min(size, _SNIFFED))
+    start = read(0, min(size, SNIFFED))
     length = int.from_bytes(start[:8], "little")
     whole = 8 <= 8 + length <= size and size >= 8
     if not whole or length > MAX_HEADER or start[8:9] != b"{":
@@ -80,7 +80,7 @@ def _header_bytes(read: ReadAt, size: int, place: str) -> bytes:
     return head
 
 
-_SNIFFED = 1 << 17
+SNIFFED = 1 << 17
 """Bytes read at first: most headers are shorter, and over a network one request is better than two."""
 
 

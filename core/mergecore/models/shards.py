@@ -14,7 +14,7 @@ from fractions import Fraction
 from mergecore.errors import Collector, InputError, MergecoreError, PolicyError
 from mergecore.files.dtypes import nbytes
 from mergecore.files.safe_open import open_regular, stamp_of
-from mergecore.files.strict_json import parse_json
+from mergecore.files.strict_json import parse_mapping
 from mergecore.models.input_folder import InputFolder
 from mergecore.models.safetensors import Tensors, parse_header
 from mergecore.types import Json, TensorInfo, WeightFile
@@ -184,9 +184,7 @@ class _Index:
 
 def _read_index(folder: InputFolder, name: str) -> _Index:
     place = folder.place(name)
-    value = parse_json(folder.read(name, code="E210", max_bytes=MAX_INDEX), code="E210", place=place)
-    if not isinstance(value, dict):
-        raise InputError("E210", "must be a JSON object", place=place)
+    value = parse_mapping(folder.read(name, code="E210", max_bytes=MAX_INDEX), code="E210", place=place)
     if "weight_map" not in value:
         raise InputError("E210", "no 'weight_map'", place=place)
     return _Index(name, _weight_map(value["weight_map"], place), _total_size(value.get("metadata"), place))

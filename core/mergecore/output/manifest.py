@@ -23,7 +23,7 @@ from mergecore.output.digests import sample_digest
 from mergecore.output.journal import Record
 from mergecore.planning.embedding_rows import rows_digest
 from mergecore.types import Checkpoint, Json, Layout, OutputTensor, Plan
-from mergecore.version import __version__
+from mergecore.version import RNG, __version__
 
 if TYPE_CHECKING:
     pass
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 NAME = "mergecore-manifest.json"
 FORMAT = "mergecore-manifest/1"
-RNG = "mergecore-rng/1"
 
 
 def is_inside(name: str) -> bool:

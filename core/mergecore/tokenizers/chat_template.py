@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mergecore.errors import ConfigError, InputError, did_you_mean
 from mergecore.files.read_small import read_small
-from mergecore.files.strict_json import parse_json
+from mergecore.files.strict_json import parse_mapping
 from mergecore.types import Checkpoint, Json
 
 BUILT_IN = ("alpaca", "chatml", "exaone", "llama3", "mistral")
@@ -115,10 +115,7 @@ def _default(template: Json) -> str | None:
 def _mapping(files: Mapping[str, Path | bytes], name: str, place: str) -> dict[str, Json]:
     if name not in files:
         return {}
-    value = parse_json(_data(files[name]), code="E240", place=f"{place}/{name}")
-    if not isinstance(value, dict):
-        raise InputError("E240", "must be a JSON object", place=f"{place}/{name}")
-    return value
+    return parse_mapping(_data(files[name]), code="E240", place=f"{place}/{name}")
 
 
 def _data(content: Path | bytes) -> bytes:

@@ -13,6 +13,6 @@ def is_tokenizer_file(name: str) -> bool:
 _TOKENIZER_FILE = re.compile(
     r"(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|normalizer|tekken|chat_template)\.json"
     r"|(vocab|merges|dict)\.txt|vocab\.(bpe|tsv)|bpe\.codes|tokenizer\.model\.v[0-9]+"
-    r"|[\w.-]+\.(model|spm|tiktoken|jinja)|additional_chat_templates/.+",
+    r"|[\w.-]+\.(model|spm|tiktoken|jinja)|additional_chat_templates/[\w.-]+\.jinja",
     re.ASCII,
 )

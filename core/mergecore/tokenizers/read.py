@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from mergecore.errors import InputError, PolicyError
 from mergecore.files.read_small import read_small
-from mergecore.files.strict_json import MAX_BYTES, parse_json
+from mergecore.files.strict_json import MAX_BYTES, parse_mapping
 from mergecore.tokenizers.sentencepiece import Piece, read_pieces
 from mergecore.types import Checkpoint, Json, TokenTable
 
@@ -87,10 +87,7 @@ class TokenizerFiles:
         """
         if name not in self.model.side_files:
             return {}
-        value = parse_json(self.data(name), code="E240", place=self.place(name))
-        if not isinstance(value, dict):
-            raise self.wrong(name, "must be a JSON object")
-        return value
+        return parse_mapping(self.data(name), code="E240", place=self.place(name))
 
     def digest(self, *names: str) -> str:
         """A digest of the bytes of these files, as far as they are there."""

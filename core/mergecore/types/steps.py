@@ -106,3 +106,6 @@ class Step:
 
 BLOCK = 2**18
 """Elements of a block.  Fixed, so that results and digests never depend on memory or threads."""
+
+CANDIDATES = 2**21
+"""Elements that the search for one cut may hold in memory at once."""

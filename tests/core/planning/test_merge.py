@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mergecore import Plan, plan
 from mergecore.errors import MergecoreError, Problems
+from mergecore.models.safetensors import SNIFFED
 from mergecore.types import Json, Step
 from mergecore.types.plans import PlanOptions
 
@@ -31,7 +32,25 @@ def _no_weight_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> int:
         raise AssertionError("a weight was read while planning")
 
+    def of_headers_only(file: int, count: int, offset: int) -> bytes:
+        """The first kilobytes are read at once; what follows them only as far as the header goes."""
+        weights = {one.stat().st_ino for one in tmp_path.rglob("*.safetensors")}
+        header = 8 + int.from_bytes(pread(file, 8, 0), "little")
+        if os.fstat(file).st_ino in weights and offset + count > (header if offset else max(header, SNIFFED)):
+            fail()
+        return pread(file, count, offset)
+
+    pread = os.pread
     monkeypatch.setattr(os, "preadv", fail)
+    monkeypatch.setattr(os, "pread", of_headers_only)
+
+
+def test_a_weight_that_is_read_is_noticed() -> None:
+    with (
+        Path("m/base/model.safetensors").open("rb") as file,
+        pytest.raises(AssertionError, match="a weight was"),
+    ):
+        os.pread(file.fileno(), 4, Path(file.name).stat().st_size - 4)
 
 
 def planned(config: Config, **options: Any) -> Plan:
