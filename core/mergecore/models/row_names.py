@@ -54,6 +54,26 @@ def namings(
     return found
 
 
+def contradictions(model: Checkpoint) -> Iterator[str]:
+    """A sentence for each two keys of a config that call one row by different names."""
+    for path, section in config_sections(model.config):
+        seen: dict[str, tuple[str, dict[int, str]]] = {}
+        for key in sorted(section, key=lambda one: not one.startswith("id")):
+            subject, names = subject_of(key), _names(section[key])
+            if not subject or not names or _say_nothing(names):
+                continue
+            first, ours = seen.setdefault(subject, (key, names))
+            row = next((row for row in sorted(ours) if names.get(row, ours[row]) != ours[row]), None)
+            if row is not None:
+                said = [
+                    f"{one[row]!r} by {'.'.join((*path, by))}" for by, one in ((first, ours), (key, names))
+                ]
+                yield (
+                    f"the config of {model.name} contradicts itself: row {row} is {' and '.join(said)}; "
+                    "the first of them is used"
+                )
+
+
 def may_have_rows(model: Checkpoint, names: Mapping[int, str]) -> bool:
     """Whether any tensor could have rows of these labels although it is not known for a head."""
     count = len(names)

@@ -17,6 +17,7 @@ from mergecore.errors import Collector, ConfigError, InputError, MergecoreError
 from mergecore.files.yaml_document import Document
 from mergecore.models.opener import Opener, check_architectures
 from mergecore.models.refine import said_in_vain
+from mergecore.models.row_names import contradictions
 from mergecore.planning.composition import check_composition
 from mergecore.planning.config_differences import differences, unconfigured
 from mergecore.planning.formats import Formats
@@ -213,6 +214,7 @@ def _doubts(config: MergeConfig, opened: Opened, donor: int, opener: Opener, sta
     """Where the models may not be what the config takes them for."""
     for model in opened.checkpoints:
         yield from model.notes
+        yield from contradictions(model)
     yield from unconfigured(opened.comparable, opened.checkpoints[donor])
     yield from differences(opened.comparable, opened.checkpoints[donor], opener.completed, stacked=stacked)
     yield from package_notes(opened.comparable, opened.checkpoints[donor])

@@ -342,3 +342,31 @@ def test_rows_by_name(ours: list[str], theirs: list[str], rows: list[int] | None
 )
 def test_keys_say_what_they_name(key: str, subject: str) -> None:
     assert subject_of(key) == subject
+
+
+# ---- a config that contradicts itself ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (
+            {"id2label": {"0": "x", "1": "y"}, "label2id": {"x": 1, "y": 0}},
+            "row 0 is 'x' by id2label and 'y' by label2id",
+        ),
+        (
+            {"text_config": {"id2label": {"0": "x"}, "label2id": {"z": 0}}},
+            "row 0 is 'x' by text_config.id2label and 'z' by text_config.label2id",
+        ),
+        ({"id2lang": {"3": "de"}, "lang2id": {"fr": 3}}, "row 3 is 'de' by id2lang and 'fr' by lang2id"),
+        ({"id2label": {"0": "x", "1": "y"}, "label2id": {"x": 0, "y": 1}}, ""),
+        ({"id2label": {"0": "x"}, "label2id": {"LABEL_0": 0}}, ""),  # says no more than the index
+        ({"id2label": {"0": "x", "1": "y"}, "label2id": {"x": 0}}, ""),
+    ],
+)
+def test_two_names_of_one_row_within_a_model_are_told(config: dict[str, Json], told: str) -> None:
+    write("a", {}, {})
+    write("b", {}, config)
+    warnings = [one for one in plan(linear("a", "b"), registry=registry()).warnings if "contradicts" in one]
+    expected = f"the config of ./b contradicts itself: {told}; the first of them is used"
+    assert warnings == ([expected] if told else [])
