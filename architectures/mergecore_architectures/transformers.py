@@ -18,6 +18,7 @@ from mergecore.models import LAYER_COUNT_KEYS, split_name
 from mergecore.types import Architecture, Checkpoint, Description, Json, Stack, TensorFacts, TensorInfo
 from mergecore_architectures import names, plain
 from mergecore_architectures.roles import outer_role
+from mergecore_architectures.transformers_code import with_undeclared
 from mergecore_architectures.transformers_fit import KNOWN, fit, without_layers_ahead
 from mergecore_architectures.transformers_layouts import layout
 from mergecore_architectures.transformers_models import (
@@ -102,8 +103,9 @@ def keeps_f32(checkpoint: Checkpoint, dtype: str) -> frozenset[str]:
 
 
 def completed(checkpoint: Checkpoint) -> dict[str, Json] | None:
-    """The config with the defaults of its class."""
-    return complete_config(checkpoint.config)
+    """The config with the defaults of its class, and of the code that reads it."""
+    made = complete_config(checkpoint.config)
+    return None if made is None else with_undeclared(made)
 
 
 def _is_the_model(

@@ -46,6 +46,11 @@ KINDS = [
     "llava",
     "mamba",
     "jamba",
+    "esm",
+    "whisper",
+    "qwen2_5_vl",
+    "dory",
+    "hrm_text",
 ]
 
 
@@ -134,6 +139,22 @@ def test_a_class_that_nobody_knows_completes_nothing() -> None:
             },
             False,
         ),
+        # keys that no class declares
+        ("llama", {"is_causal": False}, {}, True),
+        ("llama", {"is_causal": True}, {}, False),
+        ("llama", {"is_causal": False}, {"is_causal": True}, True),
+        ("gpt2", {"is_causal": False}, {}, True),
+        ("gemma3", {"text_config": {"is_causal": False}}, {}, True),
+        ("bert", {"is_causal": False}, {}, False),  # does not read it
+        ("mixtral", {"sliding_window": 128}, {}, True),
+        ("llama", {"sliding_window": 128}, {}, False),  # does not read it
+        ("gemma3_text", {"use_bidirectional_attention": True}, {}, True),
+        ("llama", {"rope_scaling": None}, {}, False),
+        ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}}, {}, True),
+        ("qwen2", {"use_sliding_window": False}, {}, False),
+        ("esm", {"token_dropout": True}, {}, True),
+        ("gemma3", {"mm_tokens_per_image": 64}, {}, True),
+        ("qwen2_5_vl", {"vision_config": {"tokens_per_second": 2}}, {}, True),
         ("gemma3", {"text_config": {"rope_theta": 1e6}}, {"text_config": {"rope_theta": 5e5}}, True),
     ],
 )

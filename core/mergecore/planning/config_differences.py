@@ -26,7 +26,7 @@ def differences(
     """A sentence for each model whose config gives weights another meaning than that of `donor`, which is written.
 
     Both are compared in words that do not depend on the release that wrote them.  What one of them does not say
-    has the value that its loader takes; where nobody knows that, it is not compared.
+    has the value that its loader takes; where nobody knows that, only what all loaders take alike is compared.
 
     stacked: layers were chosen, so what tells them apart is no matter of the whole.
     """
@@ -74,6 +74,8 @@ def _differing(
         if len(whole) == len(pair):
             own, added = _read(pair, whole, stacked), _read(whole, whole, stacked)
             ours, theirs = (_filled(*one) for one in zip(own, added, strict=True))
+        else:
+            ours, theirs = _as_usual(ours, theirs), _as_usual(theirs, ours)
     both = [(ours[path], theirs[path]) for path in sorted(ours.keys() & theirs.keys())]
     return [(one, other) for one, other in both if one.value != other.value]
 
@@ -100,6 +102,29 @@ def _filled(own: Mapping[Path, Said], whole: Mapping[Path, Said]) -> dict[Path, 
         if path not in added or (said.value is not None and path[-1] != WINDOW) or said == whole[path]
     }
     return {**added, **sure}
+
+
+def _as_usual(own: Mapping[Path, Said], other: Mapping[Path, Said]) -> dict[Path, Said]:
+    """What a config says, and for what only the other one says the value that loaders take, if all take the same."""
+    usual = {}
+    for path, said in other.items():
+        name = path[-1]
+        if name == "type" and path[-3:-2] == ("rope",) and not any(one[:-1] == path[:-1] for one in own):
+            usual[path] = Said("default", "rope_scaling", None, by_default=True)
+        elif name in _USUAL:
+            usual[path] = Said(_USUAL[name], said.key, _USUAL[name], by_default=True)
+    return {**usual, **own}
+
+
+_USUAL: dict[str, Json] = {
+    "is_causal": True,
+    "use_bidirectional_attention": False,
+    "alibi": False,
+    "use_alibi": False,
+    "attn_logit_softcapping": None,
+    "final_logit_softcapping": None,
+    WINDOW: None,
+}
 
 
 def _alike(ours: dict[Path, Said], theirs: dict[Path, Said]) -> tuple[dict[Path, Said], dict[Path, Said]]:

@@ -6,12 +6,12 @@ at all.  `meaning` reads all of them into one form, so that two configs can be c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mergecore.models.layers import is_text
 from mergecore.models.row_names import subject_of
+from mergecore.planning.config_keys import has_meaning, is_of_use
 from mergecore.types import Json
 
 Path = tuple[str, ...]
@@ -61,9 +61,11 @@ def _section(
         yield (*path, *inner), Said(said.value, prefix + said.key, said.shown)
     names = [_CANONICAL.get(key, key) for key in rest]
     for key, value in rest.items():
-        if not _has_meaning(key, value, stacked):
-            continue
         name = _CANONICAL.get(key, key)
+        if name == key and not has_meaning(key, value, stacked=stacked, nested=bool(path)):
+            continue
+        if isinstance(value, dict) or (stacked and isinstance(value, list)):
+            continue
         if names.count(name) > 1 and value is None:
             continue  # written under the other key
         name = key if names.count(name) > 1 and _several(rest, name) else name
@@ -75,31 +77,7 @@ def _text_first(config: Mapping[str, Json]) -> list[tuple[str, Json]]:
 
 
 def _is_nested(key: str, value: Mapping[str, Json]) -> bool:
-    return key not in _ROTATION and not _NO_MEANING.fullmatch(key) and not (value and subject_of(key))
-
-
-_NO_MEANING = re.compile(
-    r"_.*|name(_or_path)?|architectures|auto_map|model_type|\w*version|(torch_)?dtype|\w*tokens?(_\w+)?"
-    r"|vocab_size|\w*dropout\w*|\w*_p?drop|\w*initializer\w*|init_\w+|(id2)?label(2id)?|num_labels|problem_type|\w*task(_\w+)?"
-    r"|use_cache|use_bfloat16|output_\w+|return_dict\w*|gradient_\w+|pretraining_tp|torchscript|quantization_config"
-    r"|tie_\w+|\w*_coef|prune\w*|keys_to_ignore\w*|\w*_implementation(_\w+)?|unsloth_\w+|trust_remote_code"
-    # how to generate
-    r"|(max|min)_length|do_sample|temperature|top_[kp]|typical_p|num_beam\w*|\w*_penalty|\w*no_repeat_ngram_size"
-    r"|early_stopping|num_return_sequences|bad_words_ids|forced_\w+|prefix|remove_invalid_values|chunk_size_feed_forward"
-)
-"""Keys that speak of files, tokens, training or use: weights mean the same without them."""
-_OF_LAYERS = re.compile(r"\w*(layer|block|stage)s?(_\w+)?")
-_COUNTS = re.compile(r"(num|n)_\w+|\w*(layer|block|stage)s?|\w*(layer|block)_(size|count)")
-
-
-def _has_meaning(key: str, value: Json, stacked: bool) -> bool:
-    if _NO_MEANING.fullmatch(key) and key not in _CANONICAL:
-        return False
-    if isinstance(value, dict):
-        return False
-    if _OF_LAYERS.fullmatch(key) and "norm" not in key and not isinstance(value, list):
-        return not stacked and (key == "max_window_layers" or not _COUNTS.fullmatch(key))
-    return not (stacked and isinstance(value, list))
+    return key not in _ROTATION and not is_of_use(key) and not (value and subject_of(key))
 
 
 # ---- one word for one thing --------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from mergecore.planning.config_differences import differences
 from mergecore.types import Checkpoint, Json, ModelReference
 
 
-def model(name: str, **config: Json) -> Checkpoint:
+def model(name: str, /, **config: Json) -> Checkpoint:
     return Checkpoint(ModelReference(name), Path(), {}, (), config)
 
 
@@ -38,11 +38,107 @@ def test_what_changes_the_meaning_of_weights_is_told() -> None:
         ("use_cache", True, False),
         ("_name_or_path", "a", "b"),
         ("hidden_size", 8, 8),
+        ("layerdrop", 0.1, 0.0),
+        ("drop_path_rate", 0.1, 0.0),
+        ("router_aux_loss_coef", 0.1, 0.0),
+        ("mask_time_prob", 0.1, 0.0),
+        ("image_token_id", 1, 2),
+        ("boi_token_index", 1, 2),
+        ("suppress_tokens", [1], [2]),
+        ("max_new_tokens", 1, 2),
+        ("output_router_logits", True, False),
+        ("problem_type", "regression", None),
+        ("name", "a", "b"),
     ],
 )
 def test_what_does_not_is_not(key: str, ours: Json, theirs: Json) -> None:
     base = model("base", **{key: ours})
     assert not list(differences([model("other", **{key: theirs})], base))
+
+
+@pytest.mark.parametrize(
+    ("key", "ours", "theirs"),
+    [
+        # what the name of a token, of a layer or of an output is part of
+        ("tokens_per_second", 2, 4),
+        ("mm_tokens_per_image", 256, 64),
+        ("tokens_per_frame", 1, 2),
+        ("num_image_tokens", 256, 64),
+        ("vision_soft_tokens_per_image", 256, 64),
+        ("default_num_delay_tokens", 6, 8),
+        ("image_token_offset", 1, 2),
+        ("use_cls_token", True, False),
+        ("token_dropout", True, False),
+        ("router_ignore_padding_tokens", True, False),
+        ("num_register_tokens", 0, 4),
+        ("vision_feature_layer", -2, -1),
+        ("feature_layer", -2, -1),
+        ("num_kv_shared_layers", 15, 10),
+        ("num_random_blocks", 2, 3),
+        ("index_topk_blocks", 16, 8),
+        ("block_size", 64, 32),
+        ("downsample_in_first_stage", True, False),
+        ("output_multiplier", 0.2, 1.0),
+        ("output_logit_soft_cap", 30.0, None),
+        ("output_range", [0, 1], None),
+        ("output_gate_type", "a", "b"),
+        ("gradient_clipping", 1e10, 1.0),
+        ("use_task_id", True, False),
+        ("attention_coef", 0.5, 1.0),
+        ("attention_version", 1, 2),
+        ("init_trk_keep_alive", 30, 10),
+        ("_sliding_window_pattern", 6, 4),
+        ("problem_type", "regression", "multi_label_classification"),
+        ("is_causal", True, False),
+    ],
+)
+def test_what_changes_the_numbers_is_told_whatever_its_key_is_like(
+    key: str, ours: Json, theirs: Json
+) -> None:
+    base = model("base", **{key: ours})
+    (told,) = differences([model("other", **{key: theirs})], base)
+    assert f"differ: {key} {ours!r} and {theirs!r}; " in told
+
+
+def test_the_name_of_a_function_is_more_than_a_name() -> None:
+    one, other = (model(name, ffn_config={"act": {"name": name}}) for name in ("silu", "gelu"))
+    (told,) = differences([other], one)
+    assert "ffn_config.act.name 'silu' and 'gelu'" in told
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"is_causal": False}, "is_causal False and True (by default)"),
+        ({"use_bidirectional_attention": True}, "use_bidirectional_attention True and False (by default)"),
+        ({"alibi": True}, "alibi True and False (by default)"),
+        ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping 50.0 and None (by default)"),
+        ({"sliding_window": 4096}, "sliding_window 4096 and None (by default)"),
+        (
+            {"rope_scaling": {"type": "linear", "factor": 2.0}},
+            "rope_scaling.type 'linear' and rope_scaling None",
+        ),
+        ({"text_config": {"is_causal": False}}, "text_config.is_causal False and True (by default)"),
+        # as it is where nobody says it
+        ({"is_causal": True}, ""),
+        ({"rope_scaling": None}, ""),
+        ({"use_sliding_window": False}, ""),
+        ({"sliding_window": None}, ""),
+        ({"final_logit_softcapping": None}, ""),
+        # who knows
+        ({"rope_theta": 1e6}, ""),
+        ({"use_parallel_residual": True}, ""),
+        ({"attention_bias": False}, ""),
+    ],
+)
+def test_what_every_loader_takes_alike_is_compared_even_if_one_config_leaves_it_out(
+    said: dict[str, Json], told: str
+) -> None:
+    silent: dict[str, Json] = {key: {"n": 1} for key in said if key == "text_config"} or {"n": 1}
+    for ours, theirs in ((said, silent), (silent, said)):
+        found = list(differences([model("other", **theirs)], model("one", **ours)))
+        assert len(found) == bool(told)
+        assert told in "".join(found) or ours is silent
 
 
 def test_what_one_config_leaves_to_the_default_is_not_compared() -> None:
