@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from mergecore.planning.config_differences import differences
+from mergecore.planning.meaning.config_differences import differences
 from mergecore.types import Checkpoint, Json, ModelReference
 from mergecore_architectures.transformers import completed
 

@@ -19,9 +19,9 @@ from mergecore.models.opener import Opener, check_architectures
 from mergecore.models.refine import said_in_vain
 from mergecore.models.row_names import contradictions
 from mergecore.planning.composition import check_composition
-from mergecore.planning.config_differences import differences, unconfigured
 from mergecore.planning.formats import Formats
 from mergecore.planning.matching import Models, Slice, dropped, match
+from mergecore.planning.meaning.config_differences import differences, unconfigured
 from mergecore.planning.selection import Selection
 from mergecore.planning.side_files.packages import package_notes
 from mergecore.planning.side_files.write import output_files

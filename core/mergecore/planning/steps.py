@@ -19,7 +19,7 @@ from mergecore.models.opener import Opener
 from mergecore.planning.embedding_rows import Aligner, Common
 from mergecore.planning.formats import Formats
 from mergecore.planning.matching import LACKED, Match, Models, Part, Slice, Target, is_buffer
-from mergecore.planning.row_meaning import RowMeanings
+from mergecore.planning.meaning.row_meaning import RowMeanings
 from mergecore.planning.vocabulary import Opened, output_vocabulary
 from mergecore.plugins.registry import Registry
 from mergecore.types import MergeMethod, Step, TensorInfo, TensorInput

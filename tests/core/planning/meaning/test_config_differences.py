@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mergecore.planning.config_differences import differences
+from mergecore.planning.meaning.config_differences import differences
 from mergecore.types import Checkpoint, Json, ModelReference
 
 

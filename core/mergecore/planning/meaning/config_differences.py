@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from mergecore.planning.config_meaning import WINDOW, Path, Said, meaning, nests_text
+from mergecore.planning.meaning.config_meaning import WINDOW, Path, Said, meaning, nests_text
 from mergecore.types import Checkpoint, Json
 
 _SEEN = re.compile(r"\w*bias|bias of attention|size of a head")

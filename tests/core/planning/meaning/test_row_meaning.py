@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mergecore import MergeMethod, merge, plan
 from mergecore.models.row_names import subject_of
-from mergecore.planning.row_meaning import rows_by_name
+from mergecore.planning.meaning.row_meaning import rows_by_name
 from mergecore.types import Json
 from mergecore.types.plans import PlanOptions
 
