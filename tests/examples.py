@@ -11,7 +11,7 @@ from tiny import write_llama
 from mergecore import MergeMethod, Plan, plan
 from mergecore.config.grammar import read_config
 from mergecore.files.yaml_document import parse_document
-from mergecore.planning.slices import references
+from mergecore.planning.opened import references
 from mergecore.plugins.registry import Registry
 from mergecore.types import Json, Step
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         PolicyError,
     )
     from mergecore.files.yaml_document import Document
-    from mergecore.pipeline import execute, merge, plan
+    from mergecore.pipeline import execute, merge, plan, planner
     from mergecore.plugins.registry import Registry
     from mergecore.types import (
         Architecture,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     )
     from mergecore.types.execution import RunOptions
     from mergecore.types.params import Field, NoParams, Params, PerModel, Size
-    from mergecore.types.plans import PlanOptions
+    from mergecore.types.plans import Planner, PlanOptions
 
 hookimpl = pluggy.HookimplMarker("mergecore")
 
@@ -66,6 +66,7 @@ _HOME = {
     "PerModel": "types.params",
     "Plan": "types",
     "PlanOptions": "types.plans",
+    "Planner": "types.plans",
     "PluginError": "errors",
     "PolicyError": "errors",
     "Recipe": "types",
@@ -77,6 +78,7 @@ _HOME = {
     "execute": "pipeline",
     "merge": "pipeline",
     "plan": "pipeline",
+    "planner": "pipeline",
 }
 
 __all__ = [
@@ -101,6 +103,7 @@ __all__ = [
     "PerModel",
     "Plan",
     "PlanOptions",
+    "Planner",
     "PluginError",
     "PolicyError",
     "Recipe",
@@ -114,6 +117,7 @@ __all__ = [
     "hookimpl",
     "merge",
     "plan",
+    "planner",
 ]
 
 

@@ -8,23 +8,25 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergecore.config.from_python import Config, document_of
+from mergecore.config.documents import Config, document_of
 from mergecore.config.grammar import parts
 from mergecore.config.reference import exists_below
 from mergecore.engine.run import _Run
 from mergecore.errors import InputError, MergecoreError, MergeError, PluginError
 from mergecore.files.exhaustion import TO_RUN, check_memory, enough
-from mergecore.files.yaml_document import read_document
+from mergecore.files.yaml_document import Document, read_document
 from mergecore.output import manifest
 from mergecore.output.inputs import check_unchanged, fetched, input_files, pinned
 from mergecore.output.resume import described, fingerprint
 from mergecore.output.store import Stage
 from mergecore.output.target import check_target
 from mergecore.planning.merge import plan_merge
+from mergecore.planning.planner import DocumentPlanner
 from mergecore.plugins.registry import Registry
 from mergecore.types import (
     Checkpoint,
@@ -34,7 +36,7 @@ from mergecore.types import (
 )
 from mergecore.types.events import ModelSealed, Progress, Warned
 from mergecore.types.execution import RunOptions
-from mergecore.types.plans import PlanOptions
+from mergecore.types.plans import Planner, PlanOptions
 
 if TYPE_CHECKING:
     pass
@@ -85,11 +87,28 @@ def plan(
     registry = registry or Registry.discover()
     document = document_of(config) if isinstance(config, Mapping) else read_document(Path(config))
     with _without_collections():
-        for recipe in registry.all(Recipe):
-            with registry.calling(Recipe, recipe.name):
-                if recipe.accepts(document.data):
-                    return pinned(recipe.compile(document, registry, options or PlanOptions()))
-        return pinned(plan_merge(document, registry, options))
+        made = DocumentPlanner(document, registry, options or PlanOptions(), _compiled)
+        return pinned(_compiled(document, made))
+
+
+def _compiled(document: Document, planner: DocumentPlanner) -> Plan:
+    """The plan of a document by the first recipe that accepts it; what none accepts is a merge config."""
+    for recipe in planner.registry.all(Recipe):
+        with planner.registry.calling(Recipe, recipe.name):
+            if recipe.accepts(document.data):
+                made = recipe.compile(document, replace(planner, document=document, recipe=recipe.name))
+                if not isinstance(made, Plan):
+                    what = f"recipe '{recipe.name}' returns {type(made).__name__} in place of a Plan"
+                    raise PluginError("E605", what)
+                return made
+    return plan_merge(document, replace(planner, document=document))
+
+
+def planner(*, registry: Registry | None = None, options: PlanOptions | None = None) -> Planner:
+    """What opens and describes models where there is no document: for commands and scripts."""
+    return DocumentPlanner(
+        document_of({}), registry or Registry.discover(), options or PlanOptions(), _compiled
+    )
 
 
 @contextmanager

@@ -28,14 +28,6 @@ DOORS = (
 )
 """What may be imported from elsewhere; `planning`, `engine`, `output`, `plugins` and `pipeline` are closed."""
 
-TO_CUT: set[tuple[str, str]] = {
-    ("mergecore_plugins.commands.tokenizer.difference", "mergecore.models.opener.Opener"),
-}
-"""Imports that go by no door; nothing else may."""
-
-BY_NO_DOOR = {"mergecore_plugins.transplant.compiling", "mergecore_plugins.transplant.settings"}
-"""The modules that are still to be rewritten."""
-
 OURS = r"mergecore(?:_plugins|_architectures|_contrib)?(?:\.\w+)*"
 IMPORT = re.compile(rf"^\s*(?:from ({OURS}) import (\([^)]*\)|.*)|import ({OURS})$)", re.MULTILINE)
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -77,11 +69,10 @@ def test_outside_the_core_one_goes_by_the_doors(project: Path) -> None:
     found = {
         (module, name)
         for module, own, text in outsiders(project)
-        if module not in BY_NO_DOOR
         for name in imports(text)
         if not by_a_door(name) and not (own and name.startswith(f"{own}."))
     }
-    assert found == TO_CUT
+    assert found == set()
 
 
 def test_imports_are_found_wherever_they_stand() -> None:

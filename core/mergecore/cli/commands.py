@@ -14,7 +14,7 @@ from mergecore.cli.options import common_options, output_options, plan_options, 
 from mergecore.cli.screen import show_table
 from mergecore.files.exhaustion import TO_PLAN, check_memory
 from mergecore.plugins.registry import WORD_OF, Registry
-from mergecore.types import Executor, MergeMethod, OutputWriter, TokenizerStrategy
+from mergecore.types import Executor, MergeMethod, OutputWriter, Recipe, TokenizerStrategy
 
 if TYPE_CHECKING:
     from mergecore.types.plans import PlanOptions
@@ -161,14 +161,20 @@ def show_plugin(name: str, disabled: Sequence[str]) -> None:
 
 
 @click.command()
+@click.argument("recipe", required=False)
 @common_options
-def schema(disabled: Sequence[str]) -> None:
-    """Print the JSON schema of merge configs, for editors."""
+def schema(recipe: str | None, disabled: Sequence[str]) -> None:
+    """Print the JSON schema of merge configs, or of the documents of RECIPE, for editors."""
+    from mergecore.config.schema import recipe_schema
     from mergecore.config.schema import schema as config_schema
 
     registry = Registry.discover(disabled)
-    strategies, writers = registry.all(TokenizerStrategy), registry.all(OutputWriter)
-    made = config_schema(registry.all(MergeMethod), (*strategies, *writers, *registry.all(Executor)))
+    chosen: list[Any] = [*registry.all(OutputWriter), *registry.all(Executor)]
+    if recipe is None:
+        chosen = [*registry.all(TokenizerStrategy), *chosen]
+        made = config_schema(registry.all(MergeMethod), chosen)
+    else:
+        made = recipe_schema(registry.get(Recipe, recipe), chosen)
     click.echo(json.dumps(made, indent=2))
 
 

@@ -160,6 +160,11 @@ class ExecutorConfig(Chosen):
     name: str = EXECUTOR
 
 
+Seed: TypeAlias = Annotated[Whole, Field(ge=0, lt=2**64)]
+WhereRun: TypeAlias = Annotated[
+    ExecutorConfig, BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)
+]
+
 SECTIONS: Sections = {
     "tokenizer": TokenizerConfig.model_fields,
     "output": OutputConfig.model_fields,
@@ -193,12 +198,12 @@ class MergeConfig(Part):
     )
     tokenizer: TokenizerConfig | None = None
     chat_template: ChatTemplate | None = None
-    seed: Annotated[Whole, Field(ge=0, lt=2**64)] = 0
+    seed: Seed = 0
     name: str | None = None
     output: OutputConfig = OutputConfig()
-    executor: Annotated[
-        ExecutorConfig, BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)
-    ] = Field(default=ExecutorConfig(), description="where the steps run: a name, or {name, parameters}")
+    executor: WhereRun = Field(
+        default=ExecutorConfig(), description="where the steps run: a name, or {name, parameters}"
+    )
 
     @property
     def vocabulary(self) -> TokenizerConfig | None:

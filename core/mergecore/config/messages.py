@@ -42,10 +42,14 @@ def explained(
         return ConfigError("E104", what, place=document.place(path[:-1]), hint=hint)
     if kind == "extra_forbidden":
         return _unknown_key(path, document, root, method, params)
+    if not path:  # what a class says of several keys together
+        what = detail["msg"].removeprefix("Value error, ")
+        return ConfigError("E104", what, place=document.place())
     expected, code = _expectation(kind, context)
     keys = ".".join(str(step) for step in path if isinstance(step, str))
     where = f"an item of '{keys}'" if isinstance(path[-1], int) else f"'{keys}'"
-    what = f"{where} is {_shown(detail['input'])}; {expected or detail['msg']} is expected"
+    end = f"; {expected} is expected" if expected else f": {detail['msg'].removeprefix('Value error, ')}"
+    what = f"{where} is {_shown(detail['input'])}{end}"
     return ConfigError(code, what, place=document.place(path), hint=_hint(kind, detail["input"], path))
 
 
@@ -58,18 +62,35 @@ _EXPECTED = {
     "bool_type": "true or false",
     "bool_parsing": "true or false",
     "tuple_type": "a list",
+    "list_type": "a list",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
     "dict_type": "a mapping",
     "model_type": "a mapping",
 }
 
 
+_BOUNDS = {
+    "greater_than_equal": ("ge", "a number of at least {}"),
+    "greater_than": ("gt", "a number greater than {}"),
+    "less_than_equal": ("le", "a number of at most {}"),
+    "less_than": ("lt", "a number of less than {}"),
+    "too_short": ("min_length", "a list of at least {} items"),
+    "too_long": ("max_length", "a list of at most {} items"),
+    "string_too_short": ("min_length", "text of at least {} characters"),
+    "string_too_long": ("max_length", "text of at most {} characters"),
+    "string_pattern_mismatch": ("pattern", "text that matches {}"),
+}
+"""By the kind of a complaint, the key of its bound and what is expected."""
+
+
 def _expectation(kind: str, context: Mapping[str, object]) -> tuple[str | None, str]:
     if kind == "literal_error":
         return str(context["expected"]), "E105"
-    words = {"greater_than_equal": ("ge", "at least"), "less_than": ("lt", "less than")}
-    if kind in words:
-        key, word = words[kind]
-        return f"a number of {word} {context[key]}", "E105"
+    if kind in _BOUNDS:
+        key, words = _BOUNDS[kind]
+        return words.format(context[key]), "E105"
     return _EXPECTED.get(kind), "E104"
 
 

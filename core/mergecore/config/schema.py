@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias, cast
 
 from mergecore.config.chosen import ALL_TOKENS, EXECUTOR, WRITER
+from mergecore.config.documents import whole
 from mergecore.config.grammar import SECTIONS, MergeConfig
 from mergecore.config.parameters import Parameter, parameters_of, setting_schema, value_schema
-from mergecore.types import Executor, Json, MergeMethod, OutputWriter, TokenizerStrategy
+from mergecore.types import Executor, Json, MergeMethod, OutputWriter, Recipe, TokenizerStrategy
+from mergecore.types.params import NoParams
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -33,6 +35,16 @@ def schema(methods: Iterable[MergeMethod[Any]], chosen: Iterable[Chosen] = ()) -
     needs: list[Json] = [{"required": [key]} for key in ("models", "slices", "modules")]
     branches: list[Json] = [_branch(method.name, parameters_of(method.params)) for method in methods]
     return {"$schema": _DRAFT, **grammar, "oneOf": needs, "allOf": [*branches, *map(_choice, chosen)]}
+
+
+def recipe_schema(recipe: Recipe, chosen: Iterable[Chosen] = ()) -> dict[str, Json]:
+    """The JSON schema of the documents of a recipe; of one that declares nothing, what every document may say."""
+    schema = recipe.schema or NoParams
+    declared = whole(schema if isinstance(schema, type) else schema(), recipe.name)
+    grammar = cast("dict[str, Json]", declared.model_json_schema())
+    if recipe.schema is None:
+        grammar["additionalProperties"] = True
+    return {"$schema": _DRAFT, **grammar, "title": recipe.name, "allOf": [*map(_choice, chosen)]}
 
 
 def _choice(one: Chosen) -> Json:

@@ -15,7 +15,7 @@ from mergecore.config.resolver import ModelInput, ParameterSource, Resolver, Ten
 from mergecore.config.settings import parse_setting
 from mergecore.errors import Collector, ConfigError, placed
 from mergecore.files.yaml_document import DocPath, PlaceOf
-from mergecore.planning.slices import bodies
+from mergecore.planning.opened import bodies
 from mergecore.plugins.registry import Registry
 from mergecore.types import MergeMethod, ModelReference
 from mergecore.types.params import Params

@@ -236,7 +236,7 @@ def rows_digest(steps: Iterable[Step]) -> str | None:
     digest = hashlib.sha256()
     found = False
     for step in steps:
-        for one in (*step.inputs, *([step.base] if step.base else ()), *step.extra):
+        for one in step.everything:
             for source in one.rows.sources if one.rows else ():
                 found = True
                 words = (step.name, one.model, one.rows and one.rows.size, source.model, source.tensor.name)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from mergecore.config.grammar import MergeConfig
 from mergecore.files.dtypes import DTYPES, promoted
-from mergecore.planning.matching import Models
+from mergecore.planning.opened import OpenedModels
 from mergecore.types import Checkpoint, Step, TensorInput
 
 SHORT = ("F16", "BF16")
@@ -23,7 +23,7 @@ class Formats:
     """Chooses formats, and gathers what the user should know of the choice."""
 
     def __init__(
-        self, config: MergeConfig, models: Models, keeps: Callable[[Checkpoint, str], Collection[str]]
+        self, config: MergeConfig, models: OpenedModels, keeps: Callable[[Checkpoint, str], Collection[str]]
     ) -> None:
         """keeps: the tensors of a checkpoint that its loader holds in float32 beside a 16-bit format."""
         self._wanted = config.out_dtype or config.dtype
@@ -96,7 +96,7 @@ class Formats:
         made: dict[str, list[str]] = {}
         read: set[str] = set()
         for step in steps:
-            everyone = [*step.inputs, *([step.base] if step.base else [])]
+            everyone = [*step.operands]
             if DTYPES[step.dtype].floating:
                 made.setdefault(step.dtype, []).append(step.name)
                 read.update(self._main[one.model] for one in everyone)

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from mergecore.config.resolver import ParameterSource
 from mergecore.files.yaml_document import DocPath
 from mergecore.models.module_folders import module_folder
+from mergecore.planning.opened import OpenedModels
 from mergecore.planning.selection import Selection
-from mergecore.types import Checkpoint, Depth, Description, Dropped, Stack, TensorFacts, TensorInfo
+from mergecore.types import Depth, Description, Dropped, Stack, TensorFacts, TensorInfo
 
 LACKED = "the base, or else the first model, lacks it"
 
@@ -76,23 +77,7 @@ class Match:
     """By the prefix of a stack whose layers were selected: for each layer the model and layer that stand first."""
 
 
-@dataclass(frozen=True)
-class Models:
-    """The opened models with their descriptions, and which of them names the output."""
-
-    checkpoints: tuple[Checkpoint, ...]
-    descriptions: tuple[Description, ...]
-    donor: int
-    parts: frozenset[int] = frozenset()
-    """Models that are a part of the others, so that they lack what is not in it."""
-
-    def find(self, model: int, name: str) -> TensorInfo | None:
-        """The tensor of that name, or the one that is tied to it."""
-        tensors = self.checkpoints[model].tensors
-        return tensors.get(name) or tensors.get(self.descriptions[model].tied.get(name, ""))
-
-
-def match(models: Models, slices: Sequence[Slice], selection: Selection | None = None) -> Match:
+def match(models: OpenedModels, slices: Sequence[Slice], selection: Selection | None = None) -> Match:
     """Find the inputs of every output tensor; all of them are merged if there is no `selection`."""
     found = Match()
     for scope in _scopes(models, slices):
@@ -110,25 +95,25 @@ class _Scope:
     """Whether the config names it; else it is copied from the leading model."""
 
 
-def _scopes(models: Models, slices: Sequence[Slice]) -> Iterator[_Scope]:
+def _scopes(models: OpenedModels, slices: Sequence[Slice]) -> Iterator[_Scope]:
     if slices[0].module is None:
         yield _Scope(tuple(slices))
         return
-    description = models.descriptions[models.donor]
+    description = models.descriptions[models.primary]
     for name in [one.name for one in description.modules] or ["default"]:
         own = tuple(one for one in slices if one.module == name)
-        copy = Slice((Part(models.donor, None, ParameterSource({})),), None, (), module=name)
+        copy = Slice((Part(models.primary, None, ParameterSource({})),), None, (), module=name)
         yield _Scope(own or (copy,), name if description.modules else None, bool(own))
 
 
-def dropped(models: Models, slices: Sequence[Slice], used: Iterable[tuple[int, str]]) -> list[Dropped]:
+def dropped(models: OpenedModels, slices: Sequence[Slice], used: Iterable[tuple[int, str]]) -> list[Dropped]:
     """What no output takes, with the reason."""
     taken = set(used)
     names_taken = {name for _, name in taken}
     giving = {model for model, _ in taken}
     merged = {part.model for one in slices for part in one.everyone}
     if slices[0].module is not None:
-        merged.add(models.donor)  # it gives the modules that are not named
+        merged.add(models.primary)  # it gives the modules that are not named
     leftover: dict[tuple[int, str], list[str]] = {}
     for model, checkpoint in enumerate(models.checkpoints):
         stored = {one.name: name for name, tensor in checkpoint.tensors.items() for one in tensor.stored}
@@ -143,7 +128,7 @@ def dropped(models: Models, slices: Sequence[Slice], used: Iterable[tuple[int, s
     return [Dropped(model, tuple(names), reason) for (model, reason), names in leftover.items()]
 
 
-def _reason(models: Models, slices: Sequence[Slice], model: int, name: str, given: bool) -> str:
+def _reason(models: OpenedModels, slices: Sequence[Slice], model: int, name: str, given: bool) -> str:
     """Why a tensor of a merged model reaches no output; `given`: that of another model does."""
     description = models.descriptions[model]
     facts = description.tensors.get(name, TensorFacts())
@@ -184,7 +169,7 @@ _INTEGERS = ("position_ids", "token_type_ids", "num_batches_tracked", "relative_
 
 
 class _Matcher:
-    def __init__(self, models: Models, found: Match, selection: Selection, scope: _Scope) -> None:
+    def __init__(self, models: OpenedModels, found: Match, selection: Selection, scope: _Scope) -> None:
         self.models = models
         self.found = found
         self.selection = selection
@@ -211,7 +196,7 @@ class _Matcher:
     def _stacked(self, slices: Sequence[Slice]) -> None:
         """The tensors before the layers, the chosen layers one upon another, the tensors after them."""
         self._outside(slices[0], after=False)
-        out = self._stack(self.models.donor).prefix
+        out = self._stack(self.models.primary).prefix
         self.found.layers[out] = self.chosen
         for one in slices:
             lead = one.everyone[0]
@@ -236,7 +221,10 @@ class _Matcher:
 
     def _stood_for(self, one: Slice, after: bool) -> dict[str, TensorFacts]:
         """What some model has as a tensor of its own, such as a head, and all models of the slice another one for."""
-        models = [self.models.donor, *(part.model for other in self.scope.slices for part in other.everyone)]
+        models = [
+            self.models.primary,
+            *(part.model for other in self.scope.slices for part in other.everyone),
+        ]
         return {
             name: facts
             for model in dict.fromkeys(models)
@@ -287,7 +275,7 @@ class _Matcher:
         if module_folder(name) or all(tensor is None or is_buffer(tensor) for tensor in tensors):
             return
         everyone = one.everyone
-        lead = next((i for i, part in enumerate(everyone) if part.model == self.models.donor), 0)
+        lead = next((i for i, part in enumerate(everyone) if part.model == self.models.primary), 0)
         for part, tensor in zip(everyone, tensors, strict=True):
             if tensors[lead] is None and tensor is not None:
                 self.found.unexpected.setdefault(part.model, {})[tensor.name] = None
@@ -295,8 +283,8 @@ class _Matcher:
                 self.found.missing.setdefault(part.model, {})[name] = None
 
     def _names(self, one: Slice, wanted: Callable[[TensorFacts], bool]) -> dict[str, TensorFacts]:
-        """The names of all parts that are `wanted`, the donor's first."""
-        parts = sorted(one.everyone, key=lambda part: part.model != self.models.donor)
+        """The names of all parts that are `wanted`, the primary model's first."""
+        parts = sorted(one.everyone, key=lambda part: part.model != self.models.primary)
         names: dict[str, TensorFacts] = {}
         for part in parts:
             for name, facts in self.models.descriptions[part.model].tensors.items():
@@ -308,7 +296,7 @@ class _Matcher:
         """Whether a tensor is of the module: as the leading model has it, or else as its own does."""
         if self.scope.module is None:
             return True
-        known = self.models.descriptions[self.models.donor].tensors.get(name)
+        known = self.models.descriptions[self.models.primary].tensors.get(name)
         if known is not None:
             return known.module == self.scope.module
         module = self.models.descriptions[model].module(self.scope.module)
@@ -320,7 +308,7 @@ class _Matcher:
         return (1, facts.stack or "", facts.layer)
 
     def _count(self, facts: TensorFacts) -> int:
-        stacks = self.models.descriptions[self.models.donor].stacks
+        stacks = self.models.descriptions[self.models.primary].stacks
         return next((stack.count for stack in stacks if stack.prefix == facts.stack), 1)
 
     def _stack(self, model: int) -> Stack:

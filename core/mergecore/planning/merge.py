@@ -5,12 +5,12 @@ Whatever is wrong is gathered as far as one can go on without it, and said toget
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from mergecore.config.chosen import WRITER, Choice, read_params
+from mergecore.config.chosen import WRITER
 from mergecore.config.grammar import MergeConfig, parts, read_config
 from mergecore.config.parameters import parameters_of
 from mergecore.errors import Collector, ConfigError, InputError, MergecoreError
@@ -20,93 +20,84 @@ from mergecore.models.refine import said_in_vain
 from mergecore.models.row_names import contradictions
 from mergecore.planning.composition import check_composition
 from mergecore.planning.formats import Formats
-from mergecore.planning.matching import Models, Slice, dropped, match
+from mergecore.planning.matching import Slice, dropped, match
 from mergecore.planning.meaning.config_differences import differences, unconfigured
+from mergecore.planning.opened import OpenedModels, open_models
+from mergecore.planning.planner import DocumentPlanner
 from mergecore.planning.selection import Selection
 from mergecore.planning.side_files.packages import package_notes
-from mergecore.planning.side_files.write import output_files
 from mergecore.planning.slices import slices_of
 from mergecore.planning.steps import Compiler
-from mergecore.planning.toolkit import check_shard_size, lay_out, versions
-from mergecore.planning.vocabulary import Opened, open_models, output_vocabulary
+from mergecore.planning.toolkit import check_shard_size
+from mergecore.planning.vocabulary import output_vocabulary
 from mergecore.plugins.registry import Registry
 from mergecore.types import (
-    Checkpoint,
-    Executor,
     Json,
-    Layout,
     MergeMethod,
-    OpenOptions,
     OutputWriter,
     Plan,
-    Step,
-    TensorInput,
     TokenizerStrategy,
 )
 from mergecore.types.params import Params
 from mergecore.types.plans import PlanOptions
 
 
-def plan_merge(document: Document, registry: Registry, options: PlanOptions | None = None) -> Plan:
-    """The plan of a merge config.
+def plan_merge(document: Document, planner: DocumentPlanner) -> Plan:
+    """The plan of a merge config, which is the document of `planner`.
 
     Raises:
         MergecoreError: anything that is wrong with the config or the models; several as `Problems`.
     """
-    options = options or PlanOptions()
-    opener = Opener(registry, OpenOptions(options.offline), document.place)
-    doubts: list[ConfigError] = []
-    config = _config(document, registry, opener, options, doubts)
+    registry, options, opener = planner.registry, planner.options, planner.opener
+    config = _config(document, opener, options, planner.notes)
     method: MergeMethod[Any] = registry.get(MergeMethod, config.merge_method)
     opener = replace(opener, architectures=config.architecture)
-    opened = open_models(config, opener)
-    models = Models(opened.checkpoints, opened.descriptions, donor=0, parts=opened.parts)
-    slices = _slices(config, method, models, opened, opener, options)
+    models = open_models(config, opener)
+    slices = _slices(config, method, models, opener, options)
     selection = Selection(config.include, config.exclude)
     found = match(models, slices, selection)
     selection.check(document.place)
     formats = Formats(config, models, opener.keeps_f32)
     compiler = Compiler(config, method, models, options, document.place, registry, formats)
-    strategy, vocabulary = compiler.vocabulary(opened, opener)
+    strategy, common = compiler.vocabulary(opener)
     steps = compiler.steps(found)
 
-    writer, layout = _layout(config, registry, options, steps, models.checkpoints[models.donor])
-    effective = _effective(document.data, config, options)
-    title, fit, strict = config.name or "", opener.fit, options.complete
-    files, more_warnings = output_files(
-        title, config.merge_method, models, found, steps, vocabulary, effective, fit, strict
+    planner = replace(planner, document=_with_architectures(document, config))
+    side_files = planner.side_files(
+        models.checkpoints,
+        steps,
+        primary=models.primary,
+        made_by=config.merge_method,
+        vocabulary=common.vocabulary,
+        pad_to_multiple_of=common.multiple,
+        selected=found.layers,
+        descriptions=models.descriptions,
     )
-    used = {read for step in steps for one in _everything(step) for read in one.reads}
-    plugins = [(MergeMethod, method.name), (OutputWriter, writer), (TokenizerStrategy, strategy)]
-    return Plan(
-        models=opened.checkpoints,
-        donor=models.donor,
-        steps=tuple(steps),
-        layout=layout,
-        side_files=files,
-        seed=config.seed if options.seed is None else options.seed,
-        executor=config.executor.name,
-        executor_params=_executor(config, registry),
-        document=effective,
-        descriptions=opened.descriptions,
-        layers={prefix: tuple(layers) for prefix, layers in found.layers.items()},
-        dropped=tuple(dropped(models, slices, used)),
-        warnings=(
-            *map(str, doubts),
-            *vocabulary.vocabulary.warnings,
-            *more_warnings,
-            *compiler.warnings(steps),
-            *_doubts(config, opened, models.donor, opener, bool(found.layers)),
-        ),
-        plugins=versions(registry, plugins),
-        title=title,
+    used = {read for step in steps for one in step.operands for read in one.reads}
+    return planner.plan(
+        models.checkpoints,
+        steps,
+        side_files,
+        primary=models.primary,
+        selected=found.layers,
+        warnings=[*compiler.warnings(steps), *_doubts(config, models, opener, bool(found.layers))],
+        descriptions=models.descriptions,
+        dropped=dropped(models, slices, used),
+        used=[(MergeMethod, method.name), (TokenizerStrategy, strategy)],
     )
+
+
+def _with_architectures(document: Document, config: MergeConfig) -> Document:
+    """The document with what its files about architectures hold in place of their names."""
+    known: list[Json] = [one.as_json() for one in config.architecture]
+    return replace(document, data={**document.data, "architecture": known}) if known else document
 
 
 def _config(
-    document: Document, registry: Registry, opener: Opener, options: PlanOptions, doubts: list[ConfigError]
+    document: Document, opener: Opener, options: PlanOptions, doubts: list[ConfigError]
 ) -> MergeConfig:
     """The config in a document; when it is wrong, the models in it are looked at all the same."""
+    registry = opener.registry
 
     def params_of(name: str) -> type[Params]:
         return registry.get(MergeMethod, name).params
@@ -169,17 +160,16 @@ def _look_at_models(
     method: MergeMethod[Any] = opener.registry.get(MergeMethod, config.merge_method)
     found = Collector()
     with found.collecting():
-        opened = open_models(config, opener, quick=True)
-        models = Models(opened.checkpoints, opened.descriptions, donor=0, parts=opened.parts)
-        if not config.modules and all(one.main for one in opened.descriptions):
-            slices = _slices(config, method, models, opened, opener, options)
+        models = open_models(config, opener, quick=True)
+        if not config.modules and all(one.main for one in models.descriptions):
+            slices = _slices(config, method, models, opener, options)
             matched = match(models, slices, Selection(config.include, config.exclude)) if fits else None
             if matched is not None:
                 formats = Formats(config, models, lambda checkpoint, dtype: frozenset())
                 compiler = Compiler(
                     config, method, models, options, opener.place_of, opener.registry, formats
                 )
-                compiler.vocabulary(opened, opener)
+                compiler.vocabulary(opener)
                 compiler.steps(matched)
     for error in found.errors:
         if isinstance(error, InputError) or error.code == "E113":
@@ -189,8 +179,7 @@ def _look_at_models(
 def _slices(
     config: MergeConfig,
     method: MergeMethod[Any],
-    models: Models,
-    opened: Opened,
+    models: OpenedModels,
     opener: Opener,
     options: PlanOptions,
 ) -> tuple[Slice, ...]:
@@ -199,70 +188,24 @@ def _slices(
     slices: tuple[Slice, ...] = ()
     if not options.allow_crimes:
         with problems.collecting():
-            check_architectures(opened.comparable)
+            check_architectures(models.comparable)
     alike = not problems.errors
     with problems.collecting():
         slices = slices_of(config, method, models, opener.place_of)
     if problems.errors and alike:
         with problems.collecting():
-            output_vocabulary(config, opened, models.donor, opener)
+            output_vocabulary(config, models, opener)
     problems.raise_any()
     return slices
 
 
-def _doubts(config: MergeConfig, opened: Opened, donor: int, opener: Opener, stacked: bool) -> Iterator[str]:
+def _doubts(config: MergeConfig, models: OpenedModels, opener: Opener, stacked: bool) -> Iterator[str]:
     """Where the models may not be what the config takes them for."""
-    for model in opened.checkpoints:
+    for model in models.checkpoints:
         yield from model.notes
         yield from contradictions(model)
-    yield from unconfigured(opened.comparable, opened.checkpoints[donor])
-    yield from differences(opened.comparable, opened.checkpoints[donor], opener.completed, stacked=stacked)
-    yield from package_notes(opened.comparable, opened.checkpoints[donor])
+    yield from unconfigured(models.comparable, models.first)
+    yield from differences(models.comparable, models.first, opener.completed, stacked=stacked)
+    yield from package_notes(models.comparable, models.first)
     for known in config.architecture:
-        yield from said_in_vain(known, opened.checkpoints)
-
-
-def _everything(step: Step) -> list[TensorInput]:
-    return [*step.inputs, *([step.base] if step.base else [])]
-
-
-def _layout(
-    config: MergeConfig, registry: Registry, options: PlanOptions, steps: Sequence[Step], donor: Checkpoint
-) -> tuple[str, Layout]:
-    """The name of the output writer, and how it lays the tensors out."""
-    writer, size = config.output.writer, options.shard_size
-    return writer, lay_out(
-        registry, writer, steps, config.output.params, shard_size=size, config=donor.config
-    )
-
-
-def _executor(config: MergeConfig, registry: Registry) -> Params:
-    """The parameters of the executor that a config names."""
-    chosen: Executor[Any] = registry.get(Executor, config.executor.name)
-    choice = Choice(Executor, chosen.name, config.executor.params, ("executor",))
-    params: Params = read_params(chosen.params, choice)
-    return params
-
-
-def _effective(data: Mapping[str, Json], config: MergeConfig, options: PlanOptions) -> dict[str, Json]:
-    """The config with what the command line changes of the result, without what changes nothing of it.
-
-    Files that it needs are replaced by what they hold.
-    """
-    changes: dict[str, Json] = {}
-    for key in ("missing", "unexpected"):
-        value = getattr(options, key)
-        if value != "error":
-            changes[key] = value
-    for key in ("seed", "shard_size"):
-        value = getattr(options, key)
-        if value is not None:
-            changes[key] = value
-    if options.allow_crimes:
-        changes["allow_crimes"] = True
-    known: list[Json] = [one.as_json() for one in config.architecture]
-    return {
-        **{key: value for key, value in data.items() if key != "executor"},
-        **({"architecture": known} if known else {}),
-        **({"command_line": changes} if changes else {}),
-    }
+        yield from said_in_vain(known, models.checkpoints)

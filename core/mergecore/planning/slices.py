@@ -13,37 +13,13 @@ from mergecore.config.grammar import MergeConfig, OutputSlice
 from mergecore.config.resolver import ParameterSource
 from mergecore.errors import Collector, ConfigError, InputError, MergecoreError, Place, did_you_mean
 from mergecore.files.yaml_document import DocPath, PlaceOf
-from mergecore.planning.matching import Models, Part, Slice
+from mergecore.planning.matching import Part, Slice
+from mergecore.planning.opened import OpenedModels, bodies, references
 from mergecore.types import MergeMethod, ModelReference, Module, Stack
 
 
-def references(config: MergeConfig) -> list[tuple[ModelReference, DocPath]]:
-    """Every model of a config once, in order of appearance, the base first; and where it is written."""
-    found: dict[ModelReference, DocPath] = {}
-    if config.base_model:
-        found[config.base_model] = ("base_model",)
-    for reference, path in _mentioned(config):
-        found.setdefault(reference, path)
-    return list(found.items())
-
-
-def prefixes_of(config: MergeConfig) -> dict[ModelReference, tuple[str, str]]:
-    """The models whose tensor names get another prefix: the one they have, and the one they get."""
-    return {
-        entry.model: entry.prefixes
-        for _, models, _ in bodies(config)
-        for entry in models
-        if entry.prefixes is not None
-    }
-
-
-def selects_layers(config: MergeConfig) -> bool:
-    """Whether layers or modules are chosen, so that it matters which tensors are layers of which stack."""
-    return len(config.modules or {}) > 1 or any(slices for _, _, slices in bodies(config))
-
-
 def slices_of(
-    config: MergeConfig, method: MergeMethod[Any], models: Models, place_of: PlaceOf
+    config: MergeConfig, method: MergeMethod[Any], models: OpenedModels, place_of: PlaceOf
 ) -> tuple[Slice, ...]:
     """The slices of a config, their layers within the models and their parts as the method wants them.
 
@@ -63,24 +39,6 @@ def slices_of(
     return tuple(made)
 
 
-def _mentioned(config: MergeConfig) -> Iterator[tuple[ModelReference, DocPath]]:
-    for prefix, models, slices in bodies(config):
-        for i, entry in enumerate(models):
-            yield entry.model, (*prefix, "models", i, "model")
-        for i, one in enumerate(slices):
-            if one.base_model:
-                yield one.base_model, (*prefix, "slices", i, "base_model")
-            for j, source in enumerate(one.sources):
-                yield source.model, (*prefix, "slices", i, "sources", j, "model")
-
-
-def bodies(config: MergeConfig) -> Iterator[tuple[DocPath, Sequence[Any], Sequence[OutputSlice]]]:
-    """The path of each body of a config, its models and its slices."""
-    yield (), config.models or (), config.slices or ()
-    for name, module in (config.modules or {}).items():
-        yield ("modules", name), module.models or (), module.slices or ()
-
-
 @dataclass(frozen=True)
 class _Entry:
     model: int
@@ -93,7 +51,7 @@ class _Entry:
 class _Builder:
     config: MergeConfig
     method: MergeMethod[Any]
-    models: Models
+    models: OpenedModels
     index: Mapping[ModelReference, int]
     place_of: PlaceOf
 
@@ -127,12 +85,12 @@ class _Builder:
         """The module that the body of the config at `path` is for; None for the whole model."""
         if path[:1] != ("modules",):
             return None
-        name, donor = str(path[1]), self.models.descriptions[self.models.donor]
+        name, donor = str(path[1]), self.models.descriptions[self.models.primary]
         if module := donor.module(name):
             return module
         known = {one.name: one.aliases for one in donor.modules} or {"default": ()}
         near = did_you_mean(name, [*known, *(alias for aliases in known.values() for alias in aliases)])
-        what = f"{self._name(self.models.donor)} has no module '{name}'{near}"
+        what = f"{self._name(self.models.primary)} has no module '{name}'{near}"
         told = (f"{one} (also {', '.join(aliases)})" if aliases else one for one, aliases in known.items())
         raise self._error("E105", what, path, f"its modules: {', '.join(told)}")
 

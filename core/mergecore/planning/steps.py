@@ -18,9 +18,10 @@ from mergecore.models.module_folders import module_folder
 from mergecore.models.opener import Opener
 from mergecore.planning.embedding_rows import Aligner, Common
 from mergecore.planning.formats import Formats
-from mergecore.planning.matching import LACKED, Match, Models, Part, Slice, Target, is_buffer
+from mergecore.planning.matching import LACKED, Match, Part, Slice, Target, is_buffer
 from mergecore.planning.meaning.row_meaning import RowMeanings
-from mergecore.planning.vocabulary import Opened, output_vocabulary
+from mergecore.planning.opened import OpenedModels
+from mergecore.planning.vocabulary import output_vocabulary
 from mergecore.plugins.registry import Registry
 from mergecore.types import MergeMethod, Step, TensorInfo, TensorInput
 from mergecore.types import Vocabulary as VocabularyOfOutput
@@ -39,7 +40,7 @@ class Compiler:
         self,
         config: MergeConfig,
         method: MergeMethod[Any],
-        models: Models,
+        models: OpenedModels,
         options: PlanOptions,
         place_of: PlaceOf,
         registry: Registry,
@@ -60,10 +61,10 @@ class Compiler:
         # by identity, which tensors of equal parameters share, and the number of models
         self._sound: dict[tuple[int, int], Params] = {}
 
-    def vocabulary(self, opened: Opened, opener: Opener) -> tuple[str, Common]:
+    def vocabulary(self, opener: Opener) -> tuple[str, Common]:
         """The tokenizer strategy and what it decides; nothing yet when it finds something wrong."""
         with self.problems.collecting():
-            name, common = output_vocabulary(self.config, opened, self.models.donor, opener)
+            name, common = output_vocabulary(self.config, self.models, opener)
             self.aligner = Aligner(common, self.models.find, self._name)
             return name, common
         return "", Common(VocabularyOfOutput({}))
@@ -231,13 +232,13 @@ class Compiler:
 
     def _lead(self, one: Slice) -> int:
         models = [part.model for part in one.everyone]
-        return self.models.donor if self.models.donor in models else models[0]
+        return self.models.primary if self.models.primary in models else models[0]
 
     def _check_shapes(self, name: str, inputs: Sequence[TensorInput]) -> None:
         if len({one.shape for one in inputs}) == 1:
             return
         told = ", ".join(f"{self._name(one.model)} {list(one.shape)}" for one in inputs)
-        facts = self.models.descriptions[self.models.donor].tensors.get(name)
+        facts = self.models.descriptions[self.models.primary].tensors.get(name)
         axis = None if facts is None else facts.vocabulary_axis
         vocabulary = (
             axis is not None and len({(*one.shape[:axis], *one.shape[axis + 1 :]) for one in inputs}) == 1

@@ -1,29 +1,26 @@
 """The vocabulary of the output: asks the strategy that the config names, and follows what it says of tokens.
 
-Read `output_vocabulary`; `open_models` is its other half.
+Read `output_vocabulary`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mergecore.config.chosen import UNCHANGED, Choice, read_params
 from mergecore.config.grammar import MergeConfig, TokenizerConfig
 from mergecore.config.values import OtherToken, ZeroToken
-from mergecore.errors import Collector, ConfigError, InputError, Place, PluginError, did_you_mean
-from mergecore.files.yaml_document import DocPath
-from mergecore.models.key_mapping import check_prefix, in_one_layout, under_prefix
+from mergecore.errors import Collector, ConfigError, InputError, PluginError, did_you_mean
 from mergecore.models.opener import Opener
 from mergecore.planning.embedding_rows import Common, Row, TokenRule
-from mergecore.planning.slices import prefixes_of, references, selects_layers
+from mergecore.planning.opened import OpenedModels, token_path
 from mergecore.tokenizers.chat_template import chosen_template, with_template
 from mergecore.tokenizers.checks import checked
 from mergecore.tokenizers.read import VocabularyReader
 from mergecore.types import (
     Checkpoint,
-    Description,
     ModelReference,
     TokenizerRequest,
     TokenizerStrategy,
@@ -31,71 +28,7 @@ from mergecore.types import (
 )
 
 
-@dataclass(frozen=True)
-class Opened:
-    """The models of a merge, and behind them those that only give the embeddings of tokens."""
-
-    references: tuple[ModelReference, ...]
-    checkpoints: tuple[Checkpoint, ...]
-    descriptions: tuple[Description, ...]
-    merged: int
-    """How many of them are merged."""
-    parts: frozenset[int] = frozenset()
-    """Those that are a part of the others: their tensors got the names that they have there."""
-
-    @property
-    def merging(self) -> tuple[Checkpoint, ...]:
-        """The models that are merged."""
-        return self.checkpoints[: self.merged]
-
-    @property
-    def comparable(self) -> list[Checkpoint]:
-        """The models that are merged and are no part of others: of one kind, if all is well."""
-        return [one for i, one in enumerate(self.merging) if i not in self.parts]
-
-
-def open_models(config: MergeConfig, opener: Opener, quick: bool = False) -> Opened:
-    """The models that a config names; `quick`: no describer is asked that takes its time.
-
-    Raises:
-        MergecoreError: everything that is wrong with any of them.
-    """
-    merged = dict(references(config))
-    everyone = merged | {one: path for one, path in _token_references(config) if one not in merged}
-    prefixes = prefixes_of(config)
-    opened = opener.open_all(list(everyone.items()))
-    moved = [
-        _moved(one, *prefixes[reference], opened[0], opener.place_of(everyone[reference]))
-        if reference in prefixes
-        else one
-        for reference, one in zip(everyone, opened, strict=True)
-    ]
-    checkpoints = in_one_layout(moved, opener)
-    thorough = selects_layers(config) and not quick
-    descriptions = tuple(opener.describe(checkpoint, thorough) for checkpoint in checkpoints)
-    parts = frozenset(i for i, reference in enumerate(everyone) if reference in prefixes)
-    return Opened(tuple(everyone), checkpoints, descriptions, len(merged), parts)
-
-
-def _moved(part: Checkpoint, old: str, new: str, whole: Checkpoint, place: Place | None) -> Checkpoint:
-    """A model that is a part of `whole`, with the names that it has there."""
-    moved = under_prefix(part, old, new, place)
-    if part is not whole:
-        check_prefix(whole, new, place)
-    return moved
-
-
-def _token_references(config: MergeConfig) -> Iterator[tuple[ModelReference, DocPath]]:
-    """The models whose embeddings single tokens get, and where the config names them."""
-    wanted = config.vocabulary
-    for token, rule in ((wanted.tokens if wanted else None) or {}).items():
-        if isinstance(rule.source, OtherToken):
-            yield rule.source.model, _path(token)
-        elif isinstance(rule.source, ModelReference):
-            yield rule.source, _path(token)
-
-
-def output_vocabulary(config: MergeConfig, models: Opened, donor: int, opener: Opener) -> tuple[str, Common]:
+def output_vocabulary(config: MergeConfig, models: OpenedModels, opener: Opener) -> tuple[str, Common]:
     """The name of the tokenizer strategy, and what it decides; with the chat template that the config wants.
 
     Raises:
@@ -106,27 +39,27 @@ def output_vocabulary(config: MergeConfig, models: Opened, donor: int, opener: O
     template = None
     with problems.collecting():
         if config.chat_template:
-            template = chosen_template(config.chat_template, models.checkpoints[: models.merged])
+            template = chosen_template(config.chat_template, models.merging)
     with problems.collecting():
-        name, common = _decided(config, models, donor, opener)
+        name, common = _decided(config, models, opener)
     problems.raise_any()
     if config.chat_template:
-        common = replace(common, vocabulary=_with_template(common.vocabulary, template))
-    source = common.vocabulary.source or models.checkpoints[donor]
+        common = replace(common, vocabulary=templated(common.vocabulary, template))
+    source = common.vocabulary.source or models.first
     return name, replace(common, vocabulary=checked(common.vocabulary, source.name))
 
 
-def _decided(config: MergeConfig, models: Opened, donor: int, opener: Opener) -> tuple[str, Common]:
+def _decided(config: MergeConfig, models: OpenedModels, opener: Opener) -> tuple[str, Common]:
     """The name of the tokenizer strategy, and what it decides."""
     wanted = config.vocabulary
     name = UNCHANGED if wanted is None else wanted.chosen
     strategy: TokenizerStrategy[Any] = opener.registry.get(TokenizerStrategy, name)
     request = TokenizerRequest(
         read=VocabularyReader().read,
-        models=models.checkpoints[: models.merged],
-        donor=donor,
+        models=models.merging,
+        donor=models.primary,
         descriptions=models.descriptions[: models.merged],
-        extra=models.checkpoints[models.merged :],
+        extra=models.checkpoints[len(models.merging) :],
         source=_source(config, models, opener),
         tokens=tuple((wanted.tokens if wanted else None) or ()),
     )
@@ -142,7 +75,7 @@ def _decided(config: MergeConfig, models: Opened, donor: int, opener: Opener) ->
     return name, Common(vocabulary, rules, wanted.pad_to_multiple_of or 1)
 
 
-def _source(config: MergeConfig, models: Opened, opener: Opener) -> Checkpoint | None:
+def _source(config: MergeConfig, models: OpenedModels, opener: Opener) -> Checkpoint | None:
     """The model whose vocabulary is asked for; its weights are not needed for that."""
     wanted = config.vocabulary
     if wanted is None or not isinstance(wanted.source, ModelReference):
@@ -170,7 +103,8 @@ def _check(name: str, vocabulary: Vocabulary, request: TokenizerRequest) -> None
         raise PluginError("E605", f"the tokenizer strategy '{name}' does not say {what}")
 
 
-def _with_template(vocabulary: Vocabulary, template: str | None) -> Vocabulary:
+def templated(vocabulary: Vocabulary, template: str | None) -> Vocabulary:
+    """A vocabulary with the chat template that is asked for; None where no model has one."""
     if template is None:
         return replace(vocabulary, warnings=(*vocabulary.warnings, "no model has a chat template"))
     warnings = vocabulary.warnings
@@ -182,12 +116,12 @@ def _with_template(vocabulary: Vocabulary, template: str | None) -> Vocabulary:
 # ---- single tokens -----------------------------------------------------------------------------------------
 
 
-def _path(token: str) -> DocPath:
-    return ("tokenizer", "tokens", token)
-
-
 def _rules(
-    wanted: TokenizerConfig, vocabulary: Vocabulary, models: Opened, request: TokenizerRequest, opener: Opener
+    wanted: TokenizerConfig,
+    vocabulary: Vocabulary,
+    models: OpenedModels,
+    request: TokenizerRequest,
+    opener: Opener,
 ) -> Mapping[int, TokenRule]:
     """What the config says of tokens, by their ids in the output."""
     finder = _TokenFinder(vocabulary, models, request, opener)
@@ -210,7 +144,7 @@ def _rules(
 @dataclass(frozen=True)
 class _TokenFinder:
     vocabulary: Vocabulary
-    models: Opened
+    models: OpenedModels
     request: TokenizerRequest
     opener: Opener
 
@@ -230,7 +164,7 @@ class _TokenFinder:
         if source.token_id is not None:
             if source.token_id < 0:
                 what = f"token '{token}': token_id is {source.token_id}; ids are counted from 0"
-                raise ConfigError("E105", what, place=self.opener.place_of(_path(token)))
+                raise ConfigError("E105", what, place=self.opener.place_of(token_path(token)))
             return Row(model, source.token_id)
         table = self.request.read(self.models.checkpoints[model])
         number = table.ids.get(str(source.token)) if table else None
@@ -245,4 +179,4 @@ class _TokenFinder:
         has = f"has no token '{wanted}'{near}" if table else "has no tokenizer"
         what = f"the embedding of '{token}' is to come from {checkpoint.name}, which {has}"
         hint = "name one it has: {kind: model_token, model: M, token: T}, or its number with token_id"
-        return ConfigError("E105", what, place=self.opener.place_of(_path(token)), hint=hint)
+        return ConfigError("E105", what, place=self.opener.place_of(token_path(token)), hint=hint)

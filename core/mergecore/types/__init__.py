@@ -32,7 +32,8 @@ from mergecore.types.models import (
     WeightFile,
 )
 from mergecore.types.outputs import Layout, OutputFile, OutputTensor, OutputWriter, Slot
-from mergecore.types.plans import Dropped, Plan, Recipe
+from mergecore.types.plans import Chosen, ConfigEdit, Dropped, Plan, Planner, PlanOptions, Recipe
+from mergecore.types.side_files import SideFiles
 from mergecore.types.steps import Depth, RowMap, RowSource, Step, TensorInput
 from mergecore.types.vocabularies import Rows, TokenizerRequest, TokenizerStrategy, TokenTable, Vocabulary
 
@@ -42,6 +43,8 @@ __all__ = [
     "Block",
     "Blocks",
     "Checkpoint",
+    "Chosen",
+    "ConfigEdit",
     "Crew",
     "Cut",
     "Depth",
@@ -69,13 +72,16 @@ __all__ = [
     "OutputWriter",
     "Piece",
     "Plan",
+    "PlanOptions",
     "PlanReady",
+    "Planner",
     "Proposal",
     "Recipe",
     "RowMap",
     "RowSource",
     "Rows",
     "RunStep",
+    "SideFiles",
     "Slot",
     "SmallFile",
     "Stack",

@@ -1,23 +1,31 @@
-"""Plans: every output tensor with its inputs and its place in a file, and who carries them out."""
+"""Plans: every output tensor with its inputs and its place in a file; and recipes, which make plans.
+
+Read `Plan`, then `Recipe` and the `Planner` that it is handed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
+
+from pydantic import BaseModel
 
 from mergecore.files.strict_json import Json
 from mergecore.types.architectures import Description
 from mergecore.types.methods import MergeMethod
-from mergecore.types.models import Checkpoint
+from mergecore.types.models import Checkpoint, ModelReference
 from mergecore.types.outputs import Layout
 from mergecore.types.params import Params
+from mergecore.types.side_files import SideFiles
 from mergecore.types.steps import Step
+from mergecore.types.vocabularies import TokenTable, Vocabulary
 
 if TYPE_CHECKING:
-    from mergecore.files.yaml_document import Document
-    from mergecore.plugins.registry import Registry
+    from mergecore.files.yaml_document import DocPath, Document
+
+S = TypeVar("S", bound=BaseModel)
 
 # ---- plans -------------------------------------------------------------------------------------------------
 
@@ -61,22 +69,7 @@ class Plan:
     """The recipe whose own methods make steps; empty for a merge."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Another kind of document that compiles to a plan.
-
-    accepts: whether a document is of this kind.
-    compile: the plan of a document, with the plugins to use and what the command line adds.
-    methods: what makes steps of its plans and can be named by no config; their plans name the recipe.
-    """
-
-    name: str
-    accepts: Callable[[Mapping[str, Json]], bool]
-    compile: Callable[[Document, Registry, PlanOptions], Plan]
-    methods: tuple[MergeMethod[Any], ...] = ()
-
-
-# ---- execution ---------------------------------------------------------------------------------------------
+# ---- recipes -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -97,3 +90,142 @@ class PlanOptions:
     def complete(self) -> bool:
         """Whether the models must be of one kind, and every tensor must find its place."""
         return self.missing == self.unexpected == "error" and not self.allow_crimes
+
+
+ConfigEdit: TypeAlias = "Mapping[str, Json] | Callable[[dict[str, Json]], Mapping[str, Json]]"
+"""What a config.json says otherwise: values by key, where None takes a key away; or a function of the whole."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A plugin by its name, and its parameters as a document would write them."""
+
+    name: str
+    params: Mapping[str, Json] = field(default_factory=dict)
+
+
+class Planner(Protocol):
+    """What a recipe makes a plan with; it knows the document, the plugins to use and what the command line adds.
+
+    A recipe reads its `settings`, opens models, makes steps of their tensors, and has `side_files` and `plan` made.
+    Everything that it does not say is as in a merge.
+    """
+
+    @property
+    def options(self) -> PlanOptions:
+        """What the command line adds."""
+
+    def settings(self, schema: type[S]) -> S:
+        """The document as `schema` declares it; what is wrong is told with its place, and which key was meant.
+
+        Every document may also say `name`, `seed`, `output` and `executor`, as a merge config does; they need not
+        be declared, and `plan` follows them.
+
+        Raises:
+            ConfigError: E103 to E105, E109, E112; several as `Problems`.
+        """
+
+    def open(self, model: ModelReference | str, path: DocPath = (), *, weights: bool = True) -> Checkpoint:
+        """A model, named as in a config; `path` is where the document names it.
+
+        weights: whether they are needed; without, a folder of small files will do.
+
+        Raises:
+            MergecoreError: E701 when no source accepts it; what is wrong with the model.
+        """
+
+    def describe(self, model: Checkpoint, *, thorough: bool = False) -> Description:
+        """What is known of the tensors of a model; describers that take their time are asked if `thorough`."""
+
+    def vocabulary(self, model: Checkpoint) -> TokenTable | None:
+        """The vocabulary of a model; None when it has no tokenizer.
+
+        Raises:
+            MergecoreError: E240 when its files cannot be read, E305 when its tokenizer is a class of its own.
+        """
+
+    def tokenizer(
+        self, model: Checkpoint, *, chat_template: str | None = None, templates_of: Sequence[Checkpoint] = ()
+    ) -> Vocabulary:
+        """The tokenizer files of a model as they are, with the chat template that a document asks for.
+
+        templates_of: the models among whose templates `auto` chooses.
+
+        Raises:
+            MergecoreError: E240 for a template that cannot be read, E308 for one that is too large.
+        """
+
+    def compile(self, document: Mapping[str, object]) -> Plan:
+        """The plan of another document, such as a merge config, with the same plugins and options."""
+
+    def side_files(
+        self,
+        models: Sequence[Checkpoint],
+        steps: Sequence[Step],
+        *,
+        primary: int = 0,
+        made_by: str = "",
+        config: ConfigEdit | None = ...,
+        vocabulary: Vocabulary | None = None,
+        pad_to_multiple_of: int = 1,
+        selected: Mapping[str, Sequence[tuple[int, int]]] = ...,
+        keep: Callable[[str], bool] = ...,
+        more: Mapping[str, Path | bytes] = ...,
+        card: Mapping[str, Json] = ...,
+    ) -> SideFiles:
+        """The files beside the weights: config.json, tokenizer and others of the primary model, and a model card.
+
+        primary: index into `models`.
+        made_by: how the model card says that the model was made; the name of the recipe if nothing is said.
+        config: what config.json says otherwise than the primary model's; None for no such file.  What the tensors
+            decide, such as the dtype and whether the head is tied, is put right before.
+        vocabulary: another one than the primary model's, with a row of each id for each model; the ids in
+            configs follow it.
+        selected: of each stack made of layers of others, by its prefix: for each layer the model and layer that
+            stand first.
+        keep: which side files of the primary model are taken over, by name.
+        more: further files.  card: further metadata of the model card.
+
+        Raises:
+            ConfigError: E113 when no loader would make a model of the layers.
+        """
+
+    def plan(
+        self,
+        models: Sequence[Checkpoint],
+        steps: Sequence[Step],
+        side_files: SideFiles,
+        *,
+        primary: int = 0,
+        selected: Mapping[str, Sequence[tuple[int, int]]] = ...,
+        unused: Mapping[int, str] = ...,
+        warnings: Sequence[str] = (),
+        output: Chosen | None = None,
+    ) -> Plan:
+        """The plan of `steps`, whose methods are those of the recipe, or merge methods.
+
+        unused: by model, why there are tensors of it that no step reads.
+        output: the output writer, where the document need not say which.
+
+        Raises:
+            MergecoreError: E104, E105 or E109 for parameters of the output writer; E605 for steps that contradict
+                each other or the models.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Another kind of document that compiles to a plan.
+
+    accepts: whether a document is of this kind.
+    compile: the plan of a document.
+    schema: what such a document says, a class of `Params`, or of pydantic; for editors.  A function that returns it
+        where importing it takes long.
+    methods: what makes steps of its plans and can be named by no config; their plans name the recipe.
+    """
+
+    name: str
+    accepts: Callable[[Mapping[str, Json]], bool]
+    compile: Callable[[Document, Planner], Plan]
+    schema: type[BaseModel] | Callable[[], type[BaseModel]] | None = None
+    methods: tuple[MergeMethod[Any], ...] = ()

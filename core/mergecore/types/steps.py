@@ -103,6 +103,16 @@ class Step:
     extra: tuple[TensorInput, ...] = ()
     """Matrices of any shape that the method reads beside its inputs, row by row."""
 
+    @property
+    def operands(self) -> tuple[TensorInput, ...]:
+        """What the method works on: the inputs, and the base behind them."""
+        return (*self.inputs, self.base) if self.base else self.inputs
+
+    @property
+    def everything(self) -> tuple[TensorInput, ...]:
+        """All that is read for it: inputs, base, and what the method reads beside them."""
+        return (*self.operands, *self.extra)
+
 
 BLOCK = 2**18
 """Elements of a block.  Fixed, so that results and digests never depend on memory or threads."""

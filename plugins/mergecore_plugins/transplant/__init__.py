@@ -16,7 +16,9 @@ from mergecore_plugins.transplant.command import transplant
 from mergecore_plugins.transplant.methods import methods
 
 if TYPE_CHECKING:
-    from mergecore import Document, PlanOptions, Registry
+    from mergecore import Document
+    from mergecore.types import Planner
+    from mergecore_plugins.transplant.settings import TransplantDocument
 
 
 @hookimpl
@@ -28,14 +30,26 @@ def mergecore_commands() -> Iterator[click.Command]:
 @hookimpl
 def mergecore_recipes() -> Iterator[Recipe]:
     """Yield the recipe for documents with the key `transplant`."""
-    yield Recipe(name="transplant", accepts=_accepts, compile=_compile, methods=methods())
+    yield Recipe(
+        name="transplant",
+        accepts=_accepts,
+        compile=_compile,
+        schema=_schema,
+        methods=methods(),
+    )
 
 
 def _accepts(document: Mapping[str, Json]) -> bool:
     return "transplant" in document
 
 
-def _compile(document: Document, registry: Registry, options: PlanOptions) -> Plan:
+def _schema() -> type[TransplantDocument]:
+    from mergecore_plugins.transplant.settings import TransplantDocument
+
+    return TransplantDocument
+
+
+def _compile(document: Document, planner: Planner) -> Plan:
     from mergecore_plugins.transplant.compiling import plan_transplant
 
-    return plan_transplant(document, registry, options)
+    return plan_transplant(planner)

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mergecore.config.resolver import ParameterSource
-from mergecore.planning.matching import LACKED, Match, Models, Part, Slice, dropped, match
+from mergecore.planning.matching import LACKED, Match, Part, Slice, dropped, match
+from mergecore.planning.opened import OpenedModels
 from mergecore.types import Checkpoint, FileSpan, ModelReference, TensorInfo
 from mergecore_architectures.names import describe
 
 
-def models(*names: Iterable[str], donor: int = 0) -> Models:
+def models(*names: Iterable[str], donor: int = 0) -> OpenedModels:
     """Models with tensors of these names; what is read from names alone is known of them."""
     checkpoints = [
         Checkpoint(
@@ -26,7 +27,7 @@ def models(*names: Iterable[str], donor: int = 0) -> Models:
         )
         for i, one in enumerate(names)
     ]
-    return Models(tuple(checkpoints), tuple(map(describe, checkpoints)), donor)
+    return OpenedModels(tuple(checkpoints), tuple(map(describe, checkpoints)), donor)
 
 
 def slice_of(*parts: tuple[int, range | None], base: tuple[int, range | None] | None = None) -> Slice:
@@ -174,7 +175,7 @@ def test_layers_ahead_are_matched_behind_models_of_any_depth() -> None:
         (),
         {"num_hidden_layers": 3, "vocab_size": 8},
     )
-    both = Models((two.checkpoints[0], deeper), (two.descriptions[0], describe(deeper)), 0)
+    both = OpenedModels((two.checkpoints[0], deeper), (two.descriptions[0], describe(deeper)), 0)
     found = match(both, [slice_of((0, range(2)), (1, range(1, 3)))])
     assert inputs(found, "model.layers.1.up.weight") == [
         "model.layers.1.up.weight",

@@ -20,10 +20,8 @@ from mergecore.types import Plan, Recipe
 # `tall`, row 2, nothing, and row 0.
 PLUGIN = """
 import numpy as np
-from mergecore import MergeMethod, Params, Plan, Recipe, hookimpl
-from mergecore.models.opener import Opener
-from mergecore.planning.toolkit import lay_out
-from mergecore.types import ModelReference, OpenOptions, RowMap, RowSource, Step, TensorInput
+from mergecore import MergeMethod, Params, Recipe, hookimpl
+from mergecore.types import RowMap, RowSource, Step, TensorInput
 
 class Nothing(Params):
     pass
@@ -44,15 +42,13 @@ def holds(step):
 
 METHOD = MergeMethod(name="look", merge=look, params=Nothing, models=(1, 1), holds=holds)
 
-def compile(document, registry, options):
-    opener = Opener(registry, OpenOptions(True), document.place)
-    a, b = (opener.open(ModelReference(one), ("looked", i)) for i, one in enumerate(document.data["looked"]))
-    small, tall = a.tensors["small"], b.tensors["tall"]
+def compile(document, planner):
+    models = [planner.open(one, ("looked", i)) for i, one in enumerate(document.data["looked"])]
+    small, tall = models[0].tensors["small"], models[1].tensors["tall"]
     rows = np.array([2, -1, 0])
     extra = TensorInput(1, tall, RowMap(0, 3, 3, (RowSource(1, tall, rows),)))
     step = Step("small", small.dtype, small.shape, (TensorInput(0, small),), "look", Nothing(), extra=(extra,))
-    layout = lay_out(registry, "safetensors", [step], shard_size=options.shard_size)
-    return Plan((a, b), 0, (step,), layout, {}, 0, "threads", dict(document.data), recipe="looked")
+    return planner.plan(models, [step], planner.side_files(models, [step]))
 
 @hookimpl
 def mergecore_recipes():

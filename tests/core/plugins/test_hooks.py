@@ -29,7 +29,7 @@ def example(write_plugin: WritePlugin) -> Example:
     def install(hook: str, name: str) -> Registry:
         sections = re.split(r"^## `", PAGE.read_text(encoding="utf8"), flags=re.MULTILINE)
         [section] = [text for text in sections if text.startswith(f"{hook}(")]
-        [code] = re.findall(r"^```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+        [code, *_] = re.findall(r"^```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
         write_plugin("example", code, {name: "example"})
         registry = Registry.discover((), {})
         [plugin] = [plugin for plugin in registry.plugins() if plugin.distribution == "example"]
@@ -131,7 +131,7 @@ def test_mergecore_recipes_compile_other_documents(example: Example, config: Pat
     assert cli("merge", config, "out").code == 0
     assert value_in("out") == [2.0]
     config.write_text("soup: ./a\n")
-    assert cli("plan", config).err == "mergecore: error E104: 'soup' is a list of models\n"
+    assert "config.yml:1:7: 'soup' is './a'; a list is expected" in cli("plan", config).err
 
 
 def test_mergecore_executors_run_the_steps(example: Example, config: Path, cli: Cli) -> None:

@@ -347,7 +347,8 @@ def test_a_recipe_makes_a_plan_of_a_document_of_its_own(install: Install, config
     assert cli("merge", path, "out").code == 0
     assert load_file("out/model.safetensors")["model.norm.weight"].tolist() == [2.0, 2.0]
     path.write_text("soup: ./a\n")
-    assert refusal(cli, "plan", path) == ["mergecore: error E104: config.yml:1:7: 'soup' is a list of models"]
+    [line] = refusal(cli, "plan", path)
+    assert line == "mergecore: error E104: config.yml:1:7: 'soup' is './a'; a list is expected"
 
 
 # ---- what users see of parameters --------------------------------------------------------------------------

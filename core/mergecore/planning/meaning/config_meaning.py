@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from mergecore.models.layers import is_text
 from mergecore.models.row_names import subject_of
-from mergecore.planning.config_keys import has_meaning, is_of_use
+from mergecore.planning.meaning.config_keys import has_meaning, is_of_use
 from mergecore.types import Json
 
 Path = tuple[str, ...]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from mergecore.errors import InputError, some
 from mergecore.models.row_names import LABEL, NUMBERED, Naming, may_have_rows, namings
-from mergecore.planning.matching import Models
+from mergecore.planning.opened import OpenedModels
 from mergecore.planning.side_files.special_ids import generation_config
 from mergecore.tokenizers.read import TokenizerFiles
 from mergecore.types import RowMap, RowSource, TensorInput
@@ -32,7 +32,7 @@ SHOWN = 4
 class RowMeanings:
     """Compares what the models call their rows, and remembers what the user should know of it."""
 
-    def __init__(self, models: Models, lenient: bool = False) -> None:
+    def __init__(self, models: OpenedModels, lenient: bool = False) -> None:
         """`lenient`: rows are taken by position where the names do not fit."""
         self._models = models
         self._lenient = lenient
@@ -46,7 +46,7 @@ class RowMeanings:
         Raises:
             InputError: E223 when they stand for other things than those of the donor.
         """
-        self._donor_gives = self._models.donor in [one.model for one in inputs]
+        self._donor_gives = self._models.primary in [one.model for one in inputs]
         for subject in self._subjects(name, inputs):
             leading = self._leading(subject, inputs)
             if leading is not None:
@@ -59,7 +59,7 @@ class RowMeanings:
 
     def _astray(self) -> Iterator[str]:
         """Where names differ and no tensor is known to have rows for them."""
-        donor, ours = self._models.donor, self._of(self._models.donor)
+        donor, ours = self._models.primary, self._of(self._models.primary)
         for model in range(len(self._models.checkpoints)):
             for subject, theirs in self._of(model).items():
                 mine = ours.get(subject)
@@ -79,18 +79,18 @@ class RowMeanings:
         """Which parts of a model play a role in generation, where it is not the same in the donor."""
         one, other = (
             {**checkpoint.config, **generation_config(checkpoint)}
-            for checkpoint in (self._models.checkpoints[i] for i in (self._models.donor, model))
+            for checkpoint in (self._models.checkpoints[i] for i in (self._models.primary, model))
         )
         for key in ("alignment_heads", "forced_bos_token_id"):
             ours, theirs = one.get(key), other.get(key)
             if ours is not None and theirs is not None and ours != theirs:
-                names = f"{self._name(self._models.donor)} and {self._name(model)}"
-                yield f"{key} of {names} differ: that of {self._name(self._models.donor)} is written"
+                names = f"{self._name(self._models.primary)} and {self._name(model)}"
+                yield f"{key} of {names} differ: that of {self._name(self._models.primary)} is written"
 
     def _subjects(self, name: str, inputs: Sequence[TensorInput]) -> Iterator[Subject]:
         """What the rows of a tensor are named by, according to any of its models."""
         seen = set()
-        for model in (self._models.donor, *(one.model for one in inputs)):
+        for model in (self._models.primary, *(one.model for one in inputs)):
             for subject, naming in self._of(model).items():
                 if name in naming.tensors and subject not in seen:
                     seen.add(subject)
@@ -98,7 +98,7 @@ class RowMeanings:
 
     def _leading(self, subject: Subject, inputs: Sequence[TensorInput]) -> int | None:
         """The donor if it has names, or else the first model that has any."""
-        for model in (self._models.donor, *(one.model for one in inputs)):
+        for model in (self._models.primary, *(one.model for one in inputs)):
             naming = self._of(model).get(subject)
             if naming and naming.names:
                 return model
@@ -106,11 +106,11 @@ class RowMeanings:
 
     def _aligned(self, name: str, one: TensorInput, subject: Subject, leading: int) -> TensorInput:
         ours, theirs = self._of(leading)[subject], self._of(one.model).get(subject)
-        donor = self._of(self._models.donor).get(subject)
+        donor = self._of(self._models.primary).get(subject)
         if donor is None or not donor.names:
-            self._tell_unnamed(ours, leading, self._models.donor, written=True)
+            self._tell_unnamed(ours, leading, self._models.primary, written=True)
         if theirs is None or not theirs.names:
-            if one.model != self._models.donor:
+            if one.model != self._models.primary:
                 self._tell_unnamed(ours, leading, one.model)
             return one
         axis = {**theirs.tensors, **ours.tensors}.get(name, 0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import yaml
 
@@ -20,13 +21,18 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
 def model_card(
-    title: str, method: str, models: Sequence[Checkpoint], document: Mapping[str, Json], donor: int = 0
+    title: str,
+    method: str,
+    models: Sequence[Checkpoint],
+    document: Mapping[str, Json],
+    primary: int = 0,
+    metadata: Mapping[str, Json] = MappingProxyType({}),
 ) -> bytes:
-    """The text of README.md; it names no local path."""
+    """The text of README.md, with further `metadata`; it names no local path."""
     hub: list[Json] = [_hub_id(one) for one in models if _is_from_hub(one)]
-    front = _front(models[donor], [*models]) | (
-        {"base_model": hub, "base_model_relation": "merge"} if hub else {}
-    )
+    front = _front(models[primary], [*models])
+    front |= {"base_model": hub, "base_model_relation": "merge"} if hub else {}
+    front |= without_local_paths(metadata, models)
     told = without_local_paths({"title": title, "names": [one.name for one in models]}, models)
     title, names = str(told["title"]), told["names"]
     assert isinstance(names, list)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from mergecore.models.layers import AHEAD, config_sections
-from mergecore.planning.matching import Match, Models
+from mergecore.planning.opened import OpenedModels
 from mergecore.types import Description, Json, Step, TensorFacts
 
 _PROMISES = re.compile(
@@ -17,7 +17,7 @@ _PROMISES = re.compile(
 """Keys that count such layers."""
 
 
-def settle_ahead(config: dict[str, Json], models: Models, found: Match, steps: Sequence[Step]) -> list[str]:
+def settle_ahead(config: dict[str, Json], models: OpenedModels, steps: Sequence[Step]) -> list[str]:
     """Set to 0 in `config` what counts such layers where no input has any; what the user should know."""
     promised = [
         (section, key, value)
@@ -25,7 +25,7 @@ def settle_ahead(config: dict[str, Json], models: Models, found: Match, steps: S
         for key, value in section.items()
         if _PROMISES.fullmatch(key) and isinstance(value, int) and not isinstance(value, bool) and value > 0
     ]
-    if not promised or _written(models, found, steps):
+    if not promised or _written(models, steps):
         return []
     owners = [
         checkpoint.name
@@ -45,12 +45,21 @@ def settle_ahead(config: dict[str, Json], models: Models, found: Match, steps: S
     return told
 
 
-def _written(models: Models, found: Match, steps: Sequence[Step]) -> bool:
-    names = {step.name for step in steps}
-    counts: dict[str, int] = {}
-    for description in models.descriptions:
-        counts |= _counts(description)
-    return any(one.name in names and _is_ahead(one.name, one.facts, counts) for one in found.targets)
+def _written(models: OpenedModels, steps: Sequence[Step]) -> bool:
+    """Whether a step makes a tensor of such a layer: by its name, or by that of the tensor it is made of."""
+    counts = [_counts(description) for description in models.descriptions]
+    return any(
+        AHEAD.search(step.name)
+        or _is_ahead(
+            one.tensor.name, _facts(models.descriptions[one.model], one.tensor.name), counts[one.model]
+        )
+        for step in steps
+        for one in step.inputs[:1]
+    )
+
+
+def _facts(description: Description, name: str) -> TensorFacts:
+    return description.tensors.get(name, TensorFacts())
 
 
 def _counts(description: Description) -> dict[str, int]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 from mergecore.errors import ConfigError
-from mergecore.planning.matching import Match, Models
+from mergecore.planning.opened import OpenedModels
 from mergecore.planning.side_files.per_layer import UNSURE
 from mergecore.planning.side_files.periods import cache_fault, settle_periods
 from mergecore.types import Fit, Json, Layers, Proposal, Step
 
+Origins: TypeAlias = Mapping[str, Sequence[tuple[int, int]]]
+"""Of each stack whose layers were selected, by its prefix: for each layer the model and layer that stand first."""
+
 
 def fitted(
-    models: Models,
-    found: Match,
+    models: OpenedModels,
+    selected: Origins,
     steps: Sequence[Step],
     config: dict[str, Json],
     warnings: list[str],
@@ -29,10 +33,10 @@ def fitted(
         ConfigError: E113 when the layers make no model.
     """
     proposal = Proposal(
-        donor=models.checkpoints[models.donor],
+        donor=models.first,
         config=config,
         shapes={step.name: step.shape for step in steps},
-        layers=stackings(models, found),
+        layers=stackings(models, selected),
     )
     judged = fit(proposal)
     if judged is None:
@@ -57,10 +61,10 @@ def settled(proposal: Proposal, config: dict[str, Json], judged: Fit) -> list[st
     return told
 
 
-def stackings(models: Models, found: Match) -> tuple[Layers, ...]:
+def stackings(models: OpenedModels, selected: Origins) -> tuple[Layers, ...]:
     """The layers that were selected, for each stack of which any were; a model without a config has the donor's."""
-    donor = models.checkpoints[models.donor].config
-    description = models.descriptions[models.donor]
+    donor = models.first.config
+    description = models.descriptions[models.primary]
     keys = {one.stack.prefix: one.layer_count_key for one in description.modules if one.stack}
     if description.main:
         keys[description.main.prefix] = description.layer_count_key
@@ -70,5 +74,5 @@ def stackings(models: Models, found: Match) -> tuple[Layers, ...]:
             count_key=keys.get(prefix),
             sources=tuple((models.checkpoints[model].config or donor, index) for model, index in layers),
         )
-        for prefix, layers in found.layers.items()
+        for prefix, layers in selected.items()
     )

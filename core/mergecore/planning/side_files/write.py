@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from mergecore.files.dtypes import DTYPES, nbytes
 from mergecore.models.folder import is_terms
 from mergecore.models.layers import config_sections
 from mergecore.models.module_folders import module_folder
 from mergecore.planning.embedding_rows import Common
-from mergecore.planning.matching import Match, Models
-from mergecore.planning.side_files.card import model_card
+from mergecore.planning.opened import OpenedModels
 from mergecore.planning.side_files.cleaning import as_json, cleaned
 from mergecore.planning.side_files.config_json import TIE, output_config
 from mergecore.planning.side_files.layers_ahead import settle_ahead
-from mergecore.planning.side_files.loadable import fitted, stackings
+from mergecore.planning.side_files.loadable import Origins, fitted, stackings
 from mergecore.planning.side_files.packages import with_transformer_beside
 from mergecore.planning.side_files.per_layer import restack_heads
 from mergecore.planning.side_files.special_ids import (
@@ -27,69 +27,96 @@ from mergecore.planning.side_files.special_ids import (
 )
 from mergecore.planning.side_files.terms import terms_files
 from mergecore.tokenizers.files import is_tokenizer_file
-from mergecore.types import Checkpoint, Fit, Json, Proposal, Step
+from mergecore.types import Checkpoint, Fit, Json, Layers, Proposal, SideFiles, Step
+from mergecore.types.plans import ConfigEdit
 
 
 def output_files(
-    title: str,
-    method: str,
-    models: Models,
-    found: Match,
+    models: OpenedModels,
     steps: Sequence[Step],
     common: Common,
-    document: Mapping[str, Json],
     fit: Callable[[Proposal], Fit | None],
-    strict: bool,
-) -> tuple[dict[str, Path | bytes], list[str]]:
-    """The files by name, and what the user should know of them.
+    *,
+    selected: Origins = MappingProxyType({}),
+    strict: bool = True,
+    edit: ConfigEdit | None = MappingProxyType({}),
+    keep: Callable[[str], bool] = lambda name: True,
+    more: Mapping[str, Path | bytes] = MappingProxyType({}),
+) -> SideFiles:
+    """The files that say what the weights are: those that the primary model gives, its config put right.
 
-    title, method: what the model card says of the model, and of how it was made.
-    fit: tells whether a model of selected layers would load, and with which config; `strict`: it must.
+    fit: tells whether a model of `selected` layers would load, and with which config; `strict`: it must.
+    edit: what config.json says otherwise than the primary model's; None for no such file.
+    keep: which side files of the primary model are taken over.  more: further files.
 
     Raises:
-        ConfigError: E113 when it would not.
+        ConfigError: E113 when it would not load.
     """
-    donor = models.checkpoints[models.donor]
-    files = {**_carried(donor), **common.vocabulary.files}
-    merged, warnings = output_config(
-        donor.config,
+    primary, vocabulary = models.first, common.vocabulary
+    files = {**_carried(primary, keep), **vocabulary.files, **more}
+    layers = stackings(models, selected)
+    config, warnings = output_config(
+        primary.config,
         dtype=_main_dtype(steps),
-        stackings=stackings(models, found),
-        untied=_untied(models, found, steps),
-        architecture=donor.reference.architecture,
+        stackings=layers,
+        untied=_untied(models, selected, steps),
+        architecture=primary.reference.architecture,
     )
-    generation, changed = generation_config(donor), False
-    if common.vocabulary.size is not None:
-        set_vocabulary_size(merged, common.padded(common.vocabulary.size))
-        rows = common.vocabulary.rows[models.donor] if common.vocabulary.rows else None
-        ids = SpecialIds(common.vocabulary, donor, rows)
-        ids.follow("config.json", merged)
+    told = _follow_vocabulary(models, common, config, files, layers)
+    config, warnings = _edited(config, edit), [*warnings, *told]
+    if selected:
+        config, warnings = fitted(models, selected, steps, config, warnings, fit, strict)
+    warnings += [*_borrowed_head(models, selected, steps), *settle_ahead(config, models, steps)]
+    files = {**with_transformer_beside(files), **terms_files(models.checkpoints, files)}
+    files, left_out = cleaned(files, config if edit is not None and (primary.config or edit) else {})
+    return SideFiles(files, (*warnings, *left_out, *_modules_of_some(models)))
+
+
+def _edited(config: dict[str, Json], edit: ConfigEdit | None) -> dict[str, Json]:
+    """`config` with what a recipe says otherwise: by key, where None takes a key away, or by a function of it."""
+    if edit is None:
+        return config
+    if callable(edit):
+        return dict(edit(config))
+    return {key: value for key, value in {**config, **edit}.items() if value is not None or key not in edit}
+
+
+def _follow_vocabulary(
+    models: OpenedModels,
+    common: Common,
+    config: dict[str, Json],
+    files: dict[str, Path | bytes],
+    layers: Sequence[Layers],
+) -> list[str]:
+    """Put right in `config` and `files` what depends on ids of tokens and on layers; what could not be followed."""
+    primary, vocabulary, warnings = models.first, common.vocabulary, list[str]()
+    generation, changed = generation_config(primary), False
+    if vocabulary.size is not None:
+        set_vocabulary_size(config, common.padded(vocabulary.size))
+        rows = vocabulary.rows[models.primary] if vocabulary.rows else None
+        ids = SpecialIds(vocabulary, primary, rows)
+        ids.follow("config.json", config)
         changed = ids.follow(GENERATION, generation)
         warnings += ids.warnings
-    for one in stackings(models, found):
-        changed |= restack_heads(generation, one, donor.config)
+    for one in layers:
+        changed |= restack_heads(generation, one, primary.config)
     if changed:
         files[GENERATION] = as_json(generation)
-    if found.layers:
-        merged, warnings = fitted(models, found, steps, merged, warnings, fit, strict)
-    warnings += [*_borrowed_head(models, found, steps), *settle_ahead(merged, models, found, steps)]
-    files = {**with_transformer_beside(files), **terms_files(models.checkpoints, files)}
-    files, left_out = cleaned(files, merged if donor.config else {})
-    files["README.md"] = model_card(title, method, models.checkpoints, document, models.donor)
-    return files, [*warnings, *left_out, *_modules_of_some(models)]
+    return warnings
 
 
-def _carried(donor: Checkpoint) -> dict[str, Path]:
+def _carried(primary: Checkpoint, keep: Callable[[str], bool]) -> dict[str, Path]:
     """The side files about which nobody else decides."""
-    decided = {name for name in donor.side_files if is_tokenizer_file(name) or is_terms(name)}
     return {
-        name: path for name, path in donor.side_files.items() if name not in decided and name != "config.json"
+        name: path
+        for name, path in primary.side_files.items()
+        if name != "config.json" and not is_tokenizer_file(name) and not is_terms(name) and keep(name)
     }
 
 
-def _modules_of_some(models: Models) -> list[str]:
+def _modules_of_some(models: OpenedModels) -> list[str]:
     """What to say of weights of modules that not all models have."""
-    donor = models.checkpoints[models.donor]
+    donor = models.first
     told = []
     for model in models.checkpoints:
         for other in models.checkpoints:
@@ -113,16 +140,16 @@ def _main_dtype(steps: Sequence[Step]) -> str | None:
     return max(sizes, key=lambda name: sizes[name]) if sizes else None
 
 
-def _untied(models: Models, found: Match, steps: Sequence[Step]) -> bool:
+def _untied(models: OpenedModels, selected: Origins, steps: Sequence[Step]) -> bool:
     """Whether a head is written that the donor leaves out because the embeddings stand for it, or that of others."""
-    tied = models.descriptions[models.donor].tied
+    tied = models.descriptions[models.primary].tied
     heads = [step for step in steps if step.role.startswith("head")]
     if any(step.name in tied for step in heads):
         return True
     embeddings, heads = [step for step in steps if step.role == "embed"], _matrices(steps)
-    config = models.checkpoints[models.donor].config
+    config = models.first.config
     says_tied = any(section.get(TIE) is True for _, section in config_sections(config))
-    if not (found.layers and says_tied and heads and embeddings):
+    if not (selected and says_tied and heads and embeddings):
         return False
     return {one.model for one in heads[-1].inputs} != {one.model for one in embeddings[0].inputs}
 
@@ -133,10 +160,10 @@ def _matrices(steps: Sequence[Step]) -> list[Step]:
     return [step for step in steps if step.role.startswith("head") and step.shape in shapes]
 
 
-def _borrowed_head(models: Models, found: Match, steps: Sequence[Step]) -> list[str]:
+def _borrowed_head(models: OpenedModels, selected: Origins, steps: Sequence[Step]) -> list[str]:
     """What to say of a head that is none of its own where first and last layers are of different models."""
-    description = models.descriptions[models.donor]
-    layers = found.layers.get(description.main.prefix, []) if description.main else []
+    description = models.descriptions[models.primary]
+    layers = selected.get(description.main.prefix, []) if description.main else []
     if not layers or not description.tied or _matrices(steps):
         return []
     first, last = (models.checkpoints[model].name for model, _ in (layers[0], layers[-1]))

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from mergecore import Registry
-from mergecore.config import exists_below, parse_reference
+from mergecore import Planner, PlanOptions, Registry, planner
 from mergecore.errors import InputError, MergecoreError, Problems
-from mergecore.models.opener import Opener
-from mergecore.tokenizers import Comparison, VocabularyReader, compare
+from mergecore.tokenizers import Comparison, compare
 from mergecore.types import (
     Checkpoint,
     Json,
-    OpenOptions,
     TokenizerRequest,
     TokenizerStrategy,
     TokenTable,
@@ -107,13 +103,13 @@ def difference(a: str, b: str, registry: Registry, offline: bool = False) -> Dif
     Raises:
         MergecoreError: what is wrong with a model, E240 when one has no tokenizer.
     """
-    opener = Opener(registry, OpenOptions(offline), lambda path: None)
-    models = tuple(_opened(text, opener) for text in (a, b))
+    opening = planner(registry=registry, options=PlanOptions(offline))
+    models = tuple(_opened(text, opening) for text in (a, b))
     request = TokenizerRequest(
-        read=VocabularyReader().read,
+        read=opening.vocabulary,
         models=models,
         donor=0,
-        descriptions=tuple(opener.describe(model) for model in models),
+        descriptions=tuple(opening.describe(model) for model in models),
         source=models[1],
     )
     left, right = (_table(model, request) for model in models)
@@ -122,16 +118,15 @@ def difference(a: str, b: str, registry: Registry, offline: bool = False) -> Dif
     return Difference(names, (left, right), compare(left, right), tuple(outcomes))
 
 
-def _opened(text: str, opener: Opener) -> Checkpoint:
+def _opened(text: str, opening: Planner) -> Checkpoint:
     """A model, without its weights when it has none."""
-    reference = parse_reference(text, exists_below(Path()))
     try:
-        return opener.open(reference, ())
+        return opening.open(text)
     except MergecoreError as error:
         wrong = error.errors if isinstance(error, Problems) else (error,)
         if all(one.code != "E201" for one in wrong):
             raise
-        return replace(opener, options=replace(opener.options, weights=False)).open(reference, ())
+        return opening.open(text, weights=False)
 
 
 def _table(model: Checkpoint, request: TokenizerRequest) -> TokenTable:

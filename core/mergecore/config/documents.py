@@ -1,0 +1,118 @@
+"""Documents of every kind: those written in Python, and what all of them may say; read `settings_of`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence, Set
+from functools import cache
+from pathlib import Path
+from typing import TypeAlias, TypeVar, cast
+
+import numpy as np
+from pydantic import BaseModel, ValidationError, create_model
+
+from mergecore.config.chosen import check_chosen
+from mergecore.config.grammar import ExecutorConfig, OutputConfig, Part, Seed, WhereRun
+from mergecore.config.messages import explained
+from mergecore.config.reference import exists_below
+from mergecore.errors import Collector, ConfigError
+from mergecore.files.yaml_document import Document
+from mergecore.plugins.registry import Registry
+from mergecore.types import Json
+
+S = TypeVar("S", bound=BaseModel)
+
+Config: TypeAlias = "Mapping[str, object]"
+"""A config as a mapping; its values are those of JSON, paths, tuples, and numbers of numpy."""
+
+
+def document_of(config: Config, name: str = "config") -> Document:
+    """The document that `config` stands for; messages call it `name`.
+
+    Raises:
+        ConfigError: E104 for a value that no file could hold, naming the keys that lead to it.
+    """
+    return Document(name, cast("dict[str, Json]", _plain(config, name)))
+
+
+def _plain(value: object, place: str) -> Json:
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case os.PathLike():
+            return os.fsdecode(value)
+        case np.generic():
+            return _plain(value.item(), place)
+        case Mapping():
+            return {_key(key, place): _plain(inner, f"{place}.{key}") for key, inner in value.items()}
+        case Sequence() | np.ndarray() if not isinstance(value, bytes | bytearray):
+            return [_plain(inner, f"{place}[{i}]") for i, inner in enumerate(value)]
+    kind = type(value).__name__
+    hint = (
+        "sets have no order; write a list"
+        if isinstance(value, Set)
+        else "write text, a number, a list or a dict"
+    )
+    raise ConfigError("E104", f"a config cannot hold a {kind}", place=place, hint=hint)
+
+
+def _key(key: object, place: str) -> str:
+    if isinstance(key, str):
+        return key
+    what = f"the key {key!r} is a {type(key).__name__}, not text"
+    raise ConfigError("E104", what, place=place, hint="write it in quotes")
+
+
+# ---- what every document may say ---------------------------------------------------------------------------
+
+
+class Common(Part):
+    """The keys that mean the same in every document."""
+
+    name: str | None = None
+    seed: Seed = 0
+    output: OutputConfig = OutputConfig()
+    executor: WhereRun = ExecutorConfig()
+
+
+def common_of(document: Document) -> Common:
+    """What a document, which was read before, says under the keys that all documents have."""
+    return Common.model_validate(
+        {key: document.data[key] for key in Common.model_fields if key in document.data}
+    )
+
+
+@cache
+def whole(schema: type[BaseModel], recipe: str) -> type[BaseModel]:
+    """The class of a whole document of a recipe: what `schema` declares, and what every document may say."""
+    made = create_model(schema.__name__, __base__=(schema, Common))
+    made.title = getattr(schema, "title", f"a document of the recipe '{recipe}'")  # type: ignore[attr-defined]
+    return made
+
+
+def settings_of(
+    document: Document, schema: type[S], recipe: str, registry: Registry, doubts: list[ConfigError] | None
+) -> S:
+    """What a document of a recipe says, as `schema` declares it.
+
+    doubts: takes what may be another thing than it looks like; None makes errors of it.
+
+    Raises:
+        ConfigError: E103 to E105, E109, E112, with places; several as `Problems`.
+    """
+    problems = Collector()
+    unsure: list[ConfigError] = []
+    sections = {"output": OutputConfig.model_fields, "executor": ExecutorConfig.model_fields}
+    check_chosen(document, registry, sections, problems, unsure)
+    (problems.errors if doubts is None else doubts).extend(unsure)
+    kind = whole(schema, recipe)
+    context = {"exists": exists_below(Path()), "folder": Path(), "known": {}}
+    try:
+        settings = kind.model_validate(dict(document.data), context=context)
+        problems.raise_any()
+        return cast("S", settings)
+    except ValidationError as error:
+        for detail in error.errors():
+            problems.add(explained(detail, document, kind, recipe, None))
+    problems.raise_any()
+    raise AssertionError("what pydantic refuses is an error")

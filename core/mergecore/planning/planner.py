@@ -1,0 +1,282 @@
+"""What recipes and merges make their plans with; read `DocumentPlanner`, the one of a document."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeAlias, TypeVar
+
+from pydantic import BaseModel
+
+from mergecore.config.chosen import Choice, read_params
+from mergecore.config.documents import Common as CommonKeys
+from mergecore.config.documents import common_of, document_of, settings_of
+from mergecore.config.reference import exists_below, parse_reference
+from mergecore.errors import ConfigError, PluginError, placed
+from mergecore.files.dtypes import DTYPES
+from mergecore.files.yaml_document import DocPath, Document
+from mergecore.models.opener import Opener
+from mergecore.planning.embedding_rows import Common
+from mergecore.planning.opened import OpenedModels
+from mergecore.planning.side_files.card import model_card
+from mergecore.planning.side_files.loadable import Origins
+from mergecore.planning.side_files.write import output_files
+from mergecore.planning.toolkit import lay_out, versions
+from mergecore.planning.vocabulary import templated
+from mergecore.plugins.registry import Registry
+from mergecore.tokenizers.chat_template import chosen_template
+from mergecore.tokenizers.checks import checked
+from mergecore.tokenizers.files import is_tokenizer_file
+from mergecore.tokenizers.read import VocabularyReader
+from mergecore.types import (
+    Checkpoint,
+    Description,
+    Dropped,
+    Executor,
+    Json,
+    MergeMethod,
+    ModelReference,
+    OpenOptions,
+    OutputWriter,
+    Plan,
+    Recipe,
+    SideFiles,
+    Step,
+    TokenTable,
+    Vocabulary,
+)
+from mergecore.types.params import Params
+from mergecore.types.plans import Chosen, ConfigEdit, PlanOptions
+
+S = TypeVar("S", bound=BaseModel)
+
+Compile: TypeAlias = "Callable[[Document, DocumentPlanner], Plan]"
+"""The plan of a document of any kind."""
+
+_NO_OPTIONS = PlanOptions()
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class DocumentPlanner:
+    """The `mergecore.types.Planner` of one document."""
+
+    document: Document
+    registry: Registry
+    options: PlanOptions
+    compile_any: Compile
+    recipe: str = ""
+    """The recipe that compiles the document; empty for a merge."""
+    notes: list[ConfigError] = field(default_factory=list)
+    """What of the document may be another thing than it looks like."""
+    reader: VocabularyReader = field(default_factory=VocabularyReader)
+    _described: dict[tuple[int, bool], tuple[Checkpoint, Description]] = field(default_factory=dict)
+
+    @property
+    def opener(self) -> Opener:
+        """What opens and describes models."""
+        return Opener(self.registry, OpenOptions(self.options.offline), self.document.place)
+
+    @property
+    def doubts(self) -> list[ConfigError] | None:
+        """Where to put what may be another thing than it looks like; None where that is an error."""
+        return None if self.options.strict else self.notes
+
+    # ---- reading ----
+
+    def settings(self, schema: type[S]) -> S:
+        """The document as `schema` declares it."""
+        return settings_of(self.document, schema, self.recipe, self.registry, self.doubts)
+
+    def open(self, model: ModelReference | str, path: DocPath = (), *, weights: bool = True) -> Checkpoint:
+        """A model, named as in a config."""
+        if isinstance(model, str):
+            with placed(self.document.place(path)):
+                model = parse_reference(model, exists_below(Path()))
+        return replace(self.opener, options=OpenOptions(self.options.offline, weights)).open(model, path)
+
+    def describe(self, model: Checkpoint, *, thorough: bool = False) -> Description:
+        """What is known of the tensors of a model."""
+        key = (id(model), thorough)
+        if key not in self._described:  # the model is kept, so that its number stays its own
+            self._described[key] = (model, self.opener.describe(model, thorough))
+        return self._described[key][1]
+
+    def vocabulary(self, model: Checkpoint) -> TokenTable | None:
+        """The vocabulary of a model; None when it has no tokenizer."""
+        return self.reader.read(model)
+
+    def tokenizer(
+        self, model: Checkpoint, *, chat_template: str | None = None, templates_of: Sequence[Checkpoint] = ()
+    ) -> Vocabulary:
+        """The tokenizer files of a model as they are, with the chat template that a document asks for."""
+        own = {name: path for name, path in model.side_files.items() if is_tokenizer_file(name)}
+        vocabulary = Vocabulary(own)
+        if chat_template:
+            vocabulary = templated(vocabulary, chosen_template(chat_template, templates_of or (model,)))
+        return checked(vocabulary, model.name)
+
+    def compile(self, document: Mapping[str, object]) -> Plan:
+        """The plan of another document."""
+        inner = document_of(document)
+        return self.compile_any(inner, replace(self, document=inner, recipe=""))
+
+    # ---- making ----
+
+    def side_files(
+        self,
+        models: Sequence[Checkpoint],
+        steps: Sequence[Step],
+        *,
+        primary: int = 0,
+        made_by: str = "",
+        config: ConfigEdit | None = NOTHING,
+        vocabulary: Vocabulary | None = None,
+        pad_to_multiple_of: int = 1,
+        selected: Origins = NOTHING,
+        keep: Callable[[str], bool] = lambda name: True,
+        more: Mapping[str, Path | bytes] = NOTHING,
+        card: Mapping[str, Json] = NOTHING,
+        descriptions: Sequence[Description] = (),
+    ) -> SideFiles:
+        """The files beside the weights; `descriptions` where others than the usual ones are known."""
+        self._check(models, steps)
+        opened = OpenedModels(tuple(models), self._descriptions(models, descriptions), primary)
+        vocabulary = vocabulary or self.tokenizer(opened.first)
+        made = output_files(
+            opened,
+            steps,
+            Common(vocabulary, multiple=pad_to_multiple_of),
+            self.opener.fit,
+            selected=selected,
+            strict=bool(self.recipe) or self.options.complete,
+            edit=config,
+            keep=keep,
+            more=more,
+        )
+        readme = model_card(self.title, made_by or self.recipe, models, self.effective(), primary, card)
+        return SideFiles({**made.files, "README.md": readme}, (*vocabulary.warnings, *made.warnings))
+
+    def plan(
+        self,
+        models: Sequence[Checkpoint],
+        steps: Sequence[Step],
+        side_files: SideFiles,
+        *,
+        primary: int = 0,
+        selected: Origins = NOTHING,
+        unused: Mapping[int, str] = NOTHING,
+        warnings: Sequence[str] = (),
+        output: Chosen | None = None,
+        descriptions: Sequence[Description] = (),
+        dropped: Sequence[Dropped] | None = None,
+        used: Iterable[tuple[type, str]] = (),
+    ) -> Plan:
+        """The plan of `steps`.
+
+        dropped: what no step reads, where that is known.  used: further plugins that take part.
+        """
+        self._check(models, steps)
+        writer = output or Chosen(self._common.output.writer, self._common.output.params)
+        methods = {step.method: (MergeMethod, step.method) for step in steps if step.method}
+        own = [(Recipe, self.recipe)] if self.recipe else []
+        taken = [*own, *(one for name, one in methods.items() if name not in self._own_methods)]
+        return Plan(
+            models=tuple(models),
+            donor=primary,
+            steps=tuple(steps),
+            layout=self._layout(writer, steps, models[primary]),
+            side_files=side_files.files,
+            seed=self._common.seed if self.options.seed is None else self.options.seed,
+            executor=self._common.executor.name,
+            executor_params=self._executor(),
+            document=self.effective(),
+            descriptions=self._descriptions(models, descriptions),
+            layers={prefix: tuple(layers) for prefix, layers in selected.items()},
+            dropped=tuple(_unused(models, steps, unused) if dropped is None else dropped),
+            warnings=(*map(str, self.notes), *side_files.warnings, *warnings),
+            plugins=versions(self.registry, [*taken, (OutputWriter, writer.name), *used]),
+            title=self.title,
+            recipe=self.recipe,
+        )
+
+    @property
+    def title(self) -> str:
+        """The name that the document gives the model."""
+        return self._common.name or ""
+
+    def effective(self) -> dict[str, Json]:
+        """The document with what the command line changes of the result, without what changes nothing of it."""
+        of_merges = ("missing", "unexpected", "allow_crimes")
+        changes: dict[str, Json] = {
+            name: getattr(self.options, name)
+            for name in ("missing", "unexpected", "seed", "shard_size", "allow_crimes")
+            if getattr(self.options, name) != getattr(_NO_OPTIONS, name)
+            and not (self.recipe and name in of_merges)
+        }
+        kept = {key: value for key, value in self.document.data.items() if key != "executor"}
+        return {**kept, **({"command_line": changes} if changes else {})}
+
+    @cached_property
+    def _common(self) -> CommonKeys:
+        return common_of(self.document)
+
+    @property
+    def _own_methods(self) -> Mapping[str, MergeMethod[Any]]:
+        recipe = self.registry.get(Recipe, self.recipe) if self.recipe else None
+        return {one.name: one for one in recipe.methods} if recipe else {}
+
+    def _descriptions(
+        self, models: Sequence[Checkpoint], known: Sequence[Description]
+    ) -> tuple[Description, ...]:
+        return tuple(known) or tuple(self.describe(model) for model in models)
+
+    def _layout(self, writer: Chosen, steps: Sequence[Step], primary: Checkpoint) -> Any:
+        size = self.options.shard_size
+        return lay_out(
+            self.registry, writer.name, steps, writer.params, shard_size=size, config=primary.config
+        )
+
+    def _executor(self) -> Params:
+        """The parameters of the executor that the document names."""
+        named = self._common.executor
+        chosen: Executor[Any] = self.registry.get(Executor, named.name)
+        params: Params = read_params(
+            chosen.params, Choice(Executor, chosen.name, named.params, ("executor",))
+        )
+        return params
+
+    def _check(self, models: Sequence[Checkpoint], steps: Sequence[Step]) -> None:
+        """Raise E605 for steps of a recipe that contradict each other or the models."""
+        for fault in _faults(models, steps) if self.recipe else ():
+            raise PluginError("E605", f"recipe '{self.recipe}': {fault}", hint="report it to its authors")
+
+
+def _faults(models: Sequence[Checkpoint], steps: Sequence[Step]) -> Iterator[str]:
+    """What is wrong with steps, whatever they compute."""
+    for name, count in Counter(step.name for step in steps).items():
+        if count > 1:
+            yield f"{count} steps make a tensor '{name}'"
+    for step in steps:
+        if step.dtype not in DTYPES:
+            yield f"step '{step.name}' makes {step.dtype}, which is not a dtype"
+        if step.method is None and [one.shape for one in step.inputs] != [step.shape]:
+            yield f"step '{step.name}' has no method, so it must have one input, of the shape {list(step.shape)}"
+        for one in step.everything:
+            if not 0 <= one.model < len(models):
+                yield f"step '{step.name}' reads model {one.model}, and there are {len(models)}"
+
+
+def _unused(
+    models: Sequence[Checkpoint], steps: Sequence[Step], reasons: Mapping[int, str]
+) -> Iterator[Dropped]:
+    """The stored tensors that no step reads."""
+    used = {read for step in steps for one in step.everything for read in one.reads}
+    for index, model in enumerate(models):
+        stored = dict.fromkeys(one.name for tensor in model.tensors.values() for one in tensor.stored)
+        if rest := tuple(name for name in stored if (index, name) not in used):
+            yield Dropped(index, rest, reasons.get(index, "the recipe does not use it"))
