@@ -76,7 +76,7 @@ def describe_with_model(checkpoint: Checkpoint) -> Description | None:
     tied = _tied(known, checkpoint, model, places)
     facts = _facts(known, checkpoint, model, places)
     for name in {name for missing, name in tied.items() if outer_role(missing) == "embed"}:
-        facts[name] = replace(facts[name], after=False)  # it is stored as the head, and is the embeddings too
+        facts[name] = replace(facts[name], role="embed", after=False)  # stored under the name of the head
     return replace(
         known,
         by="transformers",

@@ -142,3 +142,33 @@ def test_a_head_within_a_model_that_also_sees_is_found_under_its_own_name(
     wanted = cls.from_pretrained(tmp_path / "b").lm_head.weight
     assert model.lm_head.weight.equal(wanted)
     assert not model.lm_head.weight.equal(model.get_input_embeddings().weight)
+
+
+def stored(folder: Path, names: str, seed: int) -> Any:
+    """A tied model whose matrix is stored as the embeddings (e), under the name of the head (h), or as both (eh)."""
+    from safetensors.torch import load_file, save_file
+
+    model = save(folder, True, seed)
+    tensors = load_file(folder / "model.safetensors")
+    matrix = tensors.pop("model.embed_tokens.weight")
+    tensors |= {"model.embed_tokens.weight": matrix} if "e" in names else {}
+    tensors |= {"lm_head.weight": matrix.clone()} if "h" in names else {}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return model
+
+
+@pytest.mark.parametrize(("first", "last"), list(itertools.product(("e", "h", "eh"), repeat=2)))
+def test_a_tied_matrix_is_found_under_the_name_of_the_head_too(first: str, last: str, tmp_path: Path) -> None:
+    """As `safetensors.torch.save_model` stores it.  A stack has a head of its own where the last model stores both."""
+    begin, end = stored(tmp_path / "a", first, 1), stored(tmp_path / "b", last, 2)
+    models: list[Json] = [{"model": str(tmp_path / name), "parameters": {"weight": 0.5}} for name in "ab"]
+    config: dict[str, Json] = {"merge_method": "linear", "models": models, "dtype": "float32"}
+    mean = loaded(merge(config, tmp_path / "mean", registry=registry()))
+    wanted = (begin.lm_head.weight + end.lm_head.weight) / 2
+    assert mean.lm_head.weight.allclose(wanted)
+    assert mean.model.embed_tokens.weight.allclose(wanted)
+
+    stacked = loaded(merge(stack(tmp_path / "a", tmp_path / "b"), tmp_path / "out", registry=registry()))
+    assert stacked.model.embed_tokens.weight.equal(begin.lm_head.weight)
+    own = "eh" in (first, last)  # one of them has a head, so the last one's matrix is it
+    assert stacked.lm_head.weight.equal((end if own else begin).lm_head.weight)

@@ -7,7 +7,7 @@ takes.  What a part lacks, and what no target takes, is found here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mergecore.config.resolver import ParameterSource
@@ -195,7 +195,9 @@ class _Matcher:
 
     def _stacked(self, slices: Sequence[Slice]) -> None:
         """The tensors before the layers, the chosen layers one upon another, the tensors after them."""
-        self._outside(slices[0], after=False)
+        last = self._outside(slices[-1], after=True)
+        first = self._outside(slices[0], after=False)
+        self._add_all({name: facts for name, facts in first.items() if name not in last}, slices[0])
         out = self._stack(self.models.primary).prefix
         self.found.layers[out] = self.chosen
         for one in slices:
@@ -206,12 +208,17 @@ class _Matcher:
                 self._layer(one, layers, f"{out}{len(self.chosen)}.", Depth(k, len(lead.layers)))
                 self.chosen.append((lead.model, lead.layers[k]))
         self._ahead(slices[-1], out)
-        self._outside(slices[-1], after=True)
+        self._add_all(last, slices[-1])
 
-    def _outside(self, one: Slice, after: bool) -> None:
+    def _outside(self, one: Slice, after: bool) -> dict[str, TensorFacts]:
+        """The tensors before the layers, or those `after` them; a slice may have one under the name of another."""
         stacks = {self._stack(part.model).prefix for part in one.everyone}
         names = self._names(one, lambda facts: facts.stack not in stacks and self._is_after(facts) == after)
-        names |= {name: facts for name, facts in self._stood_for(one, after).items() if name not in names}
+        return names | {
+            name: facts for name, facts in self._stood_for(one, after).items() if name not in names
+        }
+
+    def _add_all(self, names: Mapping[str, TensorFacts], one: Slice) -> None:
         for name, facts in names.items():
             self._add(name, facts, one, None, [name] * len(one.everyone))
 

@@ -71,9 +71,21 @@ def open_models(config: MergeConfig, opener: Opener, quick: bool = False) -> Ope
     thorough = selects_layers(config) and not quick
     descriptions = tuple(opener.describe(checkpoint, thorough) for checkpoint in checkpoints)
     parts = frozenset(i for i, reference in enumerate(everyone) if reference in prefixes)
+    whole = [one for i, one in enumerate(descriptions[: len(merged)]) if i not in parts]
+    if not (thorough or quick) and _lack_something(whole):
+        descriptions = tuple(opener.describe(checkpoint, thorough=True) for checkpoint in checkpoints)
     return OpenedModels(
         checkpoints, descriptions, parts=parts, references=tuple(everyone), merged=len(merged)
     )
+
+
+def _lack_something(models: Sequence[Description]) -> bool:
+    """Whether some model has a tensor outside the layers that another one lacks, and nothing that is tied to it.
+
+    One that knows more than names may know what it is tied to, such as a head that is stored for the embeddings.
+    """
+    outside = {name for one in models for name, facts in one.tensors.items() if facts.layer is None}
+    return any(name not in one.tensors and name not in one.tied for one in models for name in outside)
 
 
 def _moved(part: Checkpoint, old: str, new: str, whole: Checkpoint, place: Place | None) -> Checkpoint:
