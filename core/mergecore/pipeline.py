@@ -22,7 +22,7 @@ from mergecore.files.exhaustion import TO_RUN, check_memory, enough
 from mergecore.files.yaml_document import Document, read_document
 from mergecore.output import manifest
 from mergecore.output.inputs import check_unchanged, fetched, input_files, pinned
-from mergecore.output.resume import described, fingerprint
+from mergecore.output.resume import described
 from mergecore.output.store import Stage
 from mergecore.output.target import check_target
 from mergecore.planning.merge import plan_merge
@@ -164,7 +164,7 @@ def execute(
         inputs,
         options.overwrite,
         nbytes=plan.layout.size,
-        fingerprint=fingerprint(described(identity, plan.layout)),
+        plan=described(identity, plan.layout),
     )
     run.report(run.plan_ready())
     for plugin in registry.unusable():

@@ -73,9 +73,9 @@ class WrittenFile(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What `verify` needs of a manifest."""
+    """What `verify` needs of a manifest, and as extras what the model was made from."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     format: str
     fingerprint: str

@@ -17,7 +17,7 @@ from mergecore.errors import MergecoreError, OutputError
 from mergecore.files import durable
 from mergecore.files.sizes import size_text
 from mergecore.files.strict_json import parse_json
-from mergecore.output import staging
+from mergecore.output import comparing, staging
 from mergecore.output.digests import block_bytes, digest_of_file_span
 from mergecore.output.inputs import InputFile, differences
 from mergecore.output.journal import Journal
@@ -144,7 +144,7 @@ def check_inputs(output: Output, before: Mapping[str, Json], now: Sequence[Input
 
 def _check_same_plan(output: Output, mode: Mode) -> None:
     earlier, total, before = _earlier_plan(output.places)
-    named = _first(_differences(earlier, dict(output.plan)))
+    named = comparing.told(earlier, output.plan)
     if named and mode == "resume":
         raise _refusal(output, f"the partial run is of another plan; it differs in {named}", _RESTART)
     journal = Journal(output.places.work)
@@ -185,27 +185,6 @@ def _earlier_plan(places: Staging) -> tuple[Json, int, dict[str, Json]]:
         } if form == _FORMAT:
             return plan, total, inputs
     return None, 0, {}
-
-
-def _differences(old: Json, new: Json, path: str = "") -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in {**old, **new}:
-            yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, (one, other) in enumerate(zip(old, new, strict=True)):
-            yield from _differences(one, other, f"{path}[{_label(other, index)}]")
-    elif old != new or type(old) is not type(new):
-        yield f"{path}: {_short(old)} → {_short(new)}" if path else "everything"
-
-
-def _label(item: Json, index: int) -> str:
-    name = item.get("reference", item.get("name")) if isinstance(item, dict) else None
-    return name if isinstance(name, str) else str(index)
-
-
-def _short(value: Json) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 def _take_up(output: Output, recheck: bool) -> tuple[Journal, tuple[str, ...]]:

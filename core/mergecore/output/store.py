@@ -263,7 +263,7 @@ class Stage:
 
     def _check(self, target: Path, inputs: Sequence[Path]) -> None:
         nbytes = self._output.layout.size
-        check_target(target, inputs, self._overwrite, nbytes=nbytes, fingerprint=self.fingerprint)
+        check_target(target, inputs, self._overwrite, nbytes=nbytes, plan=self._output.plan)
 
     def _is_wanted(self, mode: Mode) -> bool:
         """Whether a result that is there will do: not if it is to be replaced, or is being replaced."""

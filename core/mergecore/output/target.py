@@ -7,26 +7,34 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mergecore.errors import OutputError
 from mergecore.files import durable
 from mergecore.files.sizes import size_text
+from mergecore.output import comparing
 from mergecore.output.inputs import InputFile, written_since
 from mergecore.output.manifest import NAME as MANIFEST
 from mergecore.output.manifest import read_manifest
 from mergecore.output.replacing import foreign_weights, manifest_of
+from mergecore.output.resume import fingerprint
 from mergecore.output.staging import MODEL, Staging
 from mergecore.output.verify import check_files, raise_all
+from mergecore.types import Json
 
 
 def check_target(
-    target: Path, inputs: Sequence[Path], overwrite: bool, *, nbytes: int = 0, fingerprint: str | None = None
+    target: Path,
+    inputs: Sequence[Path],
+    overwrite: bool,
+    *,
+    nbytes: int = 0,
+    plan: Mapping[str, Json] | None = None,
 ) -> None:
     """Refuse a target that cannot or must not be written; `nbytes` is what the weights will take.
 
-    A folder that holds the finished result of the plan with this `fingerprint` is welcome.
+    A folder that holds the finished result of this `plan`, as `described`, is welcome.
 
     Raises:
         OutputError: E501 it exists, E502 it is an input, E503 the disk is too small, E505 no permission,
@@ -43,7 +51,7 @@ def check_target(
         raise _error(
             "E501", target, "the output exists and is not a directory", "choose another output folder"
         )
-    if path.is_dir() and _check_folder(target, path, overwrite, fingerprint) and not overwrite:
+    if path.is_dir() and _check_folder(target, path, overwrite, plan) and not overwrite:
         return  # nothing will be written
     _check_disk(target, path, nbytes)
 
@@ -84,16 +92,18 @@ def check_result(target: Path, inputs: Sequence[InputFile]) -> str:
     made = (target / MANIFEST).stat()
     suspects = [file.name for file in manifest.files if _is_suspect(target / file.name, made)]
     raise_all(check_files(target, manifest, suspects))
-    if later := written_since(made.st_mtime_ns, inputs):
+    weights = [file for file in inputs if file.weights]  # the digests of the others are those of the plan
+    if later := written_since(made.st_mtime_ns, weights):
         more = f" and {len(later) - 1} more" if len(later) > 1 else ""
         what = (
             f"it holds this merge, but {later[0]}{more} was written to, replaced or moved after it was made"
         )
         raise _error("E501", target, what, "--overwrite to make it again, or choose another output folder")
-    here = sum(bool(file.state) for file in inputs)
+    here = sum(bool(file.state) for file in weights)
     return (
-        f"config, seed and versions are those of its manifest; {here} files of the models have not been "
-        f"written to since; its {len(manifest.files)} files have the sizes, headers and digests they were made with"
+        f"config, seed, versions and {len(inputs) - len(weights)} side files of the models are those of its manifest; "
+        f"{here} files of weights have not been written to since; its {len(manifest.files)} files have the sizes, "
+        "headers and digests they were made with"
     )
 
 
@@ -123,7 +133,7 @@ def _check_inputs(target: Path, path: Path, inputs: Sequence[Path]) -> None:
             raise _error("E502", target, f"the output folder contains the input model {one}", hint)
 
 
-def _check_folder(target: Path, path: Path, overwrite: bool, fingerprint: str | None) -> bool:
+def _check_folder(target: Path, path: Path, overwrite: bool, plan: Mapping[str, Json] | None) -> bool:
     """Whether a folder that is there holds the result of this plan; raises where it must not be written."""
     if path.is_mount():
         what = "the output folder is a mount point and cannot be put in place in one step"
@@ -136,7 +146,7 @@ def _check_folder(target: Path, path: Path, overwrite: bool, fingerprint: str | 
         found = manifest_of(path)
         if overwrite and found:
             _check_strangers(target, path)
-    ours = found is not None and found.fingerprint == fingerprint
+    ours = found is not None and plan is not None and found.fingerprint == fingerprint(plan)
     if empty or ours or (overwrite and found):
         return ours
     if overwrite:
@@ -150,6 +160,8 @@ def _check_folder(target: Path, path: Path, overwrite: bool, fingerprint: str | 
         raise _error("E501", target, what, "choose another output folder")
     if found:
         what = "the output folder is not empty: it holds another merge"
+        named = comparing.told(found.model_extra, plan) if plan is not None else ""
+        what += f", which differs in {named}" if named else ""
         raise _error("E501", target, what, "choose another output folder, or --overwrite to replace it")
     what = "the output folder is not empty"
     raise _error(

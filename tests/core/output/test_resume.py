@@ -99,7 +99,7 @@ def test_to_resume_another_plan_is_refused_with_the_differences(out: Path) -> No
     assert caught.value.code == "E507"
     assert (
         "the partial run is of another plan; it differs in seed: 1 → true, "
-        'models[m/a].files[y.safetensors].size: 2 → 3, tags: ["x"] → ["x", "y"], …. '
+        'm/a/y.safetensors (2 bytes then, 3 now), tags: ["x"] → ["x", "y"] and 1 more. '
         "Hint: --restart to throw it away, or choose another output folder"
     ) in str(caught.value)
 

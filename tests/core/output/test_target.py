@@ -2,10 +2,10 @@ import os
 from pathlib import Path
 
 import pytest
-from small_output import merged
+from small_output import LAYOUT, merged
 
 from mergecore.errors import MergecoreError
-from mergecore.output.manifest import read_manifest
+from mergecore.output.resume import described
 from mergecore.output.store import Stage
 from mergecore.output.target import check_target
 from mergecore.types import OutputTensor
@@ -79,10 +79,10 @@ def test_a_small_disk_is_refused(out: Path) -> None:
 
 def test_a_result_that_is_there_already_needs_no_space(out: Path) -> None:
     merged(out)
-    fingerprint = read_manifest(out).fingerprint
-    check_target(out, [], False, nbytes=10**18, fingerprint=fingerprint)
+    plan = described({"seed": 1}, LAYOUT)
+    check_target(out, [], False, nbytes=10**18, plan=plan)
     with pytest.raises(MergecoreError, match="the disk has"):
-        check_target(out, [], True, nbytes=10**18, fingerprint=fingerprint)
+        check_target(out, [], True, nbytes=10**18, plan=plan)
 
 
 def test_what_an_earlier_run_has_reserved_counts_as_free(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
