@@ -29,7 +29,7 @@ from mergecore.files import durable
 from mergecore.output import store
 from mergecore.output.digests import block_digest, tensor_digest
 from mergecore.output.store import Stage
-from mergecore.types import Json, Layout, OutputTensor
+from mergecore.types import Json, Layout, OutputTensor, StepResult
 from mergecore.types.execution import Mode
 from mergecore_plugins.writers.safetensors import SafetensorsParams, lay_out
 
@@ -73,7 +73,8 @@ def merge(
             half = len(data) // 2
             output.write(name, half, data[half:])
             output.write(name, 0, data[:half])
-            output.finish(name, tensor_digest([block_digest(data)] if data else []))
+            digest = tensor_digest([block_digest(data)] if data else [])
+            output.finish(StepResult(name, digest, len(data)))
         if len(output.done) == len(TENSORS):
             output.seal(SIDE_FILES, {"format": "mergecore-manifest/1"})
         return done

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         PolicyError,
     )
     from mergecore.files.yaml_document import Document
-    from mergecore.pipeline import execute, merge, plan, planner
+    from mergecore.pipeline import execute, merge, plan, planner, run
     from mergecore.plugins.registry import Registry
     from mergecore.types import (
         Architecture,
@@ -76,6 +76,7 @@ _HOME = {
     "TensorGroup": "types.groups",
     "TokenizerStrategy": "types",
     "execute": "pipeline",
+    "run": "pipeline",
     "merge": "pipeline",
     "plan": "pipeline",
     "planner": "pipeline",
@@ -118,6 +119,7 @@ __all__ = [
     "merge",
     "plan",
     "planner",
+    "run",
 ]
 
 

@@ -61,6 +61,10 @@ class MergecoreError(Exception):
         self.plugin = plugin
         self.hint = printable(hint) if hint else None
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors travel between processes with everything they say."""
+        return _again, (type(self), self.code, self.what, dict(self.__dict__))
+
     def __str__(self) -> str:
         where = f"{printable(str(self.place))}: " if self.place else ""
         hint = f" Hint: {self.hint}" if self.hint else ""
@@ -76,6 +80,13 @@ class MergecoreError(Exception):
             "plugin": self.plugin,
             "hint": self.hint,
         }
+
+
+def _again(kind: type[MergecoreError], code: str, what: str, facts: dict[str, object]) -> MergecoreError:
+    error = kind.__new__(kind)
+    MergecoreError.__init__(error, code, what)
+    error.__dict__.update(facts)
+    return error
 
 
 class ConfigError(MergecoreError):

@@ -1,12 +1,12 @@
 """The pipeline: config to plan to folder.  Read this first; each stage is one call.
 
-`plan` decides everything from headers, `execute` makes it so, `merge` is both.
+`plan` decides everything from headers, `execute` makes it so in a folder and `run` in memory; `merge` is both.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 from mergecore.config.documents import Config, document_of
 from mergecore.config.grammar import parts
 from mergecore.config.reference import exists_below
-from mergecore.engine.run import _Run
+from mergecore.engine.run import Run
 from mergecore.errors import InputError, MergecoreError, MergeError, PluginError
 from mergecore.files.exhaustion import TO_RUN, check_memory, enough
 from mergecore.files.yaml_document import Document, read_document
 from mergecore.output import manifest
-from mergecore.output.inputs import check_unchanged, fetched, input_files, pinned
+from mergecore.output.inputs import InputFile, check_unchanged, fetched, input_files, pinned
+from mergecore.output.memory import Memory
 from mergecore.output.resume import described
 from mergecore.output.store import Stage
 from mergecore.output.target import check_target
@@ -39,7 +40,7 @@ from mergecore.types.execution import RunOptions
 from mergecore.types.plans import Planner, PlanOptions
 
 if TYPE_CHECKING:
-    pass
+    from torch import Tensor
 
 
 def merge(
@@ -135,6 +136,33 @@ def mentioned_folders(config: Path) -> list[Path]:
     return [Path(text) for text in sorted(named) if exists_below(Path())(text)]
 
 
+def run(
+    plan: Plan,
+    *,
+    registry: Registry | None = None,
+    options: RunOptions | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Tensor]:
+    """Carry out a plan in memory; every tensor of the output by its name, on the host, in its output dtype.
+
+    Nothing is written; the options that concern a folder (`mode`, `overwrite`, `recheck`) have no effect.
+
+    Raises:
+        MergecoreError: what is wrong with the models' numbers or the plugins.
+    """
+    plan = pinned(plan)
+    reads = input_files(plan)
+    started = Run(plan, registry or Registry.discover(), options or RunOptions(), progress)
+    check_memory(TO_RUN + started.estimate.peak)
+    started.begin()
+    storage = Memory(_outputs(plan))
+    with enough(started.estimate.peak):
+        started.fetch()
+        started.steps(storage)
+    check_unchanged([*reads, *fetched(reads)])
+    return storage.tensors
+
+
 def execute(
     plan: Plan,
     out: Path | str,
@@ -150,56 +178,61 @@ def execute(
     Raises:
         MergecoreError: what is wrong with the models' numbers, the output or the plugins.
     """
-    registry = registry or Registry.discover()
     options = options or RunOptions()
     target = Path(out)
     plan = pinned(plan)
     reads = input_files(plan)
-    run = _Run(plan, registry, options, progress)
-    check_memory(TO_RUN + run.estimate.peak)
+    started = Run(plan, registry or Registry.discover(), options, progress)
+    check_memory(TO_RUN + started.estimate.peak)
+    with _stage(plan, target, options, reads, started) as stage:
+        already = stage.complete
+        if not already:
+            _fill(stage, started, reads)
+        if stage.kept:
+            what = f"kept in {target}, not written by the merge that was replaced: {', '.join(stage.kept)}"
+            started.report(Warned(options.display, what))
+    size = plan.layout.size
+    sealed = ModelSealed(options.display, str(target), size, started.seconds, not already, stage.compared)
+    started.report(sealed)
+    return target
+
+
+def _stage(plan: Plan, target: Path, options: RunOptions, reads: Sequence[InputFile], started: Run) -> Stage:
+    """The output, begun or taken up; what stands in its way is found before anything is said to begin."""
     inputs = [_protected(model) for model in plan.models]
     identity = manifest.identity(plan)
-    check_target(
-        target,
-        inputs,
-        options.overwrite,
-        nbytes=plan.layout.size,
-        plan=described(identity, plan.layout),
-    )
-    run.report(run.plan_ready())
-    for plugin in registry.unusable():
-        what = f"plugin '{plugin.name}' ({plugin.origin}) cannot be used: {plugin.reason}"
-        run.report(Warned(run.options.display, what))
-
-    outputs = [OutputTensor(step.name, step.dtype, step.shape) for step in plan.steps]
-    with Stage.open(
+    described_as = described(identity, plan.layout)
+    check_target(target, inputs, options.overwrite, nbytes=plan.layout.size, plan=described_as)
+    started.begin()
+    return Stage.open(
         target,
         plan.layout,
-        outputs,
+        _outputs(plan),
         identity,
         mode=options.mode,
         overwrite=options.overwrite,
         inputs=inputs,
         recheck=options.recheck,
         reads=reads,
-    ) as stage:
-        already = stage.complete
-        if not already:
-            for name in stage.damaged:
-                what = f"tensor '{name}' of the interrupted run is damaged and is merged again"
-                run.report(Warned(options.display, what))
-            with _hopeless(stage), enough(run.estimate.peak):
-                run.fetch()
-                stage.note_inputs(more := fetched(reads))
-                run.steps(stage)
-            unchanged = partial(check_unchanged, [*reads, *more])
-            stage.seal(plan.side_files, run.facts(), plan.side_digests, unchanged)
-        if stage.kept:
-            what = f"kept in {target}, not written by the merge that was replaced: {', '.join(stage.kept)}"
-            run.report(Warned(options.display, what))
-    made = not already
-    run.report(ModelSealed(options.display, str(target), plan.layout.size, run.seconds, made, stage.compared))
-    return target
+    )
+
+
+def _fill(stage: Stage, started: Run, reads: Sequence[InputFile]) -> None:
+    """Make every tensor that is not there yet, and complete the folder."""
+    for name in stage.damaged:
+        what = f"tensor '{name}' of the interrupted run is damaged and is merged again"
+        started.report(Warned(started.options.display, what))
+    with _discarding(stage), enough(started.estimate.peak):
+        started.fetch()
+        stage.note_inputs(more := fetched(reads))
+        started.steps(stage)
+    plan = started.plan
+    unchanged = partial(check_unchanged, [*reads, *more])
+    stage.seal(plan.side_files, started.facts(), plan.side_digests, unchanged)
+
+
+def _outputs(plan: Plan) -> list[OutputTensor]:
+    return [OutputTensor(step.name, step.dtype, step.shape) for step in plan.steps]
 
 
 def _protected(model: Checkpoint) -> Path:
@@ -210,12 +243,12 @@ def _protected(model: Checkpoint) -> Path:
 
 
 @contextmanager
-def _hopeless(stage: Stage) -> Iterator[None]:
-    """Throw away what is staged when the body finds that this plan can never be carried out."""
+def _discarding(stage: Stage) -> Iterator[None]:
+    """Discard what is staged when the body finds that this plan can never be carried out."""
     try:
         yield
     except (MergeError, PluginError, InputError) as error:
         later = isinstance(error, InputError) and error.code not in ("E233", "E234")
-        if not later and error.code not in ("E406", "E407"):
+        if not later and error.code not in ("E406", "E407", "E408"):
             stage.discard()
         raise

@@ -197,6 +197,6 @@ class _InOrder:
     def __init__(self, order: Callable[[int], Sequence[int]]) -> None:
         self._order = order
 
-    def each(self, count: int, work: Callable[[int], None]) -> None:
+    def for_each(self, count: int, work: Callable[[int], None]) -> None:
         for index in self._order(count):
             work(index)

@@ -67,10 +67,10 @@ def test_an_executor_of_another_package_is_chosen_by_name(
     code = """
     from mergecore import Executor, hookimpl
 
-    def run(steps, run_step, workers, params):
+    def run(job, params):
         from mergecore_plugins.executors.threads import run_threads
         open("was-here", "w").close()
-        yield from run_threads(steps, run_step, 1)
+        yield from run_threads(job, params)
 
     @hookimpl
     def mergecore_executors():

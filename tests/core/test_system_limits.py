@@ -25,6 +25,7 @@ from mergecore.files.exhaustion import exhausted
 from mergecore.files.folders import Folder
 from mergecore.output.journal import Journal, Record
 from mergecore.pipeline import plan
+from mergecore.types import StepResult
 
 COMMAND = [sys.executable, "-m", "mergecore"]
 
@@ -175,7 +176,7 @@ def test_every_name_that_the_disk_takes_is_taken(length: int, letter: str, tmp_p
     files = merged(out.with_name("short"))
     with opened(out) as output:
         output.write("a", 0, b"aaaa")
-        output.finish("a", "0" * 64)
+        output.finish(StepResult("a", "0" * 64, 4))
     assert merged(out, mode="restart") == files
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["short", out.name])
 
@@ -244,12 +245,12 @@ SLOW = """
 import sys, time
 from mergecore import pipeline
 from mergecore.cli.app import main
-original = pipeline._Run.steps
+original = pipeline.Run.steps
 def steps(self, stage):
     print("merging", flush=True)
     time.sleep(20)
     original(self, stage)
-pipeline._Run.steps = steps
+pipeline.Run.steps = steps
 main()
 """
 

@@ -24,7 +24,7 @@ from mergecore.compute.scratch import Scratch
 from mergecore.compute.streams import Inputs, Sink
 from mergecore.compute.topk import Cut, Search, Wanted, kept_count, keys_of, look_for
 from mergecore.errors import InputError, PluginError
-from mergecore.types import Block, Blocks, Crew, Depth, Json, MergeMethod
+from mergecore.types import Block, Blocks, Depth, Json, MergeMethod, Workers
 from mergecore.types.groups import MapBlock
 from mergecore.types.steps import BLOCK
 
@@ -101,7 +101,7 @@ class StreamedGroup:
         n: int,
         inputs: Inputs,
         sink: Sink,
-        crew: Crew,
+        crew: Workers,
         scratch: Scratch,
         dtype: torch.dtype = torch.float32,
         delta: bool = False,
@@ -259,7 +259,7 @@ class StreamedGroup:
             x, _ = self._read([(at, at + min(step, size)) for at in starts], check=False)
             samples[index] = keys_of(x.cpu().numpy())
 
-        self._crew.each(self.blocks, run)
+        self._crew.for_each(self.blocks, run)
         for row, sample in zip(searches, np.concatenate(samples, axis=1), strict=True):
             sample.sort()
             for search in row:
@@ -303,7 +303,7 @@ class StreamedGroup:
         if final and self.finished:
             raise _wrong("it makes its result twice")
         with self._pass(check):
-            self._crew.each(count, run)
+            self._crew.for_each(count, run)
         self.finished = self.finished or final
         return count
 

@@ -33,19 +33,29 @@ class Estimate:
     """Bytes of whole tensors that the methods ask for, for each worker."""
     maps: int = 0
     """Bytes that say which rows go where."""
+    apart: int = 0
+    """Bytes that each worker takes beside its blocks, such as for a process of its own."""
     held: int = 0
     """Bytes that methods keep for their steps, whatever the number of workers."""
 
     @property
     def peak(self) -> int:
         """Bytes of anonymous memory at the peak, interpreter included."""
-        return INTERPRETER + self.maps + self.held + self.workers * (self.per_worker + self.whole)
+        return (
+            INTERPRETER + self.maps + self.held + self.workers * (self.per_worker + self.whole + self.apart)
+        )
 
 
 def estimate(
-    plan: Plan, methods: Mapping[str, MergeMethod[Any]], threads: int | None, max_memory: int | None
+    plan: Plan,
+    methods: Mapping[str, MergeMethod[Any]],
+    threads: int | None,
+    max_memory: int | None,
+    apart: int = 0,
 ) -> Estimate:
     """The memory of `plan` with as many workers as asked for and as fit into `max_memory`.
+
+    apart: bytes that each worker takes beside its blocks.
 
     Raises:
         MergeError: E405 when not even one worker fits.
@@ -57,7 +67,7 @@ def estimate(
     held = sum(once for once, _ in holds)
     whole = max((_whole(step, methods) for step in plan.steps), default=0)
     maps = sum(source.rows.nbytes for step in plan.steps for source in _row_sources(step))
-    one = Estimate(1, per_worker, whole, maps, held)
+    one = Estimate(1, per_worker, whole, maps, apart, held)
     if max_memory is None:
         return replace(one, workers=wanted)
     if max_memory < one.peak:
@@ -67,7 +77,7 @@ def estimate(
             f"--max-memory allows {size_text(max_memory)}",
             hint="allow more, or merge fewer models at once",
         )
-    fitting = (max_memory - INTERPRETER - maps - held) // max(1, per_worker + whole)
+    fitting = (max_memory - INTERPRETER - maps - held) // max(1, per_worker + whole + apart)
     return replace(one, workers=min(wanted, fitting))
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from mergecore.compute.scratch import Scratch
 from mergecore.engine.weights import Fault, WeightFiles, as_bytes, has_nonfinite, nonfinite_places
 from mergecore.files.dtypes import torch_dtype
-from mergecore.types import Crew, RowMap, RowSource, TensorInfo
+from mergecore.types import RowMap, RowSource, TensorInfo, Workers
 from mergecore.types.steps import BLOCK
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class MappedRows:
         ]
         self._padding = torch.empty((0, 0))
 
-    def prepare(self, crew: Crew) -> None:
+    def prepare(self, crew: Workers) -> None:
         """Find the mean that padding rows get, in a pass over all others; nothing where there are none."""
         if self._size == self._aligned:
             return
@@ -66,7 +66,7 @@ class MappedRows:
                 self._load_rows(outer, first, 0, rows, check=False)
                 sums[outer, part] += np.add.reduce(rows.numpy(), axis=0)
 
-        crew.each(self._outer * parts, add)
+        crew.for_each(self._outer * parts, add)
         self._padding = torch.from_numpy(np.add.reduce(sums, axis=1) / max(1, self._aligned))
 
     def load(self, start: int, stop: int, into: Tensor, check: bool) -> None:

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mergecore.config.chosen import Choice, read_params
+from mergecore.engine.device import device, one_thread_each
+from mergecore.engine.job import EngineJob
 from mergecore.engine.memory import Estimate, estimate
-from mergecore.errors import ConfigError, PluginError
 from mergecore.output import manifest
 from mergecore.output.manifest import libraries
-from mergecore.output.store import Stage
 from mergecore.planning.toolkit import methods_of
 from mergecore.plugins.registry import Registry
-from mergecore.types import Crew, Executor, Json, MergeMethod, Plan, RunStep, Step, StepResult
+from mergecore.types import Executor, Json, Plan, Step, StepResult
 from mergecore.types.events import Event, PlanReady, Progress, StepDone, Warned
-from mergecore.types.execution import RunOptions
+from mergecore.types.execution import RunOptions, Storage
 
 if TYPE_CHECKING:
-    import torch
-
     from mergecore.engine.step import Runner
 
 
-class _Run:
+class Run:
     """One execution: its clock, its warnings, its reporters."""
 
     def __init__(
@@ -40,8 +37,10 @@ class _Run:
         self.states: Mapping[str, Json] = {}
         """By method, what it has prepared."""
         self._methods, self._providers = methods_of(plan, registry)
-        self.estimate: Estimate = estimate(plan, self._methods, options.threads, options.max_memory)
         self.executor: Executor[Any] = registry.get(Executor, options.executor or plan.executor)
+        self.estimate: Estimate = estimate(
+            plan, self._methods, options.threads, options.max_memory, self.executor.memory
+        )
         self.executor_params = plan.executor_params if self.executor.name == plan.executor else None
         if self.executor_params is None:
             choice = Choice(Executor, self.executor.name, {}, ("executor",))
@@ -80,63 +79,76 @@ class _Run:
             if model.fetch:
                 model.fetch()
 
-    def plan_ready(self) -> PlanReady:
-        """The event that nothing stands in the way."""
-        return PlanReady(
-            self.options.display,
-            tuple(model.name for model in self.plan.models),
-            len(self.plan.steps),
-            self.plan.layout.size,
-            self.estimate.peak,
-            self.plan.warnings,
+    def begin(self) -> None:
+        """Say that nothing stands in the way, and which plugins cannot be used."""
+        self.report(
+            PlanReady(
+                self.options.display,
+                tuple(model.name for model in self.plan.models),
+                len(self.plan.steps),
+                self.plan.layout.size,
+                self.estimate.peak,
+                self.plan.warnings,
+            )
         )
+        for plugin in self.registry.unusable():
+            what = f"plugin '{plugin.name}' ({plugin.origin}) cannot be used: {plugin.reason}"
+            self.report(Warned(self.options.display, what))
 
-    def steps(self, stage: Stage) -> None:
+    def steps(self, storage: Storage) -> None:
         """Merge what an earlier run has not."""
         from mergecore.engine.step import Runner
         from mergecore.engine.weights import WeightFiles
 
-        todo = [step for step in self.plan.steps if step.name not in stage.done]
+        todo = [step for step in self.plan.steps if step.name not in storage.done]
         with WeightFiles(self.plan.models) as files, one_thread_each():
             runner = Runner(
                 plan=self.plan,
                 methods=self._methods,
                 providers=self._providers,
                 files=files,
-                storage=stage,
+                storage=storage,
                 device=device(self.options.device),
                 allow_nonfinite=self.options.allow_nonfinite,
             )
             self.states = self._prepared(runner)
             runner = replace(runner, states=self.states)
             progress = _Progress(self.plan, todo)
-            for result in self._results(_copies_first(todo), runner):
-                stage.finish(result.name, result.digest, result.nonfinite)
+            for result in self._results(self._job(todo, runner, storage)):
+                storage.finish(result)
                 if result.nonfinite:
                     self.warn(f"tensor '{result.name}': {result.nonfinite} values are not finite")
                 self._step_done(result, progress)
             files.check_unchanged()
 
+    def _job(self, todo: list[Step], runner: Runner, storage: Storage) -> EngineJob:
+        return EngineJob(
+            self.plan,
+            tuple(_copies_first(todo)),
+            self.estimate.workers,
+            self.options.device,
+            self.options.allow_nonfinite,
+            self.states,
+            self.registry,
+            storage,
+            runner,
+        )
+
     def _prepared(self, runner: Runner) -> dict[str, Json]:
         """What methods take of all tensors before the first is merged; also when a run is taken up again."""
-        states: dict[str, Json] = {}
-        for name, method in runner.methods.items():
-
-            def prepare(step: Step, crew: Crew, method: MergeMethod[Any] = method) -> StepResult:
-                states[method.name] = runner.prepare(method, crew)
-                return StepResult(step.name, "", 0)
-
-            if method.prepare:
-                for _ in self._results(runner.steps_of(name)[:1], prepare):
-                    pass
-                if name not in states:
-                    what = f"executor '{self.executor.name}' did not prepare method '{name}' in this process"
-                    raise PluginError("E605", what, hint="use the executor 'threads'")
+        preparing = {name: method for name, method in runner.methods.items() if method.prepare}
+        if not preparing:
+            return {}
+        with (
+            self.registry.calling(Executor, self.executor.name),
+            self.executor.workers(self.estimate.workers) as workers,
+        ):
+            states = {name: runner.prepare(method, workers) for name, method in preparing.items()}
         return {name: state for name, state in states.items() if state is not None}
 
-    def _results(self, steps: list[Step], run_step: RunStep) -> Iterator[StepResult]:
+    def _results(self, job: EngineJob) -> Iterator[StepResult]:
         with self.registry.calling(Executor, self.executor.name):
-            yield from self.executor.run(steps, run_step, self.estimate.workers, self.executor_params)
+            yield from self.executor.run(job, self.executor_params)
 
     def _step_done(self, result: StepResult, progress: _Progress) -> None:
         progress.add(result)
@@ -172,41 +184,6 @@ class _Progress:
         self.done_bytes += result.nbytes
 
 
-def _copies_first(steps: list[Step]) -> list[Step]:
+def _copies_first(steps: Sequence[Step]) -> list[Step]:
     """The steps in the order to run them: what may still fail without being merged comes first."""
     return [step for step in steps if step.method is None] + [step for step in steps if step.method]
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Let every operation of torch run in the thread that calls it: the workers are the threads."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def device(name: str) -> torch.device:
-    """The torch device of that name; `auto` takes an accelerator if there is one.
-
-    Raises:
-        ConfigError: E105 when numbers cannot be put there and fetched back.
-    """
-    import torch
-
-    if name == "auto":
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return accelerator or torch.device("cpu")
-    try:
-        torch.zeros(1, device=name).cpu()
-        return torch.device(name)
-    except (RuntimeError, AssertionError, ImportError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        hint = "write cpu, auto, or an accelerator of this machine such as cuda:0"
-        raise ConfigError(
-            "E105", f"'{name}' cannot be used: {reason}", place="--device", hint=hint
-        ) from error

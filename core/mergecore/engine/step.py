@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -32,21 +32,12 @@ from mergecore.engine.weights import (
 from mergecore.errors import Collector, InputError, MergecoreError, MergeError, PluginError
 from mergecore.files.dtypes import torch_dtype
 from mergecore.output.digests import block_digest, tensor_digest
-from mergecore.types import Crew, Json, MergeMethod, Plan, Step, StepResult, TensorInput
+from mergecore.types import Json, MergeMethod, Plan, Step, StepResult, TensorInput, Workers
+from mergecore.types.execution import Bytes
 from mergecore.types.steps import BLOCK
 
 if TYPE_CHECKING:
     from mergecore.plugins.registry import Plugin
-
-
-class Storage(Protocol):
-    """Takes the bytes of tensors in any order, from any thread."""
-
-    def write(self, name: str, start: int, data: memoryview) -> None:
-        """Keep `data`, the bytes of tensor `name` from byte `start` on."""
-
-    def read(self, name: str, start: int, into: memoryview) -> None:
-        """Fill `into` with bytes of tensor `name` that were written before, from byte `start` on."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +48,7 @@ class Runner:
     methods: Mapping[str, MergeMethod[Any]]
     providers: Mapping[str, Plugin]
     files: WeightFiles
-    storage: Storage
+    storage: Bytes
     device: torch.device
     allow_nonfinite: bool = False
     states: Mapping[str, Json] = field(default_factory=dict)
@@ -76,7 +67,7 @@ class Runner:
         """The steps that `method` makes."""
         return [step for step in self.plan.steps if step.method == method]
 
-    def prepare(self, method: MergeMethod[Any], crew: Crew) -> Json:
+    def prepare(self, method: MergeMethod[Any], crew: Workers) -> Json:
         """What the method takes of all tensors before the first is merged.
 
         Raises:
@@ -94,7 +85,7 @@ class Runner:
                 raise PluginError("E605", f"what it prepared is not plain values: {error}") from error
         return state
 
-    def __call__(self, step: Step, crew: Crew) -> StepResult:
+    def __call__(self, step: Step, crew: Workers) -> StepResult:
         """Make the output tensor of `step`."""
         output = _Output(self, step)
         if step.method is None:
@@ -103,7 +94,7 @@ class Runner:
             self._merge(step, self.methods[step.method], crew, output)
         return output.result(crew)
 
-    def _merge(self, step: Step, method: MergeMethod[Any], crew: Crew, output: _Output) -> None:
+    def _merge(self, step: Step, method: MergeMethod[Any], crew: Workers, output: _Output) -> None:
         with self._blaming(method.name, step):
             group = self._group(step, method, crew, output)
             try:
@@ -112,7 +103,7 @@ class Runner:
                 for one in group.extra:  # a method that trips over a NaN is not to blame
                     one.raise_faults()
 
-    def _group(self, step: Step, method: MergeMethod[Any], crew: Crew, sink: Sink) -> StreamedGroup:
+    def _group(self, step: Step, method: MergeMethod[Any], crew: Workers, sink: Sink) -> StreamedGroup:
         base = step.base if method.space == "delta" else None
         tensors = [*step.inputs, *([base] if base else [])]
         return StreamedGroup(
@@ -135,7 +126,7 @@ class Runner:
             whole=method.whole,
         )
 
-    def _inputs(self, tensors: Sequence[TensorInput], crew: Crew) -> StepInputs:
+    def _inputs(self, tensors: Sequence[TensorInput], crew: Workers) -> StepInputs:
         """The inputs of a step, ready to be read."""
         named = [(self._name(one), one.tensor) for one in tensors]
         models = self.plan.models
@@ -148,7 +139,7 @@ class Runner:
             one.prepare(crew)
         return StepInputs(self.files, self.scratch, named, self.allow_nonfinite, mapped)
 
-    def _copy(self, step: Step, crew: Crew, output: _Output) -> None:
+    def _copy(self, step: Step, crew: Workers, output: _Output) -> None:
         source, *others = step.inputs
         if source.rows:
             self._copy_rows(step, crew, output)
@@ -164,9 +155,9 @@ class Runner:
                 self._compare(source, other, start, block)
             output.put(start, block)
 
-        crew.each(-(-total // BLOCK), work)
+        crew.for_each(-(-total // BLOCK), work)
 
-    def _copy_rows(self, step: Step, crew: Crew, output: _Output) -> None:
+    def _copy_rows(self, step: Step, crew: Workers, output: _Output) -> None:
         """Copy a tensor of floating-point numbers whose rows are moved."""
         inputs, dtype = self._inputs(step.inputs, crew), _precision(step.inputs)
         total = torch.Size(step.shape).numel()
@@ -177,7 +168,7 @@ class Runner:
             inputs.load(start, start + len(block), [block])
             output.put(start, block)
 
-        crew.each(-(-total // BLOCK), work)
+        crew.for_each(-(-total // BLOCK), work)
         inputs.raise_faults()
 
     def _compare(self, source: TensorInput, other: TensorInput, start: int, wanted: Tensor) -> None:
@@ -244,6 +235,7 @@ class _Output:
         self._dtype = torch_dtype(step.dtype)
         self._count = torch.Size(step.shape).numel()
         self._digests: dict[int, bytes] = {}
+        self._put = 0
         self._aligned = True
         self._lock = threading.Lock()
         self._nonfinite = Fault()
@@ -260,21 +252,25 @@ class _Output:
             self._note(start, numbers, out)
         data = as_bytes(out)
         self._runner.storage.write(self._step.name, start * self._dtype.itemsize, data)
+        with self._lock:
+            self._put += data.nbytes
         if start % BLOCK == 0 and numbers.numel() == min(BLOCK, self._count - start):
             self._digests[start // BLOCK] = block_digest(data)
         else:
             self._aligned = False
 
-    def result(self, crew: Crew) -> StepResult:
+    def result(self, crew: Workers) -> StepResult:
         """The finished tensor; raises when its numbers are wrong."""
         if not self._runner.allow_nonfinite:
             self._raise_faults()
         blocks = -(-self._count // BLOCK)
+        if self._put != self._count * self._dtype.itemsize:
+            return StepResult(self._step.name, "", self._put)
         if not self._aligned:
-            crew.each(blocks, self._read_back)
+            crew.for_each(blocks, self._read_back)
         digest = tensor_digest([self._digests[index] for index in range(blocks)])
         bad = self._nonfinite.count + self._overflow.count
-        return StepResult(self._step.name, digest, self._count * self._dtype.itemsize, bad)
+        return StepResult(self._step.name, digest, self._put, bad)
 
     def _read_back(self, index: int) -> None:
         start = index * BLOCK

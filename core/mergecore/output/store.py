@@ -21,12 +21,13 @@ from mergecore.errors import MergecoreError, OutputError, PluginError
 from mergecore.files import durable
 from mergecore.files.folders import Folder
 from mergecore.output import seal, staging
+from mergecore.output.elsewhere import Elsewhere, checked, identity_of
 from mergecore.output.inputs import InputFile
 from mergecore.output.journal import Journal, Record
 from mergecore.output.resume import Output, begin, check_inputs, described, is_complete
 from mergecore.output.staging import Staging
 from mergecore.output.target import absolute, check_result, check_target, holds_result
-from mergecore.types import Json, Layout, OutputTensor
+from mergecore.types import Json, Layout, OutputTensor, StepResult
 from mergecore.types.execution import Mode
 
 COMMIT_BYTES = 2**30
@@ -59,7 +60,6 @@ class Stage:
         self._guard = threading.Lock()
         self._committing = threading.Lock()
         self._open_files: dict[int, _OpenFile] = {}
-        self._written: dict[str, int] = {}
         self._queue: list[Record] = []
         self._queued_bytes = 0
         self._committed_at = time.monotonic()
@@ -116,15 +116,10 @@ class Stage:
             PluginError: E402 when the bytes do not fit the tensor.
         """
         slot = self._output.layout.slots[name]
-        view = memoryview(data)
-        if not 0 <= start <= start + view.nbytes <= slot.nbytes:
-            what = f"tensor '{name}' has {slot.nbytes} bytes; {view.nbytes} were written at byte {start}"
-            raise PluginError("E402", what, tensor=name)
+        view = checked(slot, name, start, data)
         if view.nbytes:
             with self._telling("writing"):
-                durable.write_at(self._file_of(name), view.cast("B"), slot.offset + start)
-        with self._guard:
-            self._written[name] = self._written.get(name, 0) + view.nbytes
+                durable.write_at(self._file_of(name), view, slot.offset + start)
 
     def read(self, name: str, start: int, into: memoryview) -> None:
         """Fill `into` with bytes of tensor `name` that were written before, from byte `start` on."""
@@ -137,29 +132,32 @@ class Stage:
             ) < len(view):
                 raise OSError(errno.EIO, "the file became shorter")
 
-    def finish(self, name: str, digest: str, nonfinite: int = 0) -> None:
-        """Say that all of tensor `name` is written; now and then this syncs the disk.  Safe from any thread.
+    def finish(self, result: StepResult) -> None:
+        """Say that all of a tensor is written; now and then this syncs the disk.  Safe from any thread.
 
         Raises:
             OutputError: E504 when the disk fails; E506 when another process writes the same output.
             PluginError: E402 when bytes are missing.
         """
+        name = result.name
         nbytes = self._output.layout.slots[name].nbytes
+        if result.nbytes != nbytes:
+            what = f"{result.nbytes} bytes of tensor '{name}' were written, it has {nbytes}"
+            raise PluginError("E402", what, tensor=name)
         with self._guard:
-            written = self._written.pop(name, 0)
-            if written != nbytes:
-                raise PluginError(
-                    "E402", f"{written} bytes of tensor '{name}' were written, it has {nbytes}", tensor=name
-                )
-            self._records[name] = Record(name, digest, nonfinite)
+            self._records[name] = Record(name, result.digest, result.nonfinite)
             self._queue.append(self._records[name])
-            self._done[name] = digest
+            self._done[name] = result.digest
             self._queued_bytes += nbytes
             late = time.monotonic() - self._committed_at >= COMMIT_SECONDS
             due = late or self._queued_bytes >= COMMIT_BYTES
         if due:
             with self._telling("writing"):
                 self._commit()
+
+    def elsewhere(self) -> Elsewhere:
+        """The same places, for another process to open: it writes there, and this one finishes."""
+        return Elsewhere(self._output.layout, self._model.path, identity_of(self._model))
 
     def note_inputs(self, files: Sequence[InputFile]) -> None:
         """Keep the states of files that were not there when the run began.
@@ -315,7 +313,7 @@ class Stage:
                 opened = self._open_files.get(index)
             if opened:
                 durable.sync(opened.descriptor)
-            else:  # it holds empty tensors only
+            else:  # it holds empty tensors only, or another process wrote it
                 self._model.sync_file(self._file(index))
 
     def _close_files(self, batch: Sequence[Record]) -> None:

@@ -15,7 +15,7 @@ from mergecore.types.architectures import (
     TensorFacts,
 )
 from mergecore.types.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
-from mergecore.types.execution import Crew, Executor, RunStep, StepResult
+from mergecore.types.execution import Alone, Executor, Job, RunStep, StepResult, Workers
 from mergecore.types.groups import Block, Blocks, Cut, Matrix, TensorGroup
 from mergecore.types.methods import Merged, MergeMethod
 from mergecore.types.models import (
@@ -39,13 +39,13 @@ from mergecore.types.vocabularies import Rows, TokenizerRequest, TokenizerStrate
 
 __all__ = [
     "AdapterReference",
+    "Alone",
     "Architecture",
     "Block",
     "Blocks",
     "Checkpoint",
     "Chosen",
     "ConfigEdit",
-    "Crew",
     "Cut",
     "Depth",
     "Description",
@@ -55,6 +55,7 @@ __all__ = [
     "Executor",
     "FileSpan",
     "Fit",
+    "Job",
     "Json",
     "Layers",
     "Layout",
@@ -98,4 +99,5 @@ __all__ = [
     "Vocabulary",
     "Warned",
     "WeightFile",
+    "Workers",
 ]

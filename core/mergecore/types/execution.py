@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeAlias
 
@@ -11,16 +12,64 @@ from mergecore.types.params import NO_PARAMS, P
 from mergecore.types.steps import Step
 
 
-class Crew(Protocol):
+class Workers(Protocol):
     """The workers of an executor, lent to one pass over the blocks of one tensor."""
 
-    def each(self, count: int, work: Callable[[int], None]) -> None:
+    def for_each(self, count: int, work: Callable[[int], None]) -> None:
         """Call `work` once with every index below `count`, in any order, on any worker; wait for all."""
+
+
+class Alone:
+    """A single worker: one index after the other, in the thread that asks."""
+
+    def for_each(self, count: int, work: Callable[[int], None]) -> None:
+        """Call `work` with every index below `count`."""
+        for index in range(count):
+            work(index)
+
+
+class Bytes(Protocol):
+    """Takes the bytes of tensors in any order, from any thread."""
+
+    def write(self, name: str, start: int, data: memoryview) -> None:
+        """Keep `data`, the bytes of tensor `name` from byte `start` on."""
+
+    def read(self, name: str, start: int, into: memoryview) -> None:
+        """Fill `into` with bytes of tensor `name` that were written before, from byte `start` on."""
+
+
+class Reopened(Protocol):
+    """A storage as another process opens it; can be pickled."""
+
+    def open(self) -> AbstractContextManager[Bytes]:
+        """The same places."""
+
+
+class Storage(Bytes, Protocol):
+    """Where the output of a plan is made: a folder, or memory."""
+
+    @property
+    def done(self) -> Mapping[str, str]:
+        """Digests of the tensors that are there already, by name."""
+
+    def finish(self, result: StepResult) -> None:
+        """Take note that all of a tensor is written.  Safe from any thread.
+
+        Raises:
+            PluginError: E402 when bytes are missing.
+        """
+
+    def elsewhere(self) -> Reopened:
+        """The same places, for other processes to write in.
+
+        Raises:
+            PluginError: E605 when other processes do not reach it.
+        """
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """A finished step: the digest of the bytes written for it."""
+    """A finished step: the digest of the bytes written for it, and how many they are."""
 
     name: str
     digest: str
@@ -28,19 +77,46 @@ class StepResult:
     nonfinite: int = 0
 
 
-RunStep: TypeAlias = Callable[[Step, Crew], StepResult]
+RunStep: TypeAlias = Callable[[Step, Workers], StepResult]
+
+
+class Job(Protocol):
+    """Steps that are to be carried out.  It can be pickled, and opened in any process that sees the same files."""
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """What is to be done, in the order in which it is best begun."""
+
+    @property
+    def workers(self) -> int:
+        """How many steps may be worked on at once, within the memory that the user allows."""
+
+    def open(self) -> AbstractContextManager[RunStep]:
+        """What carries out a step, with the files it needs open.
+
+        Raises:
+            MergecoreError: PluginError E605 when this process does not have what the steps need.
+        """
+
+
+@contextmanager
+def _alone(count: int) -> Iterator[Workers]:
+    yield Alone()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Executor(Generic[P]):
     """Where the steps of a plan run.
 
-    `run` gets the steps, what carries out one of them, the number of workers and its parameters; it yields
-    results in any order and stops at the first exception.
+    run: carries out all steps of a job with its parameters; yields results in any order, and raises the first error.
+    workers: lends so many workers, in this process, to the passes that methods make before the first step.
+    memory: bytes that each worker takes beside its blocks, such as for a process of its own.
     """
 
     name: str
-    run: Callable[[Sequence[Step], RunStep, int, P], Iterator[StepResult]]
+    run: Callable[[Job, P], Iterator[StepResult]]
+    workers: Callable[[int], AbstractContextManager[Workers]] = _alone
+    memory: int = 0
     params: type[P] = NO_PARAMS
 
 

@@ -5,48 +5,46 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 
 from mergecore import Executor, NoParams, hookimpl
-from mergecore.types import RunStep, Step, StepResult
+from mergecore.types import Alone, Job, RunStep, Step, StepResult, Workers
 
 
-def run_threads(
-    steps: Sequence[Step], run_step: RunStep, workers: int, params: NoParams | None = None
-) -> Iterator[StepResult]:
+def run_threads(job: Job, params: NoParams) -> Iterator[StepResult]:
     """Results in the order they are finished; the first exception of a worker stops all and is raised."""
+    with job.open() as run_step:
+        if job.workers <= 1:
+            yield from (run_step(step, Alone()) for step in job.steps)
+            return
+        results: queue.Queue[StepResult | BaseException] = queue.Queue()
+        crew = _Crew(job.steps, run_step, results)
+        with crew.started(job.workers):
+            for _ in job.steps:
+                result = results.get()
+                if isinstance(result, BaseException):
+                    raise result
+                yield result
+
+
+@contextmanager
+def threads(workers: int) -> Iterator[Workers]:
+    """So many threads, this one included, that share the blocks of whatever is asked of them."""
     if workers <= 1:
-        yield from (run_step(step, _Alone()) for step in steps)
+        yield Alone()
         return
-    results: queue.Queue[StepResult | BaseException] = queue.Queue()
-    crew = _Crew(steps, run_step, results)
-    started: list[threading.Thread] = []
-    try:
-        for index in range(workers):
-            thread = threading.Thread(target=crew.work, name=f"mergecore-{index}")
-            thread.start()
-            started.append(thread)
-        for _ in steps:
-            result = results.get()
-            if isinstance(result, BaseException):
-                raise result
-            yield result
-    finally:
-        crew.stop()
-        for thread in started:
-            thread.join()
+    crew = _Crew((), _no_step, queue.Queue(), waiting=True)
+    with crew.started(workers - 1):
+        yield crew
+
+
+def _no_step(step: Step, workers: Workers) -> StepResult:
+    raise AssertionError("there are no steps")
 
 
 class _Stopped(BaseException):
     """The run is over and nobody waits for this work; no `except Exception` of a step may keep it."""
-
-
-class _Alone:
-    """The crew of a single worker."""
-
-    def each(self, count: int, work: Callable[[int], None]) -> None:
-        for index in range(count):
-            work(index)
 
 
 class _Pass:
@@ -62,18 +60,41 @@ class _Pass:
 
 
 class _Crew:
-    """Workers that share steps, and the blocks of steps."""
+    """Workers that share steps, and the blocks of steps.
+
+    waiting: they stay for passes that somebody else begins, until they are stopped.
+    """
 
     def __init__(
-        self, steps: Sequence[Step], run_step: RunStep, results: queue.Queue[StepResult | BaseException]
+        self,
+        steps: Sequence[Step],
+        run_step: RunStep,
+        results: queue.Queue[StepResult | BaseException],
+        *,
+        waiting: bool = False,
     ) -> None:
         self._remaining = iter(steps)
         self._run_step = run_step
         self._results = results
         self._changed = threading.Condition()
         self._passes: list[_Pass] = []
-        self._unfinished = len(steps)
+        self._unfinished = len(steps) + waiting
         self._stopped = False
+
+    @contextmanager
+    def started(self, workers: int) -> Iterator[None]:
+        """So many threads at work; they end with the body."""
+        started: list[threading.Thread] = []
+        try:
+            for index in range(workers):
+                thread = threading.Thread(target=self.work, name=f"mergecore-{index}")
+                thread.start()
+                started.append(thread)
+            yield
+        finally:
+            self.stop()
+            for thread in started:
+                thread.join()
 
     def work(self) -> None:
         """Work on steps, then help with those of others, until all are done; what a worker thread does."""
@@ -93,9 +114,9 @@ class _Crew:
             self._stopped = True
             self._changed.notify_all()
 
-    def each(self, count: int, work: Callable[[int], None]) -> None:
+    def for_each(self, count: int, work: Callable[[int], None]) -> None:
         if count <= 1:
-            return _Alone().each(count, work)
+            return Alone().for_each(count, work)
         shared = _Pass(count, work)
         with self._changed:
             self._passes.append(shared)
@@ -146,11 +167,11 @@ class _Crew:
                     shared.open = False
                 else:
                     shared.work(index)
-        except BaseException as error:  # noqa: BLE001 - `each` raises it
+        except BaseException as error:  # noqa: BLE001 - `for_each` raises it
             shared.open = False
             shared.error = shared.error or error
 
 
 @hookimpl
 def mergecore_executors() -> Iterator[Executor[NoParams]]:
-    yield Executor(name="threads", run=run_threads, params=NoParams)
+    yield Executor(name="threads", run=run_threads, workers=threads, params=NoParams)

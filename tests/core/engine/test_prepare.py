@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,16 +122,24 @@ def test_a_method_that_prepares_wrongly_is_blamed(centred: Merge, broken: str, c
     )
 
 
-def test_an_executor_must_prepare_in_this_process(centred: Merge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_workers_of_the_executor_prepare(centred: Merge, monkeypatch: pytest.MonkeyPatch) -> None:
     from mergecore import NoParams
-    from mergecore.types import Executor, RunStep, Step, StepResult
+    from mergecore.types import Alone, Executor
     from mergecore_plugins.executors import threads
 
-    def elsewhere(
-        steps: Sequence[Step], run_step: RunStep, workers: int, params: NoParams
-    ) -> Iterator[StepResult]:
-        yield from (StepResult(step.name, "", 0) for step in steps)
+    counts: list[int] = []
 
-    monkeypatch.setattr(threads, "Executor", lambda **_: Executor(name="threads", run=elsewhere))
+    class Counted(Alone):
+        def for_each(self, count: int, work: Callable[[int], None]) -> None:
+            counts.append(count)
+            super().for_each(count, work)
+
+    @contextmanager
+    def workers(count: int) -> Iterator[Counted]:
+        yield Counted()
+
+    counting = Executor(name="threads", run=threads.run_threads, workers=workers, params=NoParams)
+    monkeypatch.setattr(threads, "Executor", lambda **_: counting)
     centred.plugin()
-    assert "executor 'threads' did not prepare method 'centred' in this process" in centred.refusal("E605")
+    centred.manifest()
+    assert counts

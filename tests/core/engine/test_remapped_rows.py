@@ -26,7 +26,7 @@ AXES = {"bias": 0, "first": 0, "last": 1, "middle": 1}
 
 
 class InOrder:
-    def each(self, count: int, work: Callable[[int], None]) -> None:
+    def for_each(self, count: int, work: Callable[[int], None]) -> None:
         for index in range(count):
             work(index)
 

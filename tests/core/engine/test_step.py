@@ -54,13 +54,13 @@ class Memory:
 
 
 class InOrder:
-    def each(self, count: int, work: Callable[[int], None]) -> None:
+    def for_each(self, count: int, work: Callable[[int], None]) -> None:
         for index in range(count):
             work(index)
 
 
 class Backwards:
-    def each(self, count: int, work: Callable[[int], None]) -> None:
+    def for_each(self, count: int, work: Callable[[int], None]) -> None:
         for index in reversed(range(count)):
             work(index)
 

@@ -8,7 +8,7 @@ from mergecore.errors import MergecoreError, OutputError, Problems
 from mergecore.output.digests import block_digest, tensor_digest
 from mergecore.output.store import Stage
 from mergecore.output.verify import VerifyReport, verify
-from mergecore.types import Layout, OutputFile, OutputTensor, Slot
+from mergecore.types import Layout, OutputFile, OutputTensor, Slot, StepResult
 from mergecore_plugins.writers.safetensors import SafetensorsParams, lay_out
 
 TENSORS = [OutputTensor("a", "U8", (4,)), OutputTensor("b", "U8", (4,)), OutputTensor("empty", "F32", (0, 2))]
@@ -21,7 +21,8 @@ def seal(folder: Path, layout: Layout, tensors: list[OutputTensor]) -> None:
         for tensor in tensors:
             data = b"1234"[: layout.slots[tensor.name].nbytes]
             output.write(tensor.name, 0, data)
-            output.finish(tensor.name, tensor_digest([block_digest(data)] if data else []))
+            digest = tensor_digest([block_digest(data)] if data else [])
+            output.finish(StepResult(tensor.name, digest, len(data)))
         output.seal({"config.json": b"{}", "sub/notes": b"text"}, {"format": "mergecore-manifest/1"})
 
 

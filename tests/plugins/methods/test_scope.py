@@ -17,7 +17,7 @@ import mergecore
 from mergecore.errors import MergecoreError
 from mergecore.output.store import Stage
 from mergecore.testing import run_model
-from mergecore.types import Json
+from mergecore.types import Json, StepResult
 from mergecore.types.execution import RunOptions
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -154,12 +154,12 @@ def test_a_run_that_is_taken_up_again_has_the_same_bytes(
     finish: Callable[..., None] = Stage.finish
     finished: list[str] = []
 
-    def stop_after_ten(stage: Stage, name: str, digest: str, nonfinite: int = 0) -> None:
+    def stop_after_ten(stage: Stage, result: StepResult) -> None:
         if len(finished) == 10:
             finished.append("stop")
             raise KeyboardInterrupt
-        finished.append(name)
-        finish(stage, name, digest, nonfinite)
+        finished.append(result.name)
+        finish(stage, result)
 
     monkeypatch.setattr(Stage, "finish", stop_after_ten)
     with pytest.raises(KeyboardInterrupt):

@@ -15,7 +15,7 @@ from torch import Tensor
 import mergecore
 from mergecore.errors import InputError, MergeError
 from mergecore.output.store import Stage
-from mergecore.types import Json
+from mergecore.types import Json, StepResult
 from mergecore.types.execution import RunOptions
 from mergecore_plugins.transplant.methods import METHODS
 
@@ -219,11 +219,11 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(pair: Pair, monkeypatch: p
     finish = Stage.finish
     finished: list[str] = []
 
-    def stop(self: Stage, name: str, digest: str, nonfinite: int) -> None:
+    def stop(self: Stage, result: StepResult) -> None:
         if len(finished) == len(plan.steps) - 1:  # only one of the filled matrices is missing
             raise KeyboardInterrupt
-        finished.append(name)
-        finish(self, name, digest, nonfinite)
+        finished.append(result.name)
+        finish(self, result)
 
     monkeypatch.setattr(Stage, "finish", stop)
     with pytest.raises(KeyboardInterrupt):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mergecore import Executor, Field, Params, hookimpl
-from mergecore.types import RunStep, Step, StepResult
+from mergecore.types import Alone, Job, StepResult
 
 
 class LoggedParams(Params):
@@ -14,20 +14,17 @@ class LoggedParams(Params):
     backwards: bool = Field(default=False, description="the blocks of a tensor from the last to the first")
 
 
-class Alone:
-    def __init__(self, backwards: bool) -> None:
-        self.backwards = backwards
-
-    def each(self, count: int, work: Callable[[int], None]) -> None:
-        for index in reversed(range(count)) if self.backwards else range(count):
+class Backwards:
+    def for_each(self, count: int, work: Callable[[int], None]) -> None:
+        for index in reversed(range(count)):
             work(index)
 
 
-def run(steps: Sequence[Step], run_step: RunStep, workers: int, params: LoggedParams) -> Iterator[StepResult]:
-    with Path(params.file).open("a", encoding="utf8") as log:
-        for step in steps:
+def run(job: Job, params: LoggedParams) -> Iterator[StepResult]:
+    with job.open() as run_step, Path(params.file).open("a", encoding="utf8") as log:
+        for step in job.steps:
             log.write(f"{step.name}\n")
-            yield run_step(step, Alone(params.backwards))
+            yield run_step(step, Backwards() if params.backwards else Alone())
 
 
 @hookimpl

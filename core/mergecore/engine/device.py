@@ -1,0 +1,47 @@
+"""Where torch computes: the device, and how many threads an operation takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mergecore.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Let every operation of torch run in the thread that calls it: the workers are the threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def device(name: str) -> torch.device:
+    """The torch device of that name; `auto` takes an accelerator if there is one.
+
+    Raises:
+        ConfigError: E105 when numbers cannot be put there and fetched back.
+    """
+    import torch
+
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device("cpu")
+    try:
+        torch.zeros(1, device=name).cpu()
+        return torch.device(name)
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        hint = "write cpu, auto, or an accelerator of this machine such as cuda:0"
+        raise ConfigError(
+            "E105", f"'{name}' cannot be used: {reason}", place="--device", hint=hint
+        ) from error
