@@ -26,9 +26,9 @@ from power_cut import CALLS, STAGING, Recorder
 
 from mergecore.errors import MergecoreError, OutputError
 from mergecore.files import durable
-from mergecore.output import store
 from mergecore.output.digests import block_digest, tensor_digest
-from mergecore.output.store import Stage
+from mergecore.output.storages import folder as store
+from mergecore.output.storages.folder import Stage
 from mergecore.types import Json, Layout, OutputTensor, StepResult
 from mergecore.types.execution import Mode
 from mergecore_plugins.writers.safetensors import SafetensorsParams, lay_out

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from mergecore.output.digests import block_digest, tensor_digest
-from mergecore.output.store import Stage
+from mergecore.output.storages.folder import Stage
 from mergecore.types import Json, OutputTensor, StepResult
 from mergecore.types.execution import Mode
 from mergecore_plugins.writers.safetensors import SafetensorsParams, lay_out

@@ -22,9 +22,9 @@ from mergecore.files.exhaustion import TO_RUN, check_memory, enough
 from mergecore.files.yaml_document import Document, read_document
 from mergecore.output import manifest
 from mergecore.output.inputs import InputFile, check_unchanged, fetched, input_files, pinned
-from mergecore.output.memory import Memory
 from mergecore.output.resume import described
-from mergecore.output.store import Stage
+from mergecore.output.storages.folder import Stage
+from mergecore.output.storages.memory import Memory
 from mergecore.output.target import check_target
 from mergecore.planning.merge import plan_merge
 from mergecore.planning.planner import DocumentPlanner

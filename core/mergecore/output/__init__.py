@@ -1,1 +1,1 @@
-"""An output folder that is absent or complete: staged, journaled, sealed, verified; read `store` first."""
+"""An output folder that is absent or complete: staged, journaled, sealed, verified; read `storages.folder` first."""

@@ -15,7 +15,7 @@ from mergecore.errors import MergecoreError, OutputError
 from mergecore.output import replacing
 from mergecore.output import staging as staging_module
 from mergecore.output.manifest import NAME as MANIFEST
-from mergecore.output.store import Stage
+from mergecore.output.storages.folder import Stage
 
 FIRST = LAYOUT.files[0].name
 

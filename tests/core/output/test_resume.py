@@ -21,7 +21,7 @@ from small_output import (
 from mergecore.errors import InputError, OutputError
 from mergecore.output import journal
 from mergecore.output.digests import block_digest, tensor_digest
-from mergecore.output.store import Stage
+from mergecore.output.storages.folder import Stage
 from mergecore.types import Json, StepResult
 from mergecore_plugins.writers.safetensors import SafetensorsParams, lay_out
 

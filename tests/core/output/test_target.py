@@ -6,7 +6,7 @@ from small_output import LAYOUT, merged
 
 from mergecore.errors import MergecoreError
 from mergecore.output.resume import described
-from mergecore.output.store import Stage
+from mergecore.output.storages.folder import Stage
 from mergecore.output.target import check_target
 from mergecore.types import OutputTensor, StepResult
 from mergecore_plugins.writers.safetensors import SafetensorsParams, lay_out

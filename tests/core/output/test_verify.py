@@ -6,7 +6,7 @@ import pytest
 
 from mergecore.errors import MergecoreError, OutputError, Problems
 from mergecore.output.digests import block_digest, tensor_digest
-from mergecore.output.store import Stage
+from mergecore.output.storages.folder import Stage
 from mergecore.output.verify import VerifyReport, verify
 from mergecore.types import Layout, OutputFile, OutputTensor, Slot, StepResult
 from mergecore_plugins.writers.safetensors import SafetensorsParams, lay_out

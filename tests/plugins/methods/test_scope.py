@@ -15,7 +15,7 @@ from torch import Tensor
 
 import mergecore
 from mergecore.errors import MergecoreError
-from mergecore.output.store import Stage
+from mergecore.output.storages.folder import Stage
 from mergecore.testing import run_model
 from mergecore.types import Json, StepResult
 from mergecore.types.execution import RunOptions

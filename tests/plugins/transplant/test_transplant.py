@@ -14,7 +14,7 @@ from torch import Tensor
 
 import mergecore
 from mergecore.errors import InputError, MergeError
-from mergecore.output.store import Stage
+from mergecore.output.storages.folder import Stage
 from mergecore.types import Json, StepResult
 from mergecore.types.execution import RunOptions
 from mergecore_plugins.transplant.methods import METHODS

@@ -23,9 +23,9 @@ from small_output import (
 
 from mergecore.errors import InputError, OutputError, PluginError, PolicyError
 from mergecore.files import durable
-from mergecore.output import store
 from mergecore.output.digests import block_digest, tensor_digest
-from mergecore.output.store import Stage
+from mergecore.output.storages import folder as store
+from mergecore.output.storages.folder import Stage
 from mergecore.types import Layout, OutputFile, OutputTensor, Slot, StepResult
 from mergecore_plugins.writers.safetensors import SafetensorsParams, lay_out
 

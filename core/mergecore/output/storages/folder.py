@@ -21,11 +21,11 @@ from mergecore.errors import MergecoreError, OutputError, PluginError
 from mergecore.files import durable
 from mergecore.files.folders import Folder
 from mergecore.output import seal, staging
-from mergecore.output.elsewhere import Elsewhere, checked, identity_of
 from mergecore.output.inputs import InputFile
 from mergecore.output.journal import Journal, Record
 from mergecore.output.resume import Output, begin, check_inputs, described, is_complete
 from mergecore.output.staging import Staging
+from mergecore.output.storages.elsewhere import Elsewhere, checked, identity_of
 from mergecore.output.target import absolute, check_result, check_target, holds_result
 from mergecore.types import Json, Layout, OutputTensor, StepResult
 from mergecore.types.execution import Mode
