@@ -39,6 +39,8 @@ def explained(
         alone = detail["input"] if isinstance(detail["input"], dict) else {}
         above = path[-1] == "model" and list(alone) == ["parameters"]
         hint = "indent 'parameters:' like the 'model:' above it, without a dash" if above else None
+        if path[-1] == "model" and len(alone) == 1 and not above:
+            hint = _as_list(alone)
         return ConfigError("E104", what, place=document.place(path[:-1]), hint=hint)
     if kind == "extra_forbidden":
         return _unknown_key(path, document, root, method, params)
@@ -97,9 +99,31 @@ def _expectation(kind: str, context: Mapping[str, object]) -> tuple[str | None, 
 def _hint(kind: str, value: object, path: DocPath) -> str | None:
     if kind == "string_type" and isinstance(value, (int, float)):
         return "write it in quotes"
-    if kind == "model_type" and isinstance(value, str) and path[-2:-1] == ("models",):
+    if kind == "model_type" and isinstance(value, str) and path[-2:-1] in _LISTS_OF_MODELS:
         return f"write '- model: {value}'"
+    if kind in ("tuple_type", "list_type") and path[-1:] in _LISTS_OF_MODELS:
+        return f"write '- model: {value}'" if isinstance(value, str) else _as_list(value)
+    if kind in ("tuple_type", "list_type") and isinstance(value, dict):
+        return f"write a dash before '{next(iter(value))}'" if value else None
     return None
+
+
+_LISTS_OF_MODELS = (("models",), ("sources",))
+
+
+def _as_list(value: object) -> str | None:
+    """How to write models that are the keys of a mapping, shown for the first of them."""
+    if not isinstance(value, dict) or not value:
+        return None
+    if "model" in value:
+        return f"write a dash before it: '- model: {value['model']}'"
+    model, said = next(iter(value.items()))
+    if isinstance(said, dict) and said.keys() == {"parameters"}:
+        said = said["parameters"]
+    parameters = said if isinstance(said, dict) else {} if said is None else {"weight": said}
+    items = "".join(f", {key}: {shown(one)}" for key, one in parameters.items()).removeprefix(", ")
+    behind = f", parameters: {{{items}}}" if items else ""
+    return f"each model is an item of a list: write '- {{model: {model}{behind}}}'"
 
 
 def _shown(value: object) -> str:

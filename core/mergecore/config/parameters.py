@@ -6,7 +6,9 @@ field, which converts what users write and says what it expects.
 
 from __future__ import annotations
 
+import re
 import types
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
@@ -82,16 +84,30 @@ class Parameter:
 
 
 def _spelling(value: object) -> str | None:
-    """How to write a number that has the comma or the minus sign of a text."""
+    """How to write a number that has the comma, the minus sign, the share or the unit of a text."""
     text = value.strip() if isinstance(value, str) else ""
     plain = text.translate({ord(sign): "-" for sign in "\u2010\u2011\u2012\u2013\u2014\u2212"})
     point = plain.replace(",", ".", 1)
+    if (share := _share(point)) is not None:
+        return f"write {share:.12g}"
     try:
         float(point)
     except ValueError:
         return None
     why = "decimals take a point" if "," in text else "the minus sign is that of the keyboard"
     return f"write {point}: {why}"
+
+
+def _share(text: str) -> float | None:
+    """What a text such as `50 %`, `50 percent` or `1/2` stands for; None for other texts."""
+    match = _SHARE.fullmatch(unicodedata.normalize("NFKC", text).replace("\u2044", "/").casefold())
+    if match is None:
+        return None
+    over = float(match["over"] or 100)
+    return float(match["number"]) / over if over else None
+
+
+_SHARE = re.compile(r"(?P<number>[+-]?(\d+(\.\d*)?|\.\d+))\s*(%|percent|per cent|/\s*(?P<over>\d+(\.\d*)?))")
 
 
 _VALUE_ERRORS = {

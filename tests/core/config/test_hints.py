@@ -129,13 +129,160 @@ def test_a_module_of_the_base_alone_is_to_be_left_out() -> None:
 def test_harmless_options_of_mergekit_are_accepted_with_a_word(capsys: pytest.CaptureFixture[str]) -> None:
     Path("c.yml").write_text(TWO + WEIGHT, encoding="utf-8")
     words = ["--cuda", "--lazy-unpickle", "--no-copy-tokenizer", "--trust-remote-code", "--low-cpu-memory"]
-    words += ["--out-shard-size", "5B", "--write-model-card", "--lora-merge-cache=x", "--allow-crimes"]
+    words += ["--write-model-card", "--lora-merge-cache=x", "--no-quiet", "--allow-crimes"]
     assert run(["merge", "c.yml", "out", *words]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "has no effect" in line]
     assert [line.split()[1] for line in lines] == [
-        word.split("=")[0] for word in words if word not in ("5B", "--allow-crimes")
+        word.split("=")[0] for word in words if word != "--allow-crimes"
     ]
     assert Path("out/model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "here"),
+    [
+        (["--random-seed", "3"], "--seed 3"),
+        (["--random-seed=3"], "--seed 3"),
+        (["--num-threads", "2"], "--threads 2"),
+        (["--out-shard-size", "5B"], "--shard-size 5000000000"),
+        (["--out-shard-size=200m"], "--shard-size 200000000"),
+        (["--out-shard-size", "1GB"], "--shard-size 1GB"),
+        (["--compute-device", "cpu"], "--device cpu"),
+        (["--force"], "--overwrite"),
+    ],
+)
+def test_an_option_with_another_name_here_is_understood(
+    words: list[str], here: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = TWO.replace("linear", "dare_linear") + "base_model: a\nparameters: {weight: 0.5, density: 0.5}\n"
+    Path("c.yml").write_text(text, encoding="utf-8")
+    assert run(["merge", "c.yml", "out", *words]) == 0
+    assert f"mergecore: {words[0].partition('=')[0]} is {here} here" in capsys.readouterr().err
+    assert run(["merge", "c.yml", "same", *here.split()]) == 0
+    one, other = (Path(name, "model.safetensors").read_bytes() for name in ("out", "same"))
+    assert one == other
+
+
+# the options of mergekit 0.1.5, as the help of each of its commands lists them
+SHARED = """--allow-crimes --no-allow-crimes --unsafe-truncate-embeddings --no-unsafe-truncate-embeddings
+--trust-remote-code --no-trust-remote-code --transformers-cache= --lora-merge-cache= --lora-merge-dtype= --random-seed=7
+-v --quiet --no-quiet --cuda --no-cuda --device=cpu --low-cpu-memory --no-low-cpu-memory --lazy-unpickle
+--no-lazy-unpickle --read-to-gpu --no-read-to-gpu --multi-gpu --no-multi-gpu -j=2 --num-threads=2 --gpu-rich
+--async-write --no-async-write --write-threads= --out-shard-size=5B --copy-tokenizer --no-copy-tokenizer
+--clone-tensors --no-clone-tensors --write-model-card --no-write-model-card --safe-serialization
+--no-safe-serialization"""
+OWN = """--load-in-4bit --load-in-8bit --i-understand-this-is-not-useful-without-training --out-path= -I=
+--intermediate-dir= --lazy --no-lazy --model= --base-model= --max-rank= --distribute-scale --no-distribute-scale
+--embed-lora --no-embed-lora --save-module= -e= --exclude-regex= -i= --include-regex= --sv-epsilon=
+--skip-undecomposable --merge= --density= --weight= --method= --normalize --no-normalize --int8-mask --no-int8-mask
+--bf16 --no-bf16 --naive-count --no-naive-count --print-yaml --no-print-yaml -i --tensor-intersection -u --tensor-union
+-k= --k= -c --cosine-similarity -nc --no-cosine-similarity -a= --approximation-method= -w= --weight-scheme= -s=
+--subword-method= --batch-size= -pm= --prefix-match= -bm= --byte-match= --magikarp --no-magikarp -nvn=
+--new-vocab-noise= -nvs= --new-vocab-scale= -m= --write-yaml= --dry-run --fp16 --no-fp16 --full-random
+--no-full-random -f --force -R --require-nameless --dtype= --compute-device=cpu --storage-device= --load-to-compute"""
+
+
+@pytest.mark.parametrize("option", dict.fromkeys((SHARED + " " + OWN).split()))
+def test_every_option_of_mergekit_is_understood_or_its_error_says_what_replaces_it(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("c.yml").write_text(TWO + WEIGHT, encoding="utf-8")
+    name, given, value = option.partition("=")
+    words = [name, value or "1"] if given else [name]
+    code = run(["merge", "c.yml", "out", *words])
+    err = capsys.readouterr().err
+    if option in SHARED.split() and option != "--unsafe-truncate-embeddings":
+        assert code == 0, err
+    if code == 0:
+        assert Path("out/model.safetensors").exists()
+    else:
+        (error,) = err.splitlines()
+        assert error.startswith(f"mergecore: error E115: merge has no option {name}. Hint: "), error
+        assert "--help" not in error
+
+
+def test_a_dtype_on_the_command_line_is_led_into_the_config(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("c.yml").write_text(TWO + WEIGHT, encoding="utf-8")
+    assert run(["merge", "c.yml", "out", "--dtype", "bfloat16", "--max-rank=4"]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == (
+        "mergecore: error E115: merge has no option --dtype. Hint: the config says it: write 'dtype: bfloat16' there, "
+        "or 'out_dtype:' for the output alone"
+    )
+    assert "merge has no option --max-rank. Hint: it is an option of mergekit-extract-lora, " in second
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gpu", "unknown device 'gpu'. Hint: write cuda, or auto to take what this machine has"),
+        ("GPU:0", "unknown device 'GPU:0'. Hint: write cuda, or auto to take what this machine has"),
+        ("metal", "unknown device 'metal'. Hint: write mps, or auto"),
+        ("cdua", "unknown device 'cdua'; did you mean 'cuda'? Hint: write cpu, auto, or an accelerator"),
+        ("foo", "unknown device 'foo'. Hint: write cpu, auto, or an accelerator"),
+        ("cpu:x", "'cpu:x' cannot be used: "),
+    ],
+)
+def test_a_device_that_torch_does_not_know_is_told_in_few_words(
+    name: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("c.yml").write_text(TWO + WEIGHT, encoding="utf-8")
+    assert run(["merge", "c.yml", "out", "--device", name]) == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert error.startswith(f"mergecore: error E105: --device: {message}")
+    assert len(error) < 200
+
+
+# ---- numbers and lists -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "advised"),
+    [
+        ("50%", "0.5"),
+        ("'50 %'", "0.5"),
+        ("12.5%", "0.125"),
+        ("'12,5 %'", "0.125"),
+        ("-50%", "-0.5"),
+        ("50 percent", "0.5"),
+        ("1/2", "0.5"),
+        ("'1 / 3'", "0.333333333333"),
+        ("\u00bd", "0.5"),
+        ("'50\uff05'", "0.5"),
+    ],
+)
+def test_a_share_is_led_to_the_number_that_it_stands_for(written: str, advised: str) -> None:
+    for text in ("parameters: {weight: V}\n", "parameters: {weight: [0.1, V]}\n"):
+        error = told(TWO + text.replace("V", written))
+        assert error.endswith(f"; a number is expected. Hint: write {advised}")
+        assert told(TWO + text.replace("V", advised)) == ""
+
+
+@pytest.mark.parametrize("written", ["1/0", "'%'", "a%", "50%%", "half"])
+def test_what_stands_for_no_number_gets_no_advice(written: str) -> None:
+    assert told(TWO + f"parameters: {{weight: {written}}}\n").endswith("a number is expected")
+
+
+@pytest.mark.parametrize(
+    ("models", "advised"),
+    [
+        ("{a: 0.5, b: 0.5}", "- {model: a, parameters: {weight: 0.5}}"),
+        (
+            "{a: {weight: 0.5, density: 0.2}, b: {weight: 0.5}}",
+            "- {model: a, parameters: {weight: 0.5, density: 0.2}}",
+        ),
+        ("{a: {parameters: {weight: 0.5}}, b: }", "- {model: a, parameters: {weight: 0.5}}"),
+        ("{a: , b: }", "- {model: a}"),
+        ("[{a: 0.5}, {model: b}]", "- {model: a, parameters: {weight: 0.5}}"),
+        ("{model: a, parameters: {weight: 1}}", "- model: a"),
+        ("a", "- model: a"),
+        ("[a, b]", "- model: a"),
+    ],
+)
+def test_models_that_are_no_list_are_led_to_one(models: str, advised: str) -> None:
+    assert f"write '{advised}'" in told(f"merge_method: linear\nmodels: {models}\n" + WEIGHT).replace(
+        "write a dash before it: ", "write "
+    )
 
 
 @pytest.mark.parametrize(
