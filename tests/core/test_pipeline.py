@@ -102,6 +102,8 @@ def test_where_a_merge_cannot_run_is_said_before_it_begins(
     failed = cli("merge", config, tmp_path / "out", *options)
     assert failed.code == 2
     assert failed.err.startswith(f"mergecore: {text}")
+    if "--device" in options:
+        assert "Hint: write cpu, auto, or an accelerator of this machine such as cuda:0" in failed.err
 
 
 def test_what_is_there_already_is_said_to_be_so(

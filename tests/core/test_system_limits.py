@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -21,7 +22,7 @@ from tiny import write_checkpoint, write_llama
 
 from mergecore.errors import MergecoreError, OutputError
 from mergecore.files import durable
-from mergecore.files.exhaustion import exhausted
+from mergecore.files.exhaustion import check_memory, exhausted
 from mergecore.files.folders import Folder
 from mergecore.output.journal import Journal, Record
 from mergecore.pipeline import plan
@@ -74,9 +75,8 @@ def test_too_few_open_files_are_told_at_whatever_moment(files: int, config: Path
         pytest.skip("Python itself cannot start here with so few files")
     done = run("merge", config, tmp_path / "out", preexec_fn=limit)
     assert done.returncode == 5, done.stderr
-    assert f"mergecore: error E407: the system allows too few open files ({files} for this process)." in (
-        done.stderr
-    )
+    told = f"mergecore: error E407: the system allows too few open files ({files} for this process)."
+    assert f"{told} Hint: allow more, such as with `ulimit -n 1024`, and run again" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -110,6 +110,18 @@ def test_what_ran_out_is_known_in_the_words_of_every_library(error: Exception, c
     assert (found and found.code) == code
 
 
+def test_what_a_process_may_not_use_is_told_before_libraries_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (250_000_000, resource.RLIM_INFINITY))
+    check_memory(250_000_000)
+    told = (
+        "not enough memory: this process may use 250 MB (`ulimit -v`), and needs about 300 MB. "
+        "Hint: allow more memory, and run again"
+    )
+    with pytest.raises(MergecoreError, match=f"^{re.escape(told)}$") as caught:
+        check_memory(300_000_000)
+    assert caught.value.code == "E406"
+
+
 def test_a_plugin_is_not_blamed_for_what_the_system_lacks(
     config: Path, cli: Cli, write_plugin: WritePlugin, tmp_path: Path
 ) -> None:
@@ -118,6 +130,7 @@ def test_a_plugin_is_not_blamed_for_what_the_system_lacks(
     done = cli("plugins", "list")
     assert done.code == 5
     assert "error E406: not enough memory" in done.err
+    assert "Hint: allow more memory, or take less of it with --threads 1 and --max-memory" in done.err
 
 
 def test_a_run_that_ran_out_of_memory_can_be_taken_up(
@@ -192,6 +205,7 @@ def test_a_name_that_no_disk_takes_is_told(name: str, config: Path, tmp_path: Pa
     assert failed.code == 6
     assert "error E510: " in failed.err
     assert "the name of the output folder is too long for this disk (" in failed.err
+    assert " bytes). Hint: choose a shorter name; most disks take 255 bytes" in failed.err
 
 
 @pytest.mark.parametrize(
@@ -204,7 +218,10 @@ def test_a_deleted_working_folder_is_told(command: tuple[str, ...], tmp_path: Pa
     assert done.returncode in (2, 6), done.stderr
     assert "Traceback" not in done.stderr
     if command[0] == "merge":
-        assert "error E116: the folder that the command runs in was deleted." in done.stderr
+        assert (
+            "error E116: the folder that the command runs in was deleted. Hint: change to a folder"
+            in done.stderr
+        )
 
 
 def test_a_staging_folder_that_is_deleted_during_the_run_is_told(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from error_texts import messages, untested
 
 from mergecore import errors
 from mergecore.errors import MergecoreError, class_of
@@ -85,6 +86,46 @@ def test_an_error_is_raised_as_the_class_of_its_code(project: Path) -> None:
                     wrong.append(f"{path.relative_to(project)}:{node.lineno}: {name}({code!r})")
     assert count > 50
     assert not wrong
+
+
+def test_every_message_and_every_hint_is_matched_by_a_test(project: Path) -> None:
+    found = messages(project)
+    assert len(found) > 700
+    assert untested(found, project / "tests") == {}
+
+
+def test_what_no_test_matches_is_found(tmp_path: Path) -> None:
+    """Constant texts, alternatives, names, and what helpers are given; not what only a docstring says."""
+    source = tmp_path / "core" / "mergecore" / "x.py"
+    source.parent.mkdir(parents=True)
+    source.write_text(
+        "def one(size, odd):\n"
+        "    what = f'it has {size} green apples'\n"
+        "    raise InputError('E201', what, hint='take them all away' if odd else 'leave it')\n"
+        "def refuse(what):\n"
+        "    raise class_of('E101')('E101', f'this is {what}')\n"
+        "def two():\n"
+        "    refuse('a pear of wood')\n"
+    )
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    (tests / "test_x.py").write_text(
+        '"""A pear of wood is refused."""\nmatch = r"has \\d+ green apples\\. Hint: take them all away"\n'
+    )
+    assert [one.pieces for one in messages(tmp_path)] == [
+        ("it has ", " green apples"),
+        ("leave it",),
+        ("take them all away",),
+        ("this is ",),
+        ("a pear of wood",),
+    ]
+    assert untested(messages(tmp_path), tests) == {
+        "core/mergecore/x.py:3": "leave it",
+        "core/mergecore/x.py:5": "this is ",
+        "core/mergecore/x.py:7": "a pear of wood",
+    }
+    (tests / "test_y.py").write_text("assert told == f'{place}: this is a pear of wood, so leave it'\n")
+    assert untested(messages(tmp_path), tests) == {}
 
 
 def test_every_class_has_its_own_exit_code() -> None:

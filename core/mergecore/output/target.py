@@ -191,13 +191,6 @@ def _check_disk(target: Path, path: Path, nbytes: int) -> None:
         raise _error(
             "E505", target, f"no permission to write in {parent}", "choose a folder you may write to"
         )
-    if path.exists() and path.stat().st_dev != parent.stat().st_dev:
-        raise _error(
-            "E505",
-            target,
-            f"the output folder is on another disk than {parent}",
-            "choose another output folder",
-        )
     status = os.statvfs(parent)
     free = status.f_bavail * status.f_frsize + _allocated(Staging(path).path / MODEL)
     if status.f_blocks and nbytes > free:  # some network file systems do not know

@@ -75,7 +75,13 @@ def test_the_same_config_as_mapping_and_as_file_gives_the_same_plan(
 
 
 @pytest.mark.parametrize(
-    ("value", "kind"), [({"a", "b"}, "set"), (b"bytes", "bytes"), (1j, "complex"), (object(), "object")]
+    ("value", "kind"),
+    [
+        ({"a", "b"}, r"set\. Hint: sets have no order; write a list"),
+        (b"bytes", r"bytes\. Hint: write text, a number, a list or a dict"),
+        (1j, "complex"),
+        (object(), "object"),
+    ],
 )
 def test_a_value_that_no_file_could_hold_is_an_error_that_names_its_keys(value: object, kind: str) -> None:
     config = {"merge_method": "linear", "models": [{"model": "a", "parameters": {"weight": value}}]}
@@ -162,7 +168,9 @@ def test_a_method_that_is_added_again_replaces_the_earlier_one_and_its_output(
 
 
 def test_a_method_with_the_name_of_an_installed_plugin_is_refused() -> None:
-    with pytest.raises(mergecore.PluginError, match=r"the plugin 'ties' .* is installed already") as caught:
+    with pytest.raises(
+        mergecore.PluginError, match=r"'ties' .* is installed already\. Hint: give your method another"
+    ) as caught:
         Registry.discover().with_methods(method(first, "ties"))
 
     assert caught.value.code == "E602"

@@ -242,6 +242,10 @@ MODELS = "models: [{model: a}]\n"
             "E104 config.yml:2:20: one of models, slices is needed",
         ),
         (
+            "merge_method: linear\nmodels: [{model: a}]\nslices: [{sources: [{model: a, layer_range: [0, 1]}]}]\n",
+            "E104 config.yml:3:1: models and slices exclude each other. Hint: keep one",
+        ),
+        (
             "merge_method: linear\nmodels: [a]\n",
             "E104 config.yml:2:10: an item of 'models' is 'a'; a mapping is expected. Hint: write '- model: a'",
         ),
@@ -256,11 +260,12 @@ MODELS = "models: [{model: a}]\n"
         ("merge_method: linear\nmodels: [{model: 3}]\n", "E112 config.yml:2:18: 3 names no model"),
         (
             "merge_method: linear\nslices: [{sources: []}]\n",
-            "E104 config.yml:2:20: a slice needs at least one source",
+            "E104 config.yml:2:20: a slice needs at least one source. Hint: write {model, layer_range}",
         ),
         (
             two_models(extra="tokenizer_source: base\ntokenizer: {source: base}\n"),
-            "E104 config.yml:2:1: 'tokenizer' and 'tokenizer_source' exclude each other",
+            "E104 config.yml:2:1: 'tokenizer' and 'tokenizer_source' exclude each other. "
+            "Hint: write the source within 'tokenizer'",
         ),
         (
             two_models(extra="tokenizer_source: model:m/a\n"),

@@ -288,10 +288,10 @@ def test_models_that_are_no_list_are_led_to_one(models: str, advised: str) -> No
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["plan", "a"], "a: a folder; a config is a YAML file"),
+        (["plan", "a"], "a: a folder; a config is a YAML file. Hint: write the path of the YAML file"),
         (["plan", "."], ".: a folder; a config is a YAML file. Hint: write 'c.yml'"),
         (["plan", "d.yml"], "d.yml: no such file; did you mean 'c.yml'? Hint: relative paths start at /"),
-        (["merge", "c.yml", "out", "--shard-size", "5"], "--shard-size: '5' would be 5 bytes. Hint: write 5GB"),
+        (["merge", "c.yml", "out", "--shard-size", "5"], "'5' would be 5 bytes. Hint: write 5GB for billions of bytes"),
         (["plan", "c.yml", "\u2014offline"], "an option begins with two short dashes"),
         (["merge", "c.yml", "out", "--cuda-device", "1"], "No such option '--cuda-device'"),
     ],

@@ -63,7 +63,9 @@ def test_a_parameter_of_another_method_is_a_warning_that_names_it(
     )  # once each, although it is written under two models
     assert all(f"{method} has no parameter" in one and "c.yml:" in one for one in found)
     assert all("(also at line 5)" in one for one in found if "'weight'" in one)
-    assert [one[:4] for one in told(text, strict=True)[1]] == ["E109"] * len(names)
+    refused = told(text, strict=True)[1]
+    assert [one[:4] for one in refused] == ["E109"] * len(names)
+    assert all("Hint: remove it, or correct 'merge_method'" in one for one in refused)
 
 
 def test_the_result_is_that_of_the_config_without_it(models: Path) -> None:

@@ -152,7 +152,7 @@ REFUSED = {
     ),
     "several documents": (
         "name: x\nmerge_method: linear\nmodels: [{model: a}]\n---\nmerge_method: slerp\nmodels: [{model: x}]\n",
-        "one document is expected in a config, 2 were found",
+        "one document is expected in a config, 2 were found. Hint: remove the '---' line; documents of mergekit-multi",
     ),
     "a search": ("genome:\n  models: [a, b]\n  merge_method: linear\ntasks: [{weight: 1}]\n", "mergekit-evolve"),
     "a mixture": ("base_model: a\ngate_mode: random\nexperts: [{source_model: a}]\n", "mergekit-moe"),

@@ -62,14 +62,20 @@ def test_mappings_need_no_escapes() -> None:
         (3, r"3 names no model.*numbers need quotes"),
         (None, r"None names no model"),
         ([], r"\[\] names no model"),
-        ({}, r"a model reference needs 'model', 'path' or 'adapter'"),
+        (
+            {},
+            r"a model reference needs 'model', 'path' or 'adapter'\. Hint: write \{model: …, adapter: …\} or \{path: …",
+        ),
         (
             {"model": "a", "lora": "b", "adapter": "c"},
-            r"has 'adapter' and 'lora'.*as a list under 'adapters'",
+            r"a model reference has 'adapter' and 'lora'.*as a list under 'adapters'",
         ),
         ({"model": "a", "adapters": "b"}, r"'adapters' is 'b'; a list is expected"),
         ({"model": "a", "adapters": []}, r"'adapters' is \[\]; a list is expected"),
-        ({"model": "a", "adapters": [{"path": "b", "scale": "x"}]}, r"'scale' is 'x'; a number is expected"),
+        (
+            {"model": "a", "adapters": [{"path": "b", "scale": "x"}]},
+            r"'scale' is 'x'; a number is expected\. Hint: write for example 0\.5",
+        ),
         ({"model": "a", "adapters": [{"path": "b", "scale": math.inf}]}, r"'scale' is inf; a number"),
         ({"model": "a", "adapters": [{"path": "b", "scale": True}]}, r"'scale' is True; a number"),
         ({"model": "a", "adapters": [{"path": "b", "weight": 1}]}, r"unknown key 'weight'"),

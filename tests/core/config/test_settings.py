@@ -151,7 +151,11 @@ def test_filters_look_at_the_name_or_the_role(text: str | None, name: str, role:
         ("weight: [1, [2]]", "E104", r"c\.yml:1:13: parameter 'weight': a list holds"),
         ("weight: {value: {value: 1}}", "E104", r"c\.yml:1:17: .*cases do not nest"),
         ("weight: {filter: mlp}", "E104", r"c\.yml:1:9: parameter 'weight': the case has no 'value'"),
-        ("weight: {filtr: mlp, value: 1}", "E103", r"unknown key 'filtr' in a case; did you mean 'filter'\?"),
+        (
+            "weight: {filtr: mlp, value: 1}",
+            "E103",
+            r"unknown key 'filtr' in a case; did you mean 'filter'\?.*a case has 'filter' and 'value'",
+        ),
         ("weight: {filter: 3, value: 1}", "E104", r"c\.yml:1:18: .*a filter must be a string, got 3"),
         ("weight: {filter: 're:(', value: 1}", "E105", r"c\.yml:1:18: .*'re:\(': not a regular expression"),
     ],

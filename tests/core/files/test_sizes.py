@@ -26,7 +26,7 @@ def test_a_size_is_a_number_of_bytes(written: str | int, count: int) -> None:
 @pytest.mark.parametrize("written", ["", "5XB", "-1GB", "0", "GB", "1e9"])
 def test_what_is_no_size_is_told(written: str) -> None:
     with pytest.raises(
-        ConfigError, match=f"^'{written}' is not a size. Hint: write for example 500MB"
+        ConfigError, match=f"^'{written}' is not a size. Hint: write for example 500MB, 5GB or 4GiB"
     ) as caught:
         parse_size(written)
     assert caught.value.code == "E105"

@@ -42,15 +42,31 @@ def _either_parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
         ("E101", "a: 'x\nb: 2\n", r"config\.yml:1:4: not valid YAML"),
         ("E101", "a: 1\n  b: 2\n", r"config\.yml:2:4: not valid YAML: .*mapping values are not allowed"),
         ("E101", "a:\n\t- b\n", r"config\.yml:2:1: .*spaces, not with tabs"),
-        ("E101", "", r"config\.yml:1:1: the file is empty"),
+        ("E101", "", r"config\.yml:1:1: the file is empty\. Hint: begin with 'merge_method: …'"),
         ("E101", "# nothing\n---\n", r"empty"),
         ("E101", "x: \0\n", r"config\.yml:1:4: control character U\+0000"),
         ("E101", "a: 1\nx: \x1b[31m\n", r"config\.yml:2:4: control character U\+001B"),
-        ("E101", "a: *b\n", r"config\.yml:1:4: the alias '\*b' stands for nothing"),
-        ("E101", "a: 1\n---\nb: 2\n", r"config\.yml:3:1: one document is expected in a config, 2 were found"),
-        ("E102", "a: 1\na: 2\n", r"config\.yml:2:1: 'a' occurs twice; first at line 1"),
+        (
+            "E101",
+            "a: *b\n",
+            r"config\.yml:1:4: the alias '\*b' stands for nothing\. Hint: write '&b' before it",
+        ),
+        (
+            "E101",
+            "a: 1\n---\nb: 2\n",
+            r"config\.yml:3:1: one document is expected in a config, 2 were found.*remove the '---' line",
+        ),
+        (
+            "E102",
+            "a: 1\na: 2\n",
+            r"config\.yml:2:1: 'a' occurs twice; first at line 1\. Hint: keep one of them",
+        ),
         ("E102", "a:\n  b: 1\n  c: 2\n  b: 3\n", r"config\.yml:4:3: 'b' occurs twice; first at line 2"),
-        ("E104", "hello\n", r"config\.yml:1:1: a config must be a mapping.*'hello'"),
+        (
+            "E104",
+            "hello\n",
+            r"config\.yml:1:1: a config must be a mapping.*'hello'\. Hint: begin with 'merge_method: …'",
+        ),
         ("E104", "- a\n", r"must be a mapping.*a list"),
         (
             "E104",
@@ -60,13 +76,13 @@ def _either_parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
         ("E104", "a: -08\n", r"'-08' is ambiguous.*write -8 "),
         ("E104", "a: {1: b}\n", r"config\.yml:1:5: a key must be text, which 1 is not.*quotes"),
         ("E104", "? [a]\n: b\n", r"a key must be text"),
-        ("E104", "<<: 3\n", r"'<<' merges mappings"),
+        ("E104", "<<: 3\n", r"'<<' merges mappings.*\. Hint: write '<<: \*name'"),
         (
             "E106",
             'x: !!python/object/apply:os.system ["ls"]\n',
             r"config\.yml:1:4: the tag '!!python/object/",
         ),
-        ("E106", "x: !!str 5\n", r"the tag '!!str' is refused"),
+        ("E106", "x: !!str 5\n", r"the tag '!!str' is refused.*\. Hint: remove the tag"),
         ("E106", "x: !mine {a: 1}\n", r"the tag '!mine' is refused"),
         ("E107", "x: " + "[" * 50 + "]" * 50, r"config\.yml:1:36: nested deeper than 32 levels"),
         ("E107", "a: &x [*x]\n", r"aliases may not contain themselves"),
@@ -90,7 +106,10 @@ def test_faults_that_do_not_stop_reading_are_told_together() -> None:
 def test_the_billion_laughs_are_no_joke() -> None:
     lines = ["a: &a [" + ",".join("x" * 10) + "]"]
     lines += [f"{c}: &{c} [{','.join([f'*{p}'] * 10)}]" for p, c in zip("abcdefgh", "bcdefghi", strict=True)]
-    with pytest.raises(PolicyError, match=r"config\.yml:\d+:\d+: aliases stand for more than 250000 values"):
+    with pytest.raises(
+        PolicyError,
+        match=r"config\.yml:\d+:\d+: aliases stand for more than 250000 values\. Hint: repeat less by aliases",
+    ):
         read("\n".join(lines))
 
 
@@ -111,7 +130,9 @@ def test_a_file_is_read_as_utf8_with_or_without_a_mark(tmp_path: Path) -> None:
     file.write_bytes(b"\xef\xbb\xbfname: caf\xc3\xa9\n")
     assert read_document(file).data == {"name": "café"}
     file.write_bytes(b"name: x\n# caf\xe9\n")
-    with pytest.raises(ConfigError, match=r"config\.yml:2:6: not UTF-8: byte 0xe9") as caught:
+    with pytest.raises(
+        ConfigError, match=r"config\.yml:2:6: not UTF-8: byte 0xe9\. Hint: save the file as UTF-8"
+    ) as caught:
         read_document(file)
     assert caught.value.code == "E114"
 

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
+from mergecore.errors import PluginError
 from mergecore.files.yaml_document import nowhere
 from mergecore.models.opener import Opener, complete
 from mergecore.plugins.registry import Registry
@@ -17,6 +20,7 @@ from mergecore.types import (
     FileSpan,
     Fit,
     ModelReference,
+    ModelSource,
     OpenOptions,
     Proposal,
     Stack,
@@ -52,14 +56,14 @@ def test_a_description_has_exactly_the_tensors_of_the_checkpoint() -> None:
 
 
 class Offering(Registry):
-    """A registry that offers these describers and nothing else."""
+    """A registry that offers these describers and sources, and nothing else."""
 
-    def __init__(self, *architectures: Architecture) -> None:
+    def __init__(self, *offered: Architecture | ModelSource) -> None:
         super().__init__(())
-        self.architectures = architectures
+        self.values = offered
 
     def all(self, kind: type[V]) -> list[V]:
-        return [one for one in self.architectures if isinstance(one, kind)]
+        return [one for one in self.values if isinstance(one, kind)]
 
     @contextmanager
     def calling(self, kind: type, name: str) -> Iterator[None]:
@@ -85,6 +89,24 @@ def test_a_slow_describer_is_asked_only_for_a_thorough_description() -> None:
     found = opener(says("slow", 1, slow=True), says("quick", 2))
     assert found.describe(checkpoint("b.weight")).by == "quick"
     assert found.describe(checkpoint("b.weight"), thorough=True).by == "slow"
+
+
+def test_a_model_that_nobody_describes_is_an_error() -> None:
+    told = r"^no installed plugin describes checkpoints\. Hint: enable the plugin 'names'$"
+    for one in (opener(), opener(says("n", 1, knows=False))):
+        with pytest.raises(PluginError, match=told) as caught:
+            one.describe(checkpoint("w"))
+        assert caught.value.code == "E605"
+
+
+def test_a_source_that_makes_something_else_is_blamed() -> None:
+    source = ModelSource(name="odd", accepts=lambda *_: True, open=lambda *_: 3)  # type: ignore[arg-type]
+    one = Opener(Offering(source), OpenOptions(), nowhere)
+    with pytest.raises(
+        PluginError, match=r"^model source 'odd' returns int in place of a Checkpoint$"
+    ) as caught:
+        one.open(ModelReference("m"), ())
+    assert caught.value.code == "E605"
 
 
 def test_the_first_that_can_judge_a_model_does() -> None:

@@ -105,11 +105,19 @@ def test_unusual_but_sound_headers_are_accepted(header: Header, tmp_path: Path) 
 
 
 LENGTHS = [
-    (b"", "E202", r"^m/x\.safetensors: empty file \(0 bytes\)"),
+    (b"", "E202", r"^m/x\.safetensors: empty file \(0 bytes\)\. Hint: download or copy it again$"),
     (b"\1" * 5, "E202", r"only 5 bytes, need at least 8"),
     (struct.pack("<Q", 2**63) + b"{}", "E308", r"header length 9223372036854775808 .*limit 100000000"),
-    (struct.pack("<Q", 100_000_001) + b"{}", "E308", r"header length 100000001 exceeds the limit 100000000"),
-    (file_of(two_tensors(), length=4000), "E202", r"header length 4000, but the file has only \d+ bytes"),
+    (
+        struct.pack("<Q", 100_000_001) + b"{}",
+        "E308",
+        r"length 100000001 exceeds the limit 100000000.*; is it a safetensors file\?",
+    ),
+    (
+        file_of(two_tensors(), length=4000),
+        "E202",
+        r"length 4000, but the file has only \d+ bytes.*: it is damaged, or no",
+    ),
     (struct.pack("<Q", 0), "E202", r"header length 0, but of 8 bytes, need at least 2"),
 ]
 
@@ -228,14 +236,19 @@ def test_a_truncated_file_says_how_much_is_missing(tmp_path: Path) -> None:
     size = len(file_of(two_tensors()))
     error = refusal(file_of(two_tensors(), 33), tmp_path)
     assert error.code == "E206"
-    assert_matches(error, rf"truncated: expected {size} bytes, found {size - 7} \(7 missing\)")
+    assert_matches(
+        error,
+        rf"truncated: expected {size} bytes, found {size - 7} \(7 missing\)\. Hint: download or copy it again",
+    )
 
 
 def test_trailing_bytes_are_counted(tmp_path: Path) -> None:
     size = len(file_of(two_tensors()))
     error = refusal(file_of(two_tensors(), 45), tmp_path)
     assert error.code == "E206"
-    assert_matches(error, rf"5 trailing bytes: expected {size} bytes, found {size + 5}")
+    assert_matches(
+        error, rf"5 trailing bytes: expected {size} bytes, found {size + 5}\. Hint: download or copy it again"
+    )
 
 
 def test_all_bad_tensors_of_a_file_are_told_at_once_but_not_thousands(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_a_second_writer_on_a_disk_without_locks_is_noticed_by_the_journal(out: 
     with pytest.raises(OutputError) as caught:
         output.close()
     assert caught.value.code == "E506"
-    assert "another process writes the same output" in str(caught.value)
+    assert "another process writes the same output. Hint: stop it, then run again" in str(caught.value)
 
 
 def test_a_complete_model_that_another_process_is_just_tidying_is_complete(out: Path) -> None:

@@ -1,4 +1,6 @@
+import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,15 @@ def test_a_folder_that_is_not_empty_is_refused(out: Path) -> None:
     )
 
 
+def test_a_folder_that_cannot_be_read_is_told(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(_: Path) -> Iterator[Path]:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    out.mkdir()
+    monkeypatch.setattr(Path, "iterdir", denied)
+    assert refusal(out).startswith(f"E505 {out}: reading the output folder failed: Permission denied")
+
+
 def test_another_merge_is_replaced_only_when_told_so(out: Path) -> None:
     merged(out, seed=2)
     assert refusal(out) == (
@@ -59,7 +70,7 @@ def test_a_file_or_a_link_is_refused(out: Path) -> None:
     link = out.with_name("link")
     link.symlink_to("nowhere")
     assert "E501" in refusal(link)
-    assert "the output folder is a symbolic link" in refusal(link)
+    assert "the output folder is a symbolic link. Hint: give the folder it should point to" in refusal(link)
 
 
 def test_an_input_its_inside_and_its_outside_are_refused(tmp_path: Path) -> None:

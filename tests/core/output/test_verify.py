@@ -166,7 +166,7 @@ def test_a_folder_without_manifest_cannot_be_verified(tmp_path: Path) -> None:
         (lambda manifest: [], "its format is null, not 'mergecore-manifest/1'"),
         (
             lambda manifest: manifest | {"format": "x/2"},
-            "its format is \"x/2\", not 'mergecore-manifest/1'. Hint: use",
+            "its format is \"x/2\", not 'mergecore-manifest/1'. Hint: use the mergecore version",
         ),
         (lambda manifest: manifest | {"files": 1}, "not a manifest: files: "),
         (

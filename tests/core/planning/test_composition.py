@@ -60,7 +60,7 @@ SLICES = [
     ),
     (
         "merge_method: slerp\nbase_model: o/a\n" + sources(("o/a", 0, 4), ("o/b", 0, 4)),
-        ["E105 c.yml:1:15: slerp needs 't'"],
+        ["E105 c.yml:1:15: slerp needs 't'. Hint: write parameters: {t: 0.5}, or a weight"],
     ),
     (
         "merge_method: linear\n" + sources(("o/a", 0, 4), ("o/b", 0, 4)),

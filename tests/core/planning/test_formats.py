@@ -141,7 +141,7 @@ def test_a_mapping_gives_each_tensor_the_format_of_the_first_filter_that_matches
     ("dtype", "text"),
     [
         ({"norm": "float"}, "unknown dtype 'float'"),
-        ({}, "dtype is an empty mapping"),
+        ({}, "dtype is an empty mapping. Hint: write a dtype, or {FILTER: DTYPE, '*': DTYPE}"),
         ({"re:(": "float32"}, "not a regular expression"),
         ({"norm": 16}, "'dtype' is 16; text is expected"),
     ],

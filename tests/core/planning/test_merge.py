@@ -652,7 +652,9 @@ def test_what_is_missing_or_unexpected_and_let_pass_is_told(tmp_path: Path) -> N
 def test_a_parameter_that_is_written_but_not_for_every_tensor_is_said_to_be_so(tmp_path: Path) -> None:
     write_llama(tmp_path / "a", 2)
     cases: dict[str, Json] = {
-        "has no case for tensor 'model.embed_tokens.weight'": [{"filter": "self_attn", "value": 1}],
+        "has no case for tensor 'model.embed_tokens.weight'. Hint: add a last case without a filter, such as": [
+            {"filter": "self_attn", "value": 1}
+        ],
         "is an empty list": [],
     }
     for told, weight in cases.items():

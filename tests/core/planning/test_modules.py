@@ -208,7 +208,8 @@ def test_an_unknown_module_is_refused() -> None:
 
 def test_layers_of_a_module_without_any_are_refused() -> None:
     (found,) = refused(passthrough(multi_modal_projector=sliced(("a", 0, 1))))
-    assert found.startswith("E113 the module 'multi_modal_projector' of a has no layers to choose from")
+    told = "E113 the module 'multi_modal_projector' of a has no layers to choose from"
+    assert found == f"{told}. Hint: merge it with 'models:'"
 
 
 def test_a_range_beyond_the_layers_of_a_module_is_refused() -> None:

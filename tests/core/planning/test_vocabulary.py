@@ -63,7 +63,10 @@ def test_a_model_without_rows_must_have_as_many_as_the_output(
     config = foreign(shop, write_plugin, ([1, 0], None))
     assert shop.rows(config) == [1002.0, 2001.0]
     shop.model("b", XY, rows=3)
-    assert "E230 shapes differ for 'model.embed_tokens.weight': a [2, 4], b [3, 4]" in shop.refusal(config)
+    told = "E230 shapes differ for 'model.embed_tokens.weight': a [2, 4], b [3, 4]"
+    found = shop.refusal(config)
+    assert told in found
+    assert "Hint: the vocabularies differ: choose 'tokenizer: {source: base}', union or a model" in found
 
 
 def test_a_strategy_must_answer_for_every_model_and_token(shop: Workshop, write_plugin: WritePlugin) -> None:

@@ -630,7 +630,8 @@ def test_whatever_a_plugin_raises_while_planning_is_blamed_on_it(
     write_plugin("p", "from mergecore import *\n" + code, {"v": "p"})
     outcome = cli("plan", config("v" if kind == "merge method" else "linear"))
     assert outcome.code == 7
-    assert f"{kind} 'v' of plugin 'p' (p 1.0) failed: KeyError: 'x'. Hint: --debug shows where" in outcome.err
+    told = f"{kind} 'v' of plugin 'p' (p 1.0) failed: KeyError: 'x'"
+    assert f"{told}. Hint: --debug shows where; report it to the authors of the plugin" in outcome.err
     assert outcome.err.startswith("mergecore: error E604: ")
 
 

@@ -141,10 +141,15 @@ def test_a_folder_called_union_does_not_change_what_union_means(
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ({"strategy": "model"}, "E104: config.yml:10:13: the tokenizer strategy 'model' needs a model"),
+        (
+            {"strategy": "model"},
+            "E104: config.yml:10:13: the tokenizer strategy 'model' needs a model. "
+            "Hint: write {strategy: model, source: MODEL}",
+        ),
         (
             {"strategy": "union", "source": "./a"},
-            "E104: config.yml:11:11: the tokenizer strategy 'union' takes no source",
+            "E104: config.yml:11:11: the tokenizer strategy 'union' takes no source. "
+            "Hint: remove 'source', or 'strategy'",
         ),
         (
             {"strategy": "unoin"},

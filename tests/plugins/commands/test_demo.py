@@ -24,7 +24,7 @@ from mergecore_plugins.commands.demo.digits import TASKS, TRANSFORMS, Digits, lo
 from mergecore_plugins.commands.demo.scoring import accuracies, load, one_thread, score, table
 from mergecore_plugins.commands.demo.sentences import prompts
 from mergecore_plugins.commands.demo.show import METHODS, run
-from mergecore_plugins.commands.demo.talk import answers
+from mergecore_plugins.commands.demo.talk import answers, show
 from mergecore_plugins.commands.demo.train import Schedule, train
 
 CORNER = torch.tensor([[[0.0, 0.25], [0.5, 1.0]]])  # one image; the 1 is at the bottom right
@@ -116,7 +116,9 @@ def test_a_model_with_a_missing_tensor_is_refused(tmp_path: Path) -> None:
     weights = model.state_dict()
     del weights["classifier.bias"]
     model.save_pretrained(tmp_path, state_dict=weights)
-    with pytest.raises(OutputError, match=r"transformers finds missing keys: classifier\.bias"):
+    with pytest.raises(
+        OutputError, match=r"transformers finds missing keys: classifier\.bias\. Hint: the folder was changed"
+    ):
         load(tmp_path)
 
 
@@ -217,6 +219,11 @@ def test_the_demo_fits_80_columns_and_ends_with_commands_that_work_as_typed(demo
     assert done.returncode == 0, done.stderr
     assert "merged/mine" in done.stdout
     shutil.rmtree(demo.out / "merged/mine")
+
+
+def test_models_that_are_not_there_are_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"base: no model of the demo is here\. Hint: run `mergecore demo`$"):
+        show(tmp_path)
 
 
 def test_training_the_talking_models_writes_loadable_checkpoints_and_is_repeatable(tmp_path: Path) -> None:

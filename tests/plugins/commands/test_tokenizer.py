@@ -10,7 +10,7 @@ import pytest
 from fixture_types import Outcome
 from workshop import Workshop
 
-from mergecore.errors import PolicyError
+from mergecore.errors import InputError, PolicyError
 from mergecore_plugins.commands.tokenizer import template_check
 
 Command = Callable[..., Outcome]
@@ -171,3 +171,9 @@ def test_without_jinja2_there_is_no_check(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(template_check, "find_spec", lambda name: None)
     with pytest.raises(Exception, match=r"t: jinja2 is not installed\. Hint: pip install jinja2"):
         template_check.check("x", "t")
+
+
+def test_a_compiler_that_gives_no_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template_check, "_PROGRAM", "import sys; sys.exit(3)")
+    with pytest.raises(InputError, match=r"^t: the chat template does not compile: no reason given$"):
+        template_check.check("{{ x }}", "t")

@@ -109,6 +109,16 @@ def test_a_model_with_an_adapter_is_left_to_others() -> None:
     assert not accepts(ModelReference("o/n", adapters=(AdapterReference("m/l"),)), ONLINE)
 
 
+def test_a_cache_that_lacks_the_config_says_what_to_download(cache: Path) -> None:
+    snapshot = cached(cache, repository())
+    for file in snapshot.iterdir():
+        if file.is_symlink() and ".safetensors" not in file.name:
+            file.unlink()
+    refusal(
+        "E220", r"^'o/n': not complete in the hub cache \(offline\): config\.json is missing\. Hint:", "o/n"
+    )
+
+
 @pytest.mark.parametrize(
     ("path", "revision"),
     [("hf:../../etc", None), ("hf:", None), ("hf:a/b/c", None), ("o/n", "../../x"), ("o/n", "")],
@@ -117,7 +127,12 @@ def test_malformed_ids_and_revisions_never_reach_the_cache(path: str, revision: 
     if revision == "":
         refusal("E701", "no such directory", path, revision)
     else:
-        refusal("E112", r"cannot be a model of the hub.*write 'hf:owner/name'", path, revision)
+        refusal(
+            "E112",
+            r"cannot be a model of the hub.*write 'hf:owner/name' or 'hf:owner/name@revision'",
+            path,
+            revision,
+        )
 
 
 def test_the_hook_yields_the_source_after_local_folders() -> None:
@@ -163,7 +178,11 @@ def test_the_environment_can_ask_for_offline(
 
 
 def test_a_name_that_means_nothing_offline() -> None:
-    refusal("E701", r"'m/nope': no such directory, and no such model in the hub cache \(offline\)", "m/nope")
+    refusal(
+        "E701",
+        r"'m/nope': no such directory, and no such model in the hub cache \(offline\).*: correct the path, or",
+        "m/nope",
+    )
 
 
 def test_a_revision_that_is_not_cached(cache: Path) -> None:
@@ -174,7 +193,9 @@ def test_a_revision_that_is_not_cached(cache: Path) -> None:
 def test_a_cache_that_lacks_a_shard_says_what_to_download(cache: Path) -> None:
     snapshot = cached(cache, repository())
     (snapshot / "model-00002-of-00002.safetensors").unlink()
-    text = r"'o/n': not complete in the hub cache \(offline\): model-00002.*1 of 2.*hf download o/n"
+    text = (
+        r"'o/n': not complete in the hub cache \(offline\): model-00002.*1 of 2.*: download it while online"
+    )
     refusal("E212", text, "o/n")
 
 
@@ -371,7 +392,8 @@ def test_weights_that_changed_since_planning_are_refused(hub: TinyHub) -> None:
     hub.files["model-00001-of-00002.safetensors"] = save({"layers.0.w": np.zeros((4, 49_999), np.float32)})
     assert checkpoint.fetch is not None
     with pytest.raises(
-        MergecoreError, match="was downloaded, but is not the file that was planned with"
+        MergecoreError,
+        match=r"was downloaded, but is not the file that was planned with\. Hint: remove it from the hub",
     ) as caught:
         checkpoint.fetch()
     assert caught.value.code == "E704"
@@ -408,7 +430,9 @@ def test_a_hub_out_of_reach_is_replaced_by_the_cache(
     hub: TinyHub, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    text = r"'o/n': no such directory, and the hub cannot be used \(\w+.*\)\. Hint: try again"
+    text = (
+        r"'o/n': no such directory, and the hub cannot be used \(\w+.*\)\. Hint: try again, or write the path"
+    )
     refusal("E704", text, "o/n", options=ONLINE)
     cached(cache, repository())
     assert open_reference("o/n", options=ONLINE).revision == COMMIT

@@ -49,7 +49,8 @@ def test_a_base_without_tokenizer_is_refused(shop: Workshop) -> None:
     shop.model("a", XY, tokenizer=False)
     shop.model("b", XY)
     assert shop.refusal(shop.config(tokenizer_source="base")).startswith(
-        "E240 a: it has no tokenizer, and the output is to have its vocabulary. Hint: put its tokenizer files"
+        "E240 a: it has no tokenizer, and the output is to have its vocabulary. "
+        "Hint: put its tokenizer files there, or name another model as the source"
     )
 
 

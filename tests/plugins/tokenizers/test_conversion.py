@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 
-from tiny_tokenizers import MERGES, TOKENS
+import pytest
+from tiny_tokenizers import MERGES, TOKENS, tokenizer_json
 from workshop import Workshop
+
+from mergecore_plugins.tokenizers import loading
 
 ALPHABET = [*(chr(code) for code in range(33, 127) if chr(code) not in TOKENS["BPE"])]
 ORDINARY = [*TOKENS["BPE"], *ALPHABET, "<|endoftext|>"]
@@ -29,6 +32,19 @@ def test_vocabulary_and_merges_become_a_tokenizer_json(shop: Workshop) -> None:
     assert not (shop.folder / "out/merges.txt").exists()
 
 
+def test_a_conversion_that_changes_ids_is_refused(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    old_files(shop, "a", ORDINARY)
+    shop.model("b", [*ORDINARY, "hatt"])
+    other = json.dumps(tokenizer_json("BPE", [*reversed(ORDINARY)]))
+    monkeypatch.setattr(loading, "_made_by_transformers", lambda model: other)
+    found = shop.refusal(shop.config(tokenizer_source="union"))
+    assert (
+        "E240 a/vocab.json: the tokenizer.json that transformers makes of it says otherwise of token '"
+        in found
+    )
+    assert "Hint: put a tokenizer.json beside it" in found
+
+
 def test_what_transformers_cannot_convert_is_refused_with_its_reason(shop: Workshop) -> None:
     old_files(shop, "a", ORDINARY)
     (shop.folder / "a/merges.txt").write_text("#version: 0.2\nZZ QQ\n")
@@ -38,3 +54,4 @@ def test_what_transformers_cannot_convert_is_refused_with_its_reason(shop: Works
         "E240 a/vocab.json: tokens cannot be added or taken out, as transformers makes no tokenizer.json"
         in text
     )
+    assert "Hint: put a tokenizer.json beside it; models of sentencepiece need 'pip install" in text

@@ -71,6 +71,7 @@ def test_a_template_over_the_limit_is_refused(shop: Workshop, written: str) -> N
     if written == "file":
         (shop.folder / "a/chat_template.jinja").write_text(text)
     found = shop.refusal(shop.config())
-    assert "E308 a: a chat template of 1000007 characters, limit 1000000" in found
+    told = "E308 a: a chat template of 1000007 characters, limit 1000000"
+    assert f"{told}. Hint: 'chat_template' in the config gives another one" in found
     assert "E308" in shop.refusal(shop.config(chat_template="auto" if written == "config" else text))
     shop.plan(shop.config(chat_template="chatml"))

@@ -286,6 +286,63 @@ def test_missing_permission_is_told(out: Path, monkeypatch: pytest.MonkeyPatch) 
     assert caught.value.code == "E505"
 
 
+@pytest.mark.parametrize(
+    ("place", "doing"),
+    [
+        ("_begin", "preparing the output"),
+        ("write", "writing"),
+        ("read", "reading back"),
+        ("discard", "removing what was made"),
+    ],
+)
+def test_what_fails_is_told_with_what_was_being_done(
+    place: str, doing: str, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    told = rf"out: {doing} failed: Input/output error\. Hint: check the disk"
+    if place == "_begin":
+        monkeypatch.setattr(Stage, "_begin", broken)
+        with pytest.raises(OutputError, match=told):
+            opened(out)
+        return
+    with opened(out) as output:
+        make(output, "a")
+        work: dict[str, Callable[[], None]] = {
+            "write": lambda: output.write("b", 0, DATA["b"]),
+            "read": lambda: output.read("a", 0, memoryview(bytearray(4))),
+            "discard": output.discard,
+        }
+        with monkeypatch.context() as patch:
+            patch.setattr(durable, "write_at", broken)
+            patch.setattr(durable, "read_at", broken)
+            patch.setattr("mergecore.output.staging.clear", broken)
+            with pytest.raises(OutputError, match=told) as caught:
+                work[place]()
+    assert caught.value.code == "E504"
+
+
+def test_a_file_that_became_shorter_is_told(out: Path) -> None:
+    with opened(out) as output:
+        make(output, "a")
+        [file] = (staging(out) / "model").glob("*00001*")
+        os.truncate(file, 8)
+        with pytest.raises(OutputError, match="reading back failed: the file became shorter"):
+            output.read("a", 0, memoryview(bytearray(4)))
+
+
+def test_no_staging_folder_that_can_be_made_is_told(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr("mergecore.output.staging.Staging.enter", gone)
+    told = rf"out: no folder can be made in {out.parent}\. Hint: choose another output folder$"
+    with pytest.raises(OutputError, match=told) as caught:
+        opened(out)
+    assert caught.value.code == "E505"
+
+
 def test_many_small_files_need_few_descriptors(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = [OutputTensor(f"t{index}", "U8", (1,)) for index in range(50)]
     layout = lay_out(tensors, SafetensorsParams(shard_size=1))
@@ -378,8 +435,9 @@ def test_a_target_that_came_into_being_meanwhile_is_left_alone(out: Path) -> Non
         with pytest.raises(OutputError) as caught:
             output.seal(SIDE_FILES, FACTS)
     assert caught.value.code == "E501"
-    assert "something was put there while the model was made; the model is complete and was kept" in str(
-        caught.value
+    assert (
+        "something was put there while the model was made; the model is complete and was kept. "
+        "Hint: move that away, then run again with --resume" in str(caught.value)
     )
     assert contents(out) == {"theirs": b""}
     out.rename(out.with_name("moved"))
