@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from typing import Any
 
 from mergecore import Executor, NoParams, hookimpl
 from mergecore.errors import MergecoreError, MergeError, PluginError
@@ -104,9 +105,8 @@ class _Pool:
 
     def _heard(self, worker: _Worker) -> StepResult | None:
         """What a worker says; it gets the next tensor, or is replaced when it has died."""
-        try:
-            kind, value = worker.pipe.recv()
-        except (EOFError, OSError):
+        kind, value = _received(worker.pipe)
+        if kind == "dead":
             self._replace(worker)
             return None
         if kind == "error":
@@ -145,6 +145,14 @@ class _Pool:
         name = self._steps[worker.step].name
         what = f"tensor '{name}': {DEATHS} worker processes {how} while they made it"
         return MergeError("E408", what, tensor=name, hint="allow more memory, or use the executor 'threads'")
+
+
+def _received(pipe: Connection) -> tuple[str, Any]:
+    try:
+        kind, value = pipe.recv()
+    except (EOFError, OSError):
+        return "dead", None
+    return kind, value
 
 
 def _ending(code: int | None) -> str:
