@@ -32,7 +32,7 @@ from benchmarks.methods import CASES, config_for
 import mergecore
 from mergecore.plugins.registry import Registry
 from mergecore.testing import run_method
-from mergecore.types import Json, MergeMethod, Step, TensorInput
+from mergecore.types import Json, MergeMethod, Step, Stored, TensorInput
 
 SHAPE = LlamaShape(
     hidden=256, intermediate=688, layers=4, heads=4, key_value_heads=2, vocabulary=2000, tied=False
@@ -99,7 +99,9 @@ def exactly(step: Step, registry: Registry, seed: int) -> Tensor:
 
 def stored(one: TensorInput) -> Tensor:
     """A tensor as its file holds it."""
-    return load_file(one.tensor.data.file)[one.tensor.name]
+    data = one.tensor.data
+    assert isinstance(data, Stored)
+    return load_file(data.file)[data.name]
 
 
 def other(command: str, config: Mapping[str, Json], out: Path) -> dict[str, Tensor] | None:

@@ -28,7 +28,6 @@ from mergecore.types import (
     Description,
     Json,
     Module,
-    Piece,
     Stack,
     TensorFacts,
     TensorInfo,
@@ -110,11 +109,7 @@ def _prefixes(short: Sequence[str], long: Sequence[str]) -> Iterator[str]:
 def _renamed(tensors: Mapping[str, TensorInfo], renamed: Mapping[str, str]) -> dict[str, TensorInfo]:
     """The tensors, those that `renamed` has by their new names."""
     gone = set(renamed.values())
-    made = {
-        new: replace(one, name=new, pieces=one.pieces or (Piece(0, one, 0, one.count),))
-        for new, old in renamed.items()
-        for one in [tensors[old]]
-    }
+    made = {new: replace(tensors[old], name=new) for new, old in renamed.items()}
     return {**made, **{name: one for name, one in tensors.items() if name not in gone}}
 
 

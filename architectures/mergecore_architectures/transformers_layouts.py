@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mergecore.types import Checkpoint, Piece, TensorInfo
+from mergecore.types import Checkpoint, Joined, Segment, TensorInfo
 from mergecore_architectures.runs import Run, Runs, dealt, joined, split, stacked, whole
 from mergecore_architectures.transformers_models import CannotBuildError, Converted, MetaModel, build
 
@@ -86,11 +86,14 @@ def _put_together(
     formats = {tensors[run.source].dtype for run in runs}
     if len(formats) != 1:
         return None
-    pieces, at = [], 0
+    first = tensors[runs[0].source]
+    if [(run.start, run.count) for run in runs] == [(0, first.count)] and shape == first.shape:
+        return TensorInfo(name, first.data)
+    segments, at = [], 0
     for run in runs:
-        pieces.append(Piece(at, tensors[run.source], run.start, run.count))
+        segments.append(Segment(at, tensors[run.source].data, run.start, run.count))
         at += run.count
-    return TensorInfo(name, formats.pop(), shape, pieces[0].tensor.data, tuple(pieces))
+    return TensorInfo(name, Joined(formats.pop(), shape, tuple(segments)))
 
 
 # ---- into the model ----------------------------------------------------------------------------------------

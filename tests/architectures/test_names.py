@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from mergecore.types import Checkpoint, Description, FileSpan, ModelReference, Stack, TensorFacts, TensorInfo
+from mergecore.types import Checkpoint, Description, ModelReference, Stack, Stored, TensorFacts, TensorInfo
 from mergecore_architectures.names import describe, mergecore_architectures
 
 V, D = 10, 4  # rows of the vocabulary, width
 
 
 def checkpoint(shapes: Mapping[str, tuple[int, ...]], config: dict[str, Any] | None = None) -> Checkpoint:
-    data = FileSpan(Path("x.safetensors"), 0)
-    tensors = {name: TensorInfo(name, "F32", shape, data) for name, shape in shapes.items()}
+    file = Path("x.safetensors")
+    tensors = {name: TensorInfo(name, Stored(name, "F32", shape, file, 0)) for name, shape in shapes.items()}
     return Checkpoint(ModelReference("m"), Path(), tensors, (), config or {})
 
 

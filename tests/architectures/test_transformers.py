@@ -13,11 +13,11 @@ from mergecore.types import (
     Architecture,
     Checkpoint,
     Description,
-    FileSpan,
     Layers,
     ModelReference,
     Proposal,
     Stack,
+    Stored,
     TensorInfo,
 )
 from mergecore_architectures import transformers_models
@@ -30,8 +30,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def checkpoint(shapes: Shapes, config: Mapping[str, Any]) -> Checkpoint:
-    data = FileSpan(Path("x.safetensors"), 0)
-    tensors = {name: TensorInfo(name, "F32", shape, data) for name, shape in shapes.items()}
+    file = Path("x.safetensors")
+    tensors = {name: TensorInfo(name, Stored(name, "F32", shape, file, 0)) for name, shape in shapes.items()}
     return Checkpoint(ModelReference("m"), Path(), tensors, (), config)
 
 

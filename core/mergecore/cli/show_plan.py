@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -16,7 +17,7 @@ from mergecore.files.sizes import size_text
 from mergecore.planning.embedding_rows import rows_in_words
 from mergecore.planning.toolkit import methods_of
 from mergecore.plugins.registry import Registry
-from mergecore.types import Json, Module, Plan, Step, TensorInput
+from mergecore.types import Json, Module, MovedRows, Plan, Step, TensorInput
 
 
 def plan_shown(plan: Plan, registry: Registry, given: Mapping[str, Any], pattern: str | None = None) -> str:
@@ -195,11 +196,15 @@ def _tensor(plan: Plan, step: Step) -> list[str]:
 
 
 def _source(plan: Plan, one: TensorInput) -> str:
-    rows = f", rows: {rows_in_words(one.rows, lambda model: plan.models[model].name)}" if one.rows else ""
-    stored = [tensor.name for tensor in one.tensor.stored]
+    data, rows, tensor = one.tensor.data, "", one.tensor
+    if isinstance(data, MovedRows):
+        rows = f", rows: {rows_in_words(data, lambda model: plan.models[model].name)}"
+        tensor = data.sources[0].tensor
+    stored = [each.name for each in tensor.stored]
     more = f" and {len(stored) - 1} more" if len(stored) > 1 else ""
-    part = "part of " if len(stored) == 1 and one.tensor.count < one.tensor.stored[0].count else ""
-    return f"{plan.models[one.model].name}: {part}{stored[0]}{more} {one.tensor.dtype}{rows}"
+    part = "part of " if len(stored) == 1 and tensor.count < math.prod(tensor.stored[0].shape) else ""
+    made = "computed from " if tensor.data.computed else part
+    return f"{plan.models[one.model].name}: {made}{stored[0]}{more} {tensor.dtype}{rows}"
 
 
 def _counted(count: int, word: str) -> str:

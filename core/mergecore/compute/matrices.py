@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mergecore.files.dtypes import torch_dtype
-from mergecore.types import TensorInput
+from mergecore.types import MovedRows, TensorInput
 from mergecore.types.steps import BLOCK
 
 if TYPE_CHECKING:
@@ -28,19 +28,15 @@ class ExtraRows:
     def __init__(self, one: TensorInput, inputs: Inputs) -> None:
         self.shape: tuple[int, ...] = one.shape
         self.dtype = torch_dtype(one.tensor.dtype)
-        """That of the stored numbers."""
-        self._map = one.rows
+        """That of its numbers."""
+        self._data = one.tensor.data
         self._inputs = inputs
 
     @cached_property
     def known(self) -> npt.NDArray[np.bool_]:
         """For each row, whether any is stored for it; the others are zero, or padding."""
         known = np.ones(self.shape[0], dtype=np.bool_)
-        if self._map:
-            stored = np.stack([source.rows >= 0 for source in self._map.sources])
-            known[: self._map.aligned] = stored.any(axis=0)
-            known[self._map.aligned :] = False
-        return known
+        return self._data.known if isinstance(self._data, MovedRows) else known
 
     def read(self, first: int, stop: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """The rows from `first` up to `stop`, (stop - first, columns)."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, cast
 
 import torch
@@ -24,6 +26,17 @@ class Scratch:
     def raw(self, purpose: str, count: int, dtype: torch.dtype) -> Tensor:
         """A flat tensor in the memory of the host, to read into or write from."""
         return self._buffer(f"raw {purpose}", (count,), dtype, torch.device("cpu"))
+
+    @contextmanager
+    def lent(self, nbytes: int) -> Iterator[Tensor]:
+        """Bytes in the memory of the host, which no other request gets until the `with` block ends."""
+        mine = self._mine.__dict__
+        depth: int = mine.get("depth", 0)
+        mine["depth"] = depth + 1
+        try:
+            yield self.raw(f"lent {depth}", nbytes, torch.uint8)
+        finally:
+            mine["depth"] = depth
 
     def _buffer(
         self, purpose: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device

@@ -10,14 +10,12 @@ from typing import Any
 
 from mergecore.errors import MergeError
 from mergecore.files.sizes import size_text
-from mergecore.types import MergeMethod, Plan, RowSource, Step
+from mergecore.types import MergeMethod, Plan, Step
 from mergecore.types.steps import BLOCK, CANDIDATES
 
 INTERPRETER = 220 << 20
 """What Python and torch take before the first block."""
 
-MOVED = 4
-"""Blocks of 8 bytes for inputs whose rows are moved: as stored, nearby, of another model, to be added up."""
 
 TEMPORARIES = 6
 """Blocks of numbers that a method may make beside its inputs."""
@@ -32,7 +30,7 @@ class Estimate:
     whole: int
     """Bytes of whole tensors that the methods ask for, for each worker."""
     maps: int = 0
-    """Bytes that say which rows go where."""
+    """Bytes that tensors keep which are not read as they are stored: which rows go where, say."""
     apart: int = 0
     """Bytes that each worker takes beside its blocks, such as for a process of its own."""
     held: int = 0
@@ -66,7 +64,7 @@ def estimate(
     per_worker += max((worker for _, worker in holds), default=0)
     held = sum(once for once, _ in holds)
     whole = max((_whole(step, methods) for step in plan.steps), default=0)
-    maps = sum(source.rows.nbytes for step in plan.steps for source in _row_sources(step))
+    maps = sum(_held(step)[0] for step in plan.steps)
     one = Estimate(1, per_worker, whole, maps, apart, held)
     if max_memory is None:
         return replace(one, workers=wanted)
@@ -88,23 +86,21 @@ def _processors() -> int:
 
 def _blocks(step: Step) -> int:
     """Bytes of one worker while it works on `step`: raw bytes, inputs, base, temporaries, candidates."""
-    inputs = [*step.inputs, *([step.base] if step.base else [])]
-    width = _width(step)
+    inputs, width = step.operands, _width(step)
     size = max(min(BLOCK, math.prod(step.shape)), step.shape[-1] if step.shape else 1)
-    moved = size * 8 * MOVED if _row_sources(step) else 0
     candidates = len(inputs) * min(CANDIDATES, math.prod(step.shape)) * width
-    return size * (2 * width + (len(inputs) + 1 + TEMPORARIES) * width) + candidates + moved
+    return size * (2 * width + (len(inputs) + 1 + TEMPORARIES) * width) + candidates + _held(step)[1]
 
 
 def _width(step: Step) -> int:
     """Bytes of a number that is computed with."""
-    inputs = [*step.inputs, *([step.base] if step.base else [])]
-    return 8 if any("F64" in one.dtypes for one in inputs) else 4
+    return 8 if any(one.tensor.dtype == "F64" for one in step.operands) else 4
 
 
-def _row_sources(step: Step) -> list[RowSource]:
-    inputs = [*step.inputs, *([step.base] if step.base else []), *step.extra]
-    return [source for one in inputs if one.rows for source in one.rows.sources]
+def _held(step: Step) -> tuple[int, int]:
+    """Bytes that the inputs keep: once, and again for each worker, which works on one input after the other."""
+    kept = [one.tensor.data.holds for one in step.everything]
+    return sum(once for once, _ in kept), max((each for _, each in kept), default=0)
 
 
 def _holds(step: Step, methods: Mapping[str, MergeMethod[Any]]) -> tuple[int, int]:

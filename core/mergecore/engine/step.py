@@ -17,7 +17,6 @@ from mergecore.compute.matrices import ExtraRows
 from mergecore.compute.scratch import Scratch
 from mergecore.compute.streams import Sink
 from mergecore.compute.topk_model import Groups
-from mergecore.engine.remapped_rows import MappedRows
 from mergecore.engine.rounding import round_into
 from mergecore.engine.weights import (
     Fault,
@@ -27,7 +26,7 @@ from mergecore.engine.weights import (
     has_nonfinite,
     nonfinite_input,
     nonfinite_places,
-    read_elements,
+    precision,
 )
 from mergecore.errors import Collector, InputError, MergecoreError, MergeError, PluginError
 from mergecore.files.dtypes import torch_dtype
@@ -114,7 +113,7 @@ class Runner:
             sink=sink,
             crew=crew,
             scratch=self.scratch,
-            dtype=_precision(tensors),
+            dtype=precision(tensors),
             delta=base is not None,
             seed=self.plan.seed,
             depth=step.depth,
@@ -128,54 +127,52 @@ class Runner:
 
     def _inputs(self, tensors: Sequence[TensorInput], crew: Workers) -> StepInputs:
         """The inputs of a step, ready to be read."""
-        named = [(self._name(one), one.tensor) for one in tensors]
         models = self.plan.models
-        mapped = {
-            i: MappedRows(self.files, self.scratch, one.rows, lambda model: models[model].name)
-            for i, one in enumerate(tensors)
-            if one.rows
-        }
-        for one in mapped.values():
-            one.prepare(crew)
-        return StepInputs(self.files, self.scratch, named, self.allow_nonfinite, mapped)
+        return StepInputs(
+            self.files,
+            self.scratch,
+            tensors,
+            lambda model: models[model].name,
+            self.allow_nonfinite,
+            crew.for_each,
+        )
 
     def _copy(self, step: Step, crew: Workers, output: _Output) -> None:
         source, *others = step.inputs
-        if source.rows:
-            self._copy_rows(step, crew, output)
-            return
-        dtype = torch_dtype(source.tensor.dtype)
-        total = source.tensor.count
-
-        def work(index: int) -> None:
-            start = index * BLOCK
-            block = self.scratch.raw("input", min(BLOCK, total - start), dtype)
-            read_elements(self.files, source.tensor, start, block)
-            for other in others:
-                self._compare(source, other, start, block)
-            output.put(start, block)
-
-        crew.for_each(-(-total // BLOCK), work)
-
-    def _copy_rows(self, step: Step, crew: Workers, output: _Output) -> None:
-        """Copy a tensor of floating-point numbers whose rows are moved."""
-        inputs, dtype = self._inputs(step.inputs, crew), _precision(step.inputs)
+        computed = source.tensor.data.computed
+        dtype = precision([source]) if computed else torch_dtype(source.tensor.dtype)
+        inputs = self._inputs([source], crew)
+        rest = [(other, self._inputs([other], crew)) for other in others]
         total = torch.Size(step.shape).numel()
 
-        def work(index: int) -> None:
+        def block_at(index: int, check: bool) -> Tensor:
             start = index * BLOCK
             block = self.scratch.raw("copied", min(BLOCK, total - start), dtype)
-            inputs.load(start, start + len(block), [block])
-            output.put(start, block)
+            inputs.load(start, start + len(block), [block], check)
+            return block
 
-        crew.for_each(-(-total // BLOCK), work)
+        def work(index: int) -> None:
+            block = block_at(index, check=computed)
+            for other, numbers in rest:
+                self._compare(source, other, numbers, index * BLOCK, block)
+            output.put(index * BLOCK, block)
+
+        def look(index: int) -> None:
+            block_at(index, check=True)
+
+        blocks = -(-total // BLOCK)
+        crew.for_each(blocks, work)
+        if output.bad and not computed:
+            crew.for_each(blocks, look)  # again, to tell where they are stored
         inputs.raise_faults()
 
-    def _compare(self, source: TensorInput, other: TensorInput, start: int, wanted: Tensor) -> None:
-        """Raise E233 when the elements of `other` from `start` on are not those of `source`."""
+    def _compare(
+        self, source: TensorInput, other: TensorInput, numbers: StepInputs, start: int, wanted: Tensor
+    ) -> None:
+        """Raise E233 when the `numbers` of `other` from `start` on are not those of `source`."""
         if other.tensor.dtype == source.tensor.dtype:
             found = self.scratch.raw("other", wanted.numel(), wanted.dtype)
-            read_elements(self.files, other.tensor, start, found)
+            numbers.load(start, start + len(found), [found], check=False)
             if torch.equal(found.view(torch.uint8), wanted.view(torch.uint8)):
                 return
         raise InputError(
@@ -195,6 +192,8 @@ class Runner:
         try:
             yield
         except PluginError as error:
+            if error.plugin:
+                raise
             raise self._blame(method, step, error.code, error.what) from error
         except MergecoreError:
             raise
@@ -212,11 +211,6 @@ class Runner:
             plugin=plugin.name if plugin else None,
             hint="report it to the authors of the plugin",
         )
-
-
-def _precision(tensors: Sequence[TensorInput]) -> torch.dtype:
-    """The dtype to compute in."""
-    return torch.float64 if any("F64" in one.dtypes for one in tensors) else torch.float32
 
 
 class _Nowhere:
@@ -259,6 +253,11 @@ class _Output:
         else:
             self._aligned = False
 
+    @property
+    def bad(self) -> int:
+        """How many numbers are not finite, or too large for the output dtype."""
+        return self._nonfinite.count + self._overflow.count
+
     def result(self, crew: Workers) -> StepResult:
         """The finished tensor; raises when its numbers are wrong."""
         if not self._runner.allow_nonfinite:
@@ -269,8 +268,7 @@ class _Output:
         if not self._aligned:
             crew.for_each(blocks, self._read_back)
         digest = tensor_digest([self._digests[index] for index in range(blocks)])
-        bad = self._nonfinite.count + self._overflow.count
-        return StepResult(self._step.name, digest, self._put, bad)
+        return StepResult(self._step.name, digest, self._put, self.bad)
 
     def _read_back(self, index: int) -> None:
         start = index * BLOCK
@@ -310,7 +308,7 @@ class _Output:
         step, fault = self._step, self._nonfinite
         if step.method is None:
             return nonfinite_input(
-                self._runner.plan.models[step.inputs[0].model].name, step.inputs[0].tensor, fault
+                self._runner.plan.models[step.inputs[0].model].name, step.inputs[0].tensor.name, fault
             )
         return MergeError(
             "E401",

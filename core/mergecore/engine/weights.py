@@ -6,26 +6,35 @@ read gives an error and not a bus error, and no memory is allocated twice.
 
 from __future__ import annotations
 
-import bisect
+import math
 import os
 import resource
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from mergecore.compute.scratch import Scratch
-from mergecore.errors import Collector, InputError, MergecoreError
+from mergecore.errors import Collector, InputError, MergecoreError, PluginError
 from mergecore.files.dtypes import torch_dtype
 from mergecore.files.exhaustion import exhausted
 from mergecore.files.safe_open import stamp_of
-from mergecore.types import Checkpoint, TensorInfo
+from mergecore.types import (
+    Checkpoint,
+    ForEach,
+    Origin,
+    Reader,
+    Stored,
+    TensorData,
+    TensorInput,
+    one_by_one,
+    prepared,
+)
 
 SPARE_FILES = 256
 """Open files beside those of the models: the output, libraries, standard streams."""
@@ -55,19 +64,16 @@ class WeightFiles:
             os.close(opened.descriptor)
         self._opened.clear()
 
-    def read(self, tensor: TensorInfo, first_byte: int, into: memoryview) -> None:
+    def read(self, tensor: Stored, first_byte: int, into: memoryview) -> None:
         """Fill `into` with the bytes of `tensor` from `first_byte` on.
 
         Raises:
             InputError: E235 when the file is not the one that was planned with, or ends early, E236 when it
                 cannot be read.
         """
-        if tensor.pieces:
-            self._read_pieces(tensor, first_byte, into)
-            return
-        path = tensor.data.file
+        path = tensor.file
         descriptor = self._descriptor(path)
-        offset = tensor.data.offset + first_byte
+        offset = tensor.offset + first_byte
         while into:
             try:
                 count = os.preadv(descriptor, [into], offset)
@@ -77,18 +83,6 @@ class WeightFiles:
                 raise self._changed(path, "it is shorter now")
             into = into[count:]
             offset += count
-
-    def _read_pieces(self, tensor: TensorInfo, first_byte: int, into: memoryview) -> None:
-        size = torch_dtype(tensor.dtype).itemsize
-        index = bisect.bisect(tensor.pieces, first_byte, key=lambda piece: piece.at * size) - 1
-        while into:
-            piece = tensor.pieces[index]
-            inside = first_byte - piece.at * size
-            count = min(len(into), piece.count * size - inside)
-            self.read(piece.tensor, piece.start * size + inside, into[:count])
-            into = into[count:]
-            first_byte += count
-            index += 1
 
     def check_unchanged(self) -> None:
         """Raise E235 when a file that was read is another one by now."""
@@ -174,16 +168,6 @@ class Fault:
         return "1 value is" if self.count == 1 else f"{self.count} values are"
 
 
-class Mapped(Protocol):
-    """A tensor whose rows are not read as they are stored."""
-
-    def load(self, start: int, stop: int, into: Tensor, check: bool) -> None:
-        """Fill `into` (m,) with the elements `start` to `stop` of the tensor as the output has it."""
-
-    def faults(self) -> Iterable[tuple[str, TensorInfo, Fault]]:
-        """The wrong values in stored tensors, each with the name of its model."""
-
-
 class StepInputs:
     """The inputs of one output tensor, read stretch by stretch as numbers of the dtype to compute in."""
 
@@ -191,21 +175,21 @@ class StepInputs:
         self,
         files: WeightFiles,
         scratch: Scratch,
-        tensors: Sequence[tuple[str, TensorInfo]],
+        inputs: Sequence[TensorInput],
+        name_of: Callable[[int], str],
         allow_nonfinite: bool = False,
-        mapped: Mapping[int, Mapped] | None = None,
+        for_each: ForEach = one_by_one,
     ) -> None:
-        """`tensors`: each with the model's name, in the order of the rows that `load` fills.
+        """`inputs`: in the order of the rows that `load` fills; those that need it are prepared.
 
-        mapped: those whose own rows are moved, by their places among the tensors.
+        name_of: the name of a model, by its index in the plan.
         """
-        self._files = files
-        self._scratch = scratch
-        self._tensors = tensors
-        self._mapped = mapped or {}
-        self._faults = [Fault() for _ in tensors]
-        self._lock = threading.Lock()
+        self._inputs = inputs
+        self._name_of = name_of
+        self._readers = [InputReader(files, scratch, {}) for _ in inputs]
+        self._plain = InputReader(files, scratch)
         self._check = not allow_nonfinite
+        self._data = [self._prepared(i, for_each) for i in range(len(inputs))]
 
     def load(self, start: int, stop: int, rows: Iterable[Tensor], check: bool = True) -> None:
         """Fill each of `rows` (m,) with the elements `start` to `stop` of one input.
@@ -213,39 +197,118 @@ class StepInputs:
         check: note values that are not finite, if they are still looked for.
         """
         check = check and self._check
-        for i, ((_, tensor), row, fault) in enumerate(zip(self._tensors, rows, self._faults, strict=True)):
-            if i in self._mapped:
-                self._mapped[i].load(start, stop, row, check)
-                continue
-            direct = row.dtype == torch_dtype(tensor.dtype) and row.device.type == "cpu"
-            raw = row if direct else self._scratch.raw("input", stop - start, torch_dtype(tensor.dtype))
-            read_elements(self._files, tensor, start, raw)
-            if check and has_nonfinite(raw):
-                with self._lock:
-                    fault.add(nonfinite_places(raw) + start)
-            if not direct:
-                row.copy_(raw)
+        for i, (data, row) in enumerate(zip(self._data, rows, strict=True)):
+            reader = self._readers[i] if check else self._plain
+            try:
+                if data.computed and (row.device.type != "cpu" or row.dtype not in COMPUTED):
+                    _load_computed(data, reader, start, stop, row)
+                else:
+                    data.load(reader, start, stop, row)
+            except MergecoreError:
+                raise
+            except Exception as error:
+                if exhausted(error):
+                    raise
+                raise self._blame(i, error) from error
 
     def raise_faults(self) -> None:
         """Raise E234 for the non-finite values met so far; from then on they are no longer looked for."""
         self._check = False
         problems = Collector()
-        named = [(*one, fault) for one, fault in zip(self._tensors, self._faults, strict=True)]
-        for model, tensor, fault in [
-            *named,
-            *(found for one in self._mapped.values() for found in one.faults()),
-        ]:
-            if fault.count:
-                problems.add(nonfinite_input(model, tensor, fault))
+        for one, reader in zip(self._inputs, self._readers, strict=True):
+            for tensor, model in one.tensor.data.reads:
+                if fault := (reader.faults or {}).get(tensor):
+                    name = self._name_of(one.model if model is None else model)
+                    problems.add(nonfinite_input(name, tensor.name, fault))
         problems.raise_any()
 
+    def _prepared(self, i: int, for_each: ForEach) -> TensorData:
+        try:
+            return prepared(self._inputs[i].tensor.data, self._readers[i], for_each)
+        except MergecoreError:
+            raise
+        except Exception as error:
+            if exhausted(error):
+                raise
+            raise self._blame(i, error) from error
 
-def nonfinite_input(model: str, tensor: TensorInfo, fault: Fault) -> InputError:
+    def _blame(self, i: int, error: Exception) -> PluginError:
+        """What to raise for what the `TensorData` of an input raised: that is the fault of who brought it."""
+        one = self._inputs[i]
+        kind = type(one.tensor.data)
+        what = f"tensor '{one.tensor.name}' of {self._name_of(one.model)} cannot be read: "
+        what += f"{kind.__module__}.{kind.__qualname__} failed: {type(error).__name__}: {error}"
+        plugin, hint = kind.__module__.partition(".")[0], "report it to the authors of the plugin"
+        return PluginError("E604", what, tensor=one.tensor.name, plugin=plugin, hint=hint)
+
+
+COMPUTED = (torch.float32, torch.float64)
+"""What the numbers of a tensor that is computed are asked for in."""
+
+
+def precision(inputs: Iterable[TensorInput]) -> torch.dtype:
+    """The dtype to compute in."""
+    return torch.float64 if any(one.tensor.dtype == "F64" for one in inputs) else torch.float32
+
+
+def _load_computed(data: TensorData, reader: Reader, start: int, stop: int, row: Tensor) -> None:
+    """Fill `row`, of any dtype and on any device, with numbers that are rounded once."""
+    wide = row.dtype if row.dtype in COMPUTED else torch.float32
+    with reader.room((stop - start,), wide) as numbers:
+        data.load(reader, start, stop, numbers)
+        row.copy_(numbers)
+
+
+class InputReader:
+    """Reads the stored tensors of one input; `faults` takes what is wrong with them, None: nobody looks."""
+
+    def __init__(
+        self, files: WeightFiles, scratch: Scratch, faults: dict[Origin, Fault] | None = None
+    ) -> None:
+        self.faults = faults
+        self._files = files
+        self._scratch = scratch
+        self._lock = threading.Lock()
+
+    @property
+    def unchecked(self) -> InputReader:
+        """The same, which notes nothing."""
+        return self if self.faults is None else InputReader(self._files, self._scratch)
+
+    def read(self, tensor: Stored, start: int, into: Tensor) -> None:
+        """Fill `into` (m,) with the elements of `tensor` from `start` on."""
+        dtype = torch_dtype(tensor.dtype)
+        direct = into.dtype == dtype and into.device.type == "cpu"
+        raw = into if direct else self._scratch.raw("input", len(into), dtype)
+        self._files.read(tensor, start * dtype.itemsize, as_bytes(raw))
+        self.take(tensor, start, raw, into)
+
+    def take(self, tensor: Origin, start: int, numbers: Tensor, into: Tensor) -> None:
+        """Fill `into` (m,) with `numbers`, the elements of `tensor` from `start` on."""
+        if self.suspects(numbers):
+            assert self.faults is not None
+            with self._lock:
+                self.faults.setdefault(tensor, Fault()).add(nonfinite_places(numbers) + start)
+        if numbers is not into:
+            into.copy_(numbers)
+
+    def suspects(self, numbers: Tensor) -> bool:
+        """Whether there is a NaN or Inf among `numbers`, and such are looked for."""
+        return self.faults is not None and numbers.dtype in _INFINITY and has_nonfinite(numbers)
+
+    @contextmanager
+    def room(self, shape: tuple[int, ...], dtype: torch.dtype) -> Iterator[Tensor]:
+        """A tensor in the memory of this thread, until the `with` block ends."""
+        with self._scratch.lent(math.prod(shape) * dtype.itemsize) as memory:
+            yield memory.view(dtype).view(shape)
+
+
+def nonfinite_input(model: str, tensor: str, fault: Fault) -> InputError:
     """The error E234 for a tensor of an input."""
     return InputError(
         "E234",
-        f"{model}: tensor '{tensor.name}': {fault.values} not finite (NaN or Inf), the first at index {fault.first}",
-        tensor=tensor.name,
+        f"{model}: tensor '{tensor}': {fault.values} not finite (NaN or Inf), the first at index {fault.first}",
+        tensor=tensor,
         hint="the checkpoint is damaged; use another, or --allow-nonfinite",
     )
 
@@ -257,11 +320,6 @@ def _allow_files(count: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-
-
-def read_elements(files: WeightFiles, tensor: TensorInfo, start: int, into: Tensor) -> None:
-    """Fill `into`, flat and of the dtype of `tensor`, with the elements from `start` on, as they are stored."""
-    files.read(tensor, start * into.itemsize, as_bytes(into))
 
 
 def as_bytes(flat: Tensor) -> memoryview:

@@ -20,7 +20,7 @@ from mergecore.models.layers import (
     is_text,
     split_name,
 )
-from mergecore.types import Json, Stack, TensorInfo
+from mergecore.types import Json, Origin, Stack, TensorInfo
 
 NAME = "config.json"
 MAX_CONFIG = 64_000_000
@@ -66,9 +66,7 @@ def disagreements(
             yield InputError("E221", what, place=place, tensor=tensor.name, hint=hint)
 
 
-def quantisation(
-    config: Mapping[str, Json], tensors: Iterable[TensorInfo], shown: str
-) -> MergecoreError | None:
+def quantisation(config: Mapping[str, Json], tensors: Iterable[Origin], shown: str) -> MergecoreError | None:
     """The error E233 when the weights are quantised, naming the format; else None."""
     for path, section in config_sections(config):
         for key in ("quantization_config", "compression_config"):
@@ -164,7 +162,7 @@ def _format(stated: Mapping[str, Json]) -> str:
     return f"{method}, {bits} bits" if isinstance(bits, int) else method
 
 
-def _packed(tensor: TensorInfo) -> str | None:
+def _packed(tensor: Origin) -> str | None:
     """The format in which `tensor` is packed, if it is."""
     if tensor.dtype.startswith(("F8_", "F6_", "F4")):
         return f"fp{tensor.dtype[1]}"

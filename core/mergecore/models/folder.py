@@ -133,7 +133,9 @@ def open_file(file: Path, reference: ModelReference) -> Checkpoint:
     tensors, weight_file = read_header(path, reference.path)
     if packed := quantisation({}, tensors, reference.path):
         raise packed
-    return Checkpoint(reference, path.parent, {tensor.name: tensor for tensor in tensors}, (weight_file,))
+    return Checkpoint(
+        reference, path.parent, {one.name: TensorInfo(one.name, one) for one in tensors}, (weight_file,)
+    )
 
 
 def is_side_file(name: str) -> bool:

@@ -6,13 +6,12 @@ library.  Only names that are missing on the one side and too many on the other 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mergecore.errors import ConfigError, Place
 from mergecore.models.opener import Opener
-from mergecore.types import Architecture, Checkpoint, Piece, TensorInfo
+from mergecore.types import Architecture, Checkpoint, Joined, TensorInfo
 
 
 def in_one_layout(checkpoints: Sequence[Checkpoint], opener: Opener) -> tuple[Checkpoint, ...]:
@@ -39,7 +38,7 @@ def under_prefix(checkpoint: Checkpoint, old: str, new: str, place: Place | None
         name = min(both)
         what = f"{checkpoint.name} has a tensor '{name}' already; '{moved[name]}' cannot be called so"
         raise ConfigError("E105", what, place=place)
-    tensors = {name: renamed(checkpoint.tensors[own], name) for name, own in moved.items()}
+    tensors = {name: replace(checkpoint.tensors[own], name=name) for name, own in moved.items()}
     told = f"'{old}' read as '{new}': {len(moved)} renamed"
     return replace(checkpoint, tensors={**tensors, **kept}, layout=told)
 
@@ -51,25 +50,6 @@ def check_prefix(checkpoint: Checkpoint, words: str, place: Place | None) -> Non
         there = dict.fromkeys(name.split(".")[0] + "." for name in checkpoint.tensors)
         what = f"no tensor of {checkpoint.name} begins with '{start}'; they begin with {', '.join(list(there)[:6])}"
         raise ConfigError("E105", what, place=place)
-
-
-def renamed(tensor: TensorInfo, name: str) -> TensorInfo:
-    """A stored tensor under another name."""
-    pieces = tensor.pieces or (Piece(0, tensor, 0, tensor.count),)
-    return TensorInfo(name, tensor.dtype, tensor.shape, tensor.data, pieces)
-
-
-def pieces_digest(checkpoints: Sequence[Checkpoint]) -> str | None:
-    """A digest of what is read from which tensor; None when all have the layout that is stored."""
-    digest = hashlib.sha256()
-    found = False
-    for model, checkpoint in enumerate(checkpoints):
-        for name, tensor in checkpoint.tensors.items():
-            for piece in tensor.pieces:
-                found = True
-                words = (model, name, piece.at, piece.tensor.name, piece.start, piece.count)
-                digest.update(repr(words).encode())
-    return digest.hexdigest() if found else None
 
 
 def _in_layout_of(base: Checkpoint, checkpoint: Checkpoint, opener: Opener) -> Checkpoint:
@@ -98,7 +78,7 @@ def _shared(base: Mapping[str, TensorInfo], tensors: Mapping[str, TensorInfo]) -
 def _told(before: Mapping[str, TensorInfo], after: Mapping[str, TensorInfo], by: str) -> str:
     """How many tensors were renamed, and how many put together of others, or cut out."""
     changed = [one for name, one in after.items() if name not in before]
-    renamed = sum(len(one.pieces) == 1 and one.count == one.pieces[0].tensor.count for one in changed)
+    renamed = sum(not isinstance(one.data, Joined) for one in changed)
     rest = len(changed) - renamed
     parts = [f"{renamed} renamed"] if renamed else []
     parts += [f"{rest} joined or cut"] if rest else []

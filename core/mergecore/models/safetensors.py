@@ -18,19 +18,19 @@ from mergecore.files.dtypes import DTYPES
 from mergecore.files.magic_numbers import kind_of
 from mergecore.files.safe_open import NO_STAMP, ReadAt, open_regular, resolved, stamp_of
 from mergecore.files.strict_json import parse_json
-from mergecore.types import FileSpan, Json, TensorInfo, WeightFile
+from mergecore.types import Json, Stored, WeightFile
 
 MAX_HEADER = 100_000_000
 MAX_DIMENSIONS = 64
 MAX_BYTES = 2**63 - 1
 
-Tensors = tuple[TensorInfo, ...]
+Tensors = tuple[Stored, ...]
 
 
 def read_header(path: Path, place: str | None = None) -> tuple[Tensors, WeightFile]:
     """The tensors of the file at `path` in the order of their bytes, and what identifies the file.
 
-    `place` is the file as messages show it.  Symbolic links are followed; the span of a tensor keeps `path`.
+    `place` is the file as messages show it.  Symbolic links are followed; a tensor keeps `path`.
 
     Raises:
         MergecoreError: E201 … E208, E236, E308 or E309, with tensor and numbers; several as `Problems`.
@@ -156,12 +156,12 @@ class _Fault(Exception):
 def _tensors(entries: Mapping[str, Json], path: Path, data: int, place: str) -> Tensors:
     """The tensors in the order of their bytes, the first of which is byte `data` of the file."""
     problems = Collector()
-    found: list[tuple[int, int, TensorInfo]] = []
+    found: list[tuple[int, int, Stored]] = []
     for name, entry in entries.items():
         try:
             _check_name(name)
             dtype, shape, begin, end = _facts(entry)
-            found.append((begin, end, TensorInfo(name, dtype, shape, FileSpan(path, data + begin))))
+            found.append((begin, end, Stored(name, dtype, shape, path, data + begin)))
         except _Fault as fault:
             problems.add(_tensor_error(fault, name, place))
             if len(problems.errors) == _ENOUGH:
@@ -274,7 +274,7 @@ def _check_layout(tensors: Tensors, data: int, size: int, place: str) -> None:
     """The tensors follow one another without overlap or gap, and fill the file."""
     reached, last = data, "the header"
     for tensor in tensors:
-        begin = tensor.data.offset
+        begin = tensor.offset
         if begin != reached:
             kind = f"overlaps {last}" if begin < reached else f"leaves a hole of {begin - reached} bytes"
             where = f"it begins at byte {begin}, {last} ends at byte {reached}"

@@ -47,7 +47,9 @@ def read_weights(folder: InputFolder) -> Weights:
     headers = _read_headers(folder, files)
     if index:
         _check_index(index, headers, folder.place(index.name))
-    tensors = {tensor.name: tensor for found, _ in headers.values() for tensor in found}
+    tensors = {
+        tensor.name: TensorInfo(tensor.name, tensor) for found, _ in headers.values() for tensor in found
+    }
     _check_once(headers, len(tensors), folder)
     files_read = tuple(file for _, file in headers.values())
     wrong = _wrong_total(index.total_size, tensors.values()) if index else None

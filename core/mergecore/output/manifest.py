@@ -6,6 +6,7 @@ Nothing in it depends on where or when the merge ran: no local path, no time, no
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,12 +18,10 @@ from mergecore.errors import OutputError
 from mergecore.files.read_small import read_small
 from mergecore.files.safe_open import open_regular, resolved
 from mergecore.files.strict_json import MAX_BYTES, parse_json
-from mergecore.models.key_mapping import pieces_digest
 from mergecore.models.local_paths import without_local_paths
 from mergecore.output.digests import sample_digest
 from mergecore.output.journal import Record
-from mergecore.planning.embedding_rows import rows_digest
-from mergecore.types import Checkpoint, Json, Layout, OutputTensor, Plan
+from mergecore.types import Checkpoint, Json, Layout, OutputTensor, Plan, Step
 from mergecore.version import RNG, __version__
 
 if TYPE_CHECKING:
@@ -95,11 +94,21 @@ def identity(plan: Plan) -> dict[str, Json]:
     }
     if plan.side_digests:
         value["side_files"] = dict(plan.side_digests)
-    if rows := rows_digest(plan.steps):
-        value["rows_sha256"] = rows
-    if pieces := pieces_digest(plan.models):
-        value["pieces_sha256"] = pieces
+    if made := _made_of(plan.steps):
+        value["made_of_sha256"] = made
     return without_local_paths(value, plan.models)
+
+
+def _made_of(steps: Sequence[Step]) -> str | None:
+    """A digest of how the inputs are made that are not read as they are stored; None where all are."""
+    digest = hashlib.sha256()
+    found = False
+    for step in steps:
+        for one in step.everything:
+            if words := one.tensor.identity:
+                found = True
+                digest.update(repr((step.name, one.model, words)).encode())
+    return digest.hexdigest() if found else None
 
 
 def facts(plan: Plan, libraries: Mapping[str, str], warnings: Sequence[str] = ()) -> dict[str, Json]:

@@ -157,7 +157,7 @@ def _check_header(
         first = error.first if isinstance(error, Problems) else error
         yield _error(folder, file.name, f"the header is damaged: {first.what}")
         return
-    in_header = {one.name: f"{one.dtype} {list(one.shape)} at byte {one.data.offset}" for one in found}
+    in_header = {one.name: f"{one.dtype} {list(one.shape)} at byte {one.offset}" for one in found}
     in_manifest = {
         name_in_file(name): f"{one.dtype} {list(one.shape)} at byte {one.offset}"
         for name, one in tensors.items()

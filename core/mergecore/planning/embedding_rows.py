@@ -6,13 +6,12 @@ config forces, there is a common row: what the config says, else the base's, els
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from mergecore.errors import InputError
-from mergecore.types import RowMap, RowSource, Step, TensorInfo, TensorInput, Vocabulary
+from mergecore.types import MovedRows, RowSource, TensorData, TensorInfo, TensorInput, Vocabulary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +55,7 @@ class Common:
 
 
 class Aligner:
-    """Gives the inputs of steps their row maps, and remembers what the user should know of it."""
+    """Brings the inputs of steps to the rows of the output, and remembers what the user should know of it."""
 
     def __init__(
         self, common: Common, find: Callable[[int, str], TensorInfo | None], name_of: Callable[[int], str]
@@ -73,7 +72,7 @@ class Aligner:
     def align(
         self, name: str, inputs: Sequence[TensorInput], axis: int, lead: int, base: int | None
     ) -> list[TensorInput]:
-        """The inputs of the output tensor `name` with their row maps along `axis`, where they need any.
+        """The inputs of the output tensor `name` in its rows along `axis`.
 
         lead, base: indices into `inputs`; the one whose number of rows is kept where the vocabulary states
         none, and the base of the merge if it is among them.
@@ -94,10 +93,7 @@ class Aligner:
         own = _stacked(known, count)  # (n, ids)
         common = self._common_rows(name, inputs, axis, own, base)
         wanted = (own < 0) | self._mask(count, force=True)
-        return [
-            replace(one, rows=self._map(axis, count, one, own[i], wanted[i], common))
-            for i, one in enumerate(inputs)
-        ]
+        return [self._moved(axis, count, one, own[i], wanted[i], common) for i, one in enumerate(inputs)]
 
     def check_used(self) -> None:
         """Raise E240 when the vocabulary changes and no tensor is known to follow it."""
@@ -210,16 +206,16 @@ class Aligner:
             mask[number] = rule.force if force else rule.rows is not None
         return mask
 
-    def _map(
+    def _moved(
         self, axis: int, count: int, one: TensorInput, own: Rows, wanted: Mask, common: Sequence[RowSource]
-    ) -> RowMap | None:
-        """The row map of one input; None when its rows stay where they are."""
+    ) -> TensorInput:
+        """An input in the rows of the output; the same when its rows stay where they are."""
         import numpy as np
 
         size = self.common.padded(count) if self.common.vocabulary.size is not None else count
         stored = one.tensor.shape[axis]
         if not wanted.any() and size == count == stored and np.array_equal(own, np.arange(count)):
-            return None
+            return one
         mine = np.where(wanted, -1, own)
         others = []
         for source in common:
@@ -228,24 +224,16 @@ class Aligner:
                 mine = np.maximum(mine, rows)
             elif (rows >= 0).any():
                 others.append(replace(source, rows=_frozen(rows)))
-        return RowMap(axis, size, count, (RowSource(one.model, one.tensor, _frozen(mine)), *others))
+        sources = (RowSource(one.model, one.tensor, _frozen(mine)), *others)
+        return with_data(one, MovedRows(axis, size, count, sources))
 
 
-def rows_digest(steps: Iterable[Step]) -> str | None:
-    """A digest of every row map; None when all tensors are taken as they are."""
-    digest = hashlib.sha256()
-    found = False
-    for step in steps:
-        for one in step.everything:
-            for source in one.rows.sources if one.rows else ():
-                found = True
-                words = (step.name, one.model, one.rows and one.rows.size, source.model, source.tensor.name)
-                digest.update(repr(words).encode())
-                digest.update(source.rows.astype("<i8").tobytes())
-    return digest.hexdigest() if found else None
+def with_data(one: TensorInput, data: TensorData) -> TensorInput:
+    """An input whose numbers come from elsewhere."""
+    return replace(one, tensor=replace(one.tensor, data=data))
 
 
-def rows_in_words(rows: RowMap, name_of: Callable[[int], str]) -> str:
+def rows_in_words(rows: MovedRows, name_of: Callable[[int], str]) -> str:
     """How many rows come from where, such as "64 own, 2 of m/b, 14 padding"."""
     import numpy as np
 

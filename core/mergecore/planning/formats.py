@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from mergecore.config.grammar import MergeConfig
 from mergecore.files.dtypes import DTYPES, promoted
 from mergecore.planning.opened import OpenedModels
-from mergecore.types import Checkpoint, Step, TensorInput
+from mergecore.types import Checkpoint, MovedRows, Step, TensorInput
 
 SHORT = ("F16", "BF16")
 WIDE = ("F32", "F64")
@@ -39,7 +39,7 @@ class Formats:
 
     def of(self, name: str, role: str, inputs: Sequence[TensorInput]) -> str:
         """The format of an output tensor that is made of `inputs`, all of them with numbers."""
-        stored = promoted([dtype for one in inputs for dtype in one.dtypes])
+        stored = promoted(_formats(inputs))
         wanted, insisted = self._asked(name, role)
         if wanted is None:
             return stored
@@ -76,9 +76,9 @@ class Formats:
 
     def _is_kept(self, inputs: Sequence[TensorInput], stored: str, wanted: str) -> bool:
         """Whether the models, or their loader, want more than 16 bits for a tensor."""
-        if stored not in WIDE or not any(dtype in WIDE for one in inputs for dtype in one.dtypes):
+        if stored not in WIDE or not any(dtype in WIDE for dtype in _formats(inputs)):
             return False
-        wide = all(dtype in WIDE for one in inputs for dtype in one.dtypes)
+        wide = all(dtype in WIDE for dtype in _formats(inputs))
         if wide and any(self._mixed[one.model] for one in inputs):
             return True
         return any(_anywhere(one.tensor.name) in self._holds(one.model, wanted) for one in inputs)
@@ -110,6 +110,15 @@ class Formats:
                 f"the models are stored in several formats and the config has no 'dtype', so the tensors of the "
                 f"output are, too: {told}; write 'dtype: bfloat16', say, for one"
             )
+
+
+def _formats(inputs: Sequence[TensorInput]) -> list[str]:
+    """The formats that inputs are stored in, those of the rows that are moved to them included."""
+    found = []
+    for one in inputs:
+        data = one.tensor.data
+        found += [row.tensor.dtype for row in data.sources] if isinstance(data, MovedRows) else [data.dtype]
+    return found
 
 
 def _is_mixed(checkpoint: Checkpoint, counts: Counter[str]) -> bool:

@@ -23,7 +23,7 @@ from mergecore.planning.meaning.row_meaning import RowMeanings
 from mergecore.planning.opened import OpenedModels
 from mergecore.planning.vocabulary import output_vocabulary
 from mergecore.plugins.registry import Registry
-from mergecore.types import MergeMethod, Step, TensorInfo, TensorInput
+from mergecore.types import MergeMethod, MovedRows, Step, TensorInfo, TensorInput
 from mergecore.types import Vocabulary as VocabularyOfOutput
 from mergecore.types.params import Params
 from mergecore.types.plans import PlanOptions
@@ -218,7 +218,7 @@ class Compiler:
         self, target: Target, inputs: Sequence[TensorInput], note: str, as_stored: bool = False
     ) -> Step:
         dtype = inputs[0].tensor.dtype
-        moved = any(one.rows for one in inputs)
+        moved = any(isinstance(one.tensor.data, MovedRows) for one in inputs)
         floating = DTYPES[dtype].floating
         if floating and (moved or not as_stored):
             dtype = self.formats.of(target.name, target.facts.role, inputs)

@@ -21,12 +21,10 @@ from mergecore.types.methods import Merged, MergeMethod
 from mergecore.types.models import (
     AdapterReference,
     Checkpoint,
-    FileSpan,
     ModelReference,
     ModelSource,
     OpenModel,
     OpenOptions,
-    Piece,
     SmallFile,
     TensorInfo,
     WeightFile,
@@ -34,7 +32,21 @@ from mergecore.types.models import (
 from mergecore.types.outputs import Layout, OutputFile, OutputTensor, OutputWriter, Slot
 from mergecore.types.plans import Chosen, ConfigEdit, Dropped, Plan, Planner, PlanOptions, Recipe
 from mergecore.types.side_files import SideFiles
-from mergecore.types.steps import Depth, RowMap, RowSource, Step, TensorInput
+from mergecore.types.steps import Depth, Step, TensorInput
+from mergecore.types.tensors.composed import Computed, Joined, MovedRows, RowSource, Segment
+from mergecore.types.tensors.data import (
+    ForEach,
+    InMemory,
+    Origin,
+    Prepares,
+    Read,
+    Reader,
+    Stored,
+    TensorData,
+    held,
+    one_by_one,
+    prepared,
+)
 from mergecore.types.vocabularies import Rows, TokenizerRequest, TokenizerStrategy, TokenTable, Vocabulary
 
 __all__ = [
@@ -45,6 +57,7 @@ __all__ = [
     "Blocks",
     "Checkpoint",
     "Chosen",
+    "Computed",
     "ConfigEdit",
     "Cut",
     "Depth",
@@ -53,9 +66,11 @@ __all__ = [
     "Dropped",
     "Event",
     "Executor",
-    "FileSpan",
     "Fit",
+    "ForEach",
+    "InMemory",
     "Job",
+    "Joined",
     "Json",
     "Layers",
     "Layout",
@@ -66,22 +81,26 @@ __all__ = [
     "ModelSealed",
     "ModelSource",
     "Module",
+    "MovedRows",
     "OpenModel",
     "OpenOptions",
+    "Origin",
     "OutputFile",
     "OutputTensor",
     "OutputWriter",
-    "Piece",
     "Plan",
     "PlanOptions",
     "PlanReady",
     "Planner",
+    "Prepares",
     "Proposal",
+    "Read",
+    "Reader",
     "Recipe",
-    "RowMap",
     "RowSource",
     "Rows",
     "RunStep",
+    "Segment",
     "SideFiles",
     "Slot",
     "SmallFile",
@@ -89,6 +108,8 @@ __all__ = [
     "Step",
     "StepDone",
     "StepResult",
+    "Stored",
+    "TensorData",
     "TensorFacts",
     "TensorGroup",
     "TensorInfo",
@@ -100,4 +121,7 @@ __all__ = [
     "Warned",
     "WeightFile",
     "Workers",
+    "held",
+    "one_by_one",
+    "prepared",
 ]

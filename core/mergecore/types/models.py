@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Protocol
 
 from mergecore.errors import InputError
 from mergecore.files.strict_json import Json
+from mergecore.types.tensors.data import Origin, TensorData, described
 
 # ---- models as they are opened -----------------------------------------------------------------------------
 
@@ -69,52 +71,37 @@ class OpenOptions:
 
 
 @dataclass(frozen=True)
-class FileSpan:
-    """Bytes of a file: the elements of one tensor, little-endian, in C order."""
-
-    file: Path
-    offset: int
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Consecutive elements of a stored tensor, and where they stand in the tensor that is put together."""
-
-    at: int
-    tensor: TensorInfo
-    start: int
-    count: int
-
-
-@dataclass(frozen=True)
 class TensorInfo:
-    """One tensor as a header states it; `dtype` is the header's word, such as "BF16".
-
-    One that is stored in another layout is put together of `pieces`, which follow one another without a gap;
-    its `data` is then that of the first and not to be used.
-    """
+    """A tensor of a model: its name there, and where its numbers come from."""
 
     name: str
-    dtype: str
-    shape: tuple[int, ...]
-    data: FileSpan
-    pieces: tuple[Piece, ...] = ()
+    data: TensorData
 
     @property
-    def stored(self) -> tuple[TensorInfo, ...]:
-        """The tensors of the file that it is read from, each once: itself, or those of its pieces."""
-        if not self.pieces:
-            return (self,)
-        found = {one.name: one for piece in self.pieces for one in piece.tensor.stored}
-        return tuple(found.values())
+    def dtype(self) -> str:
+        """Its format, as a header says it, such as "BF16"."""
+        return self.data.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return self.data.shape
+
+    @property
+    def stored(self) -> tuple[Origin, ...]:
+        """The stored tensors that it is read from, each once."""
+        return tuple(one.tensor for one in self.data.reads)
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What is read, and what is made of it; empty for a stored tensor under its own name."""
+        name, *others = words = described(self.data)
+        return () if not name and others == [self.name] else words
 
     @property
     def count(self) -> int:
         """Number of elements."""
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)

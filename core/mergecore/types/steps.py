@@ -6,37 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mergecore.types.models import TensorInfo
+from mergecore.types.tensors.data import BLOCK as BLOCK
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from mergecore.types.params import Params
-
-
-@dataclass(frozen=True, eq=False)
-class RowSource:
-    """Rows of a stored tensor: `rows[i]` (aligned,) stands for row i of the output, -1 where none does."""
-
-    model: int
-    """Index into `Plan.models`."""
-    tensor: TensorInfo
-    rows: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class RowMap:
-    """How the rows of a tensor, along `axis`, become those of the output while it is read.
-
-    Row i of the output is the mean of what the `sources` have for it, zero where none has anything.  Rows
-    from `aligned` up to `size` are padding: the mean of all rows before them.
-    """
-
-    axis: int
-    size: int
-    aligned: int
-    sources: tuple[RowSource, ...]
-    """At least one: the tensor of the input itself comes first."""
 
 
 @dataclass(frozen=True)
@@ -46,30 +19,17 @@ class TensorInput:
     model: int
     """Index into `Plan.models`."""
     tensor: TensorInfo
-    rows: RowMap | None = None
-    """How its rows are brought to those of the output; None when they are taken as they are."""
-
-    @property
-    def dtypes(self) -> tuple[str, ...]:
-        """The dtypes of everything that is read for it."""
-        return (self.tensor.dtype, *(one.tensor.dtype for one in (self.rows.sources if self.rows else ())))
 
     @property
     def reads(self) -> tuple[tuple[int, str], ...]:
-        """Model and name of every tensor that is read for it."""
-        if self.rows is None and not self.tensor.pieces:
-            return ((self.model, self.tensor.name),)
-        further = self.rows.sources if self.rows else ()
-        read = [(self.model, self.tensor), *((one.model, one.tensor) for one in further)]
-        return tuple((model, one.name) for model, tensor in read for one in tensor.stored)
+        """Model and name of every stored tensor that is read for it."""
+        found = self.tensor.data.reads
+        return tuple((self.model if model is None else model, one.name) for one, model in found)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape it has in the step."""
-        if self.rows is None:
-            return self.tensor.shape
-        axis = self.rows.axis
-        return (*self.tensor.shape[:axis], self.rows.size, *self.tensor.shape[axis + 1 :])
+        return self.tensor.shape
 
 
 @dataclass(frozen=True)
@@ -113,9 +73,6 @@ class Step:
         """All that is read for it: inputs, base, and what the method reads beside them."""
         return (*self.operands, *self.extra)
 
-
-BLOCK = 2**18
-"""Elements of a block.  Fixed, so that results and digests never depend on memory or threads."""
 
 CANDIDATES = 2**21
 """Elements that the search for one cut may hold in memory at once."""

@@ -101,9 +101,14 @@ def _document(given: dict[str, Any]) -> dict[str, Json]:
 
 def _shown(plan: Plan, registry: Registry, given: dict[str, Any]) -> str:
     from mergecore.cli import plan_shown
+    from mergecore.types import MovedRows
 
     shown = plan_shown(plan, registry, given)
     if given["as_json"]:
         return shown
-    moved = [f"  {step.name} {list(step.shape)}: {step.note}" for step in plan.steps if step.inputs[0].rows]
+    moved = [
+        f"  {step.name} {list(step.shape)}: {step.note}"
+        for step in plan.steps
+        if isinstance(step.inputs[0].tensor.data, MovedRows)
+    ]
     return "\n".join([shown, "", "rows", *moved])

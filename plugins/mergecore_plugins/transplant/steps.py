@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mergecore.errors import Collector, InputError
 from mergecore.files import DTYPES, MERGEABLE
-from mergecore.types import Checkpoint, Description, RowMap, RowSource, Step, TensorInfo, TensorInput
+from mergecore.types import Checkpoint, Description, MovedRows, RowSource, Step, TensorInfo, TensorInput
 from mergecore_plugins.transplant.methods import BY_DONOR
 from mergecore_plugins.transplant.settings import Transplant
 from mergecore_plugins.transplant.tokens.counterparts import Counterparts, Texts
@@ -129,7 +129,7 @@ class Surgery:
         if tensor.dtype not in MERGEABLE:
             what = f"{self.pair.model.name}: tensor '{name}' is {tensor.dtype}, and its rows have to be moved"
             raise InputError("E233", what, tensor=name, hint=f"convert it to one of {', '.join(MERGEABLE)}")
-        own = TensorInput(0, tensor, self._map(0, tensor, self._own(tensor.shape[axis]), axis))
+        own = self._rows(0, tensor, self._own(tensor.shape[axis]), axis)
         shape = own.shape
         if len(tensor.shape) == 1:
             note = f"{self._told()}; 0 for the others"
@@ -146,7 +146,7 @@ class Surgery:
             params=self.asked.params,
             role=role,
             note=f"{self._told()}; the others by {self.asked.method}",
-            extra=(TensorInput(0, tensor, self._tokens(tensor)), own, *self._further(tensor, role)),
+            extra=(self._tokens(tensor), own, *self._further(tensor, role)),
         )
 
     def _told(self) -> str:
@@ -165,12 +165,12 @@ class Surgery:
         rows[: len(found)] = np.where(found < stored, found, -1)
         return rows
 
-    def _tokens(self, tensor: TensorInfo) -> RowMap:
+    def _tokens(self, tensor: TensorInfo) -> TensorInput:
         """The model's rows of its own tokens."""
         import numpy as np
 
         ids = np.array(sorted(self.mine.table.ids.values()), dtype=np.int64)
-        return self._map(0, tensor, ids[ids < tensor.shape[0]])
+        return self._rows(0, tensor, ids[ids < tensor.shape[0]])
 
     def _further(self, tensor: TensorInfo, role: str) -> Iterator[TensorInput]:
         """What the method reads besides: rows of the donor and of shared tokens in both, or of pieces."""
@@ -178,7 +178,7 @@ class Surgery:
 
         own = self._own(tensor.shape[0])
         if self.cutter:
-            yield TensorInput(0, tensor, self._map(0, tensor, self._pieces(own, tensor.shape[0])))
+            yield self._rows(0, tensor, self._pieces(own, tensor.shape[0]))
         if self.asked.method not in BY_DONOR:
             return
         theirs = self._donor(tensor, role)
@@ -188,9 +188,9 @@ class Surgery:
         shared = np.flatnonzero((own >= 0) & (targets >= 0))
         if lost := int(((ids >= stored) & (own[ids] < 0)).sum()):
             self.beyond[theirs.name] = lost
-        yield TensorInput(1, theirs, self._map(1, theirs, np.where(own >= 0, -1, targets)))
-        yield TensorInput(0, tensor, self._map(0, tensor, own[shared]))
-        yield TensorInput(1, theirs, self._map(1, theirs, targets[shared]))
+        yield self._rows(1, theirs, np.where(own >= 0, -1, targets))
+        yield self._rows(0, tensor, own[shared])
+        yield self._rows(1, theirs, targets[shared])
 
     def _donor(self, tensor: TensorInfo, role: str) -> TensorInfo:
         tied = bool(self.pair.model.config.get("tie_word_embeddings"))
@@ -231,6 +231,8 @@ class Surgery:
         text = self.theirs.ordinary.get(token, token.encode())
         return [piece for piece in self.cutter.pieces(text) if piece < stored]
 
-    def _map(self, model: int, tensor: TensorInfo, rows: Rows, axis: int = 0) -> RowMap:
+    def _rows(self, model: int, tensor: TensorInfo, rows: Rows, axis: int = 0) -> TensorInput:
+        """Rows of a tensor as an input."""
         rows.setflags(write=False)
-        return RowMap(axis, len(rows), len(rows), (RowSource(model, tensor, rows),))
+        data = MovedRows(axis, len(rows), len(rows), (RowSource(model, tensor, rows),))
+        return TensorInput(model, TensorInfo(tensor.name, data))

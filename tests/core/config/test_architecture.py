@@ -21,10 +21,10 @@ from mergecore.plugins.registry import Registry
 from mergecore.types import (
     Architecture,
     Checkpoint,
-    FileSpan,
     Json,
     ModelReference,
     Stack,
+    Stored,
     TensorFacts,
     TensorInfo,
 )
@@ -56,8 +56,9 @@ def acme(value: float) -> dict[str, Tensor]:
 
 
 def checkpoint(config: Mapping[str, Json] = CONFIG) -> Checkpoint:
-    data = FileSpan(Path("f"), 0)
-    tensors = {name: TensorInfo(name, "F32", tuple(one.shape), data) for name, one in acme(0.0).items()}
+    file = Path("f")
+    stored = [Stored(name, "F32", tuple(one.shape), file, 0) for name, one in acme(0.0).items()]
+    tensors = {one.name: TensorInfo(one.name, one) for one in stored}
     return Checkpoint(ModelReference("m"), Path(), tensors, (), config)
 
 

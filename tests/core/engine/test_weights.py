@@ -18,10 +18,10 @@ from tiny import write_checkpoint
 from torch import Tensor
 
 from mergecore.compute.scratch import Scratch
-from mergecore.engine.weights import Fault, StepInputs, WeightFiles, as_bytes, has_nonfinite, read_elements
+from mergecore.engine.weights import Fault, InputReader, StepInputs, WeightFiles, as_bytes, has_nonfinite
 from mergecore.errors import InputError, MergecoreError, Problems
 from mergecore.models.folder import open_folder
-from mergecore.types import Checkpoint, ModelReference, TensorInfo
+from mergecore.types import Checkpoint, ModelReference, TensorInfo, TensorInput
 
 TENSORS = {
     "first": torch.arange(6.0),
@@ -47,8 +47,13 @@ def files(model: Checkpoint) -> Iterator[WeightFiles]:
 
 
 def read(files: WeightFiles, tensor: TensorInfo, dtype: torch.dtype = torch.float32) -> Tensor:
-    numbers = torch.empty(tensor.count, dtype=dtype)
-    read_elements(files, tensor, 0, numbers)
+    return part(files, tensor, 0, tensor.count, dtype)
+
+
+def part(files: WeightFiles, tensor: TensorInfo, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+    numbers = torch.empty(stop - start, dtype=dtype)
+    reader = InputReader(files, Scratch(torch.device("cpu")))
+    tensor.data.load(reader, start, stop, numbers)
     return numbers
 
 
@@ -67,9 +72,7 @@ def test_elements_are_read_as_they_are_stored(model: Checkpoint, files: WeightFi
     assert read(files, model.tensors["first"]).equal(TENSORS["first"])
     assert read(files, model.tensors["second"], torch.bfloat16).equal(TENSORS["second"])
     assert read(files, model.tensors["third"], torch.int64).equal(TENSORS["third"])
-    part = torch.empty(2)
-    read_elements(files, model.tensors["first"], 3, part)
-    assert part.tolist() == [3, 4]
+    assert part(files, model.tensors["first"], 3, 5, torch.float32).tolist() == [3, 4]
     files.check_unchanged()
 
 
@@ -247,7 +250,10 @@ def test_faults_are_counted_whatever_block_comes_first(blocks: list[list[int]]) 
 
 
 def inputs(files: WeightFiles, *tensors: tuple[str, TensorInfo], allow: bool = False) -> StepInputs:
-    return StepInputs(files, Scratch(torch.device("cpu")), tensors, allow)
+    """The inputs, each of a model of its own."""
+    names = [name for name, _ in tensors]
+    found = [TensorInput(i, tensor) for i, (_, tensor) in enumerate(tensors)]
+    return StepInputs(files, Scratch(torch.device("cpu")), found, names.__getitem__, allow)
 
 
 def load(made: StepInputs, start: int, stop: int, rows: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from mergecore.errors import MergecoreError, Problems
 from mergecore.models.folder import is_side_file, open_file, open_folder
 from mergecore.models.input_folder import RemoteFile
-from mergecore.types import Checkpoint, ModelReference
+from mergecore.types import Checkpoint, ModelReference, Stored
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 ONE, TWO = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -94,8 +94,10 @@ def test_shards_are_one_model_in_the_order_of_the_files(sharded: Path) -> None:
     stored = load_file(sharded / ONE) | load_file(sharded / TWO)
     assert set(checkpoint.tensors) == set(stored)
     for name, tensor in checkpoint.tensors.items():
-        with tensor.data.file.open("rb") as file:
-            file.seek(tensor.data.offset)
+        data = tensor.data
+        assert isinstance(data, Stored)
+        with data.file.open("rb") as file:
+            file.seek(data.offset)
             assert file.read(stored[name].nbytes) == stored[name].tobytes()
 
 

@@ -17,7 +17,7 @@ from mergecore.engine.memory import Estimate
 from mergecore.errors import MergecoreError, Problems
 from mergecore.output.manifest import identity
 from mergecore.plugins.registry import Registry
-from mergecore.types import Architecture, Json, Piece, Plan
+from mergecore.types import Architecture, Joined, Json, Plan, Segment
 
 Tensors = Mapping[str, Tensor]
 
@@ -181,14 +181,18 @@ def test_what_is_read_from_where_is_part_of_the_identity(tmp_path: Path) -> None
     a = write_checkpoint(tmp_path / "a", mixtral(1), MIXTRAL)
     b = write_checkpoint(tmp_path / "b", fused(mixtral(2)), MIXTRAL)
     copy = write_checkpoint(tmp_path / "copy", mixtral(3), MIXTRAL)
-    assert "pieces_sha256" not in identity(plan(mean(a, copy), registry=registry()))
+    assert "made_of_sha256" not in identity(plan(mean(a, copy), registry=registry()))
     made = plan(mean(a, b), registry=registry())
-    known = identity(made)["pieces_sha256"]
-    tensors = dict(made.models[1].tensors)
-    name, other = "model.layers.0.block_sparse_moe.experts.0.w1.weight", tensors["model.norm.weight"]
-    tensors[name] = replace(tensors[name], pieces=(Piece(0, other, 0, 4),))
-    changed = replace(made, models=(made.models[0], replace(made.models[1], tensors=tensors)))
-    assert identity(changed)["pieces_sha256"] != known
+    known = identity(made)["made_of_sha256"]
+    step = next(one for one in made.steps if isinstance(one.inputs[1].tensor.data, Joined))
+    data = step.inputs[1].tensor.data
+    assert isinstance(data, Joined)
+    [segment] = data.segments
+    moved = replace(data, segments=(Segment(0, segment.data, segment.start + 1, segment.count),))
+    tensor = replace(step.inputs[1].tensor, data=moved)
+    other = replace(step, inputs=(step.inputs[0], replace(step.inputs[1], tensor=tensor)))
+    changed = replace(made, steps=tuple(other if one is step else one for one in made.steps))
+    assert identity(changed)["made_of_sha256"] != known
 
 
 def test_experts_of_other_sizes_are_no_other_layout(tmp_path: Path) -> None:

@@ -17,13 +17,13 @@ from mergecore.types import (
     Architecture,
     Checkpoint,
     Description,
-    FileSpan,
     Fit,
     ModelReference,
     ModelSource,
     OpenOptions,
     Proposal,
     Stack,
+    Stored,
     TensorFacts,
     TensorInfo,
 )
@@ -32,7 +32,7 @@ V = TypeVar("V")
 
 
 def checkpoint(*names: str) -> Checkpoint:
-    tensors = {name: TensorInfo(name, "F32", (1,), FileSpan(Path("f"), 0)) for name in names}
+    tensors = {name: TensorInfo(name, Stored(name, "F32", (1,), Path("f"), 0)) for name in names}
     return Checkpoint(ModelReference("m"), Path(), tensors, ())
 
 

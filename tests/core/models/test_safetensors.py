@@ -19,7 +19,7 @@ from safetensors.numpy import load, save
 
 from mergecore.errors import MergecoreError, Problems
 from mergecore.models.safetensors import parse_header, read_header
-from mergecore.types import TensorInfo
+from mergecore.types import Stored
 
 Header = dict[str, Any]
 
@@ -64,8 +64,8 @@ def test_tensors_come_in_the_order_of_their_bytes_with_absolute_offsets(tmp_path
         ("early", "BF16", (2,)),
         ("late", "F32", (2,)),
     ]
-    assert [one.data.offset for one in tensors] == [data, data + 4]
-    assert {one.data.file for one in tensors} == {path}
+    assert [one.offset for one in tensors] == [data, data + 4]
+    assert {one.file for one in tensors} == {path}
     status = path.stat()
     assert (file.path, file.size) == (path, len(content))
     assert file.header_sha256 == sha256(content[:data]).hexdigest()
@@ -82,7 +82,7 @@ def test_files_of_the_reference_writer_are_read_byte_by_byte(tmp_path: Path) -> 
     for tensor in tensors:
         stored = arrays[tensor.name]
         assert tensor.shape == stored.shape
-        assert content[tensor.data.offset :][: stored.nbytes] == stored.tobytes()
+        assert content[tensor.offset :][: stored.nbytes] == stored.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def check_against_reference(content: bytes) -> None:
         assert shapes == {one.name: one.shape for one in found}
 
 
-def outcome(content: bytes) -> tuple[TensorInfo, ...] | MergecoreError:
+def outcome(content: bytes) -> tuple[Stored, ...] | MergecoreError:
     try:
         return parse_header(lambda o, n: content[o : o + n], len(content), Path("x"), "m/x")[0]
     except MergecoreError as error:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from workshop import Workshop
 
 from mergecore.planning.matching import is_buffer
-from mergecore.types import FileSpan, TensorInfo
+from mergecore.types import Stored, TensorInfo
 
 IDS = torch.arange(8)[None]
 MASK = torch.tril(torch.ones(8, 8))[None, None]
@@ -88,4 +88,4 @@ def test_what_only_sounds_like_a_buffer_must_be_there(shop: Workshop) -> None:
 def test_buffers_are_known_by_name_and_shape(
     name: str, dtype: str, shape: tuple[int, ...], expected: bool
 ) -> None:
-    assert is_buffer(TensorInfo(name, dtype, shape, FileSpan(Path("m"), 0))) is expected
+    assert is_buffer(TensorInfo(name, Stored(name, dtype, shape, Path("m"), 0))) is expected

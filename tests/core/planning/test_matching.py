@@ -8,7 +8,7 @@ from pathlib import Path
 from mergecore.config.resolver import ParameterSource
 from mergecore.planning.matching import LACKED, Match, Part, Slice, dropped, match
 from mergecore.planning.opened import OpenedModels
-from mergecore.types import Checkpoint, FileSpan, ModelReference, TensorInfo
+from mergecore.types import Checkpoint, ModelReference, Stored, TensorInfo
 from mergecore_architectures.names import describe
 
 
@@ -19,7 +19,7 @@ def models(*names: Iterable[str], donor: int = 0) -> OpenedModels:
             ModelReference(f"m{i}"),
             Path("m"),
             {
-                name: TensorInfo(name, "F32", (8, 4) if "embed" in name else (4,), FileSpan(Path("f"), 0))
+                name: TensorInfo(name, Stored(name, "F32", (8, 4) if "embed" in name else (4,), Path("f"), 0))
                 for name in one
             },
             (),

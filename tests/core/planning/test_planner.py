@@ -28,7 +28,7 @@ from mergecore import (
     TensorGroup,
     hookimpl,
 )
-from mergecore.types import Json, Merged, RowMap, RowSource, Step, TensorInput
+from mergecore.types import Json, Merged, MovedRows, RowSource, Step, TensorInfo, TensorInput
 
 NAMES = {"gate": "w1", "down": "w2", "up": "w3"}
 
@@ -57,8 +57,8 @@ def compile_experts(document: Document, planner: Planner) -> Plan:
             )
             steps.append(Step(new, tensor.dtype, tensor.shape, (TensorInput(i, model.tensors[name]),)))
         if part == "gate_proj.weight":  # (inner, hidden), of which the router (experts, hidden) has no row
-            rows = RowMap(0, len(models), len(models), (RowSource(0, tensor, np.full(len(models), -1)),))
-            one, gate = TensorInput(0, tensor, rows), f"{layer}block_sparse_moe.gate.weight"
+            rows = MovedRows(0, len(models), len(models), (RowSource(0, tensor, np.full(len(models), -1)),))
+            one, gate = TensorInput(0, TensorInfo(name, rows)), f"{layer}block_sparse_moe.gate.weight"
             steps.append(Step(gate, tensor.dtype, one.shape, (one,), "drawn", NoParams()))
     edits: dict[str, Json] = {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral"}
     edits |= {"num_local_experts": len(models), "num_experts_per_tok": 2}

@@ -12,16 +12,16 @@ from safetensors.torch import load_file, save_file
 
 import mergecore
 from mergecore.errors import InputError
-from mergecore.planning.embedding_rows import rows_digest
+from mergecore.output.manifest import identity
 from mergecore.plugins.registry import Registry
-from mergecore.types import Plan, Recipe
+from mergecore.types import MovedRows, Plan, Recipe
 
 # The output of `looked: [a, b]` is `small` of a; to each of its rows is added the sum of what the step reads of b:
 # `tall`, row 2, nothing, and row 0.
 PLUGIN = """
 import numpy as np
 from mergecore import MergeMethod, Params, Recipe, hookimpl
-from mergecore.types import RowMap, RowSource, Step, TensorInput
+from mergecore.types import MovedRows, RowSource, Step, TensorInfo, TensorInput
 
 class Nothing(Params):
     pass
@@ -46,7 +46,8 @@ def compile(document, planner):
     models = [planner.open(one, ("looked", i)) for i, one in enumerate(document.data["looked"])]
     small, tall = models[0].tensors["small"], models[1].tensors["tall"]
     rows = np.array([2, -1, 0])
-    extra = TensorInput(1, tall, RowMap(0, 3, 3, (RowSource(1, tall, rows),)))
+    moved = MovedRows(0, 3, 3, (RowSource(1, tall, rows),))
+    extra = TensorInput(1, TensorInfo("tall", moved))
     step = Step("small", small.dtype, small.shape, (TensorInput(0, small),), "look", Nothing(), extra=(extra,))
     return planner.plan(models, [step], planner.side_files(models, [step]))
 
@@ -112,12 +113,11 @@ def test_what_is_not_finite_is_blamed_on_the_model(plan: Plan) -> None:
 
 
 def test_the_rows_that_are_looked_at_are_part_of_the_identity(plan: Plan) -> None:
-    digest = rows_digest(plan.steps)
-    assert digest
-    rows = plan.steps[0].extra[0].rows
-    assert rows
-    rows.sources[0].rows[1] = 1
-    assert rows_digest(plan.steps) != digest
+    digest = identity(plan)["made_of_sha256"]
+    data = plan.steps[0].extra[0].tensor.data
+    assert isinstance(data, MovedRows)
+    data.sources[0].rows[1] = 1
+    assert identity(plan)["made_of_sha256"] != digest
 
 
 def test_recipes_bring_their_methods(plan: Plan) -> None:

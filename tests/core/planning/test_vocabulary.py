@@ -13,6 +13,7 @@ from tiny import read_tensors, write_checkpoint
 from workshop import Workshop
 
 from mergecore.plugins.registry import Registry
+from mergecore.types import MovedRows
 
 XY = ["x", "y"]
 
@@ -130,17 +131,17 @@ def test_a_tensor_that_only_one_model_has_is_copied_with_its_rows_moved(
 
 
 def test_the_manifest_tells_apart_merges_that_move_rows_in_other_ways(shop: Workshop) -> None:
-    assert "rows_sha256" not in json.loads(
+    assert "made_of_sha256" not in json.loads(
         (shop.merge(shop.config()) / "mergecore-manifest.json").read_text()
     )
     shop.model("b", XY[::-1])
     config = shop.config(tokenizer_source="base")
-    first = shop.json("mergecore-manifest.json", str(shop.merge(config)))["rows_sha256"]
+    first = shop.json("mergecore-manifest.json", str(shop.merge(config)))["made_of_sha256"]
     shop.model("a", XY[::-1])
     shop.model("b", XY)
-    assert shop.json("mergecore-manifest.json", str(shop.merge(config)))["rows_sha256"] == first
+    assert shop.json("mergecore-manifest.json", str(shop.merge(config)))["made_of_sha256"] == first
     shop.model("b", [XY[0], "z"])
-    assert shop.json("mergecore-manifest.json", str(shop.merge(config)))["rows_sha256"] != first
+    assert shop.json("mergecore-manifest.json", str(shop.merge(config)))["made_of_sha256"] != first
 
 
 def test_shapes_in_a_plan_are_those_of_the_output(shop: Workshop) -> None:
@@ -149,5 +150,7 @@ def test_shapes_in_a_plan_are_those_of_the_output(shop: Workshop) -> None:
     step = next(step for step in made.steps if step.name == "lm_head.weight")
     assert step.shape == (3, 4)
     assert [one.shape for one in step.inputs] == [(3, 4), (3, 4)]
-    assert [one.tensor.shape for one in step.inputs] == [(2, 4), (3, 4)]
-    assert step.inputs[0].reads == ((0, "lm_head.weight"), (0, "lm_head.weight"), (1, "lm_head.weight"))
+    data = step.inputs[0].tensor.data
+    assert isinstance(data, MovedRows)
+    assert [one.tensor.shape for one in data.sources] == [(2, 4), (3, 4)]
+    assert step.inputs[0].reads == ((0, "lm_head.weight"), (1, "lm_head.weight"))

@@ -19,17 +19,17 @@ from mergecore.types import ModelReference
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "hooks.md"
 
-Example = Callable[[str, str], Registry]
+Example = Callable[..., Registry]
 
 
 @pytest.fixture
 def example(write_plugin: WritePlugin) -> Example:
     """A function that installs the example of a hook and returns the registry, in which it works."""
 
-    def install(hook: str, name: str) -> Registry:
+    def install(hook: str, name: str, number: int = 0) -> Registry:
         sections = re.split(r"^## `", PAGE.read_text(encoding="utf8"), flags=re.MULTILINE)
         [section] = [text for text in sections if text.startswith(f"{hook}(")]
-        [code, *_] = re.findall(r"^```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+        code = re.findall(r"^```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)[number]
         write_plugin("example", code, {name: "example"})
         registry = Registry.discover((), {})
         [plugin] = [plugin for plugin in registry.plugins() if plugin.distribution == "example"]
@@ -72,6 +72,15 @@ def test_mergecore_model_sources_open_what_they_accept(
     config.write_text(config.read_text().replace("./b", "zoo:b"))
     assert cli("merge", config, "out").code == 0
     assert value_in("out") == [2.0]  # (1 + 3) / 2
+
+
+def test_mergecore_model_sources_compute_tensors_while_they_are_read(
+    example: Example, config: Path, cli: Cli
+) -> None:
+    example("mergecore_model_sources", "half", 1)
+    config.write_text(config.read_text().replace("./b", "half:./b"))
+    assert cli("merge", config, "out").code == 0
+    assert value_in("out") == [1.25]  # (1 + 3 / 2) / 2
 
 
 def test_mergecore_architectures_decide_what_layers_are(example: Example, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from safetensors.numpy import save
 
 from mergecore.cli.app import run
 from mergecore.errors import MergecoreError
-from mergecore.types import AdapterReference, Checkpoint, ModelReference, OpenOptions
+from mergecore.types import AdapterReference, Checkpoint, ModelReference, OpenOptions, Stored
 from mergecore_plugins.sources.hub import accepts, mergecore_model_sources, open_hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -337,7 +337,9 @@ def test_planning_downloads_small_files_and_headers_only(hub: TinyHub, cache: Pa
     snapshot = cache / "models--o--n" / "snapshots" / COMMIT
     assert checkpoint.revision == COMMIT
     assert checkpoint.folder == snapshot
-    assert checkpoint.tensors["layers.1.w"].data.file == snapshot / "model-00002-of-00002.safetensors"
+    data = checkpoint.tensors["layers.1.w"].data
+    assert isinstance(data, Stored)
+    assert data.file == snapshot / "model-00002-of-00002.safetensors"
     assert {file.stamp for file in checkpoint.weight_files} == {(0, 0, 0, 0)}
     assert set(checkpoint.side_files) == {
         "config.json",
@@ -371,6 +373,7 @@ def test_weights_follow_when_they_are_fetched(hub: TinyHub) -> None:
     assert checkpoint.fetch is not None
     checkpoint.fetch()
     tensor = checkpoint.tensors["layers.1.w"]
+    assert isinstance(tensor.data, Stored)
     with tensor.data.file.open("rb") as file:
         file.seek(tensor.data.offset)
         assert file.read(4) == np.float32(1).tobytes()

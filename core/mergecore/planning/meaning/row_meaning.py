@@ -9,16 +9,16 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from mergecore.errors import InputError, some
 from mergecore.models.row_names import LABEL, NUMBERED, Naming, may_have_rows, namings
+from mergecore.planning.embedding_rows import with_data
 from mergecore.planning.opened import OpenedModels
 from mergecore.planning.side_files.special_ids import generation_config
 from mergecore.tokenizers.read import TokenizerFiles
-from mergecore.types import RowMap, RowSource, TensorInput
+from mergecore.types import MovedRows, RowSource, TensorInput
 
 if TYPE_CHECKING:
     Subject: TypeAlias = tuple[str, ...]
@@ -116,7 +116,9 @@ class RowMeanings:
         axis = {**theirs.tensors, **ours.tensors}.get(name, 0)
         count = len(ours.names) if axis == NUMBERED else one.shape[axis]
         order = rows_by_name(ours.names, theirs.names, count)
-        if order is None or (order and (axis == NUMBERED or one.rows or "transition" in name)):
+        if order is None or (
+            order and (axis == NUMBERED or isinstance(one.tensor.data, MovedRows) or "transition" in name)
+        ):
             return self._unfit(one, ours, theirs, leading)
         return self._moved(one, axis, order, theirs, leading) if order else one
 
@@ -132,7 +134,7 @@ class RowMeanings:
             f"the rows of {_listed(theirs.tensors)} are matched by name"
         )
         source = RowSource(one.model, one.tensor, rows)
-        return replace(one, rows=RowMap(axis, len(rows), len(rows), (source,)))
+        return with_data(one, MovedRows(axis, len(rows), len(rows), (source,)))
 
     def _unfit(self, one: TensorInput, ours: Naming, theirs: Naming, leading: int) -> TensorInput:
         left, right = set(_unique(ours.names).values()), set(_unique(theirs.names).values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +14,23 @@ from tiny import write_checkpoint
 from torch import Tensor
 
 from mergecore.compute.scratch import Scratch
-from mergecore.engine import remapped_rows
-from mergecore.engine.remapped_rows import MappedRows
-from mergecore.engine.weights import WeightFiles
+from mergecore.engine.weights import Fault, InputReader, WeightFiles
 from mergecore.models.folder import open_folder
-from mergecore.types import Checkpoint, ModelReference, RowMap, RowSource, TensorInfo
+from mergecore.types import (
+    Checkpoint,
+    ModelReference,
+    MovedRows,
+    Origin,
+    RowSource,
+    Stored,
+    TensorInfo,
+    one_by_one,
+)
+from mergecore.types.tensors import composed
 
 FORMATS = {"bf16": torch.bfloat16, "f32": torch.float32, "f64": torch.float64}
 SHAPES = {"bias": (7,), "first": (7, 3), "last": (2, 7), "middle": (2, 7, 3)}
 AXES = {"bias": 0, "first": 0, "last": 1, "middle": 1}
-
-
-class InOrder:
-    def for_each(self, count: int, work: Callable[[int], None]) -> None:
-        for index in range(count):
-            work(index)
 
 
 def _tensors(scale: float) -> dict[str, Tensor]:
@@ -60,19 +62,25 @@ def source(model: int, tensor: TensorInfo, rows: Sequence[int]) -> RowSource:
     return RowSource(model, tensor, np.array(rows, dtype=np.int64))
 
 
-def reader(files: WeightFiles, axis: int, size: int, *sources: RowSource) -> MappedRows:
-    rows = RowMap(axis, size, len(sources[0].rows), sources)
-    made = MappedRows(files, Scratch(torch.device("cpu")), rows, lambda model: f"m/{'ab'[model]}")
-    made.prepare(InOrder())
-    return made
+class Loading:
+    """A tensor whose rows are moved, ready to be loaded from."""
+
+    def __init__(self, files: WeightFiles, axis: int, size: int, *sources: RowSource) -> None:
+        self.faults: dict[Origin, Fault] = {}
+        self.reader = InputReader(files, Scratch(torch.device("cpu")), self.faults)
+        made = MovedRows(axis, size, len(sources[0].rows), sources)
+        self.data = made.prepare(self.reader, one_by_one)
+
+    def load(self, start: int, stop: int, into: Tensor, check: bool = True) -> None:
+        self.data.load(self.reader if check else self.reader.unchecked, start, stop, into)
 
 
-def whole(made: MappedRows, shape: Sequence[int], step: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def whole(made: Loading, shape: Sequence[int], step: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Everything, read in stretches of `step` elements."""
     count = torch.Size(shape).numel()
     flat = torch.full((count,), torch.nan, dtype=dtype)
     for start in range(0, count, step):
-        made.load(start, min(start + step, count), flat[start : start + step], check=True)
+        made.load(start, min(start + step, count), flat[start : start + step])
     return flat.view(tuple(shape))
 
 
@@ -119,7 +127,7 @@ def test_every_row_is_the_mean_of_what_the_sources_have(
     mean = wanted.narrow(axis, 0, len(rows[0])).sum(axis, keepdim=True) / len(rows[0])
     wanted.narrow(axis, len(rows[0]), padding).copy_(mean.expand(shaped(stored[0], axis, padding)))
 
-    made = reader(files, axis, size, *sources)
+    made = Loading(files, axis, size, *sources)
     torch.testing.assert_close(whole(made, wanted.shape, step), wanted.float(), rtol=1e-6, atol=0.0)
     torch.testing.assert_close(whole(made, wanted.shape, step, torch.float64), wanted, rtol=1e-14, atol=0.0)
 
@@ -134,13 +142,13 @@ def test_rows_may_repeat_and_skip_as_they_like(
     models: list[Checkpoint], files: WeightFiles, first: int, steps: list[int], step: int
 ) -> None:
     rows = np.clip(first + np.cumsum([0, *steps]), 0, 6)
-    made = reader(files, 0, len(rows), source(0, models[0].tensors["first.f32"], rows.tolist()))
+    made = Loading(files, 0, len(rows), source(0, models[0].tensors["first.f32"], rows.tolist()))
     wanted = _tensors(1.0)["first.f32"][torch.from_numpy(rows)]
     assert torch.equal(whole(made, wanted.shape, step), wanted)
 
 
 def test_a_single_row_keeps_every_bit(models: list[Checkpoint], files: WeightFiles) -> None:
-    made = reader(
+    made = Loading(
         files,
         0,
         2,
@@ -151,7 +159,7 @@ def test_a_single_row_keeps_every_bit(models: list[Checkpoint], files: WeightFil
 
 
 def test_no_row_at_all_is_zero(models: list[Checkpoint], files: WeightFiles) -> None:
-    made = reader(files, 0, 2, source(0, models[0].tensors["first.bf16"], [-1, -1]))
+    made = Loading(files, 0, 2, source(0, models[0].tensors["first.bf16"], [-1, -1]))
     assert whole(made, (2, 3), 4).tolist() == [[0.0] * 3] * 2
 
 
@@ -161,7 +169,7 @@ def reads(files: WeightFiles, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int
     seen = []
     read = files.read
 
-    def noted(tensor: TensorInfo, first_byte: int, into: memoryview) -> None:
+    def noted(tensor: Stored, first_byte: int, into: memoryview) -> None:
         seen.append((first_byte, len(into)))
         read(tensor, first_byte, into)
 
@@ -172,15 +180,15 @@ def reads(files: WeightFiles, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int
 def test_rows_that_follow_each_other_are_read_at_once(
     models: list[Checkpoint], files: WeightFiles, reads: list[tuple[int, int]]
 ) -> None:
-    made = reader(files, 0, 5, source(0, models[0].tensors["first.f32"], [1, 2, 3, 4, 5]))
-    made.load(3, 12, torch.empty(9), check=True)  # rows 1 to 3 of the output, 2 to 4 of the file
+    made = Loading(files, 0, 5, source(0, models[0].tensors["first.f32"], [1, 2, 3, 4, 5]))
+    made.load(3, 12, torch.empty(9))  # rows 1 to 3 of the output, 2 to 4 of the file
     assert reads == [(2 * 12, 36)]
 
 
 def test_rows_in_disorder_are_read_at_once_when_they_lie_close_together(
     models: list[Checkpoint], files: WeightFiles, reads: list[tuple[int, int]]
 ) -> None:
-    made = reader(files, 0, 4, source(0, models[0].tensors["first.f32"], [6, 1, 1, 3]))
+    made = Loading(files, 0, 4, source(0, models[0].tensors["first.f32"], [6, 1, 1, 3]))
     assert whole(made, (4, 3), 12)[:, 0].tolist() == [19.0, 4.0, 4.0, 10.0]
     assert reads == [(12, 6 * 12)]
 
@@ -191,8 +199,8 @@ def test_rows_far_apart_are_read_one_by_one(
     reads: list[tuple[int, int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(remapped_rows, "_GAP", 12)  # one row of three float32
-    made = reader(files, 0, 4, source(0, models[0].tensors["first.f32"], [6, 1, 0, 3]))
+    monkeypatch.setattr(composed, "_GAP", 12)  # one row of three float32
+    made = Loading(files, 0, 4, source(0, models[0].tensors["first.f32"], [6, 1, 0, 3]))
     assert whole(made, (4, 3), 12)[:, 0].tolist() == [19.0, 4.0, -0.0, 10.0]
     assert reads == [(0, 4 * 12), (6 * 12, 12)]
 
@@ -203,8 +211,8 @@ def test_no_more_than_a_block_is_read_at_once(
     reads: list[tuple[int, int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(remapped_rows, "BLOCK", 6)  # two rows
-    made = reader(files, 0, 4, source(0, models[0].tensors["first.f32"], [5, 1, 2, 3]))
+    monkeypatch.setattr(composed, "BLOCK", 6)  # two rows
+    made = Loading(files, 0, 4, source(0, models[0].tensors["first.f32"], [5, 1, 2, 3]))
     assert whole(made, (4, 3), 12)[:, 0].tolist() == [16.0, 4.0, 7.0, 10.0]
     assert [count for _, count in reads] == [24, 12, 12]
 
@@ -213,9 +221,9 @@ def test_no_more_than_a_block_is_read_at_once(
 def test_the_mean_for_padding_may_take_many_parts(
     models: list[Checkpoint], files: WeightFiles, monkeypatch: pytest.MonkeyPatch, block: int, spans: int
 ) -> None:
-    monkeypatch.setattr(remapped_rows, "BLOCK", block)
-    monkeypatch.setattr(remapped_rows, "_SPANS", spans)
-    made = reader(files, 0, 9, source(0, models[0].tensors["first.bf16"], [0, 1, 2, 3, 4, 5, 6]))
+    monkeypatch.setattr(composed, "BLOCK", block)
+    monkeypatch.setattr(composed, "_SPANS", spans)
+    made = Loading(files, 0, 9, source(0, models[0].tensors["first.bf16"], [0, 1, 2, 3, 4, 5, 6]))
     # the columns are -0 4 7 … 19, 2 5 … 20, 3 6 … 21: they sum up to 69, 77 and 84
     assert whole(made, (9, 3), 27)[7:].tolist() == [pytest.approx([69 / 7, 11.0, 12.0])] * 2
 
@@ -225,7 +233,7 @@ def test_a_wrong_value_is_told_by_its_place_in_the_file(tmp_path: Path) -> None:
     weight[1, 1], weight[3, 0] = torch.nan, torch.inf
     model = open_folder(write_checkpoint(tmp_path / "m", {"w": weight}), ModelReference("m/a"))
     with WeightFiles([model]) as opened:
-        made = reader(
+        made = Loading(
             opened,
             0,
             4,
@@ -233,9 +241,6 @@ def test_a_wrong_value_is_told_by_its_place_in_the_file(tmp_path: Path) -> None:
             source(0, model.tensors["w"], [-1, 0, -1, -1]),
         )
         made.load(0, 8, torch.empty(8), check=False)
-        assert [fault.count for _, _, fault in made.faults()] == [0, 0]
-        made.load(0, 8, torch.empty(8), check=True)
-        assert [(name, info.name, fault.count, fault.first) for name, info, fault in made.faults()] == [
-            ("m/a", "w", 2, 3),
-            ("m/a", "w", 0, -1),
-        ]
+        assert made.faults == {}
+        made.load(0, 8, torch.empty(8))
+        assert [(one.name, fault.count, fault.first) for one, fault in made.faults.items()] == [("w", 2, 3)]
