@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,9 +99,8 @@ def mergecore_merge_methods():
     Path("c.yml").write_text("merge_method: deadly\nmodels: [{model: a}, {model: b}]\n")
     outcome = cli("merge", "c.yml", "out", "--executor", "processes", "-j", "1")
     assert outcome.code == 5
-    assert (
-        "2 worker processes were ended by SIGKILL while they made it. Hint: allow more memory" in outcome.err
-    )
+    told = "2 worker processes were ended by SIGKILL while they made it"
+    assert f"{told}. Hint: allow more memory, or use the executor 'threads'" in outcome.err
     assert not Path("out").exists()
 
 
@@ -120,7 +121,10 @@ def test_a_job_travels_with_what_is_blocked_and_prepared(models: dict[str, Json]
 def test_a_plugin_in_another_version_is_refused(models: dict[str, Json]) -> None:
     job = travelled(job_of(models, Registry.discover()))
     job = replace(job, needed={"dare_ties": "dare_ties of mergecore 0"})
-    with pytest.raises(MergecoreError, match="method 'dare_ties' is dare_ties of mergecore 0, and") as caught:
+    told = (
+        r"method 'dare_ties' is dare_ties of mergecore 0, and dare_ties of mergecore \S+ in another process"
+    )
+    with pytest.raises(MergecoreError, match=told) as caught:
         job.open().__enter__()
     assert caught.value.code == "E605"
 
@@ -130,14 +134,38 @@ def test_a_method_of_the_session_that_cannot_travel_is_refused(models: dict[str,
     registry = Registry.discover().with_methods(method)
     config = {"merge_method": "mine", "models": models["models"]}
     with pytest.raises(
-        MergecoreError, match=r"method 'mine' was given in this session.*use the executor 'threads'"
+        MergecoreError,
+        match=r"'mine' was given in this session.*use the executor 'threads', or put it into a module",
     ):
         mergecore.merge(config, "out", registry=registry, run_options=OPTIONS)
     assert not Path("out").exists()
 
 
+def test_a_job_that_cannot_travel_is_refused() -> None:
+    job: Any = lambda: None  # noqa: E731 - what pickle does not take
+    with pytest.raises(
+        MergecoreError, match=r"^this merge cannot be handed to another process: .*pickle"
+    ) as caught:
+        processes._packed(job)
+    assert caught.value.code == "E605"
+
+
+def test_a_script_that_merges_wherever_it_is_imported_is_told_what_to_do(models: dict[str, Json]) -> None:
+    Path("script.py").write_text(
+        "import mergecore\n"
+        "from mergecore_plugins.executors import processes\n"
+        "processes.DEATHS = 1\n"
+        f"mergecore.merge({models!r}, 'out', run_options=mergecore.RunOptions(executor='processes', threads=1))\n"
+    )
+    done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, check=False)
+    told = "1 worker processes ended with exit code 1 before they began"
+    assert f"{told}. Hint: in a script, call mergecore below `if __name__ == '__main__':`" in done.stderr
+    assert not Path("out").exists()
+
+
 def test_memory_is_of_one_process(models: dict[str, Json]) -> None:
-    with pytest.raises(MergecoreError, match="made in the memory of this process") as caught:
+    told = r"made in the memory of this process, .*use the executor 'threads', or write a folder"
+    with pytest.raises(MergecoreError, match=told) as caught:
         mergecore.run(mergecore.plan(models), options=OPTIONS)
     assert caught.value.code == "E605"
 
