@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         OutputWriter,
         Plan,
         Recipe,
+        SideFile,
         TensorGroup,
         TokenizerStrategy,
     )
@@ -72,6 +73,7 @@ _HOME = {
     "Recipe": "types",
     "Registry": "plugins",
     "RunOptions": "types.execution",
+    "SideFile": "types",
     "Size": "types.params",
     "TensorGroup": "types.groups",
     "TokenizerStrategy": "types",
@@ -110,6 +112,7 @@ __all__ = [
     "Recipe",
     "Registry",
     "RunOptions",
+    "SideFile",
     "Size",
     "TensorGroup",
     "TokenizerStrategy",

@@ -14,7 +14,7 @@ from mergecore.cli.options import common_options, output_options, plan_options, 
 from mergecore.cli.screen import show_table
 from mergecore.files.exhaustion import TO_PLAN, check_memory
 from mergecore.plugins.registry import WORD_OF, Registry
-from mergecore.types import Executor, MergeMethod, OutputWriter, Recipe, TokenizerStrategy
+from mergecore.types import Executor, MergeMethod, OutputWriter, Recipe, SideFile, TokenizerStrategy
 
 if TYPE_CHECKING:
     from mergecore.types.plans import PlanOptions
@@ -138,6 +138,7 @@ def show_plugin(name: str, disabled: Sequence[str]) -> None:
     """Show everything about the plugins called NAME."""
     from mergecore.cli.show_methods import parameters_as_text
     from mergecore.errors import ConfigError, did_you_mean
+    from mergecore.types.params import NoParams
 
     registry = Registry.discover(disabled)
     everyone = registry.plugins()
@@ -156,6 +157,8 @@ def show_plugin(name: str, disabled: Sequence[str]) -> None:
         ]
         show_table([fact for fact in facts if fact[1]])
         for kind, value in registry.offered(plugin):
+            if kind is SideFile and value.params is NoParams:
+                continue  # most have none, and some plugins bring many
             click.echo("\n".join(["", f"  parameters of {WORD_OF[kind]} '{value.name}'"]))
             click.echo("\n".join(parameters_as_text(value.params, scopes=kind is MergeMethod)))
 
@@ -170,11 +173,12 @@ def schema(recipe: str | None, disabled: Sequence[str]) -> None:
 
     registry = Registry.discover(disabled)
     chosen: list[Any] = [*registry.all(OutputWriter), *registry.all(Executor)]
+    files = registry.all(SideFile)
     if recipe is None:
         chosen = [*registry.all(TokenizerStrategy), *chosen]
-        made = config_schema(registry.all(MergeMethod), chosen)
+        made = config_schema(registry.all(MergeMethod), chosen, files)
     else:
-        made = recipe_schema(registry.get(Recipe, recipe), chosen)
+        made = recipe_schema(registry.get(Recipe, recipe), chosen, files)
     click.echo(json.dumps(made, indent=2))
 
 

@@ -8,19 +8,18 @@ from mergecore.files.on_demand import on_demand
 
 if TYPE_CHECKING:
     from mergecore.config.reference import HUB, exists_below, nearest, parse_reference
-    from mergecore.config.values import ChatTemplate, Reference
+    from mergecore.config.values import Reference
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
             "reference": "HUB exists_below nearest parse_reference",
-            "values": "ChatTemplate Reference",
+            "values": "Reference",
         },
     )
 
 __all__ = [
     "HUB",
-    "ChatTemplate",
     "Reference",
     "exists_below",
     "nearest",

@@ -1,4 +1,4 @@
-"""Plugins that a document chooses by name, and their parameters: tokenizer strategy, output writer, executor.
+"""Plugins that a document chooses by name, and their parameters: tokenizer strategy, writer, executor, side files.
 
 `check_chosen` looks at all that a document chooses, before a model is opened.  `read_params` makes the parameters
 of one, by the declarations that methods have, too.
@@ -13,12 +13,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mergecore.config.parameters import counts_as, parameters_of
+from mergecore.config.parameters import counts_as, parameters_of, shown
 from mergecore.config.reference import HUB, Exists
 from mergecore.errors import Collector, ConfigError, PluginError, did_you_mean, placed
 from mergecore.files.yaml_document import DocPath, Document
 from mergecore.plugins.registry import WORD_OF, Registry
-from mergecore.types import Executor, Json, OutputWriter, TokenizerStrategy
+from mergecore.tokenizers.chat_template import is_template_text
+from mergecore.types import Executor, Json, OutputWriter, SideFile, TokenizerStrategy
 from mergecore.types.params import P
 
 UNCHANGED, ALL_TOKENS, OF_MODEL = "copy", "union", "model"
@@ -85,11 +86,19 @@ def check_chosen(
 
     strategy: what the source of the tokenizer names, if it is no model.
     """
+    template = document.data.get("chat_template")
+    if "chat_template" in sections and isinstance(template, str):
+        with problems.collecting(), placed(document.place(("chat_template",))):
+            check_template(template, registry)
+    for error in _no_choices(document):
+        problems.add(error)
     for one in _choices(document, sections, strategy):
         with problems.collecting(), placed(document.place(one.name_path)):
             value: Any = registry.get(one.kind, one.name)
             if isinstance(value, TokenizerStrategy):
                 _check_source(value, document, strategy)
+            if isinstance(value, SideFile):
+                _check_side_file(value)
             with registry.calling(one.kind, one.name):
                 read_params(value.params, one, doubts)
 
@@ -145,8 +154,10 @@ def _missing(name: str, choice: Choice) -> ConfigError:
     section = choice.path[-1] if choice.path else "parameters"
     what = f"missing required parameter '{name}' of {choice.owner}"
     named = {"output": "writer", "tokenizer": "strategy"}.get(str(section), "name")
-    hint = f"write '{section}: {{{named}: {choice.name}, {name}: …}}'"
-    return ConfigError("E105", what, place=choice.document.place(choice.name_path), hint=hint)
+    chosen = f"{section}: {{{named}: {choice.name}, {name}: …}}"
+    if choice.kind is SideFile:
+        chosen = f"side_files: {{{choice.name}: {{{name}: …}}}}"
+    return ConfigError("E105", what, place=choice.document.place(choice.name_path), hint=f"write '{chosen}'")
 
 
 # ---- which plugins are chosen ------------------------------------------------------------------------------
@@ -231,6 +242,9 @@ def _choices(document: Document, sections: Sections, strategy: str | None) -> It
         whole = raw if isinstance(raw, dict) else {}
         values = {name: one for name, one in whole.items() if name not in keys}
         at: DocPath = (section,)
+        if section in ("side_files", "chat_template"):
+            yield from _side_files(whole, document) if section == "side_files" else ()
+            continue
         kind: type
         name: Json
         if section == "tokenizer":
@@ -241,6 +255,44 @@ def _choices(document: Document, sections: Sections, strategy: str | None) -> It
             kind, name = Executor, whole.get("name") if whole else raw
         if isinstance(name, str):
             yield Choice(kind, name, values, (section,), at, keys, document)
+
+
+def _side_files(section: Mapping[str, Json], document: Document) -> Iterator[Choice]:
+    for name, said in section.items():
+        values = said if isinstance(said, dict) else {}
+        path = ("side_files", name)
+        yield Choice(SideFile, name, values, path, path, (), document)
+
+
+def _no_choices(document: Document) -> Iterator[ConfigError]:
+    """What is said of side files and is neither yes, nor no, nor parameters."""
+    section = document.data.get("side_files")
+    for name, said in section.items() if isinstance(section, dict) else ():
+        if not isinstance(said, bool | dict | None):
+            what = f"'side_files.{name}' is {shown(said)}; true, false or a mapping is expected"
+            yield ConfigError("E104", what, place=document.place(("side_files", name)))
+
+
+def _check_side_file(value: SideFile[Any]) -> None:
+    """Raise E105 for one that another key chooses."""
+    if value.chosen_by != "side_files":
+        what = f"'{value.name}' is chosen by '{value.chosen_by}: {value.name}'"
+        raise ConfigError("E105", what, hint="write that in place of it")
+
+
+def check_template(text: str, registry: Registry) -> None:
+    """Raise E105 for what is neither `auto`, nor the name of a chat template, nor the text of one."""
+    if is_template_text(text) or text == "auto":
+        return
+    named = [one.name for one in registry.all(SideFile) if one.chosen_by == "chat_template"]
+    if text in named or "@" in text:
+        side_file: SideFile[Any] = registry.get(SideFile, text)
+        if side_file.chosen_by == "chat_template":
+            return
+    shown = text if len(text) < 60 else f"{text[:57]}…"
+    near = did_you_mean(shown, ["auto", *named])
+    hint = f"write auto, one of {', '.join(named)}, or the text of a Jinja template"
+    raise ConfigError("E105", f"'{shown}' is not a known chat template{near}", hint=hint)
 
 
 def _strategy(

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
-from pydantic import BaseModel, ValidationError, create_model
+from pydantic import BaseModel, Field, ValidationError, create_model
 
 from mergecore.config.chosen import check_chosen
-from mergecore.config.grammar import ExecutorConfig, OutputConfig, Part, Seed, WhereRun
+from mergecore.config.grammar import SECTIONS, ExecutorConfig, OutputConfig, Part, Seed, WhereRun
 from mergecore.config.messages import explained
 from mergecore.config.reference import exists_below
+from mergecore.config.values import ChosenFiles
 from mergecore.errors import Collector, ConfigError
 from mergecore.files.yaml_document import Document
 from mergecore.plugins.registry import Registry
@@ -73,6 +74,7 @@ class Common(Part):
     seed: Seed = 0
     output: OutputConfig = OutputConfig()
     executor: WhereRun = ExecutorConfig()
+    side_files: ChosenFiles = Field(default={})
 
 
 def common_of(document: Document) -> Common:
@@ -102,10 +104,12 @@ def settings_of(
     """
     problems = Collector()
     unsure: list[ConfigError] = []
-    sections = {"output": OutputConfig.model_fields, "executor": ExecutorConfig.model_fields}
+    kind = whole(schema, recipe)
+    sections = {
+        name: keys for name, keys in SECTIONS.items() if name in kind.model_fields and name != "tokenizer"
+    }
     check_chosen(document, registry, sections, problems, unsure)
     (problems.errors if doubts is None else doubts).extend(unsure)
-    kind = whole(schema, recipe)
     context = {"exists": exists_below(Path()), "folder": Path(), "known": {}}
     try:
         settings = kind.model_validate(dict(document.data), context=context)

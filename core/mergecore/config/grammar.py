@@ -36,7 +36,7 @@ from mergecore.config.settings import parse_setting
 from mergecore.config.values import (
     AnyTokenSource,
     Architectures,
-    ChatTemplate,
+    ChosenFiles,
     Dtypes,
     LayerRange,
     Reference,
@@ -169,6 +169,8 @@ SECTIONS: Sections = {
     "tokenizer": TokenizerConfig.model_fields,
     "output": OutputConfig.model_fields,
     "executor": ExecutorConfig.model_fields,
+    "side_files": (),
+    "chat_template": (),
 }
 """Where a config chooses plugins."""
 
@@ -197,13 +199,16 @@ class MergeConfig(Part):
         default=None, description="short for 'tokenizer: {source: …}'"
     )
     tokenizer: TokenizerConfig | None = None
-    chat_template: ChatTemplate | None = None
+    chat_template: str | None = Field(
+        default=None, description="auto, the name of a chat template, or its text"
+    )
     seed: Seed = 0
     name: str | None = None
     output: OutputConfig = OutputConfig()
     executor: WhereRun = Field(
         default=ExecutorConfig(), description="where the steps run: a name, or {name, parameters}"
     )
+    side_files: ChosenFiles = {}
 
     @property
     def vocabulary(self) -> TokenizerConfig | None:

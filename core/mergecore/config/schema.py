@@ -13,7 +13,7 @@ from mergecore.config.chosen import ALL_TOKENS, EXECUTOR, WRITER
 from mergecore.config.documents import whole
 from mergecore.config.grammar import SECTIONS, MergeConfig
 from mergecore.config.parameters import Parameter, parameters_of, setting_schema, value_schema
-from mergecore.types import Executor, Json, MergeMethod, OutputWriter, Recipe, TokenizerStrategy
+from mergecore.types import Executor, Json, MergeMethod, OutputWriter, Recipe, SideFile, TokenizerStrategy
 from mergecore.types.params import NoParams
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -22,8 +22,12 @@ _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 Chosen: TypeAlias = TokenizerStrategy[Any] | OutputWriter[Any] | Executor[Any]
 
 
-def schema(methods: Iterable[MergeMethod[Any]], chosen: Iterable[Chosen] = ()) -> dict[str, Json]:
-    """The JSON schema (draft 2020-12) of a config that uses one of `methods`, and any of `chosen`.
+def schema(
+    methods: Iterable[MergeMethod[Any]],
+    chosen: Iterable[Chosen] = (),
+    files: Iterable[SideFile[Any]] = (),
+) -> dict[str, Json]:
+    """The JSON schema (draft 2020-12) of a config that uses one of `methods`, and any of `chosen` and `files`.
 
     Without `chosen`, nothing is said of parameters of tokenizer strategies, output writers and executors.
     """
@@ -34,16 +38,20 @@ def schema(methods: Iterable[MergeMethod[Any]], chosen: Iterable[Chosen] = ()) -
     properties["merge_method"] = {"enum": names, "description": "how the models are made into one"}
     needs: list[Json] = [{"required": [key]} for key in ("models", "slices", "modules")]
     branches: list[Json] = [_branch(method.name, parameters_of(method.params)) for method in methods]
+    _add_side_files(grammar, files)
     return {"$schema": _DRAFT, **grammar, "oneOf": needs, "allOf": [*branches, *map(_choice, chosen)]}
 
 
-def recipe_schema(recipe: Recipe, chosen: Iterable[Chosen] = ()) -> dict[str, Json]:
+def recipe_schema(
+    recipe: Recipe, chosen: Iterable[Chosen] = (), files: Iterable[SideFile[Any]] = ()
+) -> dict[str, Json]:
     """The JSON schema of the documents of a recipe; of one that declares nothing, what every document may say."""
     schema = recipe.schema or NoParams
     declared = whole(schema if isinstance(schema, type) else schema(), recipe.name)
     grammar = cast("dict[str, Json]", declared.model_json_schema())
     if recipe.schema is None:
         grammar["additionalProperties"] = True
+    _add_side_files(grammar, files)
     return {"$schema": _DRAFT, **grammar, "title": recipe.name, "allOf": [*map(_choice, chosen)]}
 
 
@@ -63,6 +71,20 @@ def _choice(one: Chosen) -> Json:
         "if": {"properties": {section: {"type": "object", **is_chosen}}, "required": [section]},
         "then": {"properties": {section: filled}},
     }
+
+
+def _add_side_files(grammar: dict[str, Json], files: Iterable[SideFile[Any]]) -> None:
+    section = cast("dict[str, Any]", grammar["properties"])["side_files"]
+    section["properties"] = {one.name: _of_side_file(one) for one in files if one.chosen_by == "side_files"}
+
+
+def _of_side_file(one: SideFile[Any]) -> Json:
+    """What a config may say of a side file."""
+    known: dict[str, Json] = {
+        name: {"anyOf": [value_schema(parameter), {"type": "null"}]}
+        for name, parameter in parameters_of(one.params).items()
+    }
+    return {"type": ["boolean", "object", "null"], "properties": known, "additionalProperties": False}
 
 
 def _chooses(one: Chosen) -> tuple[str, dict[str, Json]]:

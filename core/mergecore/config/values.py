@@ -25,7 +25,6 @@ from mergecore.config.reference import Exists, exists_below, parse_reference
 from mergecore.errors import ConfigError, Problems
 from mergecore.files.dtypes import DTYPES, MERGEABLE, parse_dtype
 from mergecore.files.yaml_document import Document
-from mergecore.tokenizers.chat_template import check_wanted
 from mergecore.types import Json, ModelReference
 
 
@@ -182,12 +181,9 @@ def _whole(value: Json) -> Json:
     return value
 
 
-def _chat_template(text: str) -> str:
-    try:
-        check_wanted(text)
-    except ConfigError as error:
-        raise fault(error) from None
-    return text
+def _chosen_files(value: dict[str, Any]) -> dict[str, Any]:
+    """Side files by name, which were checked; one without a value is made."""
+    return {name: True if said is None else said for name, said in value.items()}
 
 
 _REFERENCE_SCHEMA: dict[str, Any] = {
@@ -226,14 +222,20 @@ if TYPE_CHECKING:
     Dtypes: TypeAlias = str | DtypeCases
 else:
     Dtypes = Annotated[str, AfterValidator(_dtype), WrapValidator(_dtypes), WithJsonSchema(_DTYPES_SCHEMA)]
-ChatTemplate = Annotated[str, AfterValidator(_chat_template)]
 AnyTokenSource = Annotated[
     TokenSource | None, PlainValidator(_token_source), WithJsonSchema({"type": ["string", "object", "null"]})
 ]
 Whole = Annotated[int, BeforeValidator(_whole)]
+_FILES_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": {"type": ["boolean", "object", "null"]},
+    "description": "files beside the weights by name: whether they are made, or their parameters",
+}
 if TYPE_CHECKING:
     Settings: TypeAlias = Mapping[str, Json]
+    ChosenFiles: TypeAlias = Mapping[str, bool | Mapping[str, Json]]
 else:  # pydantic cannot take the recursive type
+    ChosenFiles = Annotated[dict[str, Any], AfterValidator(_chosen_files), WithJsonSchema(_FILES_SCHEMA)]
     Settings = Annotated[
         dict[str, Any],
         BeforeValidator(lambda value: {} if value is None else value),

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mergecore.files.dtypes import DTYPES, MERGEABLE, nbytes
     from mergecore.files.safe_open import ReadAt
     from mergecore.files.sizes import size_text
-    from mergecore.files.strict_json import parse_json
+    from mergecore.files.strict_json import parse_json, read_json
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
@@ -18,7 +18,7 @@ else:
             "dtypes": "DTYPES MERGEABLE nbytes",
             "safe_open": "ReadAt",
             "sizes": "size_text",
-            "strict_json": "parse_json",
+            "strict_json": "parse_json read_json",
         },
     )
 
@@ -28,5 +28,6 @@ __all__ = [
     "ReadAt",
     "nbytes",
     "parse_json",
+    "read_json",
     "size_text",
 ]

@@ -24,6 +24,11 @@ def name_in_file(name: str) -> str:
     return name[len(folder) + 1 :] if folder else name
 
 
+def is_inside(name: str) -> bool:
+    """Whether `name` is that of a file in a folder or below it, written in one way only."""
+    return not {"", ".", ".."} & {*name.split("/")} and "\0" not in name
+
+
 def is_beside(name: str) -> bool:
     """Whether a file of weights lies beside config.json, or right in the folder of a module."""
     return "/" not in name_in_file(name)

@@ -19,22 +19,18 @@ from mergecore.files.read_small import read_small
 from mergecore.files.safe_open import open_regular, resolved
 from mergecore.files.strict_json import MAX_BYTES, parse_json
 from mergecore.models.local_paths import without_local_paths
+from mergecore.models.module_folders import is_inside
 from mergecore.output.digests import sample_digest
 from mergecore.output.journal import Record
 from mergecore.types import Checkpoint, Json, Layout, OutputTensor, Plan, Step
-from mergecore.version import RNG, __version__
+from mergecore.version import MANIFEST, RNG, __version__
 
 if TYPE_CHECKING:
     pass
 
 
-NAME = "mergecore-manifest.json"
+NAME = MANIFEST
 FORMAT = "mergecore-manifest/1"
-
-
-def is_inside(name: str) -> bool:
-    """Whether `name` is that of a file in a folder or below it, written in one way only."""
-    return not {"", ".", ".."} & {*name.split("/")} and "\0" not in name
 
 
 def _checked(name: str) -> str:

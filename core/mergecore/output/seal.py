@@ -9,16 +9,17 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from mergecore.errors import PluginError, PolicyError
+from mergecore.errors import PluginError
 from mergecore.files.folders import Folder, opened_below
 from mergecore.files.safe_open import open_regular
-from mergecore.models.module_folders import is_beside
+from mergecore.models.module_folders import is_beside, is_inside
 from mergecore.output import manifest
 from mergecore.output.inputs import changed
 from mergecore.output.journal import Record
 from mergecore.output.manifest import Manifest, WrittenFile
 from mergecore.output.resume import Output
 from mergecore.output.verify import check_weight_files, raise_all
+from mergecore.planning.toolkit import checked_side_files
 from mergecore.types import Json, Layout
 
 _CHUNK = 2**20
@@ -45,7 +46,7 @@ def seal(
     """
     places, layout = output.places, output.layout
     _remove_leftovers(places.model, layout)
-    beside = _write_side_files(places.model, _names_checked(layout, side_files), digests)
+    beside = _write_side_files(places.model, checked_side_files(layout, side_files), digests)
     written = [*_weight_files(layout), *beside]
     tensors = list(output.tensors.values())
     whole = manifest.complete(facts, output.fingerprint, layout, tensors, records, written)
@@ -61,25 +62,10 @@ def check_names(layout: Layout) -> None:
     """
     names = [file.name for file in layout.files] + list(layout.extra)
     for name in names:
-        if (
-            not manifest.is_inside(name)
-            or not is_beside(name)
-            or names.count(name) > 1
-            or name == manifest.NAME
-        ):
+        if not is_inside(name) or not is_beside(name) or names.count(name) > 1 or name == manifest.NAME:
             raise PluginError(
                 "E402", f"the output writer cannot lay out a file '{name}'", hint="report it to its authors"
             )
-
-
-def _names_checked(layout: Layout, side_files: Mapping[str, Path | bytes]) -> dict[str, Path | bytes]:
-    taken = {manifest.NAME, *(file.name for file in layout.files), *layout.extra}
-    for name in side_files:
-        if not manifest.is_inside(name):
-            raise PolicyError("E301", f"the side file '{name}' would be written outside the output folder")
-        if name in taken:
-            raise PluginError("E402", f"the side file '{name}' would replace a file of the merged model")
-    return {**layout.extra, **side_files}
 
 
 def _remove_leftovers(model: Folder, layout: Layout) -> None:

@@ -25,7 +25,6 @@ from mergecore.planning.meaning.config_differences import differences, unconfigu
 from mergecore.planning.opened import OpenedModels, open_models
 from mergecore.planning.planner import DocumentPlanner
 from mergecore.planning.selection import Selection
-from mergecore.planning.side_files.packages import package_notes
 from mergecore.planning.slices import slices_of
 from mergecore.planning.steps import Compiler
 from mergecore.planning.toolkit import check_shard_size
@@ -72,6 +71,7 @@ def plan_merge(document: Document, planner: DocumentPlanner) -> Plan:
         pad_to_multiple_of=common.multiple,
         selected=found.layers,
         descriptions=models.descriptions,
+        merged=[i for i in range(len(models.merging)) if i not in models.parts],
     )
     used = {read for step in steps for one in step.operands for read in one.reads}
     return planner.plan(
@@ -206,6 +206,5 @@ def _doubts(config: MergeConfig, models: OpenedModels, opener: Opener, stacked: 
         yield from contradictions(model)
     yield from unconfigured(models.comparable, models.first)
     yield from differences(models.comparable, models.first, opener.completed, stacked=stacked)
-    yield from package_notes(models.comparable, models.first)
     for known in config.architecture:
         yield from said_in_vain(known, models.checkpoints)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
@@ -22,10 +22,11 @@ from mergecore.files.yaml_document import DocPath, Document
 from mergecore.models.opener import Opener
 from mergecore.planning.embedding_rows import Common
 from mergecore.planning.opened import OpenedModels
-from mergecore.planning.side_files.card import model_card
+from mergecore.planning.side_files.cleaning import cleaned
+from mergecore.planning.side_files.collect import collected, named_template
 from mergecore.planning.side_files.loadable import Origins
 from mergecore.planning.side_files.write import output_files
-from mergecore.planning.toolkit import lay_out, versions
+from mergecore.planning.toolkit import checked_side_files, lay_out, versions
 from mergecore.planning.vocabulary import templated
 from mergecore.plugins.registry import Registry
 from mergecore.tokenizers.chat_template import chosen_template
@@ -44,6 +45,8 @@ from mergecore.types import (
     OutputWriter,
     Plan,
     Recipe,
+    SideFile,
+    SideFileRequest,
     SideFiles,
     Step,
     TokenTable,
@@ -117,7 +120,9 @@ class DocumentPlanner:
         own = {name: path for name, path in model.side_files.items() if is_tokenizer_file(name)}
         vocabulary = Vocabulary(own)
         if chat_template:
-            vocabulary = templated(vocabulary, chosen_template(chat_template, templates_of or (model,)))
+            named = partial(named_template, registry=self.registry)
+            template = chosen_template(chat_template, templates_of or (model,), named)
+            vocabulary = templated(vocabulary, template)
         return checked(vocabulary, model.name)
 
     def compile(self, document: Mapping[str, object]) -> Plan:
@@ -142,12 +147,16 @@ class DocumentPlanner:
         more: Mapping[str, Path | bytes] = NOTHING,
         card: Mapping[str, Json] = NOTHING,
         descriptions: Sequence[Description] = (),
+        merged: Sequence[int] | None = None,
     ) -> SideFiles:
-        """The files beside the weights; `descriptions` where others than the usual ones are known."""
+        """The files beside the weights.
+
+        descriptions: where others than the usual ones are known.  merged: which models are merged as a whole.
+        """
         self._check(models, steps)
         opened = OpenedModels(tuple(models), self._descriptions(models, descriptions), primary)
         vocabulary = vocabulary or self.tokenizer(opened.first)
-        made = output_files(
+        files, edited, told = output_files(
             opened,
             steps,
             Common(vocabulary, multiple=pad_to_multiple_of),
@@ -156,10 +165,22 @@ class DocumentPlanner:
             strict=bool(self.recipe) or self.options.complete,
             edit=config,
             keep=keep,
-            more=more,
         )
-        readme = model_card(self.title, made_by or self.recipe, models, self.effective(), primary, card)
-        return SideFiles({**made.files, "README.md": readme}, (*vocabulary.warnings, *made.warnings))
+        request = SideFileRequest(
+            models=opened.checkpoints,
+            primary=primary,
+            merged=tuple(range(len(models)) if merged is None else merged),
+            steps=tuple(steps),
+            config=edited,
+            files={**files, **more},
+            document=self.effective(),
+            title=self.title,
+            made_by=made_by or self.recipe,
+            card=card,
+        )
+        further = collected(request, self.registry, self._common.side_files)
+        every, left_out = cleaned({**request.files, **further.files}, edited)
+        return SideFiles(every, (*vocabulary.warnings, *told, *left_out, *further.warnings))
 
     def plan(
         self,
@@ -185,11 +206,14 @@ class DocumentPlanner:
         methods = {step.method: (MergeMethod, step.method) for step in steps if step.method}
         own = [(Recipe, self.recipe)] if self.recipe else []
         taken = [*own, *(one for name, one in methods.items() if name not in self._own_methods)]
+        asked = [(SideFile, name) for name, said in self._common.side_files.items() if said is not False]
+        layout = self._layout(writer, steps, models[primary])
+        checked_side_files(layout, side_files.files)
         return Plan(
             models=tuple(models),
             donor=primary,
             steps=tuple(steps),
-            layout=self._layout(writer, steps, models[primary]),
+            layout=layout,
             side_files=side_files.files,
             seed=self._common.seed if self.options.seed is None else self.options.seed,
             executor=self._common.executor.name,
@@ -199,7 +223,7 @@ class DocumentPlanner:
             layers={prefix: tuple(layers) for prefix, layers in selected.items()},
             dropped=tuple(_unused(models, steps, unused) if dropped is None else dropped),
             warnings=(*map(str, self.notes), *side_files.warnings, *warnings),
-            plugins=versions(self.registry, [*taken, (OutputWriter, writer.name), *used]),
+            plugins=versions(self.registry, [*taken, (OutputWriter, writer.name), *asked, *used]),
             title=self.title,
             recipe=self.recipe,
         )

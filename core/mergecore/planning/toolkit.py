@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mergecore.config.chosen import Choice, read_params, unknown_parameter
 from mergecore.config.parameters import parameters_of
-from mergecore.models.module_folders import module_folder, name_in_file
+from mergecore.errors import PluginError, PolicyError
+from mergecore.models.module_folders import is_inside, module_folder, name_in_file
 from mergecore.plugins.registry import Plugin, Registry
 from mergecore.types import Json, Layout, MergeMethod, OutputTensor, OutputWriter, Plan, Recipe, Step
+from mergecore.version import MANIFEST
 
 
 def methods_of(plan: Plan, registry: Registry) -> tuple[dict[str, MergeMethod[Any]], Mapping[str, Plugin]]:
@@ -93,6 +96,22 @@ def check_shard_size(writer: OutputWriter[Any], shard_size: int | None) -> None:
         )
         error.place = "--shard-size"
         raise error
+
+
+def checked_side_files(layout: Layout, side_files: Mapping[str, Path | bytes]) -> dict[str, Path | bytes]:
+    """All files beside the weights: those of the output writer, and the side files.
+
+    Raises:
+        PluginError: E402 when a side file would take the place of another file.
+        PolicyError: E301 when the name of a side file leads out of the folder.
+    """
+    taken = {MANIFEST, *(file.name for file in layout.files), *layout.extra}
+    for name in side_files:
+        if not is_inside(name):
+            raise PolicyError("E301", f"the side file '{name}' would be written outside the output folder")
+        if name in taken:
+            raise PluginError("E402", f"the side file '{name}' would replace a file of the merged model")
+    return {**layout.extra, **side_files}
 
 
 def versions(registry: Registry, used: Iterable[tuple[type, str]]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from mergecore.config.chosen import UNCHANGED, Choice, read_params
@@ -16,6 +17,7 @@ from mergecore.errors import Collector, ConfigError, InputError, PluginError, di
 from mergecore.models.opener import Opener
 from mergecore.planning.embedding_rows import Common, Row, TokenRule
 from mergecore.planning.opened import OpenedModels, token_path
+from mergecore.planning.side_files.collect import named_template
 from mergecore.tokenizers.chat_template import chosen_template, with_template
 from mergecore.tokenizers.checks import checked
 from mergecore.tokenizers.read import VocabularyReader
@@ -39,7 +41,8 @@ def output_vocabulary(config: MergeConfig, models: OpenedModels, opener: Opener)
     template = None
     with problems.collecting():
         if config.chat_template:
-            template = chosen_template(config.chat_template, models.merging)
+            named = partial(named_template, registry=opener.registry)
+            template = chosen_template(config.chat_template, models.merging, named)
     with problems.collecting():
         name, common = _decided(config, models, opener)
     problems.raise_any()

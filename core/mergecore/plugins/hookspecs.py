@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         ModelSource,
         OutputWriter,
         Recipe,
+        SideFile,
         TokenizerStrategy,
     )
     from mergecore.types.events import Event
@@ -75,6 +76,12 @@ def mergecore_executors() -> Iterable[Executor[Any]]:
 @hookspec
 def mergecore_output_writers() -> Iterable[OutputWriter[Any]]:
     """Yield file formats for the merged model."""
+    return ()
+
+
+@hookspec
+def mergecore_side_files() -> Iterable[SideFile[Any]]:
+    """Yield files that lie beside the weights: a model card, a chat template, licences."""
     return ()
 
 

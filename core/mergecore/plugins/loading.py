@@ -26,6 +26,7 @@ from mergecore.types import (
     ModelSource,
     OutputWriter,
     Recipe,
+    SideFile,
     TokenizerStrategy,
 )
 from mergecore.version import API
@@ -41,6 +42,7 @@ HOOK_OF: Mapping[type, str] = {
     Recipe: "mergecore_recipes",
     Executor: "mergecore_executors",
     OutputWriter: "mergecore_output_writers",
+    SideFile: "mergecore_side_files",
     click.Command: "mergecore_commands",
 }
 

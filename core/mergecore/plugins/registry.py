@@ -29,6 +29,7 @@ from mergecore.types import (
     ModelSource,
     OutputWriter,
     Recipe,
+    SideFile,
     TokenizerStrategy,
 )
 
@@ -45,6 +46,7 @@ WORD_OF: Mapping[type, str] = {
     Recipe: "recipe",
     Executor: "executor",
     OutputWriter: "output writer",
+    SideFile: "side file",
     click.Command: "command",
 }
 

@@ -1,53 +1,47 @@
 """The chat template of the output: which one it is, and the files that hold it.  None is ever rendered here.
 
-Read `check_wanted`, `chosen_template`, then `with_template`.
+Read `chosen_template`, then `with_template`.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from importlib.resources import files as package_files
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mergecore.errors import ConfigError, InputError, did_you_mean
+from mergecore.errors import InputError
 from mergecore.files.read_small import read_small
 from mergecore.files.strict_json import parse_mapping
 from mergecore.types import Checkpoint, Json
-
-BUILT_IN = ("alpaca", "chatml", "exaone", "llama3", "mistral")
 
 FILE = "chat_template.jinja"
 CONFIG = "tokenizer_config.json"
 MAX_TEMPLATE = 1_000_000
 
 
-def check_wanted(wanted: str) -> None:
-    """Raise E105 for what is neither `auto`, nor the name of a template, nor the text of one."""
-    if wanted in ("auto", *BUILT_IN) or any(mark in wanted for mark in ("{{", "{%", "{#")):
-        return
-    shown = wanted if len(wanted) < 60 else f"{wanted[:57]}…"
-    raise ConfigError(
-        "E105",
-        f"'{shown}' is not a known chat template{did_you_mean(shown, ('auto', *BUILT_IN))}",
-        hint=f"write auto, one of {', '.join(BUILT_IN)}, or the text of a Jinja template",
-    )
+def is_template_text(wanted: str) -> bool:
+    """Whether what a config asks for is the text of a template, rather than the name of one."""
+    return any(mark in wanted for mark in ("{{", "{%", "{#"))
 
 
-def chosen_template(wanted: str, models: Sequence[Checkpoint]) -> str | None:
-    """The template that `wanted`, checked before, asks for; None when no model has one.
+def chosen_template(
+    wanted: str, models: Sequence[Checkpoint], named: Callable[[str], Path | bytes]
+) -> str | None:
+    """The template that `wanted` asks for; None when no model has one.
+
+    named: the file that a template of that name consists of.
 
     Raises:
         MergecoreError: E240 when a model's own template cannot be read.
     """
     if wanted == "auto":
         return _most_frequent([template for model in models if (template := own_template(model))])
-    if wanted in BUILT_IN:
-        return (package_files("mergecore.tokenizers") / "templates" / f"{wanted}.jinja").read_text(
-            encoding="utf-8"
-        )
-    return wanted
+    return (
+        wanted
+        if is_template_text(wanted)
+        else template_of({FILE: named(wanted)}, f"the chat template '{wanted}'")
+    )
 
 
 def own_template(model: Checkpoint) -> str | None:

@@ -31,7 +31,7 @@ from mergecore.types.models import (
 )
 from mergecore.types.outputs import Layout, OutputFile, OutputTensor, OutputWriter, Slot
 from mergecore.types.plans import Chosen, ConfigEdit, Dropped, Plan, Planner, PlanOptions, Recipe
-from mergecore.types.side_files import SideFiles
+from mergecore.types.side_files import SideFile, SideFileRequest, SideFiles
 from mergecore.types.steps import Depth, Step, TensorInput
 from mergecore.types.tensors.composed import Computed, Joined, MovedRows, RowSource, Segment
 from mergecore.types.tensors.data import (
@@ -101,6 +101,8 @@ __all__ = [
     "Rows",
     "RunStep",
     "Segment",
+    "SideFile",
+    "SideFileRequest",
     "SideFiles",
     "Slot",
     "SmallFile",

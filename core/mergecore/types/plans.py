@@ -118,8 +118,8 @@ class Planner(Protocol):
     def settings(self, schema: type[S]) -> S:
         """The document as `schema` declares it; what is wrong is told with its place, and which key was meant.
 
-        Every document may also say `name`, `seed`, `output` and `executor`, as a merge config does; they need not
-        be declared, and `plan` follows them.
+        Every document may also say `name`, `seed`, `output`, `executor` and `side_files`, as a merge config does;
+        they need not be declared, and `plan` follows them.
 
         Raises:
             ConfigError: E103 to E105, E109, E112; several as `Problems`.

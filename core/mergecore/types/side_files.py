@@ -1,10 +1,16 @@
-"""Side files: what lies beside the weights of a model."""
+"""Side files: what lies beside the weights of a model, and who makes it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, Literal
+
+from mergecore.files.strict_json import Json
+from mergecore.types.models import Checkpoint
+from mergecore.types.params import NO_PARAMS, P
+from mergecore.types.steps import Step
 
 
 @dataclass(frozen=True)
@@ -13,3 +19,49 @@ class SideFiles:
 
     files: Mapping[str, Path | bytes] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideFileRequest:
+    """What side files are made from.  Its texts name no path of this machine."""
+
+    models: tuple[Checkpoint, ...]
+    primary: int = 0
+    """Index of the model that gives config and side files."""
+    names: tuple[str, ...] = ()
+    """What the models are called, as it may be written."""
+    merged: tuple[int, ...] = ()
+    """The models that are merged as a whole: not those that are a part of others, or give single tokens only."""
+    steps: tuple[Step, ...] = ()
+    config: Mapping[str, Json] = field(default_factory=dict)
+    """The config.json of the output."""
+    files: Mapping[str, Path | bytes] = field(default_factory=dict)
+    """Those that lie beside the weights so far: of the primary model, the tokenizer, and of side files before."""
+    document: Mapping[str, Json] = field(default_factory=dict)
+    """The config; under `command_line`, what the command line changes of the result."""
+    title: str = ""
+    made_by: str = ""
+    """The merge method, or what else made the model."""
+    card: Mapping[str, Json] = field(default_factory=dict)
+    """Further metadata for the model card."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideFile(Generic[P]):
+    """Files that are made for an output, such as a model card.
+
+    Those of mergecore itself are made unless a config says `side_files: {NAME: false}`; others where it says
+    `side_files: {NAME: true}`, or their parameters in place of `true`.
+
+    make: the files, none where there is nothing to say.  It may replace a file that a model gives, but neither
+        config.json nor a file that another one made.
+    rank: those of lower rank are made before; a later one sees their files.
+    chosen_by: `chat_template` for a chat template, which a config chooses by `chat_template: NAME`.  It makes the
+        file `chat_template.jinja`, and all that it gets are the models.
+    """
+
+    name: str
+    make: Callable[[SideFileRequest, P], SideFiles]
+    params: type[P] = NO_PARAMS
+    rank: int = 50
+    chosen_by: Literal["side_files", "chat_template"] = "side_files"

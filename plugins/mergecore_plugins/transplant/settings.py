@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from mergecore import Field, Params
-from mergecore.config import ChatTemplate, Reference
+from mergecore.config import Reference
 from mergecore_plugins.transplant.methods import FillParams, Method, Metric, Pieces, Weights
 
 
@@ -35,4 +35,4 @@ class TransplantDocument(Params):
 
     title: ClassVar[str] = "the document of a transplant"
     transplant: Transplant
-    chat_template: ChatTemplate | None = None
+    chat_template: str | None = None

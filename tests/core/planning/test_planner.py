@@ -201,7 +201,7 @@ def test_the_schema_of_a_recipe_has_what_it_declares_and_what_every_document_may
 ) -> None:
     write_plugin("experts", EXPERTS)
     tree = json.loads(cli("schema", "experts").out)
-    assert set(tree["properties"]) == {"experts", "name", "seed", "output", "executor"}
+    assert set(tree["properties"]) == {"experts", "name", "seed", "output", "executor", "side_files"}
     assert tree["required"] == ["experts"]
     assert tree["properties"]["experts"]["description"] == "the models; the first gives all the rest"
     assert "transplant" in json.loads(cli("schema", "transplant").out)["properties"]

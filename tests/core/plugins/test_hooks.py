@@ -143,6 +143,15 @@ def test_mergecore_recipes_compile_other_documents(example: Example, config: Pat
     assert "config.yml:1:7: 'soup' is './a'; a list is expected" in cli("plan", config).err
 
 
+def test_mergecore_side_files_lie_beside_the_weights(example: Example, config: Path, cli: Cli) -> None:
+    example("mergecore_side_files", "parents")
+    assert cli("merge", config, "out").code == 0
+    assert not Path("out/parents.txt").exists()  # installing it changes nothing
+    config.write_text(f"{config.read_text()}side_files: {{parents: {{ending: md}}}}\n")
+    assert cli("merge", config, "asked").code == 0
+    assert Path("asked/parents.md").read_text() == "./a\n./b\n"
+
+
 def test_mergecore_executors_run_the_steps(example: Example, config: Path, cli: Cli) -> None:
     example("mergecore_executors", "backwards")
     assert cli("merge", config, "threads").code == 0

@@ -13,15 +13,16 @@ from tiny import registry
 from tiny_tokenizers import tokenizer_json, write_model
 
 from mergecore import merge, plan
+from mergecore.config.chosen import check_template
 from mergecore.errors import ConfigError, InputError
+from mergecore.planning.side_files.collect import named_template
 from mergecore.tokenizers.chat_template import (
-    BUILT_IN,
-    check_wanted,
     chosen_template,
     own_template,
     with_template,
 )
 from mergecore.types import Checkpoint, Json, ModelReference
+from mergecore_plugins.side_files.chat_templates import NAMES
 
 TALK = [
     {"role": "system", "content": "Be brief."},
@@ -44,9 +45,14 @@ def model(folder: Path, **files: Any) -> Checkpoint:
     return Checkpoint(ModelReference(folder.name), folder, {}, (), {}, sides)
 
 
+def named(name: str) -> Path | bytes:
+    """The file of a chat template, as a merge finds it."""
+    return named_template(name, registry())
+
+
 def rendered(name: str, messages: list[dict[str, str]], prompt: bool = False) -> str:
     """What the template makes of messages, in an environment like that of transformers."""
-    text = chosen_template(name, [])
+    text = chosen_template(name, [], named)
     assert text is not None
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
 
@@ -97,7 +103,7 @@ def test_exaone_always_has_a_system_turn() -> None:
 
 def test_a_jinja_text_of_any_length_is_taken_as_it_is() -> None:
     for text in ("{{ x }}", "{% for m in messages %}" + "é" * 5000 + "{% endfor %}"):
-        assert chosen_template(text, []) == text
+        assert chosen_template(text, [], named) == text
 
 
 @pytest.mark.parametrize(
@@ -110,7 +116,7 @@ def test_a_jinja_text_of_any_length_is_taken_as_it_is() -> None:
 )
 def test_an_unknown_name_is_refused(name: str, text: str) -> None:
     with pytest.raises(ConfigError, match=text) as caught:
-        check_wanted(name)
+        check_template(name, registry())
     assert caught.value.code == "E105"
 
 
@@ -129,9 +135,9 @@ def test_auto_takes_the_most_frequent_and_of_several_the_first(tmp_path: Path) -
         for name, text in (("a", b"A"), ("b", b"B\n"), ("c", b" B"))
     }
     none = model(tmp_path / "none")
-    assert chosen_template("auto", [none, *made.values()]) == "B\n"
-    assert chosen_template("auto", [none, made["a"], made["b"]]) == "A"
-    assert chosen_template("auto", [none]) is None
+    assert chosen_template("auto", [none, *made.values()], named) == "B\n"
+    assert chosen_template("auto", [none, made["a"], made["b"]], named) == "A"
+    assert chosen_template("auto", [none], named) is None
 
 
 @pytest.mark.parametrize(
@@ -217,11 +223,11 @@ def test_a_merge_without_a_template_keeps_that_of_the_donor(folder: Path) -> Non
     assert (out / "tokenizer_config.json").read_bytes() == (folder / "a/tokenizer_config.json").read_bytes()
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_merge_writes_the_template_it_is_told(folder: Path, name: str) -> None:
     out = merged(folder, chat_template=name)
     text = (out / "chat_template.jinja").read_text()
-    assert text == chosen_template(name, [])
+    assert text == chosen_template(name, [], named)
     assert json.loads((out / "tokenizer_config.json").read_text())["chat_template"] == text
     assert (out / "tokenizer.json").read_bytes() == (folder / "a/tokenizer.json").read_bytes()
 

@@ -1,9 +1,9 @@
-"""The small files of the output: config.json, the model card, and what is carried over from the donor."""
+"""The small files that the primary model gives the output: config.json, put right, and what is carried over."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,11 +13,10 @@ from mergecore.models.layers import config_sections
 from mergecore.models.module_folders import module_folder
 from mergecore.planning.embedding_rows import Common
 from mergecore.planning.opened import OpenedModels
-from mergecore.planning.side_files.cleaning import as_json, cleaned
+from mergecore.planning.side_files.cleaning import as_json
 from mergecore.planning.side_files.config_json import TIE, output_config
 from mergecore.planning.side_files.layers_ahead import settle_ahead
 from mergecore.planning.side_files.loadable import Origins, fitted, stackings
-from mergecore.planning.side_files.packages import with_transformer_beside
 from mergecore.planning.side_files.per_layer import restack_heads
 from mergecore.planning.side_files.special_ids import (
     GENERATION,
@@ -25,9 +24,8 @@ from mergecore.planning.side_files.special_ids import (
     generation_config,
     set_vocabulary_size,
 )
-from mergecore.planning.side_files.terms import terms_files
 from mergecore.tokenizers.files import is_tokenizer_file
-from mergecore.types import Checkpoint, Fit, Json, Layers, Proposal, SideFiles, Step
+from mergecore.types import Checkpoint, Fit, Json, Layers, Proposal, Step
 from mergecore.types.plans import ConfigEdit
 
 
@@ -41,19 +39,18 @@ def output_files(
     strict: bool = True,
     edit: ConfigEdit | None = MappingProxyType({}),
     keep: Callable[[str], bool] = lambda name: True,
-    more: Mapping[str, Path | bytes] = MappingProxyType({}),
-) -> SideFiles:
-    """The files that say what the weights are: those that the primary model gives, its config put right.
+) -> tuple[dict[str, Path | bytes], dict[str, Json], list[str]]:
+    """The files that the primary model gives, its config put right, and what the user should know of them.
 
     fit: tells whether a model of `selected` layers would load, and with which config; `strict`: it must.
     edit: what config.json says otherwise than the primary model's; None for no such file.
-    keep: which side files of the primary model are taken over.  more: further files.
+    keep: which side files of the primary model are taken over.
 
     Raises:
         ConfigError: E113 when it would not load.
     """
     primary, vocabulary = models.first, common.vocabulary
-    files = {**_carried(primary, keep), **vocabulary.files, **more}
+    files = {**_carried(primary, keep), **vocabulary.files}
     layers = stackings(models, selected)
     config, warnings = output_config(
         primary.config,
@@ -67,9 +64,8 @@ def output_files(
     if selected:
         config, warnings = fitted(models, selected, steps, config, warnings, fit, strict)
     warnings += [*_borrowed_head(models, selected, steps), *settle_ahead(config, models, steps)]
-    files = {**with_transformer_beside(files), **terms_files(models.checkpoints, files)}
-    files, left_out = cleaned(files, config if edit is not None and (primary.config or edit) else {})
-    return SideFiles(files, (*warnings, *left_out, *_modules_of_some(models)))
+    written = config if edit is not None and (primary.config or edit) else {}
+    return files, written, [*warnings, *_modules_of_some(models)]
 
 
 def _edited(config: dict[str, Json], edit: ConfigEdit | None) -> dict[str, Json]:

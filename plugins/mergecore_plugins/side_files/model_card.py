@@ -1,4 +1,4 @@
-"""The model card: what was merged, how, and the config, as README.md with metadata that hubs read.
+"""The side file `model_card`: what was merged, how, and the config, as README.md with metadata that hubs read.
 
 Names come from configs and files; none of them can end the metadata or the code it stands in.
 """
@@ -6,52 +6,48 @@ Names come from configs and files; none of them can end the metadata or the code
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping, Sequence
 
-import yaml
-
+from mergecore import Checkpoint, NoParams, SideFile, hookimpl
 from mergecore.errors import printable
-from mergecore.models.local_paths import without_local_paths
-from mergecore.planning.side_files.config_json import is_of_diffusers
-from mergecore.planning.side_files.terms import common, languages, licence, licences_in_words
-from mergecore.types import Checkpoint, Json
+from mergecore.types import Json, SideFileRequest, SideFiles
+from mergecore_plugins.side_files.stated import common, languages, licence, licences_in_words
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
-def model_card(
-    title: str,
-    method: str,
-    models: Sequence[Checkpoint],
-    document: Mapping[str, Json],
-    primary: int = 0,
-    metadata: Mapping[str, Json] = MappingProxyType({}),
-) -> bytes:
-    """The text of README.md, with further `metadata`; it names no local path."""
+@hookimpl
+def mergecore_side_files() -> Iterator[SideFile[NoParams]]:
+    """Yield the side file `model_card`."""
+    yield SideFile(name="model_card", make=model_card, rank=90)
+
+
+def model_card(request: SideFileRequest, params: NoParams) -> SideFiles:
+    """README.md."""
+    import yaml
+
+    models = request.models
     hub: list[Json] = [_hub_id(one) for one in models if _is_from_hub(one)]
-    front = _front(models[primary], [*models])
+    front = _front(models[request.primary], [*models])
     front |= {"base_model": hub, "base_model_relation": "merge"} if hub else {}
-    front |= without_local_paths(metadata, models)
-    told = without_local_paths({"title": title, "names": [one.name for one in models]}, models)
-    title, names = str(told["title"]), told["names"]
-    assert isinstance(names, list)
-    quoted = [_code(str(name)) for name in names]
-    config = dict(without_local_paths(document, models))
+    front |= request.card
+    quoted = [_code(name) for name in request.names]
+    config = dict(request.document)
     options = config.pop("command_line", {})
-    return (
+    text = (
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n"
-        f"# {_plain(title or 'Merged model')}\n\n"
-        f"This model was merged with mergecore by the method {_code(method)} from\n\n"
+        f"# {_plain(request.title or 'Merged model')}\n\n"
+        f"This model was merged with mergecore by the method {_code(request.made_by)} from\n\n"
         + "\n".join(f"* {name}" for name in quoted)
         + _licences(models, quoted)
         + f"\n\nwith this config{_options(options)}:\n\n{_fenced(_yaml(config))}"
-    ).encode()
+    )
+    return SideFiles({"README.md": text.encode()})
 
 
-def _front(donor: Checkpoint, models: list[Checkpoint]) -> dict[str, Json]:
+def _front(primary: Checkpoint, models: list[Checkpoint]) -> dict[str, Json]:
     """The metadata: what loads the model, and what its parts say of themselves."""
-    library = _library(donor)
+    library = _library(primary)
     tags: list[Json] = [*([library] if library != "transformers" else []), "mergecore", "merge"]
     front: dict[str, Json] = {"library_name": library, "tags": tags, **licence(models)}
     if spoken := languages(models):
@@ -61,14 +57,14 @@ def _front(donor: Checkpoint, models: list[Checkpoint]) -> dict[str, Json]:
     return front
 
 
-def _library(donor: Checkpoint) -> str:
+def _library(primary: Checkpoint) -> str:
     """The library that loads the folder, as its files tell."""
-    files = donor.side_files
+    files = primary.side_files
     if "modules.json" in files or "config_sentence_transformers.json" in files:
         return "sentence-transformers"
-    if is_of_diffusers(donor.config):
+    if "_class_name" in primary.config:
         return "diffusers"
-    if "pretrained_cfg" in donor.config:
+    if "pretrained_cfg" in primary.config:
         return "timm"
     return "transformers"
 
@@ -103,6 +99,8 @@ def _options(options: Json) -> str:
 
 
 def _yaml(config: Mapping[str, Json]) -> str:
+    import yaml
+
     return yaml.safe_dump(
         dict(config), sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
     )

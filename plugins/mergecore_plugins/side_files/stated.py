@@ -1,49 +1,12 @@
-"""Under which terms a merged model may be used: the licences of its parts, in files and in the words of the card."""
+"""What the cards of models state for machines: licences, languages, tasks; as far as all agree, or each for itself."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
 
-from mergecore.models.folder import is_terms
-from mergecore.models.local_paths import without_local_paths
-from mergecore.types import Checkpoint, Json
-
-
-def terms_files(models: Sequence[Checkpoint], taken: Mapping[str, object]) -> dict[str, Path]:
-    """The files about terms of all models by name; those that differ get the names of their models."""
-    found: dict[str, Path] = {}
-    contents: dict[tuple[str, str], str] = {}
-    for model in models:
-        for name, path in model.side_files.items():
-            if not is_terms(name):
-                continue
-            small = model.small.get(name)
-            content = small.sha256 if small else str(path)
-            if (name.lower(), content) in contents:
-                continue
-            contents[name.lower(), content] = name
-            used = {one.lower() for one in (*found, *taken)}
-            found[name if name.lower() not in used else _renamed(name, short_name(model), used)] = path
-    return found
-
-
-def _renamed(name: str, model: str, used: set[str]) -> str:
-    path = PurePosixPath(name)
-    suffix = path.suffix if path.suffix.lower() in (".md", ".txt", ".rst", ".pdf", ".html", ".htm") else ""
-    stem = f"{name.removesuffix(suffix)}-{model}"
-    tries = [f"{stem}{suffix}", *(f"{stem}-{i}{suffix}" for i in range(2, len(used) + 3))]
-    return next(one for one in tries if one.lower() not in used)
-
-
-def short_name(model: Checkpoint) -> str:
-    """The last part of the name of a model, as a part of a file name."""
-    name = Path(str(without_local_paths({"name": model.reference.path}, [model])["name"])).name
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.")[:80] or "model"
-
-
-# ---- the card ----------------------------------------------------------------------------------------------
+from mergecore import Checkpoint
+from mergecore.types import Json
 
 
 def licence(models: Sequence[Checkpoint]) -> dict[str, Json]:

@@ -1,22 +1,22 @@
-"""Models of several modules in folders of their own, as sentence-transformers writes them; read `package_notes`.
+"""The side file `sentence_transformers`: what packages of several modules need, and whether the models' are the same.
 
-Modules after the first pool, project and normalise what it gives.  They come from the donor, so what other models
+Modules after the first pool, project and normalise what it gives.  They come from the primary model, so what others
 have there, and whether it is the same, must be told.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from mergecore.errors import MergecoreError
-from mergecore.files.strict_json import Json, read_json
-from mergecore.models.module_folders import MODULES
-from mergecore.planning.side_files.cleaning import as_json
-from mergecore.types import Checkpoint
+from mergecore import Checkpoint, MergecoreError, NoParams, SideFile, hookimpl
+from mergecore.files import read_json
+from mergecore.types import Json, SideFileRequest, SideFiles
 
+MODULES = "modules.json"
 _SETTINGS = re.compile(
     r"modules\.json|sentence_\w+_config\.json|config_sentence_transformers\.json|[0-9]+_\w+/config\.json"
 )
@@ -25,6 +25,18 @@ _POOLING = "pooling_mode"
 _OLDER = re.compile(r"pooling_mode_(\w+?)(_tokens?|token)?")
 """Keys of releases before 6, one for each way to pool."""
 _NAMED = 6
+
+
+@hookimpl
+def mergecore_side_files() -> Iterator[SideFile[NoParams]]:
+    """Yield the side file `sentence_transformers`."""
+    yield SideFile(name="sentence_transformers", make=package_files, rank=20)
+
+
+def package_files(request: SideFileRequest, params: NoParams) -> SideFiles:
+    """A modules.json that names no folder for the transformer, which lies beside it; and what to say of modules."""
+    notes = package_notes([request.models[i] for i in request.merged], request.models[request.primary])
+    return SideFiles(with_transformer_beside(request.files), tuple(notes))
 
 
 def package_notes(models: Sequence[Checkpoint], donor: Checkpoint) -> Iterator[str]:
@@ -53,7 +65,7 @@ def package_notes(models: Sequence[Checkpoint], donor: Checkpoint) -> Iterator[s
 
 
 def with_transformer_beside(files: Mapping[str, Path | bytes]) -> dict[str, Path | bytes]:
-    """`files` with a modules.json that names no folder for the transformer, which lies beside it."""
+    """The modules.json of `files` if it names a folder for the transformer that is not there; else nothing."""
     listed: Json = None
     content = files.get(MODULES)
     if isinstance(content, Path):
@@ -62,10 +74,11 @@ def with_transformer_beside(files: Mapping[str, Path | bytes]) -> dict[str, Path
     first = listed[0] if isinstance(listed, list) and listed else None
     path = first.get("path") if isinstance(first, dict) else None
     if not isinstance(listed, list) or not isinstance(first, dict) or not isinstance(path, str) or not path:
-        return dict(files)
+        return {}
     if any(name.startswith(f"{path}/") for name in files):
-        return dict(files)
-    return {**files, MODULES: as_json([{**first, "path": ""}, *listed[1:]])}
+        return {}
+    changed = [{**first, "path": ""}, *listed[1:]]
+    return {MODULES: (json.dumps(changed, indent=2, ensure_ascii=False) + "\n").encode()}
 
 
 def _settings(model: Checkpoint) -> dict[str, Json]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mergecore.planning.side_files.packages import package_notes
 from mergecore.types import Checkpoint, ModelReference
+from mergecore_plugins.side_files.sentence_transformers import package_notes
 
 OLD = {"word_embedding_dimension": 4, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
 NEW = {"embedding_dimension": 4, "pooling_mode": "mean", "include_prompt": True}

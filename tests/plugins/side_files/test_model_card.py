@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mergecore.models.card_data import card_data
-from mergecore.planning.side_files.card import model_card
-from mergecore.types import AdapterReference, Checkpoint, Json, ModelReference
+from mergecore.planning.side_files.collect import without_paths
+from mergecore.types import AdapterReference, Checkpoint, Json, ModelReference, SideFileRequest
+from mergecore.types.params import NoParams
+from mergecore_plugins.side_files.model_card import model_card
 
 CONFIG: dict[str, Json] = {
     "merge_method": "linear",
@@ -27,7 +29,10 @@ def model(path: str, revision: str | None = None, adapter: str | None = None) ->
 
 
 def card(*models: Checkpoint, title: str = "", document: dict[str, Json] | None = None) -> str:
-    return model_card(title, "linear", models, document or CONFIG).decode()
+    request = SideFileRequest(models=models, title=title, made_by="linear", document=document or CONFIG)
+    content = model_card(without_paths(request), NoParams()).files["README.md"]
+    assert isinstance(content, bytes)
+    return content.decode()
 
 
 def parts(text: str) -> tuple[dict[str, Any], list[str], Any]:
