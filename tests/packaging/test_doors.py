@@ -28,8 +28,8 @@ DOORS = (
 )
 """What may be imported from elsewhere; `planning`, `engine`, `output`, `plugins` and `pipeline` are closed."""
 
-OURS = r"mergecore(?:_plugins|_architectures|_contrib)?(?:\.\w+)*"
-IMPORT = re.compile(rf"^\s*(?:from ({OURS}) import (\([^)]*\)|.*)|import ({OURS})$)", re.MULTILINE)
+TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}")
+OURS = re.compile(r"mergecore(_plugins|_architectures|_contrib)?(\.\w+)*")
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -37,13 +37,31 @@ def public(door: str) -> set[str]:
     return set(import_module(door).__all__)
 
 
-def imports(text: str) -> Iterator[str]:
-    """Every name that a text imports of the four packages; it may be a template."""
-    for module, names, whole in IMPORT.findall(re.sub(r" *#.*", "", text)):
-        if whole:
-            yield whole
-        for name in re.findall(r"[\w*]+(?: as \w+)?", names):
-            yield f"{module}.{name.partition(' ')[0]}"
+def used(text: str) -> set[str]:
+    """Every name of the four packages that a module imports, reaches by its dots, or has in a text by itself."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(TEMPLATE.sub("x", text))):
+        match node:
+            case ast.Import(names=names):
+                found |= {alias.name for alias in names}
+            case ast.ImportFrom(module=str(module), names=names):
+                found |= {f"{module}.{alias.name}" for alias in names}
+            case ast.Attribute():
+                found |= {dotted(node)}
+            case ast.Constant(value=str(value)):
+                found |= {value}
+    return {name for name in found if OURS.fullmatch(name)}
+
+
+def dotted(node: ast.expr) -> str:
+    """`mergecore.types.Step`, down to what is a name of a door; nothing for what does not begin with a name."""
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=value, attr=attr):
+            before = dotted(value)
+            return before if before and by_a_door(before) and before not in DOORS else f"{before}.{attr}"
+    return ""
 
 
 def by_a_door(name: str) -> bool:
@@ -69,19 +87,36 @@ def test_outside_the_core_one_goes_by_the_doors(project: Path) -> None:
     found = {
         (module, name)
         for module, own, text in outsiders(project)
-        for name in imports(text)
+        for name in used(text)
         if not by_a_door(name) and not (own and name.startswith(f"{own}."))
     }
     assert found == set()
 
 
-def test_imports_are_found_wherever_they_stand() -> None:
-    text = "import mergecore\nif True:\n    from mergecore.types import (\n        Step,\n        Slot as S,\n    )\n"
-    assert [*imports(text)] == ["mergecore", "mergecore.types.Step", "mergecore.types.Slot"]
-    assert [*imports("import mergecore.engine.run\n")] == ["mergecore.engine.run"]
-    assert not by_a_door("mergecore.engine.run")
-    assert not by_a_door("mergecore.pipeline")
-    assert not by_a_door("mergecore.types.models")
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("import mergecore as m, os", {"mergecore"}),
+        (
+            "if True:\n    from mergecore.types import (\n        Step,\n        Slot as S,\n    )",
+            {"mergecore.types.Step", "mergecore.types.Slot"},
+        ),
+        ("import mergecore.engine.run as run", {"mergecore.engine.run"}),
+        ("mergecore.pipeline.plan({})", {"mergecore.pipeline", "mergecore.pipeline.plan"}),
+        ("mergecore.Registry.discover()", {"mergecore.Registry"}),
+        ("import_module('mergecore.output')", {"mergecore.output"}),
+        ("from {{ a.b }} import {{ c }}\nmethod = {{ d | tojson }}", set()),
+    ],
+)
+def test_what_is_used_is_found_wherever_it_stands(text: str, names: set[str]) -> None:
+    assert used(text) == names
+
+
+@pytest.mark.parametrize(
+    "name", ["mergecore.engine.run", "mergecore.pipeline", "mergecore.types.models", "mergecore.types.P"]
+)
+def test_what_is_not_listed_is_not_public(name: str) -> None:
+    assert not by_a_door(name)
     assert by_a_door("mergecore.types.Step")
 
 
