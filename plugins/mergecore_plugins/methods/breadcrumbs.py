@@ -9,7 +9,6 @@ from mergecore import MergeMethod, hookimpl
 from mergecore_plugins.methods.steps import (
     BAND,
     OutlierParams,
-    check_task_vectors,
     task_weights,
     weighted_sum_,
 )
@@ -54,7 +53,6 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
             dtype: bfloat16
         """,
         passes=3,
-        check=check_task_vectors,
         check_all=BAND.check_all,
         prepare=BAND.prepare,
     )

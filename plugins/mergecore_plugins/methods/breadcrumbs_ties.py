@@ -9,7 +9,6 @@ from mergecore import Field, MergeMethod, hookimpl
 from mergecore_plugins.methods.steps import (
     BAND,
     OutlierParams,
-    check_task_vectors,
     elect_and_sum_,
 )
 
@@ -56,7 +55,6 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
             dtype: bfloat16
         """,
         passes=3,
-        check=check_task_vectors,
         check_all=BAND.check_all,
         prepare=BAND.prepare,
     )

@@ -9,7 +9,6 @@ from mergecore import MergeMethod, hookimpl
 from mergecore_plugins.methods.steps import (
     ConsensusParams,
     check_consensus,
-    check_task_vectors,
     keep_consensus_,
     task_weights,
     weighted_sum_,
@@ -38,8 +37,7 @@ def consensus_ta(group: TensorGroup, params: ConsensusTaParams) -> Merged:
 
 
 def check(params: ConsensusTaParams, inputs: int) -> None:
-    """Raise E404 for weights that cannot be normalised, E105 for more votes than models."""
-    check_task_vectors(params, inputs)
+    """Raise E105 for more votes than models."""
     check_consensus(params.k, inputs)
 
 

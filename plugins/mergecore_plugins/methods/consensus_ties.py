@@ -12,7 +12,6 @@ from mergecore_plugins.methods.steps import (
     Fraction,
     Rescale,
     check_consensus,
-    check_task_vectors,
     elect_and_sum_,
     keep_consensus_,
     norm_matched,
@@ -50,8 +49,7 @@ def consensus_ties(group: TensorGroup, params: ConsensusTiesParams) -> Merged:
 
 
 def check(params: ConsensusTiesParams, inputs: int) -> None:
-    """Raise E404 for weights that cannot be normalised, E105 for more votes than models."""
-    check_task_vectors(params, inputs)
+    """Raise E105 for more votes than models."""
     check_consensus(params.k, inputs)
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from mergecore import MergeMethod, hookimpl
 from mergecore_plugins.methods.steps import (
     DropParams,
-    check_task_vectors,
     dropped,
     task_weights,
     weighted_sum_,
@@ -52,5 +51,4 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
                 parameters: {weight: 0.4, density: 0.5}
             dtype: bfloat16
         """,
-        check=check_task_vectors,
     )

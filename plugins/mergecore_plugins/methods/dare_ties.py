@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from mergecore import Field, MergeMethod, hookimpl
 from mergecore_plugins.methods.steps import (
     DropParams,
-    check_task_vectors,
     dropped,
     elect_and_sum_,
 )
@@ -55,5 +54,4 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
                 parameters: {weight: 0.4, density: 0.5}
             dtype: bfloat16
         """,
-        check=check_task_vectors,
     )

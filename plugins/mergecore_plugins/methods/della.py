@@ -9,7 +9,6 @@ from mergecore import Field, MergeMethod, hookimpl
 from mergecore_plugins.methods.steps import (
     RankParams,
     check_ranks,
-    check_task_vectors,
     dropped_by_rank,
     elect_and_sum_,
 )
@@ -35,8 +34,7 @@ def della(group: TensorGroup, params: DellaParams) -> Merged:
 
 
 def check(params: DellaParams, inputs: int) -> None:
-    """Raise E404 for weights that cannot be normalised, E105 for keep probabilities outside of (0, 1)."""
-    check_task_vectors(params, inputs)
+    """Raise E105 for keep probabilities outside of (0, 1)."""
     check_ranks(params.density, params.epsilon)
 
 

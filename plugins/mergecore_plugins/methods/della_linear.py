@@ -9,7 +9,6 @@ from mergecore import MergeMethod, hookimpl
 from mergecore_plugins.methods.steps import (
     RankParams,
     check_ranks,
-    check_task_vectors,
     dropped_by_rank,
     task_weights,
     weighted_sum_,
@@ -32,8 +31,7 @@ def della_linear(group: TensorGroup, params: DellaLinearParams) -> Merged:
 
 
 def check(params: DellaLinearParams, inputs: int) -> None:
-    """Raise E404 for weights that cannot be normalised, E105 for keep probabilities outside of (0, 1)."""
-    check_task_vectors(params, inputs)
+    """Raise E105 for keep probabilities outside of (0, 1)."""
     check_ranks(params.density, params.epsilon)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, hookimpl
-from mergecore_plugins.methods.steps import TaskVectorParams, check_task_vectors, task_weights, weighted_sum_
+from mergecore_plugins.methods.steps import TaskVectorParams, task_weights, weighted_sum_
 
 if TYPE_CHECKING:
     from mergecore import TensorGroup
@@ -48,5 +48,4 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
             parameters: {lambda: 0.8}
             dtype: bfloat16
         """,
-        check=check_task_vectors,
     )

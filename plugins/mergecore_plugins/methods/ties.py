@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, hookimpl
-from mergecore_plugins.methods.steps import TRIM, MagnitudeParams, check_task_vectors, elect_and_sum_
+from mergecore_plugins.methods.steps import TRIM, MagnitudeParams, elect_and_sum_
 
 if TYPE_CHECKING:
     from mergecore import TensorGroup
@@ -50,7 +50,6 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
             dtype: bfloat16
         """,
         passes=3,
-        check=check_task_vectors,
         check_all=TRIM.check_all,
         prepare=TRIM.prepare,
     )

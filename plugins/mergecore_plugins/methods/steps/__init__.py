@@ -7,7 +7,6 @@ Functions ending in `_` overwrite what they are given.
 
 from mergecore_plugins.methods.steps.coefficients import (
     check_sum,
-    check_task_weights,
     shares,
     task_weights,
 )
@@ -27,7 +26,6 @@ from mergecore_plugins.methods.steps.parameters import (
     Threshold,
     check_consensus,
     check_ranks,
-    check_task_vectors,
 )
 from mergecore_plugins.methods.steps.post import keep_consensus_
 from mergecore_plugins.methods.steps.pre import Sparse, dropped, dropped_by_rank, norm_matched, scaled
@@ -51,8 +49,6 @@ __all__ = [
     "check_consensus",
     "check_ranks",
     "check_sum",
-    "check_task_vectors",
-    "check_task_weights",
     "choose_",
     "dropped",
     "dropped_by_rank",

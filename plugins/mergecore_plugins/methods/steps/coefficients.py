@@ -15,7 +15,7 @@ def shares(weights: Sequence[float]) -> tuple[float, ...]:
 
 def check_sum(weights: Sequence[float], option: str | None = "normalize") -> None:
     """Raise E404 when dividing by the sum of the weights would blow up; `option` is what turns that off."""
-    if weights and abs(sum(weights)) <= 1e-9 * sum(abs(weight) for weight in weights):
+    if weights and cancels(weights):
         raise MergeError(
             "E404",
             f"the weights sum to 0 ({', '.join(f'{weight:g}' for weight in weights)}), so they cannot be normalised",
@@ -23,12 +23,12 @@ def check_sum(weights: Sequence[float], option: str | None = "normalize") -> Non
         )
 
 
-def check_task_weights(weights: Sequence[float]) -> None:
-    """As `check_sum`, but all 0 will do: nothing is then added to the base."""
-    if any(weights):
-        check_sum(weights)
+def cancels(weights: Sequence[float]) -> bool:
+    """Whether the sum of the weights is 0, or would be without rounding."""
+    return abs(sum(weights)) <= 1e-9 * sum(abs(weight) for weight in weights)
 
 
 def task_weights(weights: Sequence[float], normalize: bool, scale: float = 1.0) -> tuple[float, ...]:
-    """Factors of the task vectors: the weights, or their shares, times `scale`."""
-    return tuple(weight * scale for weight in (shares(weights) if normalize else weights))
+    """Factors of the task vectors: the weights, or their shares where there are any, times `scale`."""
+    divided = normalize and not cancels(weights)
+    return tuple(weight * scale for weight in (shares(weights) if divided else weights))

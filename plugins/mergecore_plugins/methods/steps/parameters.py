@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
 
 from mergecore import ConfigError, Field, Params, PerModel
-from mergecore_plugins.methods.steps.coefficients import check_task_weights
 
 Rescale: TypeAlias = bool | Literal["l1"]
 """`True`: what a task vector loses is made up for in the way of the paper; "l1": its L1 norm is restored."""
@@ -20,7 +19,7 @@ class TaskVectorParams(Params):
     """How task vectors are weighted."""
 
     weight: PerModel[float] = Field(description="factor of the model's task vector")
-    normalize: bool = Field(False, description="divide by the sum of the weights")
+    normalize: bool = Field(False, description="divide by the sum of the weights, unless it is 0")
     int8_mask: bool = Field(False, description="accepted for compatibility; has no effect")
 
 
@@ -75,12 +74,6 @@ class ConsensusParams(TaskVectorParams):
     threshold: PerModel[Threshold] = Field(
         (1.0,), alias="lambda", description="how strict the model is: larger means fewer places"
     )
-
-
-def check_task_vectors(params: TaskVectorParams, inputs: int) -> None:
-    """Raise E404 for weights that cannot be normalised."""
-    if params.normalize:
-        check_task_weights(params.weight)
 
 
 def check_ranks(densities: Sequence[float], epsilons: Sequence[float]) -> None:
