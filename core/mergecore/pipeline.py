@@ -20,8 +20,8 @@ from mergecore.engine.run import Run
 from mergecore.errors import InputError, MergecoreError, MergeError, PluginError
 from mergecore.files.exhaustion import TO_RUN, check_memory, enough
 from mergecore.files.yaml_document import Document, read_document
-from mergecore.output import manifest
 from mergecore.output.inputs import InputFile, check_unchanged, fetched, input_files, pinned
+from mergecore.output.manifest import identity
 from mergecore.output.resume import described
 from mergecore.output.storages.folder import Stage
 from mergecore.output.storages.memory import Memory
@@ -200,15 +200,15 @@ def execute(
 def _stage(plan: Plan, target: Path, options: RunOptions, reads: Sequence[InputFile], started: Run) -> Stage:
     """The output, begun or taken up; what stands in its way is found before anything is said to begin."""
     inputs = [_protected(model) for model in plan.models]
-    identity = manifest.identity(plan)
-    described_as = described(identity, plan.layout)
+    known = identity(plan)
+    described_as = described(known, plan.layout)
     check_target(target, inputs, options.overwrite, nbytes=plan.layout.size, plan=described_as)
     started.begin()
     return Stage.open(
         target,
         plan.layout,
         _outputs(plan),
-        identity,
+        known,
         mode=options.mode,
         overwrite=options.overwrite,
         inputs=inputs,

@@ -187,9 +187,9 @@ def schema(recipe: str | None, disabled: Sequence[str]) -> None:
 @common_options
 def verify(folder: Path, disabled: Sequence[str]) -> None:
     """Check the merged model in FOLDER against its manifest, every byte."""
-    from mergecore.output.verify import verify as check
+    from mergecore.output.verify import verify_folder
 
-    report = check(folder)
+    report = verify_folder(folder)
     click.echo(f"{folder}: {report.tensors} tensors and {report.files} files are as they were written")
 
 

@@ -1,1 +1,25 @@
 """From a plan to bytes, step by step through the output; read `run`, then `step`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mergecore.files.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from mergecore.engine.memory import Estimate, estimate
+    from mergecore.engine.run import Run
+else:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "memory": "Estimate estimate",
+            "run": "Run",
+        },
+    )
+
+__all__ = [
+    "Estimate",
+    "Run",
+    "estimate",
+]

@@ -11,8 +11,7 @@ from mergecore.config.chosen import Choice, read_params
 from mergecore.engine.device import device, one_thread_each
 from mergecore.engine.job import EngineJob
 from mergecore.engine.memory import Estimate, estimate
-from mergecore.output import manifest
-from mergecore.output.manifest import libraries
+from mergecore.output.manifest import facts, libraries
 from mergecore.planning.toolkit import methods_of
 from mergecore.plugins.registry import Registry
 from mergecore.types import Executor, Json, Plan, Step, StepResult
@@ -70,8 +69,8 @@ class Run:
 
     def facts(self) -> dict[str, Json]:
         """What the manifest says beside what was written."""
-        facts = manifest.facts(self.plan, libraries(), self.warnings)
-        return facts | ({"prepared": dict(self.states)} if self.states else {})
+        known = facts(self.plan, libraries(), self.warnings)
+        return known | ({"prepared": dict(self.states)} if self.states else {})
 
     def fetch(self) -> None:
         """Bring the weights that are not here yet."""

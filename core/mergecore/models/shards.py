@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 
-from mergecore.errors import Collector, InputError, MergecoreError, PolicyError
+from mergecore.errors import Collector, InputError, MergecoreError, PolicyError, some
 from mergecore.files.dtypes import nbytes
 from mergecore.files.safe_open import open_regular, stamp_of
 from mergecore.files.strict_json import parse_mapping
@@ -321,5 +321,4 @@ def _check_once(headers: Mapping[str, tuple[Tensors, WeightFile]], count: int, f
 
 
 def _listed(names: Sequence[str], joint: str = ", ") -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return joint.join(names[:_NAMED]) + more
+    return some(names, _NAMED, mark="", joint=joint)

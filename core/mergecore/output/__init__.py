@@ -1,1 +1,49 @@
 """An output folder that is absent or complete: staged, journaled, sealed, verified; read `storages.folder` first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mergecore.files.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from mergecore.output.digests import block_digest, tensor_digest
+    from mergecore.output.inputs import InputFile, check_unchanged, fetched, input_files, pinned
+    from mergecore.output.manifest import facts, identity, libraries
+    from mergecore.output.resume import described
+    from mergecore.output.storages.folder import Stage
+    from mergecore.output.storages.memory import Memory
+    from mergecore.output.target import check_target
+    from mergecore.output.verify import verify_folder
+else:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "digests": "block_digest tensor_digest",
+            "inputs": "InputFile check_unchanged fetched input_files pinned",
+            "manifest": "facts identity libraries",
+            "resume": "described",
+            "storages.folder": "Stage",
+            "storages.memory": "Memory",
+            "target": "check_target",
+            "verify": "verify_folder",
+        },
+    )
+
+__all__ = [
+    "InputFile",
+    "Memory",
+    "Stage",
+    "block_digest",
+    "check_target",
+    "check_unchanged",
+    "described",
+    "facts",
+    "fetched",
+    "identity",
+    "input_files",
+    "libraries",
+    "pinned",
+    "tensor_digest",
+    "verify_folder",
+]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 
+from mergecore.errors import some
 from mergecore.types import Json
 
 _NAMED = 3
@@ -22,7 +23,7 @@ def told(old: Json, new: Mapping[str, Json]) -> str:
     found = list(dict.fromkeys(_of_plan(old, new)))
     if not found:
         found = list(dict.fromkeys(_consequences(old, new)))
-    return ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
+    return some(found, _NAMED, mark="")
 
 
 def _of_plan(old: Mapping[str, Json], new: Mapping[str, Json]) -> Iterator[str]:

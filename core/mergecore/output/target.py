@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mergecore.errors import OutputError
+from mergecore.errors import OutputError, some
 from mergecore.files import durable
 from mergecore.files.sizes import size_text
 from mergecore.output import comparing
@@ -94,10 +94,7 @@ def check_result(target: Path, inputs: Sequence[InputFile]) -> str:
     raise_all(check_files(target, manifest, suspects))
     weights = [file for file in inputs if file.weights]  # the digests of the others are those of the plan
     if later := written_since(made.st_mtime_ns, weights):
-        more = f" and {len(later) - 1} more" if len(later) > 1 else ""
-        what = (
-            f"it holds this merge, but {later[0]}{more} was written to, replaced or moved after it was made"
-        )
+        what = f"it holds this merge, but {some(later, 1, mark='')} was written to, replaced or moved after it was made"
         raise _error("E501", target, what, "--overwrite to make it again, or choose another output folder")
     here = sum(bool(file.state) for file in weights)
     return (
@@ -178,8 +175,7 @@ def _is_working_folder(path: Path) -> bool:
 
 def _check_strangers(target: Path, path: Path) -> None:
     if names := foreign_weights(path):
-        what = f"the output folder holds weights that its merge did not write: {', '.join(names[:3])}"
-        what += f" and {len(names) - 3} more" if len(names) > 3 else ""
+        what = f"the output folder holds weights that its merge did not write: {some(names, 3, mark='')}"
         raise _error("E501", target, what, "move them away, or choose another output folder")
 
 

@@ -1,6 +1,6 @@
 """Reads a finished model back and compares it with its manifest: files, headers, every byte.
 
-`verify` does all of it; `check_weight_files` is the part of it that reads no weights.  The bytes are read by our
+`verify_folder` does all; `check_weight_files` is the part of it that reads no weights.  The bytes are read by our
 own code, and what a file says of itself once more by the safetensors library, as whoever loads the model reads it.
 """
 
@@ -37,7 +37,7 @@ class VerifyReport:
     unlisted: tuple[str, ...]
 
 
-def verify(folder: Path) -> VerifyReport:
+def verify_folder(folder: Path) -> VerifyReport:
     """Read every byte of a finished model.
 
     Raises:

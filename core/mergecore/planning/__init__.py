@@ -1,1 +1,31 @@
 """From a config and open models to a plan; read `merge`, which is the whole order of events, first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mergecore.files.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from mergecore.planning.embedding_rows import rows_in_words
+    from mergecore.planning.merge import plan_merge
+    from mergecore.planning.planner import DocumentPlanner
+    from mergecore.planning.toolkit import checked_side_files, methods_of
+else:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "embedding_rows": "rows_in_words",
+            "merge": "plan_merge",
+            "planner": "DocumentPlanner",
+            "toolkit": "checked_side_files methods_of",
+        },
+    )
+
+__all__ = [
+    "DocumentPlanner",
+    "checked_side_files",
+    "methods_of",
+    "plan_merge",
+    "rows_in_words",
+]

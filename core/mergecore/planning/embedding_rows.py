@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from mergecore.errors import InputError
+from mergecore.errors import InputError, some
 from mergecore.types import MovedRows, RowSource, TensorData, TensorInfo, TensorInput, Vocabulary
 
 if TYPE_CHECKING:
@@ -108,12 +108,11 @@ class Aligner:
     def warnings(self) -> list[str]:
         """What the user should know of the rows."""
         names = {number: token for token, number in self.common.vocabulary.ids.items()}
-        tokens = [f"'{names[number]}'" for number in self._orphans if number in names]
+        tokens = [names[number] for number in self._orphans if number in names]
         told = list(self._shrunk.values())
         if tokens:
-            shown = ", ".join(tokens[:8]) + (f" and {len(tokens) - 8} more" if len(tokens) > 8 else "")
             told.append(
-                f"no model has a row for {shown}: the embeddings are zero unless 'tokens' names a source"
+                f"no model has a row for {some(tokens)}: the embeddings are zero unless 'tokens' names a source"
             )
         return told
 

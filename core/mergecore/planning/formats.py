@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from mergecore.config.grammar import MergeConfig
+from mergecore.errors import some
 from mergecore.files.dtypes import DTYPES, promoted
 from mergecore.planning.opened import OpenedModels
 from mergecore.types import Checkpoint, MovedRows, Step, TensorInput
@@ -54,7 +55,7 @@ class Formats:
             count = "1 tensor stays" if len(names) == 1 else f"{len(names)} tensors stay"
             yield (
                 f"{count} in float32, not {DTYPES[wanted].torch_name}, since the models or their loader keep "
-                f"{'it' if len(names) == 1 else 'them'} so on purpose: {_examples(names)}; "
+                f"{'it' if len(names) == 1 else 'them'} so on purpose: {some(names, 2)}; "
                 "'keep_f32: false' rounds them too"
             )
         if isinstance(self._wanted, tuple):
@@ -103,7 +104,7 @@ class Formats:
         differ = any(len({one.tensor.dtype for one in step.inputs}) > 1 for step in steps)
         if len(made) > 1 and (differ or len(read) > 1):
             told = ", ".join(
-                f"{len(names)} in {DTYPES[dtype].torch_name} ({_examples(names, 1)})"
+                f"{len(names)} in {DTYPES[dtype].torch_name} ({some(names, 1)})"
                 for dtype, names in made.items()
             )
             yield (
@@ -140,8 +141,3 @@ def _counts(checkpoint: Checkpoint) -> Counter[str]:
 
 def _anywhere(name: str) -> str:
     return re.sub(r"\d+", "N", name)
-
-
-def _examples(names: Sequence[str], most: int = 2) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -11,7 +11,7 @@ from typing import Any
 
 from mergecore.config.grammar import MergeConfig
 from mergecore.config.resolver import ModelInput, Resolver, TensorPosition
-from mergecore.errors import Collector, InputError, MergecoreError, of_tensor, placed
+from mergecore.errors import Collector, InputError, MergecoreError, of_tensor, placed, some
 from mergecore.files.dtypes import DTYPES, MERGEABLE
 from mergecore.files.yaml_document import PlaceOf
 from mergecore.models.module_folders import module_folder
@@ -267,7 +267,7 @@ class Compiler:
 
     def _tell_lone_base(self, steps: Sequence[Step]) -> None:
         if steps:
-            which = _some([step.name for step in steps])
+            which = some([step.name for step in steps], 3)
             self.notes.append(
                 f"{self.method.name} has only the base for {_tensors(steps)}, and copies it: {which}"
             )
@@ -277,13 +277,13 @@ class Compiler:
             if self.options.missing != "error":
                 instead = "the base's is taken" if self.options.missing == "base" else "the others are merged"
                 self.notes.append(
-                    f"{_tensors(names)} missing in {self._name(model)}, {instead}: {_some(names)}"
+                    f"{_tensors(names)} missing in {self._name(model)}, {instead}: {some(names, 3)}"
                 )
                 continue
             self.problems.add(
                 InputError(
                     "E231",
-                    f"{_tensors(names)} missing in {self._name(model)}: {_some(names)}",
+                    f"{_tensors(names)} missing in {self._name(model)}: {some(names, 3)}",
                     tensor=names[0],
                     hint="is it a fine-tune of the same model? --missing base takes the base's tensor, "
                     "--missing skip merges the others",
@@ -294,12 +294,14 @@ class Compiler:
         for model, names in _listed(found.unexpected):
             if self.options.unexpected != "error":
                 instead = "taken over" if self.options.unexpected == "copy" else "left out"
-                self.notes.append(f"{_tensors(names)} only in {self._name(model)}, {instead}: {_some(names)}")
+                self.notes.append(
+                    f"{_tensors(names)} only in {self._name(model)}, {instead}: {some(names, 3)}"
+                )
                 continue
             self.problems.add(
                 InputError(
                     "E232",
-                    f"{_tensors(names)} unexpected in {self._name(model)}: {_some(names)}",
+                    f"{_tensors(names)} unexpected in {self._name(model)}: {some(names, 3)}",
                     tensor=names[0],
                     hint=f"{LACKED}; --unexpected copy takes it over, --unexpected drop leaves it out",
                 )
@@ -321,7 +323,7 @@ def _shortened(errors: Sequence[MergecoreError]) -> list[MergecoreError]:
     for first, *others in groups.values():
         if others:
             names = [error.tensor or "" for error in others]
-            more = f"{len(names)} more {'tensor' if len(names) == 1 else 'tensors'}: {_some(names)}"
+            more = f"{len(names)} more {'tensor' if len(names) == 1 else 'tensors'}: {some(names, 3)}"
             # a place means a setting, whose errors are told once for each value
             first.what += f"; so it is for {f'others, such as {names[0]}' if first.place else more}"
     return [group[0] for group in groups.values()]
@@ -342,8 +344,3 @@ _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
 
 def _tensors(names: Sequence[object]) -> str:
     return "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:3])
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown

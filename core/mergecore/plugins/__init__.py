@@ -1,5 +1,29 @@
 """The hooks, and the plugins that implement them: found, loaded, asked by name; read `hookspecs`, then `registry`."""
 
-from mergecore.plugins.registry import WORD_OF, Plugin, Registry
+from __future__ import annotations
 
-__all__ = ["WORD_OF", "Plugin", "Registry"]
+from typing import TYPE_CHECKING
+
+from mergecore.files.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from mergecore.plugins.registry import WORD_OF, Plugin, Registry
+    from mergecore.plugins.session import in_session
+    from mergecore.plugins.streams import keep_descriptor_for_results
+else:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "registry": "WORD_OF Plugin Registry",
+            "session": "in_session",
+            "streams": "keep_descriptor_for_results",
+        },
+    )
+
+__all__ = [
+    "WORD_OF",
+    "Plugin",
+    "Registry",
+    "in_session",
+    "keep_descriptor_for_results",
+]

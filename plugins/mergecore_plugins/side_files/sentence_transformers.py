@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mergecore import Checkpoint, MergecoreError, NoParams, SideFile, hookimpl
+from mergecore.errors import some
 from mergecore.files import read_json
 from mergecore.types import Json, SideFileRequest, SideFiles
 
@@ -57,10 +58,9 @@ def package_notes(models: Sequence[Checkpoint], donor: Checkpoint) -> Iterator[s
             continue
         found = [*_differing(ours, theirs)]
         if found:
-            more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
             yield (
                 f"{donor.name} and {model.name} do not make the same of what their layers give: "
-                f"{', '.join(found[:_NAMED])}{more}; the files of {donor.name} are written"
+                f"{some(found, _NAMED, mark='')}; the files of {donor.name} are written"
             )
 
 

@@ -7,7 +7,7 @@ import pytest
 from mergecore.errors import MergecoreError, OutputError, Problems
 from mergecore.output.digests import block_digest, tensor_digest
 from mergecore.output.storages.folder import Stage
-from mergecore.output.verify import VerifyReport, verify
+from mergecore.output.verify import VerifyReport, verify_folder
 from mergecore.types import Layout, OutputFile, OutputTensor, Slot, StepResult
 from mergecore_plugins.writers.safetensors import SafetensorsParams, lay_out
 
@@ -39,7 +39,7 @@ def edit(path: Path, change: Callable[[bytes], bytes]) -> None:
 
 def differences(folder: Path) -> list[str]:
     with pytest.raises((OutputError, Problems)) as caught:
-        verify(folder)
+        verify_folder(folder)
     errors = caught.value.errors if isinstance(caught.value, Problems) else (caught.value,)
     assert {error.code for error in errors} == {"E508"}
     assert {type(error) for error in errors} == {OutputError}
@@ -53,7 +53,7 @@ def test_a_model_as_it_was_written_is_reported_with_what_was_read(model: Path) -
         for path in model.rglob("*")
         if path.name not in ("eval.txt", "mergecore-manifest.json") and path.is_file()
     )
-    assert verify(model) == VerifyReport(files=5, tensors=3, nbytes=size, unlisted=("eval.txt",))
+    assert verify_folder(model) == VerifyReport(files=5, tensors=3, nbytes=size, unlisted=("eval.txt",))
 
 
 def test_a_file_that_the_safetensors_library_reads_otherwise_is_found_without_our_reader(
@@ -125,7 +125,7 @@ def test_a_header_of_other_bytes_and_the_same_meaning_is_told(model: Path) -> No
 def test_files_of_another_format_are_verified_by_their_bytes(tmp_path: Path) -> None:
     layout = Layout((OutputFile("model.other", b"HEAD", 8),), {"a": Slot(0, 4, 4)})
     seal(tmp_path / "model", layout, TENSORS[:1])
-    assert verify(tmp_path / "model").tensors == 1
+    assert verify_folder(tmp_path / "model").tensors == 1
     (tmp_path / "model" / "model.other").write_bytes(b"head1234")
     assert "the header differs from the manifest" in differences(tmp_path / "model")[0]
 
@@ -185,7 +185,7 @@ def test_a_manifest_that_is_none_is_told(
     path = model / "mergecore-manifest.json"
     edit(path, lambda data: json.dumps(change(json.loads(data))).encode())
     with pytest.raises(MergecoreError) as caught:
-        verify(model)
+        verify_folder(model)
     assert caught.value.code == "E508"
     assert message in str(caught.value)
 

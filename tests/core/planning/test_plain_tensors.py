@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mergecore import execute, merge, plan
 from mergecore.errors import MergecoreError, Problems
-from mergecore.output.verify import verify
+from mergecore.output.verify import verify_folder
 from mergecore.types import Json
 from mergecore.types.events import StepDone
 from mergecore.types.execution import RunOptions
@@ -248,7 +248,7 @@ def test_weights_of_further_modules_are_merged_where_all_have_them() -> None:
     assert dense["linear.bias"].equal(torch.full((2,), -1.5))
     assert not any("linear" in name for name in load_file(out / "model.safetensors"))
     assert json.loads((out / "2_Dense" / "config.json").read_text())["out_features"] == 2
-    assert verify(out).files == len([one for one in out.rglob("*") if one.is_file()]) - 1
+    assert verify_folder(out).files == len([one for one in out.rglob("*") if one.is_file()]) - 1
     assert encoded(out).shape == (3, 8)
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from mergecore.errors import some
 from mergecore.planning.meaning.config_meaning import WINDOW, Path, Said, meaning, nests_text
 from mergecore.types import Checkpoint, Json
 
@@ -35,11 +36,10 @@ def differences(
             continue
         found = _differing(donor, model, completed, stacked)
         if found:
-            told = ", ".join(_told(ours, theirs) for ours, theirs in found[:_NAMED])
-            more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+            told = some([_told(ours, theirs) for ours, theirs in found], _NAMED, mark="")
             yield (
                 f"the weights of {donor.name} and {model.name} may not mean the same, their configs differ: "
-                f"{told}{more}; the config of {donor.name} is written"
+                f"{told}; the config of {donor.name} is written"
             )
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from mergecore.errors import MergecoreError
+from mergecore.errors import MergecoreError, some
 from mergecore.files.read_small import read_small
 from mergecore.files.strict_json import parse_json
 from mergecore.models.local_paths import is_local_path, last_name
@@ -45,9 +45,8 @@ def as_json(value: Json) -> bytes:
 
 
 def _told(left_out: list[str]) -> str:
-    more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
-    named = ", ".join(left_out[:_NAMED])
-    return f"left out of the output, since loaders may fetch code of others for it: {named}{more}"
+    named = some(left_out, _NAMED, mark="")
+    return f"left out of the output, since loaders may fetch code of others for it: {named}"
 
 
 _NAMED = 6
