@@ -82,6 +82,16 @@ def test_hooks_are_documented_in_the_order_of_the_specs(project: Path) -> None:
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_a_hook_has_a_test_that_is_named_after_it(hook: str, project: Path) -> None:
-    tests = (path.read_text(encoding="utf8") for path in (project / "tests").rglob("test_*.py"))
-    assert any(f"def test_{hook}" in text for text in tests)
+def test_a_hook_has_a_test_that_is_named_after_it_and_goes_by_the_command_line(
+    hook: str, project: Path
+) -> None:
+    tests = [
+        node
+        for path in (project / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf8")))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith(f"test_{hook}_")
+    ]
+    assert tests
+    for test in tests:
+        called = {ast.unparse(node.func) for node in ast.walk(test) if isinstance(node, ast.Call)}
+        assert "cli" in called, f"{test.name} may pass although no user can reach the hook"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from fixture_types import Cli, WriteModel, WritePlugin
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mergecore import Architecture
 from mergecore.models.folder import open_folder
@@ -83,31 +83,32 @@ def test_mergecore_model_sources_compute_tensors_while_they_are_read(
     assert value_in("out") == [1.25]  # (1 + 3 / 2) / 2
 
 
-def test_mergecore_architectures_decide_what_layers_are(example: Example, tmp_path: Path) -> None:
-    registry = example("mergecore_architectures", "two_towers")
-    from safetensors.torch import save_file
-
+def test_mergecore_architectures_decide_what_layers_are(example: Example, config: Path, cli: Cli) -> None:
     tensors = {
-        f"{side}.layers.{layer}.{part}.weight": torch.ones(2)
+        f"{side}.layers.{layer}.{part}.weight": torch.full((2,), float(layer))
         for side in ("left", "right")
         for layer in range(3)
         for part in ("up", "down", "norm")
     }
-    save_file(tensors, tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text('{"model_type": "two_towers"}')
-    checkpoint = open_folder(tmp_path, ModelReference("towers"))
+    for name, kind in (("towers", "two_towers"), ("others", "llama")):
+        Path(name).mkdir()
+        save_file(tensors, Path(name, "model.safetensors"), {"format": "pt"})
+        Path(name, "config.json").write_text(json.dumps({"model_type": kind}))
+    text = "merge_method: passthrough\nslices:\n- sources: [{model: ./towers, layer_range: [1, 3]}]\n"
+    config.write_text(text)
+    assert "error E113" in cli("plan", config).err  # which of the two towers is meant, nobody knows
+    registry = example("mergecore_architectures", "two_towers")
+    assert cli("merge", config, "out").code == 0
+    made = load_file("out/model.safetensors")
+    assert {name: one[0].item() for name, one in made.items() if ".up." in name} == {
+        "left.layers.0.up.weight": 0,
+        "left.layers.1.up.weight": 1,
+        "left.layers.2.up.weight": 2,
+        "right.layers.0.up.weight": 1,
+        "right.layers.1.up.weight": 2,
+    }
     first = min(registry.all(Architecture), key=lambda one: one.rank)
-    description = first.describe(checkpoint)
-    assert description is not None
-    assert description.main is not None
-    assert (description.by, description.main.prefix, description.main.count) == (
-        "two_towers",
-        "right.layers.",
-        3,
-    )
-    assert description.tensors.keys() == tensors.keys()
-    other = replace(checkpoint, config={"model_type": "llama"})
-    assert first.describe(other) is None
+    assert first.describe(open_folder(Path("others"), ModelReference("others"))) is None
 
 
 @pytest.mark.parametrize("said", ["tokenizer_source: plain", "tokenizer: {strategy: plain}"])
