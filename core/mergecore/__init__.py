@@ -5,11 +5,11 @@ Names are imported when they are first used, so that a plugin can be listed with
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pluggy
 
+from mergecore.files.on_demand import on_demand
 from mergecore.version import API, __version__
 
 if TYPE_CHECKING:
@@ -43,46 +43,23 @@ if TYPE_CHECKING:
     from mergecore.types.execution import RunOptions
     from mergecore.types.params import Field, NoParams, Params, PerModel, Size
     from mergecore.types.plans import Planner, PlanOptions
+else:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "errors": "ConfigError InputError MergecoreError MergeError OutputError PluginError PolicyError",
+            "files.yaml_document": "Document",
+            "pipeline": "execute merge plan planner run",
+            "plugins.registry": "Registry",
+            "types": "Architecture Block Checkpoint Description Executor MergeMethod ModelSource "
+            "OutputWriter Plan Recipe SideFile TensorGroup TokenizerStrategy",
+            "types.execution": "RunOptions",
+            "types.params": "Field NoParams Params PerModel Size",
+            "types.plans": "Planner PlanOptions",
+        },
+    )
 
 hookimpl = pluggy.HookimplMarker("mergecore")
-
-_HOME = {
-    "Architecture": "types",
-    "Block": "types.groups",
-    "Checkpoint": "types",
-    "ConfigError": "errors",
-    "Description": "types",
-    "Document": "files.yaml_document",
-    "Executor": "types",
-    "Field": "types.params",
-    "InputError": "errors",
-    "MergeError": "errors",
-    "MergeMethod": "types",
-    "MergecoreError": "errors",
-    "ModelSource": "types",
-    "NoParams": "types.params",
-    "OutputError": "errors",
-    "OutputWriter": "types",
-    "Params": "types.params",
-    "PerModel": "types.params",
-    "Plan": "types",
-    "PlanOptions": "types.plans",
-    "Planner": "types.plans",
-    "PluginError": "errors",
-    "PolicyError": "errors",
-    "Recipe": "types",
-    "Registry": "plugins",
-    "RunOptions": "types.execution",
-    "SideFile": "types",
-    "Size": "types.params",
-    "TensorGroup": "types.groups",
-    "TokenizerStrategy": "types",
-    "execute": "pipeline",
-    "run": "pipeline",
-    "merge": "pipeline",
-    "plan": "pipeline",
-    "planner": "pipeline",
-}
 
 __all__ = [
     "API",
@@ -124,13 +101,3 @@ __all__ = [
     "planner",
     "run",
 ]
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'mergecore' has no attribute '{name}'")
-    return getattr(import_module(f"mergecore.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
