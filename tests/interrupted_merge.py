@@ -29,7 +29,7 @@ from mergecore.files import durable
 from mergecore.output.digests import block_digest, tensor_digest
 from mergecore.output.storages import folder as store
 from mergecore.output.storages.folder import Stage
-from mergecore.types import Json, Layout, OutputTensor, StepResult
+from mergecore.types import Json, Layout, OutputTensor, StepResult, Written
 from mergecore.types.execution import Mode
 from mergecore_plugins.writers.safetensors import SafetensorsParams, lay_out
 
@@ -74,7 +74,7 @@ def merge(
             output.write(name, half, data[half:])
             output.write(name, 0, data[:half])
             digest = tensor_digest([block_digest(data)] if data else [])
-            output.finish(StepResult(name, digest, len(data)))
+            output.finish(StepResult(name, (Written(name, digest, len(data)),)))
         if len(output.done) == len(TENSORS):
             output.seal(SIDE_FILES, {"format": "mergecore-manifest/1"})
         return done

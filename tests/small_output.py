@@ -7,7 +7,7 @@ from typing import TypedDict, Unpack
 
 from mergecore.output.digests import block_digest, tensor_digest
 from mergecore.output.storages.folder import Stage
-from mergecore.types import Json, OutputTensor, StepResult
+from mergecore.types import Json, OutputTensor, StepResult, Written
 from mergecore.types.execution import Mode
 from mergecore_plugins.writers.safetensors import SafetensorsParams, lay_out
 
@@ -31,7 +31,9 @@ def opened(target: Path, seed: int = 1, **options: Unpack[Options]) -> Stage:
 def make(output: Stage, *names: str) -> None:
     for name in names:
         output.write(name, 0, DATA[name])
-        output.finish(StepResult(name, tensor_digest([block_digest(DATA[name])]), len(DATA[name])))
+        output.finish(
+            StepResult(name, (Written(name, tensor_digest([block_digest(DATA[name])]), len(DATA[name])),))
+        )
 
 
 def merged(target: Path, seed: int = 1, **options: Unpack[Options]) -> dict[str, bytes]:

@@ -232,7 +232,7 @@ def _fill(stage: Stage, started: Run, reads: Sequence[InputFile]) -> None:
 
 
 def _outputs(plan: Plan) -> list[OutputTensor]:
-    return [OutputTensor(step.name, step.dtype, step.shape) for step in plan.steps]
+    return [one for step in plan.steps for one in step.outputs]
 
 
 def _protected(model: Checkpoint) -> Path:

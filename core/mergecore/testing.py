@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mergecore.compute.group import StreamedBlock, StreamedGroup, merge_group
+from mergecore.compute.block import StreamedBlock
+from mergecore.compute.group import StreamedGroup, merge_group
 from mergecore.compute.scratch import Scratch
 from mergecore.compute.topk_model import Groups
 from mergecore.errors import MergeError
@@ -189,7 +190,7 @@ class _Memory:
     def __init__(self, shape: torch.Size, dtype: torch.dtype) -> None:
         self.whole = torch.full(shape, float("nan"), dtype=dtype)
 
-    def put(self, start: int, numbers: Tensor) -> None:
+    def put(self, output: int, start: int, numbers: Tensor) -> None:
         self.whole.view(-1)[start : start + numbers.numel()] = numbers
 
 

@@ -26,7 +26,7 @@ from mergecore.files.exhaustion import check_memory, exhausted
 from mergecore.files.folders import Folder
 from mergecore.output.journal import Journal, Record
 from mergecore.pipeline import plan
-from mergecore.types import StepResult
+from mergecore.types import StepResult, Written
 
 COMMAND = [sys.executable, "-m", "mergecore"]
 
@@ -189,7 +189,7 @@ def test_every_name_that_the_disk_takes_is_taken(length: int, letter: str, tmp_p
     files = merged(out.with_name("short"))
     with opened(out) as output:
         output.write("a", 0, b"aaaa")
-        output.finish(StepResult("a", "0" * 64, 4))
+        output.finish(StepResult("a", (Written("a", "0" * 64, 4),)))
     assert merged(out, mode="restart") == files
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["short", out.name])
 

@@ -17,7 +17,7 @@ from mergecore.files.sizes import size_text
 from mergecore.planning.embedding_rows import rows_in_words
 from mergecore.planning.toolkit import methods_of
 from mergecore.plugins.registry import Registry
-from mergecore.types import Json, Module, MovedRows, Plan, Step, TensorInput
+from mergecore.types import Json, Module, MovedRows, OutputTensor, Plan, Step, TensorInput
 
 
 def plan_shown(plan: Plan, registry: Registry, given: Mapping[str, Any], pattern: str | None = None) -> str:
@@ -90,7 +90,7 @@ def check_as_text(plan: Plan, config: Path) -> str:
     """That a config can be merged, in a line, and the warnings."""
     models = _counted(len(plan.models), "model")
     size = size_text(plan.layout.size)
-    line = f"{config}: {_counted(len(plan.steps), 'tensor')} of {models} can be merged, into {size}"
+    line = f"{config}: {_counted(len(plan.layout.slots), 'tensor')} of {models} can be merged, into {size}"
     return "\n".join(map(printable, [line, *(f"warning: {text}" for text in plan.warnings)]))
 
 
@@ -98,7 +98,7 @@ def check_as_json(plan: Plan) -> dict[str, Json]:
     """The same as plain values."""
     return {
         "models": [model.name for model in plan.models],
-        "tensors": len(plan.steps),
+        "tensors": len(plan.layout.slots),
         "bytes": plan.layout.size,
         "warnings": list(plan.warnings),
     }
@@ -110,7 +110,9 @@ def matching(plan: Plan, pattern: str) -> list[Step]:
     Raises:
         ConfigError: E105 when there is none.
     """
-    found = [step for step in plan.steps if fnmatchcase(step.name, f"*{pattern}*")]
+    found = [
+        step for step in plan.steps if any(fnmatchcase(one.name, f"*{pattern}*") for one in step.outputs)
+    ]
     if not found and plan.steps:
         hint = f"the first is '{plan.steps[0].name}'"
         raise ConfigError("E105", f"no output tensor matches '{pattern}'", hint=hint)
@@ -137,14 +139,15 @@ def _models(plan: Plan) -> list[str]:
 
 
 def _output(plan: Plan, memory: Estimate) -> list[str]:
-    methods = Counter(step.method or "copied" for step in plan.steps)
-    formats = Counter(step.dtype for step in plan.steps)
+    made = [(step.method or "copied", one.dtype) for step in plan.steps for one in step.outputs]
+    methods, formats = Counter(method for method, _ in made), Counter(dtype for _, dtype in made)
     files = plan.layout.files
     names = (
         files[0].name if len(files) == 1 else f"{files[0].name} … {files[-1].name}" if files else "no file"
     )
+    how = ", ".join(f"{count} {name}" for name, count in methods.items())
     return [
-        f"  {_counted(len(plan.steps), 'tensor')}: {', '.join(f'{count} {name}' for name, count in methods.items())}",
+        f"  {_counted(len(made), 'tensor')}: {how}",
         f"  {size_text(plan.layout.size)} of {'/'.join(str(DTYPES[name].torch_name) for name in formats)} in {names}",
         f"  about {size_text(memory.peak)} of memory with {_counted(memory.workers, 'worker')}",
         f"  seed {plan.seed}",
@@ -183,7 +186,9 @@ def _tensor(plan: Plan, step: Step) -> list[str]:
     depth = (
         f", layer {step.depth.index + 1} of {step.depth.count} (t = {step.depth.t:.4g})" if step.depth else ""
     )
-    lines = [f"{step.name} {list(step.shape)} {DTYPES[step.dtype].torch_name}{role}{depth}"]
+    lines = [
+        f"{one.name} {list(one.shape)} {DTYPES[one.dtype].torch_name}{role}{depth}" for one in step.outputs
+    ]
     lines.append(f"  {step.method or 'copied'}{f': {step.note}' if step.note else ''}")
     if step.base:
         lines.append(f"  base {_source(plan, step.base)}")
@@ -225,11 +230,14 @@ def _shown(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+def _output_as_json(one: OutputTensor) -> dict[str, Json]:
+    return {"name": one.name, "dtype": one.dtype, "shape": list(one.shape)}
+
+
 def _tensor_as_json(plan: Plan, step: Step) -> dict[str, Json]:
     return {
-        "name": step.name,
-        "dtype": step.dtype,
-        "shape": list(step.shape),
+        **_output_as_json(step.outputs[0]),
+        **({"further": [_output_as_json(one) for one in step.outputs[1:]]} if step.outputs[1:] else {}),
         "method": step.method,
         "note": step.note,
         "role": step.role,

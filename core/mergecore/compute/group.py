@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,15 +15,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mergecore.compute import philox
+from mergecore.compute.block import StreamedBlock, kind_of, numbers_of, tensor_of, told, wrong
+from mergecore.compute.coverage import Coverage
 from mergecore.compute.matrices import ExtraRows
 from mergecore.compute.reduction import OrderedSum, gram
 from mergecore.compute.scratch import Scratch
 from mergecore.compute.streams import Inputs, Sink
 from mergecore.compute.topk import Cut, Search, Wanted, kept_count, keys_of, look_for
-from mergecore.errors import InputError, PluginError
-from mergecore.types import Block, Blocks, Depth, Json, MergeMethod, Workers
-from mergecore.types.groups import MapBlock
+from mergecore.errors import InputError
+from mergecore.types import Block, Blocks, Depth, Json, MergeMethod, OutputTensor, Workers
+from mergecore.types.groups import MakeStretches, MapBlock
 from mergecore.types.steps import BLOCK
 
 SAMPLE = 1 << 18
@@ -39,51 +38,12 @@ def merge_group(method: MergeMethod[Any], group: StreamedGroup, params: Any) -> 
         PluginError: E605 when what it returns is not a result.
     """
     merged = method.merge(group, params)
-    if isinstance(merged, Tensor):
-        group.put_whole(merged)
+    if isinstance(merged, Tensor | tuple):
+        group.put_whole(merged if isinstance(merged, tuple) else (merged,))
     elif not isinstance(merged, Blocks):
-        raise _wrong(f"it returned {_kind(merged)}, not a tensor or what `map` returns")
+        raise wrong(f"it returned {kind_of(merged)}, not a tensor or what `map` returns")
     elif not group.finished:
-        raise _wrong("it returned blocks that `map` has not made")
-
-
-@dataclass(frozen=True)
-class StreamedBlock:
-    """A stretch of one tensor, the elements `start` to `stop` in C order.
-
-    `x` is (n, m), or (n, rows, columns) when rows were asked for, in float32 or float64: the tensors, or
-    their differences to the base.  It is yours: it may be overwritten, and is lost when the function returns.
-    """
-
-    index: int
-    start: int
-    stop: int
-    x: Tensor
-    original: Tensor | None
-    """The base that is added back, which nobody else may write to."""
-    seed: int
-    name: str
-
-    @cached_property
-    def base(self) -> Tensor | None:
-        """(m,) or (rows, columns); the base in delta space, else None.  A copy, made when it is asked for."""
-        return None if self.original is None else self.original.clone()
-
-    def uniform(self, i: int, purpose: str = "uniform") -> Tensor:
-        """Numbers in [0, 1), one for each element, that depend on seed, tensor, model `i` and position only."""
-        return self._shaped(philox.uniform(self._words(i, purpose)))
-
-    def mask(self, i: int, probability: float, purpose: str = "mask") -> Tensor:
-        """True with `probability` at each element, by the same rule as `uniform`."""
-        return self._shaped(philox.mask(self._words(i, purpose), probability))
-
-    def _words(self, i: int, purpose: str) -> philox.Words:
-        return philox.random_words(
-            philox.random_key(self.seed, self.name, str(i), purpose), self.start, self.stop
-        )
-
-    def _shaped(self, numbers: philox.Words | philox.Uniform | philox.Mask) -> Tensor:
-        return torch.from_numpy(numbers).view(self.x.shape[1:]).to(self.x.device)
+        raise wrong("it returned blocks that `map` has not made")
 
 
 class StreamedGroup:
@@ -113,10 +73,15 @@ class StreamedGroup:
         state: Json = None,
         extra: Sequence[ExtraRows] = (),
         whole: bool = True,
+        outputs: Sequence[OutputTensor] = (),
     ) -> None:
-        """`whole`: whether the method has said that it reads `x`, so that memory is planned for it."""
+        """`whole`: whether the method has said that it reads `x`, so that memory is planned for it.
+
+        outputs: what is made; left out, it is one tensor like the inputs.
+        """
         self.name = name
         self.shape = shape
+        self.outputs = tuple(outputs) or (OutputTensor(name, "F32", shape),)
         self.n = n
         self.dtype = dtype
         self.layer = depth
@@ -155,7 +120,7 @@ class StreamedGroup:
     def x(self) -> Tensor:
         """All inputs, whole: (n, *shape).  Costs the memory of n float32 tensors."""
         if not self._whole:
-            raise _wrong("it reads `x`, which is all inputs at once, and has not said so by whole=True")
+            raise wrong("it reads `x`, which is all inputs at once, and has not said so by whole=True")
         whole = torch.empty((self.n, self.count), dtype=self.dtype, device=self.device)
 
         def copy(block: Block) -> None:
@@ -166,14 +131,35 @@ class StreamedGroup:
 
     def map(self, merge_block: MapBlock, rows: bool = False) -> Blocks:
         """Make the result block by block: `merge_block` returns the merged numbers, of the shape of `x[0]`."""
+        self._check_alike("map")
 
         def work(block: StreamedBlock) -> None:
-            self._put(block, _tensor(merge_block(block)))
+            self._put(block, tensor_of(merge_block(block)))
 
         return Blocks(self._each(work, rows, final=True))
 
+    def scatter(self, make_stretches: MakeStretches, rows: bool = False) -> Blocks:
+        """Make the results from blocks of the inputs: `make_stretches` gives stretches of outputs.
+
+        Each is the number of an output, the first element, and the numbers behind one another; together they
+        are every element of every output, once.  Nothing is added to them.
+        """
+        made = Coverage([one.count for one in self.outputs])
+
+        def work(block: StreamedBlock) -> None:
+            for output, start, numbers in make_stretches(block):
+                flat = numbers_of(tensor_of(numbers)).reshape(-1)
+                made.add(output, start, len(flat))
+                self._sink.put(output, start, flat)
+
+        blocks = Blocks(self._each(work, rows, final=True))
+        for output, what in made.faults():
+            raise wrong(f"it makes {what} of tensor '{self.outputs[output].name}'")
+        return blocks
+
     def map_columns(self, merge_block: MapBlock) -> Blocks:
         """`map` with blocks of whole columns, which run along the first axis: x is (n, shape[0], columns)."""
+        self._check_alike("map_columns")
         height = self.shape[0]
         width = self.count // height
         size = max(1, BLOCK // height)
@@ -184,9 +170,9 @@ class StreamedGroup:
             x, base = self._read(spans)
             x = x.view(self.n, height, stop - start)
             block = StreamedBlock(index, start, stop, x, base, self._seed, self.name)
-            result = self._completed(block, _tensor(merge_block(block))).view(height, stop - start)
+            result = self._completed(block, tensor_of(merge_block(block))).view(height, stop - start)
             for (first, _), numbers in zip(spans, result, strict=True):
-                self._sink.put(first, numbers)
+                self._sink.put(0, first, numbers)
 
         return Blocks(self._run(-(-width // size), run, final=True))
 
@@ -229,7 +215,7 @@ class StreamedGroup:
     def cut_of(self, quantity: MapBlock, k: Wanted) -> Cut:
         """The cut that keeps the `k` largest magnitudes of a quantity with one number for each element."""
         search = self._search(k)
-        return self._found([search], lambda block: search.look(block.index, _tensor(quantity(block))))[0]
+        return self._found([search], lambda block: search.look(block.index, tensor_of(quantity(block))))[0]
 
     def largest_of(self, quantity: MapBlock, ranks: Sequence[int], rows: bool = False) -> list[float]:
         """The r-th largest magnitude of a quantity, for each r of `ranks`; 1 is the largest.
@@ -240,7 +226,7 @@ class StreamedGroup:
 
         def look(block: Block) -> None:
             pending = [search for search in searches if not search.found]
-            look_for(pending, block.index, _tensor(quantity(block)))
+            look_for(pending, block.index, tensor_of(quantity(block)))
 
         return [cut.value for cut in self._found(searches, look, rows)]
 
@@ -265,16 +251,39 @@ class StreamedGroup:
             for search in row:
                 search.guess(sample)
 
-    def put_whole(self, result: Tensor) -> None:
-        """Write a result that was computed as a whole tensor."""
-        if result.shape != self.shape:
-            raise _wrong(f"it returned {_told(result)} for a tensor of {list(self.shape)}")
-        flat = result.reshape(-1)
-        self._each(lambda block: self._put(block, flat[block.start : block.stop]), final=True)
+    def put_whole(self, results: Sequence[Tensor]) -> None:
+        """Write results that were computed as whole tensors, one for each output."""
+        if len(results) != len(self.outputs):
+            raise wrong(f"it returned {len(results)} tensors, and {len(self.outputs)} are to be made")
+        for one, result in zip(self.outputs, results, strict=True):
+            if tensor_of(result).shape != one.shape:
+                raise wrong(f"it returned {told(result)} for a tensor of {list(one.shape)}")
+        flats = [result.reshape(-1) for result in results]
+        if self._alike:
+            self._each(lambda block: self._put(block, flats[0][block.start : block.stop]), final=True)
+            return
+        blocks = [(i, start) for i, flat in enumerate(flats) for start in range(0, len(flat), BLOCK)]
+
+        def put(index: int) -> None:
+            output, start = blocks[index]
+            self._sink.put(output, start, numbers_of(flats[output][start : start + BLOCK]))
+
+        self._run(len(blocks), put, final=True)
+
+    @property
+    def _alike(self) -> bool:
+        """Whether a single tensor is made, of the shape of the inputs: to it, a base is added back."""
+        return len(self.outputs) == 1 and self.outputs[0].shape == self.shape
+
+    def _check_alike(self, call: str) -> None:
+        if not self._alike:
+            made = ", ".join(str(list(one.shape)) for one in self.outputs)
+            what = f"it uses `{call}`, which makes one tensor of the shape of the inputs, {list(self.shape)}"
+            raise wrong(f"{what}; here {made} is to be made: return whole tensors, or use `scatter`")
 
     def _sum(self, measure_block: MapBlock, rows: bool = False, check: bool = True) -> Tensor:
         total = OrderedSum()
-        self._each(lambda block: total.add(block.index, _tensor(measure_block(block))), rows, check=check)
+        self._each(lambda block: total.add(block.index, tensor_of(measure_block(block))), rows, check=check)
         return total.value
 
     def _each(
@@ -301,7 +310,7 @@ class StreamedGroup:
     def _run(self, count: int, run: Callable[[int], None], final: bool, check: bool = True) -> int:
         """Call `run` with the number of every block, in one pass; how many there are."""
         if final and self.finished:
-            raise _wrong("it makes its result twice")
+            raise wrong("it makes its result twice")
         with self._pass(check):
             self._crew.for_each(count, run)
         self.finished = self.finished or final
@@ -330,7 +339,7 @@ class StreamedGroup:
     def _pass(self, check: bool) -> Iterator[None]:
         """One pass over the inputs; what is wrong with their numbers is told at its end, if it was looked for."""
         if self._passing:
-            raise _wrong("it begins a pass over its inputs within another one, whose block would be lost")
+            raise wrong("it begins a pass over its inputs within another one, whose block would be lost")
         self._passing = True
         try:
             yield
@@ -368,31 +377,13 @@ class StreamedGroup:
         return x, base
 
     def _put(self, block: StreamedBlock, result: Tensor) -> None:
-        self._sink.put(block.start, self._completed(block, result))
+        self._sink.put(0, block.start, self._completed(block, result))
 
     def _completed(self, block: StreamedBlock, result: Tensor) -> Tensor:
         """What was made of a block, with the base added back (m,)."""
         if result.shape != block.x.shape[1:] or result.dtype not in (torch.float32, torch.float64):
             wanted = f"for a block of {list(block.x.shape[1:])} numbers of float32 or float64"
-            raise _wrong(f"it returned {_told(result)} {wanted}")
+            raise wrong(f"it returned {told(result)} {wanted}")
         if block.original is not None:
             return block.original.view(-1).add_(result.reshape(-1))
         return result.reshape(-1)
-
-
-def _tensor(result: object) -> Tensor:
-    if not isinstance(result, Tensor):
-        raise _wrong(f"it returned {_kind(result)} for a block, not a tensor")
-    return result
-
-
-def _kind(result: object) -> str:
-    return "nothing" if result is None else type(result).__name__
-
-
-def _told(result: Tensor) -> str:
-    return f"{list(result.shape)} of {str(result.dtype).removeprefix('torch.')}"
-
-
-def _wrong(what: str) -> PluginError:
-    return PluginError("E605", what)

@@ -24,5 +24,5 @@ class Inputs(Protocol):
 class Sink(Protocol):
     """Where merged numbers go."""
 
-    def put(self, start: int, numbers: Tensor) -> None:
-        """Take the final numbers (m,) of the elements from `start` on; called from any thread."""
+    def put(self, output: int, start: int, numbers: Tensor) -> None:
+        """Take the final numbers (m,) of an output, by its number, from element `start` on; from any thread."""

@@ -112,4 +112,5 @@ def _holds(step: Step, methods: Mapping[str, MergeMethod[Any]]) -> tuple[int, in
 def _whole(step: Step, methods: Mapping[str, MergeMethod[Any]]) -> int:
     if step.method is None or not methods[step.method].whole:
         return 0
-    return math.prod(step.shape) * _width(step) * (len(step.inputs) + 1)
+    made = sum(one.count for one in step.outputs)
+    return (math.prod(step.shape) * len(step.inputs) + made) * _width(step)

@@ -84,7 +84,7 @@ class Run:
             PlanReady(
                 self.options.display,
                 tuple(model.name for model in self.plan.models),
-                len(self.plan.steps),
+                len(self.plan.layout.slots),
                 self.plan.layout.size,
                 self.estimate.peak,
                 self.plan.warnings,
@@ -99,7 +99,7 @@ class Run:
         from mergecore.engine.step import Runner
         from mergecore.engine.weights import WeightFiles
 
-        todo = [step for step in self.plan.steps if step.name not in storage.done]
+        todo = [step for step in self.plan.steps if not _is_done(step, storage)]
         with WeightFiles(self.plan.models) as files, one_thread_each():
             runner = Runner(
                 plan=self.plan,
@@ -115,8 +115,9 @@ class Run:
             progress = _Progress(self.plan, todo)
             for result in self._results(self._job(todo, runner, storage)):
                 storage.finish(result)
-                if result.nonfinite:
-                    self.warn(f"tensor '{result.name}': {result.nonfinite} values are not finite")
+                for one in result.outputs:
+                    if one.nonfinite:
+                        self.warn(f"tensor '{one.name}': {one.nonfinite} values are not finite")
                 self._step_done(result, progress)
             files.check_unchanged()
 
@@ -172,15 +173,21 @@ class _Progress:
 
     def __init__(self, plan: Plan, todo: list[Step]) -> None:
         sizes = {name: slot.nbytes for name, slot in plan.layout.slots.items()}
-        self.total = len(plan.steps)
-        self.done = self.total - len(todo)
+        left = [one.name for step in todo for one in step.outputs]
+        self.total = len(sizes)
+        self.done = self.total - len(left)
         self.total_bytes = sum(sizes.values())
-        self.done_bytes = self.total_bytes - sum(sizes[step.name] for step in todo)
+        self.done_bytes = self.total_bytes - sum(sizes[name] for name in left)
 
     def add(self, result: StepResult) -> None:
-        """Count one more."""
-        self.done += 1
-        self.done_bytes += result.nbytes
+        """Count what one more step has made."""
+        self.done += len(result.outputs)
+        self.done_bytes += sum(one.nbytes for one in result.outputs)
+
+
+def _is_done(step: Step, storage: Storage) -> bool:
+    """Whether an earlier run has made all that a step makes; what is there in part is made again."""
+    return all(one.name in storage.done for one in step.outputs)
 
 
 def _copies_first(steps: Sequence[Step]) -> list[Step]:

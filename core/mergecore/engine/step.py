@@ -31,7 +31,17 @@ from mergecore.engine.weights import (
 from mergecore.errors import Collector, InputError, MergecoreError, MergeError, PluginError
 from mergecore.files.dtypes import torch_dtype
 from mergecore.output.digests import block_digest, tensor_digest
-from mergecore.types import Json, MergeMethod, Plan, Step, StepResult, TensorInput, Workers
+from mergecore.types import (
+    Json,
+    MergeMethod,
+    OutputTensor,
+    Plan,
+    Step,
+    StepResult,
+    TensorInput,
+    Workers,
+    Written,
+)
 from mergecore.types.execution import Bytes
 from mergecore.types.steps import BLOCK
 
@@ -85,15 +95,15 @@ class Runner:
         return state
 
     def __call__(self, step: Step, crew: Workers) -> StepResult:
-        """Make the output tensor of `step`."""
-        output = _Output(self, step)
+        """Make the output tensors of `step`."""
+        output = _Outputs(self, step)
         if step.method is None:
             self._copy(step, crew, output)
         else:
             self._merge(step, self.methods[step.method], crew, output)
         return output.result(crew)
 
-    def _merge(self, step: Step, method: MergeMethod[Any], crew: Workers, output: _Output) -> None:
+    def _merge(self, step: Step, method: MergeMethod[Any], crew: Workers, output: _Outputs) -> None:
         with self._blaming(method.name, step):
             group = self._group(step, method, crew, output)
             try:
@@ -108,6 +118,7 @@ class Runner:
         return StreamedGroup(
             name=step.name,
             shape=step.shape,
+            outputs=step.outputs,
             n=len(step.inputs),
             inputs=self._inputs(tensors, crew),
             sink=sink,
@@ -137,7 +148,7 @@ class Runner:
             crew.for_each,
         )
 
-    def _copy(self, step: Step, crew: Workers, output: _Output) -> None:
+    def _copy(self, step: Step, crew: Workers, output: _Outputs) -> None:
         source, *others = step.inputs
         computed = source.tensor.data.computed
         dtype = precision([source]) if computed else torch_dtype(source.tensor.dtype)
@@ -155,7 +166,7 @@ class Runner:
             block = block_at(index, check=computed)
             for other, numbers in rest:
                 self._compare(source, other, numbers, index * BLOCK, block)
-            output.put(index * BLOCK, block)
+            output.put(0, index * BLOCK, block)
 
         def look(index: int) -> None:
             block_at(index, check=True)
@@ -216,18 +227,40 @@ class Runner:
 class _Nowhere:
     """The sink of groups that are looked at only."""
 
-    def put(self, start: int, numbers: Tensor) -> None:
+    def put(self, output: int, start: int, numbers: Tensor) -> None:
         raise PluginError("E605", "it makes a result where it may look only")
+
+
+class _Outputs:
+    """The output tensors of a step."""
+
+    def __init__(self, runner: Runner, step: Step) -> None:
+        self._name = step.name
+        self._each = [_Output(runner, step, one) for one in step.outputs]
+
+    def put(self, output: int, start: int, numbers: Tensor) -> None:
+        """Take the numbers (m,) of an output from element `start` on."""
+        self._each[output].put(start, numbers)
+
+    @property
+    def bad(self) -> int:
+        """How many numbers are not finite, or too large for the output dtype."""
+        return sum(one.bad for one in self._each)
+
+    def result(self, crew: Workers) -> StepResult:
+        """The finished tensors; raises when numbers are wrong."""
+        return StepResult(self._name, tuple(one.result(crew) for one in self._each))
 
 
 class _Output:
     """One output tensor: its bytes on their way out, their digests, and what is wrong with them."""
 
-    def __init__(self, runner: Runner, step: Step) -> None:
+    def __init__(self, runner: Runner, step: Step, tensor: OutputTensor) -> None:
         self._runner = runner
         self._step = step
-        self._dtype = torch_dtype(step.dtype)
-        self._count = torch.Size(step.shape).numel()
+        self._name = tensor.name
+        self._dtype = torch_dtype(tensor.dtype)
+        self._count = tensor.count
         self._digests: dict[int, bytes] = {}
         self._put = 0
         self._aligned = True
@@ -245,7 +278,7 @@ class _Output:
         if self._dtype.is_floating_point and self._dtype.itemsize > 1 and has_nonfinite(out):
             self._note(start, numbers, out)
         data = as_bytes(out)
-        self._runner.storage.write(self._step.name, start * self._dtype.itemsize, data)
+        self._runner.storage.write(self._name, start * self._dtype.itemsize, data)
         with self._lock:
             self._put += data.nbytes
         if start % BLOCK == 0 and numbers.numel() == min(BLOCK, self._count - start):
@@ -258,22 +291,22 @@ class _Output:
         """How many numbers are not finite, or too large for the output dtype."""
         return self._nonfinite.count + self._overflow.count
 
-    def result(self, crew: Workers) -> StepResult:
+    def result(self, crew: Workers) -> Written:
         """The finished tensor; raises when its numbers are wrong."""
         if not self._runner.allow_nonfinite:
             self._raise_faults()
         blocks = -(-self._count // BLOCK)
         if self._put != self._count * self._dtype.itemsize:
-            return StepResult(self._step.name, "", self._put)
+            return Written(self._name, "", self._put)
         if not self._aligned:
             crew.for_each(blocks, self._read_back)
         digest = tensor_digest([self._digests[index] for index in range(blocks)])
-        return StepResult(self._step.name, digest, self._put, self.bad)
+        return Written(self._name, digest, self._put, self.bad)
 
     def _read_back(self, index: int) -> None:
         start = index * BLOCK
         block = self._runner.scratch.raw("output", min(BLOCK, self._count - start), self._dtype)
-        self._runner.storage.read(self._step.name, start * self._dtype.itemsize, as_bytes(block))
+        self._runner.storage.read(self._name, start * self._dtype.itemsize, as_bytes(block))
         self._digests[index] = block_digest(as_bytes(block))
 
     def _note(self, start: int, numbers: Tensor, out: Tensor) -> None:
@@ -298,9 +331,9 @@ class _Output:
         fault, name = self._overflow, str(self._dtype).removeprefix("torch.")
         return MergeError(
             "E403",
-            f"tensor '{self._step.name}': {fault.values} too large for {name}: up to {self._largest:.6g}, "
+            f"tensor '{self._name}': {fault.values} too large for {name}: up to {self._largest:.6g}, "
             f"the limit is {torch.finfo(self._dtype).max:.6g}; the first at index {fault.first}",
-            tensor=self._step.name,
+            tensor=self._name,
             hint="choose out_dtype: bfloat16 or float32, or --allow-nonfinite",
         )
 
@@ -312,8 +345,8 @@ class _Output:
             )
         return MergeError(
             "E401",
-            f"tensor '{step.name}': {fault.values} not finite after '{step.method}', "
+            f"tensor '{self._name}': {fault.values} not finite after '{step.method}', "
             f"the first at index {fault.first}",
-            tensor=step.name,
+            tensor=self._name,
             hint="check the parameters of this tensor with `mergecore plan --tensor`, or use --allow-nonfinite",
         )

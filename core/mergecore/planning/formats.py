@@ -97,10 +97,9 @@ class Formats:
         made: dict[str, list[str]] = {}
         read: set[str] = set()
         for step in steps:
-            everyone = [*step.operands]
-            if DTYPES[step.dtype].floating:
-                made.setdefault(step.dtype, []).append(step.name)
-                read.update(self._main[one.model] for one in everyone)
+            for output in (one for one in step.outputs if DTYPES[one.dtype].floating):
+                made.setdefault(output.dtype, []).append(output.name)
+                read.update(self._main[one.model] for one in step.operands)
         differ = any(len({one.tensor.dtype for one in step.inputs}) > 1 for step in steps)
         if len(made) > 1 and (differ or len(read) > 1):
             told = ", ".join(

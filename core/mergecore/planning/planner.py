@@ -282,17 +282,30 @@ class DocumentPlanner:
 
 def _faults(models: Sequence[Checkpoint], steps: Sequence[Step]) -> Iterator[str]:
     """What is wrong with steps, whatever they compute."""
-    for name, count in Counter(step.name for step in steps).items():
+    if not all(step.outputs for step in steps):
+        yield "a step makes no tensor"
+        return
+    for name, count in Counter(one.name for step in steps for one in step.outputs).items():
         if count > 1:
-            yield f"{count} steps make a tensor '{name}'"
+            yield f"tensor '{name}' is made {count} times"
     for step in steps:
-        if step.dtype not in DTYPES:
-            yield f"step '{step.name}' makes {step.dtype}, which is not a dtype"
-        if step.method is None and [one.shape for one in step.inputs] != [step.shape]:
-            yield f"step '{step.name}' has no method, so it must have one input, of the shape {list(step.shape)}"
-        for one in step.everything:
-            if not 0 <= one.model < len(models):
-                yield f"step '{step.name}' reads model {one.model}, and there are {len(models)}"
+        yield from _of_step(step, len(models))
+
+
+def _of_step(step: Step, models: int) -> Iterator[str]:
+    for made in step.outputs:
+        if made.dtype not in DTYPES:
+            yield f"step '{step.name}' makes {made.dtype}, which is not a dtype"
+    if step.method is None and len(step.outputs) > 1:
+        yield f"step '{step.name}' has no method, so it can make one tensor only"
+    elif step.method is None and [one.shape for one in step.inputs] != [step.outputs[0].shape]:
+        shape = list(step.outputs[0].shape)
+        yield f"step '{step.name}' has no method, so it must have one input, of the shape {shape}"
+    if len({one.shape for one in step.operands}) > 1:
+        yield f"step '{step.name}' has inputs of different shapes: those beside the first belong into `extra`"
+    for one in step.everything:
+        if not 0 <= one.model < models:
+            yield f"step '{step.name}' reads model {one.model}, and there are {models}"
 
 
 def _unused(

@@ -23,7 +23,7 @@ from mergecore.planning.meaning.row_meaning import RowMeanings
 from mergecore.planning.opened import OpenedModels
 from mergecore.planning.vocabulary import output_vocabulary
 from mergecore.plugins.registry import Registry
-from mergecore.types import MergeMethod, MovedRows, Step, TensorInfo, TensorInput
+from mergecore.types import MergeMethod, MovedRows, OutputTensor, Step, TensorInfo, TensorInput
 from mergecore.types import Vocabulary as VocabularyOfOutput
 from mergecore.types.params import Params
 from mergecore.types.plans import PlanOptions
@@ -186,11 +186,9 @@ class Compiler:
             what = f"'{target.name}': {self.method.name} needs {least} tensors, and only {len(present)} are there"
             raise InputError("E231", what, tensor=target.name, hint="use --missing base")
         inputs = tuple(one for _, one in present)
-        everyone = [*inputs, *([base] if base else [])]
+        dtype = self.formats.of(target.name, target.facts.role, [*inputs, *([base] if base else [])])
         return Step(
-            name=target.name,
-            dtype=self.formats.of(target.name, target.facts.role, everyone),
-            shape=inputs[0].shape,
+            outputs=(OutputTensor(target.name, dtype, inputs[0].shape),),
             inputs=inputs,
             method=self.method.name,
             params=self._params(target, present),
@@ -225,7 +223,8 @@ class Compiler:
         if moved and not floating:
             what = f"'{target.name}' is {dtype}, and its rows, one for each token, would have to be moved"
             raise InputError("E233", what, tensor=target.name, hint="leave out 'tokenizer'")
-        return Step(target.name, dtype, inputs[0].shape, tuple(inputs), role=target.facts.role, note=note)
+        made = OutputTensor(target.name, dtype, inputs[0].shape)
+        return Step((made,), tuple(inputs), role=target.facts.role, note=note)
 
     def _row(self, target: Target) -> list[TensorInfo | None]:
         return [target.base, *target.inputs] if target.slice.base else list(target.inputs)

@@ -15,7 +15,7 @@ from mergecore.config.parameters import parameters_of
 from mergecore.errors import PluginError, PolicyError
 from mergecore.models.module_folders import is_inside, module_folder, name_in_file
 from mergecore.plugins.registry import Plugin, Registry
-from mergecore.types import Json, Layout, MergeMethod, OutputTensor, OutputWriter, Plan, Recipe, Step
+from mergecore.types import Json, Layout, MergeMethod, OutputWriter, Plan, Recipe, Step
 from mergecore.version import MANIFEST
 
 
@@ -54,7 +54,7 @@ def lay_out(
     """
     chosen: OutputWriter[Any] = registry.get(OutputWriter, writer)
     check_shard_size(chosen, shard_size)
-    outputs = [OutputTensor(step.name, step.dtype, step.shape) for step in steps]
+    outputs = [one for step in steps for one in step.outputs]
     given = {name: value for name, value in (written or {}).items() if value is not None}
     given |= {} if shard_size is None else {"shard_size": shard_size}
     with registry.calling(OutputWriter, chosen.name):

@@ -15,7 +15,7 @@ from mergecore.types.architectures import (
     TensorFacts,
 )
 from mergecore.types.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
-from mergecore.types.execution import Alone, Executor, Job, RunStep, StepResult, Workers
+from mergecore.types.execution import Alone, Executor, Job, RunStep, StepResult, Workers, Written
 from mergecore.types.groups import Block, Blocks, Cut, Matrix, TensorGroup
 from mergecore.types.methods import Merged, MergeMethod
 from mergecore.types.models import (
@@ -123,6 +123,7 @@ __all__ = [
     "Warned",
     "WeightFile",
     "Workers",
+    "Written",
     "held",
     "one_by_one",
     "prepared",

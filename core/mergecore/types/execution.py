@@ -53,7 +53,7 @@ class Storage(Bytes, Protocol):
         """Digests of the tensors that are there already, by name."""
 
     def finish(self, result: StepResult) -> None:
-        """Take note that all of a tensor is written.  Safe from any thread.
+        """Take note that all tensors of a step are written.  Safe from any thread.
 
         Raises:
             PluginError: E402 when bytes are missing.
@@ -68,13 +68,21 @@ class Storage(Bytes, Protocol):
 
 
 @dataclass(frozen=True)
-class StepResult:
-    """A finished step: the digest of the bytes written for it, and how many they are."""
+class Written:
+    """A finished tensor: the digest of the bytes written for it, and how many they are."""
 
     name: str
     digest: str
     nbytes: int
     nonfinite: int = 0
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """A finished step, and the tensors that it has made, in the order in which the step names them."""
+
+    name: str
+    outputs: tuple[Written, ...]
 
 
 RunStep: TypeAlias = Callable[[Step, Workers], StepResult]

@@ -5,7 +5,7 @@ These are the contract; `mergecore.compute` implements it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from mergecore.types.outputs import OutputTensor
     from mergecore.types.steps import Depth
 
 MapBlock: TypeAlias = "Callable[[Block], Tensor]"
+MakeStretches: TypeAlias = "Callable[[Block], Iterable[tuple[int, int, Tensor]]]"
+"""Number of the output, its first element, and the numbers of a stretch."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """The promise that `TensorGroup.map` has written the whole tensor; only the engine makes one."""
+    """The promise that `TensorGroup.map` or `scatter` has written all that is to be made; only they give one."""
 
     count: int
 
@@ -108,11 +111,15 @@ class TensorGroup(Protocol):
 
     @property
     def name(self) -> str:
-        """That of the output tensor."""
+        """That of the output tensor; of the first, where there are several."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of the output tensor and of each input."""
+        """That of each input, and of the output tensor of a merge."""
+
+    @property
+    def outputs(self) -> Sequence[OutputTensor]:
+        """What is to be made: in a merge one tensor, in a step of a recipe perhaps several, of other shapes."""
 
     @property
     def n(self) -> int:
@@ -164,6 +171,13 @@ class TensorGroup(Protocol):
 
     def map(self, merge_block: MapBlock, rows: bool = False) -> Blocks:
         """Make the result block by block: `merge_block` returns the merged numbers, of the shape of `x[0]`."""
+
+    def scatter(self, make_stretches: MakeStretches, rows: bool = False) -> Blocks:
+        """Make outputs of any shapes from blocks of the inputs; `map` is for one of the shape of the inputs.
+
+        `make_stretches(block)` gives stretches of the outputs: the number of an output, its first element, and
+        the numbers, in C order.  Together they are every element of every output, once.  No base is added.
+        """
 
     def map_columns(self, merge_block: MapBlock) -> Blocks:
         """`map` with blocks of whole columns, which run along the first axis: x is (n, shape[0], columns).

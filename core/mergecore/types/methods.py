@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mergecore.types.steps import Step
 
-Merged: TypeAlias = "torch.Tensor | Blocks"
+Merged: TypeAlias = "torch.Tensor | tuple[torch.Tensor, ...] | Blocks"
 
 
 @dataclass(frozen=True, kw_only=True)

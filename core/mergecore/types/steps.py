@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mergecore.types.models import TensorInfo
+from mergecore.types.outputs import OutputTensor
 from mergecore.types.tensors.data import BLOCK as BLOCK
 
 if TYPE_CHECKING:
@@ -47,11 +48,10 @@ class Depth:
 
 @dataclass(frozen=True)
 class Step:
-    """How one output tensor is made.  Without a method it is a copy of its only input."""
+    """How output tensors are made, nearly always a single one.  Without a method it is a copy of the input."""
 
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
+    outputs: tuple[OutputTensor, ...]
+    """At least one.  The first gives the step its name, and the seed its random numbers."""
     inputs: tuple[TensorInput, ...]
     method: str | None = None
     params: Params | None = None
@@ -62,6 +62,16 @@ class Step:
     """Why it is copied, or what is unusual."""
     extra: tuple[TensorInput, ...] = ()
     """Matrices of any shape that the method reads beside its inputs, row by row."""
+
+    @property
+    def name(self) -> str:
+        """That of the first output."""
+        return self.outputs[0].name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the numbers it works on: that of its inputs; of its first output where it has none."""
+        return self.inputs[0].shape if self.inputs else self.outputs[0].shape
 
     @property
     def operands(self) -> tuple[TensorInput, ...]:

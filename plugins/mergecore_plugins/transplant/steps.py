@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 
 from mergecore.errors import Collector, InputError
 from mergecore.files import DTYPES, MERGEABLE
-from mergecore.types import Checkpoint, Description, MovedRows, RowSource, Step, TensorInfo, TensorInput
+from mergecore.types import (
+    Checkpoint,
+    Description,
+    MovedRows,
+    OutputTensor,
+    RowSource,
+    Step,
+    TensorInfo,
+    TensorInput,
+)
 from mergecore_plugins.transplant.methods import BY_DONOR
 from mergecore_plugins.transplant.settings import Transplant
 from mergecore_plugins.transplant.tokens.counterparts import Counterparts, Texts
@@ -122,7 +131,8 @@ class Surgery:
 
     def _copied(self, tensor: TensorInfo) -> Step:
         role = self.pair.description.tensors[tensor.name].role
-        return Step(tensor.name, tensor.dtype, tensor.shape, (TensorInput(0, tensor),), role=role)
+        made = OutputTensor(tensor.name, tensor.dtype, tensor.shape)
+        return Step((made,), (TensorInput(0, tensor),), role=role)
 
     def _moved(self, tensor: TensorInfo, axis: int) -> Step:
         name, role = tensor.name, self.pair.description.tensors[tensor.name].role
@@ -131,16 +141,15 @@ class Surgery:
             raise InputError("E233", what, tensor=name, hint=f"convert it to one of {', '.join(MERGEABLE)}")
         own = self._rows(0, tensor, self._own(tensor.shape[axis]), axis)
         shape = own.shape
+        made = OutputTensor(name, tensor.dtype, shape)
         if len(tensor.shape) == 1:
             note = f"{self._told()}; 0 for the others"
-            return Step(name, tensor.dtype, shape, (own,), role=role, note=note)
+            return Step((made,), (own,), role=role, note=note)
         if axis or len(shape) != 2:
             what = f"'{name}' is {list(tensor.shape)} with its tokens along axis {axis}; a row for each is needed"
             raise InputError("E240", what, tensor=name, hint="install a plugin that knows the model")
         return Step(
-            name=name,
-            dtype=tensor.dtype,
-            shape=shape,
+            outputs=(made,),
             inputs=(own,),
             method=self.asked.method,
             params=self.asked.params,

@@ -119,7 +119,8 @@ def test_shards_are_shown() -> None:
 
 def test_names_cannot_steer_the_terminal() -> None:
     made = ties()
-    evil = replace(made.steps[0], name="x\x1b[2Jy")
+    output = replace(made.steps[0].outputs[0], name="x\x1b[2Jy")
+    evil = replace(made.steps[0], outputs=(output,))
     shown = plan_as_text(replace(made, steps=(evil,), warnings=("w\rx",)), MEMORY, "x")
     assert "\x1b" not in shown
     assert "\r" not in shown

@@ -25,7 +25,17 @@ from mergecore.files.dtypes import DTYPES
 from mergecore.models.folder import open_folder
 from mergecore.output.digests import block_digest, tensor_digest
 from mergecore.plugins.registry import Plugin
-from mergecore.types import Checkpoint, Layout, ModelReference, Plan, Step, StepResult, TensorInput
+from mergecore.types import (
+    Checkpoint,
+    Layout,
+    ModelReference,
+    OutputTensor,
+    Plan,
+    Step,
+    StepResult,
+    TensorInput,
+    Written,
+)
 
 NAN, INF = float("nan"), float("inf")
 NAMES = {str(dtype.torch_name): name for name, dtype in DTYPES.items()}
@@ -95,9 +105,7 @@ class Steps:
         inputs = tuple(TensorInput(i, model.tensors["w"]) for i, model in enumerate(models))
         stored = str(tensors[0].dtype).removeprefix("torch.")
         step = Step(
-            "w",
-            NAMES[dtype or stored],
-            tuple(tensors[0].shape),
+            (OutputTensor("w", NAMES[dtype or stored], tuple(tensors[0].shape)),),
             inputs[:-1] if base else inputs,
             method="test" if merge else None,
             params=Params() if merge else None,
@@ -229,7 +237,7 @@ def test_numbers_that_are_not_finite_may_be_allowed_and_are_counted(steps: Steps
     merged = steps.run(torch.tensor([1.0, NAN, 7e4]), merge=same, dtype="float16", allow=True)
     assert str(merged.tolist()) == "[1.0, nan, inf]"
     assert steps.result
-    assert steps.result.nonfinite == 2
+    assert [one.nonfinite for one in steps.result.outputs] == [2]
 
 
 def test_bad_input_is_not_blamed_on_the_method(steps: Steps) -> None:
@@ -321,7 +329,7 @@ def test_the_digest_is_that_of_the_written_blocks(
     }
     numbers = torch.arange(float(torch.Size(shape).numel())).view(shape)
     assert steps.run(numbers, merge=merges[kind], dtype="bfloat16", crew=crew).equal(numbers.bfloat16())
-    assert steps.result == StepResult("w", digest(steps.bytes, 2), 2 * numbers.numel(), 0)
+    assert steps.result == StepResult("w", (Written("w", digest(steps.bytes, 2), 2 * numbers.numel(), 0),))
 
 
 # ---- methods that fail -------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from mergecore.errors import InputError, OutputError
 from mergecore.output import journal
 from mergecore.output.digests import block_digest, tensor_digest
 from mergecore.output.storages.folder import Stage
-from mergecore.types import Json, StepResult
+from mergecore.types import Json, StepResult, Written
 from mergecore_plugins.writers.safetensors import SafetensorsParams, lay_out
 
 
@@ -44,7 +44,7 @@ def test_a_resumed_merge_keeps_what_is_done_and_has_the_same_bytes(out: Path, tm
 def test_counts_of_numbers_that_are_not_finite_survive_an_interruption(out: Path) -> None:
     with opened(out) as output:
         output.write("a", 0, DATA["a"])
-        output.finish(StepResult("a", tensor_digest([block_digest(DATA["a"])]), 4, 3))
+        output.finish(StepResult("a", (Written("a", tensor_digest([block_digest(DATA["a"])]), 4, 3),)))
     merged(out, mode="resume")
     assert json.loads((out / "mergecore-manifest.json").read_bytes())["nonfinite"] == {"a": 3}
 

@@ -10,7 +10,7 @@ from mergecore.errors import MergecoreError
 from mergecore.output.resume import described
 from mergecore.output.storages.folder import Stage
 from mergecore.output.target import check_target
-from mergecore.types import OutputTensor, StepResult
+from mergecore.types import OutputTensor, StepResult, Written
 from mergecore_plugins.writers.safetensors import SafetensorsParams, lay_out
 
 
@@ -101,7 +101,7 @@ def test_what_an_earlier_run_has_reserved_counts_as_free(out: Path, monkeypatch:
     layout = lay_out(tensors, SafetensorsParams())
     with Stage.open(out, layout, tensors, {}) as output:
         output.write("t", 0, bytes(1_000_000))
-        output.finish(StepResult("t", "0" * 64, 1_000_000))
+        output.finish(StepResult("t", (Written("t", "0" * 64, 1_000_000),)))
     status = list(os.statvfs(out.parent))
     status[4] = 0  # f_bavail
     monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(status))

@@ -8,7 +8,7 @@ from mergecore.errors import MergecoreError, OutputError, Problems
 from mergecore.output.digests import block_digest, tensor_digest
 from mergecore.output.storages.folder import Stage
 from mergecore.output.verify import VerifyReport, verify_folder
-from mergecore.types import Layout, OutputFile, OutputTensor, Slot, StepResult
+from mergecore.types import Layout, OutputFile, OutputTensor, Slot, StepResult, Written
 from mergecore_plugins.writers.safetensors import SafetensorsParams, lay_out
 
 TENSORS = [OutputTensor("a", "U8", (4,)), OutputTensor("b", "U8", (4,)), OutputTensor("empty", "F32", (0, 2))]
@@ -22,7 +22,7 @@ def seal(folder: Path, layout: Layout, tensors: list[OutputTensor]) -> None:
             data = b"1234"[: layout.slots[tensor.name].nbytes]
             output.write(tensor.name, 0, data)
             digest = tensor_digest([block_digest(data)] if data else [])
-            output.finish(StepResult(tensor.name, digest, len(data)))
+            output.finish(StepResult(tensor.name, (Written(tensor.name, digest, len(data)),)))
         output.seal({"config.json": b"{}", "sub/notes": b"text"}, {"format": "mergecore-manifest/1"})
 
 

@@ -62,7 +62,7 @@ def planned(config: Config, **options: Any) -> Plan:
 
 
 def formats(made: Plan) -> dict[str, str]:
-    return {step.name: step.dtype for step in made.steps}
+    return {step.name: step.outputs[0].dtype for step in made.steps}
 
 
 def test_what_all_models_keep_in_float32_stays_so_and_is_told() -> None:

@@ -183,7 +183,7 @@ def test_positions_run_over_the_layers() -> None:
 )
 def test_the_output_has_the_format_that_is_asked_for(extra: Config, expected: str) -> None:
     made = planned(linear("a", "b", **extra))
-    assert {step.dtype for step in made.steps} == {expected}
+    assert {step.outputs[0].dtype for step in made.steps} == {expected}
 
 
 @pytest.mark.parametrize(
@@ -198,8 +198,8 @@ def test_the_output_has_the_format_that_is_asked_for(extra: Config, expected: st
 def test_without_a_dtype_the_output_holds_all_inputs(stored: tuple[torch.dtype, ...], expected: str) -> None:
     for name, dtype in zip("ab", stored, strict=True):
         write(name, {key: tensor.to(dtype) for key, tensor in llama(2).items()})
-    assert step_of(planned(linear("a", "b")), Q).dtype == expected
-    assert step_of(planned(ties("a", base="b")), Q).dtype == expected
+    assert step_of(planned(linear("a", "b")), Q).outputs[0].dtype == expected
+    assert step_of(planned(ties("a", base="b")), Q).outputs[0].dtype == expected
 
 
 def test_tensors_without_numbers_to_merge_are_copied_in_their_format() -> None:
@@ -207,9 +207,9 @@ def test_tensors_without_numbers_to_merge_are_copied_in_their_format() -> None:
     for name in "ab":
         write(name, {**llama(2), **mask})
     made = planned(linear("a", "b", dtype="bfloat16"))
-    assert (step_of(made, "mask").method, step_of(made, "mask").dtype) == (None, "BOOL")
+    assert (step_of(made, "mask").method, step_of(made, "mask").outputs[0].dtype) == (None, "BOOL")
     assert len(step_of(made, "mask").inputs) == 2
-    assert (step_of(made, "empty").method, step_of(made, "empty").dtype) == (None, "BF16")
+    assert (step_of(made, "empty").method, step_of(made, "empty").outputs[0].dtype) == (None, "BF16")
 
 
 def test_formats_that_cannot_be_merged_or_compared_are_refused() -> None:

@@ -109,7 +109,7 @@ def test_modules_have_the_names_that_other_tools_give_them() -> None:
 def test_modules_that_are_not_named_are_those_of_the_base() -> None:
     config = {**linear(language_model=models(b=1)), "dtype": "bfloat16"}
     made = planned(config)
-    told = {step.name.split(".")[0]: (step.method, step.dtype, step.note) for step in made.steps}
+    told = {step.name.split(".")[0]: (step.method, step.outputs[0].dtype, step.note) for step in made.steps}
     assert told == {
         "vision_tower": (None, "F32", "not selected"),
         "multi_modal_projector": (None, "F32", "not selected"),

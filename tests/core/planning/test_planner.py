@@ -28,7 +28,7 @@ from mergecore import (
     TensorGroup,
     hookimpl,
 )
-from mergecore.types import Json, Merged, MovedRows, RowSource, Step, TensorInfo, TensorInput
+from mergecore.types import Json, Merged, MovedRows, OutputTensor, RowSource, Step, TensorInfo, TensorInput
 
 NAMES = {"gate": "w1", "down": "w2", "up": "w3"}
 
@@ -55,11 +55,13 @@ def compile_experts(document: Document, planner: Planner) -> Plan:
             new = (
                 f"{layer}block_sparse_moe.experts.{i}.{NAMES[part.split('_')[0]]}.weight" if inside else name
             )
-            steps.append(Step(new, tensor.dtype, tensor.shape, (TensorInput(i, model.tensors[name]),)))
+            made = OutputTensor(new, tensor.dtype, tensor.shape)
+            steps.append(Step((made,), (TensorInput(i, model.tensors[name]),)))
         if part == "gate_proj.weight":  # (inner, hidden), of which the router (experts, hidden) has no row
             rows = MovedRows(0, len(models), len(models), (RowSource(0, tensor, np.full(len(models), -1)),))
             one, gate = TensorInput(0, TensorInfo(name, rows)), f"{layer}block_sparse_moe.gate.weight"
-            steps.append(Step(gate, tensor.dtype, one.shape, (one,), "drawn", NoParams()))
+            made = OutputTensor(gate, tensor.dtype, one.shape)
+            steps.append(Step((made,), (one,), "drawn", NoParams()))
     edits: dict[str, Json] = {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral"}
     edits |= {"num_local_experts": len(models), "num_experts_per_tok": 2}
     card: dict[str, Json] = {"base_model_relation": "moe"}
@@ -212,13 +214,20 @@ def test_the_schema_of_a_recipe_has_what_it_declares_and_what_every_document_may
 
 WRONG = """
 from mergecore import Recipe, hookimpl
-from mergecore.types import Step, TensorInput
+from mergecore.types import OutputTensor, Step, TensorInput
 
 def compile(document, planner):
     model = planner.open(document.data["wrong"])
     norm = model.tensors["model.norm.weight"]
-    step = dict(name="x", dtype="F32", shape=norm.shape, inputs=(TensorInput(0, norm),))
-    steps = [Step(**{**step, **change}) for change in CHANGES(norm)]
+    made = dict(name="x", dtype="F32", shape=norm.shape)
+    steps = [
+        Step(**{
+            "outputs": (OutputTensor(**{key: change.get(key, made[key]) for key in made}),),
+            "inputs": (TensorInput(0, norm),),
+            **{key: value for key, value in change.items() if key not in made},
+        })
+        for change in CHANGES(norm)
+    ]
     return planner.plan([model], steps, planner.side_files([model], steps))
 
 @hookimpl
@@ -230,7 +239,16 @@ def mergecore_recipes():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ("[{}, {}]", "2 steps make a tensor 'x'"),
+        ("[{}, {}]", "tensor 'x' is made 2 times"),
+        ("[{'outputs': ()}]", "a step makes no tensor"),
+        (
+            "[{'outputs': (OutputTensor('x', 'F32', (4,)), OutputTensor('y', 'F32', (4,)))}]",
+            "step 'x' has no method, so it can make one tensor only",
+        ),
+        (
+            "[{'method': 'linear', 'base': TensorInput(0, model.tensors['lm_head.weight'])}]",
+            "step 'x' has inputs of different shapes: those beside the first belong into `extra`",
+        ),
         ("[{'dtype': 'f32'}]", "step 'x' makes f32, which is not a dtype"),
         ("[{'shape': (3,)}]", "step 'x' has no method, so it must have one input, of the shape [3]"),
         ("[{'inputs': ()}]", "step 'x' has no method, so it must have one input, of the shape [4]"),

@@ -21,7 +21,7 @@ from mergecore.types import MovedRows, Plan, Recipe
 PLUGIN = """
 import numpy as np
 from mergecore import MergeMethod, Params, Recipe, hookimpl
-from mergecore.types import MovedRows, RowSource, Step, TensorInfo, TensorInput
+from mergecore.types import MovedRows, OutputTensor, RowSource, Step, TensorInfo, TensorInput
 
 class Nothing(Params):
     pass
@@ -48,7 +48,8 @@ def compile(document, planner):
     rows = np.array([2, -1, 0])
     moved = MovedRows(0, 3, 3, (RowSource(1, tall, rows),))
     extra = TensorInput(1, TensorInfo("tall", moved))
-    step = Step("small", small.dtype, small.shape, (TensorInput(0, small),), "look", Nothing(), extra=(extra,))
+    made = OutputTensor("small", small.dtype, small.shape)
+    step = Step((made,), (TensorInput(0, small),), "look", Nothing(), extra=(extra,))
     return planner.plan(models, [step], planner.side_files(models, [step]))
 
 @hookimpl

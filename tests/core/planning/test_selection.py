@@ -89,7 +89,7 @@ def merged_again(config: Config) -> set[str]:
 def test_the_rest_is_copied_as_it_is_stored() -> None:
     """Not even the dtype of the output changes it."""
     made = planned(mean(include="norm", dtype="bfloat16"))
-    formats = {step.name: (step.dtype, step.method, step.note) for step in made.steps}
+    formats = {step.name: (step.outputs[0].dtype, step.method, step.note) for step in made.steps}
     assert formats["model.norm.weight"] == ("BF16", "linear", "")
     assert formats["lm_head.weight"] == ("F32", None, "not selected")
 
@@ -174,7 +174,7 @@ def test_a_language_model_is_merged_into_one_that_sees() -> None:
     assert merged(config) == {f"language_model.{name}" for name in EVERYTHING}
     made = planned(config)
     step = next(one for one in made.steps if one.name.startswith("multi"))
-    assert (step.dtype, step.note) == ("F32", "no other model has this part")
+    assert (step.outputs[0].dtype, step.note) == ("F32", "no other model has this part")
     assert made.models[1].layout == "'' read as 'language_model.': 21 renamed"
     assert made.dropped == ()
 

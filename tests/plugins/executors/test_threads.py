@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from mergecore import NoParams
-from mergecore.types import RunStep, Step, StepResult, Workers
+from mergecore.types import OutputTensor, RunStep, Step, StepResult, Workers, Written
 from mergecore_plugins.executors.threads import run_threads, threads
 
 WAIT = 60.0
@@ -21,7 +21,7 @@ Work = Callable[[Step, Workers], object]
 
 
 def steps(count: int) -> list[Step]:
-    return [Step(str(i), "F32", (1,), ()) for i in range(count)]
+    return [Step((OutputTensor(str(i), "F32", (1,)),), ()) for i in range(count)]
 
 
 @dataclass
@@ -42,7 +42,7 @@ def run(todo: Sequence[Step], work: Work, workers: int) -> list[str]:
 
     def run_step(step: Step, crew: Workers) -> StepResult:
         work(step, crew)
-        return StepResult(step.name, "", 0)
+        return StepResult(step.name, (Written(step.name, "", 0),))
 
     return [result.name for result in run_threads(Todo(todo, run_step, workers), NoParams())]
 
@@ -203,7 +203,7 @@ def test_the_first_error_is_raised_and_not_that_others_were_stopped() -> None:
 
 def test_a_run_that_is_given_up_ends_its_threads() -> None:
     def run_step(step: Step, crew: Workers) -> StepResult:
-        return StepResult(step.name, "", 0)
+        return StepResult(step.name, (Written(step.name, "", 0),))
 
     results = run_threads(Todo(steps(1000), run_step, 3), NoParams())
     next(results)

@@ -12,7 +12,7 @@ from pathlib import Path
 from mergecore.errors import OutputError, PluginError
 from mergecore.files import durable
 from mergecore.files.folders import Folder
-from mergecore.types import Layout
+from mergecore.types import Layout, Written
 from mergecore.types.outputs import Slot
 
 
@@ -102,6 +102,17 @@ def identity_of(folder: Folder) -> tuple[int, int]:
     """Device and inode."""
     status = os.fstat(folder.descriptor)
     return status.st_dev, status.st_ino
+
+
+def check_whole(written: Written, nbytes: int) -> None:
+    """Refuse a tensor of `nbytes` of which bytes are missing.
+
+    Raises:
+        PluginError: E402.
+    """
+    if written.nbytes != nbytes:
+        what = f"{written.nbytes} bytes of tensor '{written.name}' were written, it has {nbytes}"
+        raise PluginError("E402", what, tensor=written.name)
 
 
 def checked(slot: Slot, name: str, start: int, data: memoryview | bytes | bytearray) -> memoryview:

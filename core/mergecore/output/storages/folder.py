@@ -25,7 +25,7 @@ from mergecore.output.inputs import InputFile
 from mergecore.output.journal import Journal, Record
 from mergecore.output.resume import Output, begin, check_inputs, described, is_complete
 from mergecore.output.staging import Staging
-from mergecore.output.storages.elsewhere import Elsewhere, checked, identity_of
+from mergecore.output.storages.elsewhere import Elsewhere, check_whole, checked, identity_of
 from mergecore.output.target import absolute, check_result, check_target, holds_result
 from mergecore.types import Json, Layout, OutputTensor, StepResult
 from mergecore.types.execution import Mode
@@ -133,22 +133,20 @@ class Stage:
                 raise OSError(errno.EIO, "the file became shorter")
 
     def finish(self, result: StepResult) -> None:
-        """Say that all of a tensor is written; now and then this syncs the disk.  Safe from any thread.
+        """Say that all tensors of a step are written; now and then this syncs the disk.  Safe from any thread.
 
         Raises:
             OutputError: E504 when the disk fails; E506 when another process writes the same output.
             PluginError: E402 when bytes are missing.
         """
-        name = result.name
-        nbytes = self._output.layout.slots[name].nbytes
-        if result.nbytes != nbytes:
-            what = f"{result.nbytes} bytes of tensor '{name}' were written, it has {nbytes}"
-            raise PluginError("E402", what, tensor=name)
+        for one in result.outputs:
+            check_whole(one, self._output.layout.slots[one.name].nbytes)
         with self._guard:
-            self._records[name] = Record(name, result.digest, result.nonfinite)
-            self._queue.append(self._records[name])
-            self._done[name] = result.digest
-            self._queued_bytes += nbytes
+            for one in result.outputs:
+                self._records[one.name] = Record(one.name, one.digest, one.nonfinite)
+                self._queue.append(self._records[one.name])
+                self._done[one.name] = one.digest
+                self._queued_bytes += one.nbytes
             late = time.monotonic() - self._committed_at >= COMMIT_SECONDS
             due = late or self._queued_bytes >= COMMIT_BYTES
         if due:

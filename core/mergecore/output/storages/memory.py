@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mergecore.errors import PluginError
 from mergecore.files.dtypes import torch_dtype
+from mergecore.output.storages.elsewhere import check_whole
 from mergecore.types import OutputTensor, StepResult
 from mergecore.types.execution import Reopened
 
@@ -36,15 +37,13 @@ class Memory:
         into.cast("B")[:] = self._bytes(name)[start : start + into.nbytes]
 
     def finish(self, result: StepResult) -> None:
-        """Take note that all of a tensor is written.
+        """Take note that all tensors of a step are written.
 
         Raises:
             PluginError: E402 when bytes are missing.
         """
-        size = self._of(result.name).nbytes
-        if result.nbytes != size:
-            what = f"{result.nbytes} bytes of tensor '{result.name}' were written, it has {size}"
-            raise PluginError("E402", what, tensor=result.name)
+        for one in result.outputs:
+            check_whole(one, self._of(one.name).nbytes)
 
     def elsewhere(self) -> Reopened:
         """Memory is of this process alone.

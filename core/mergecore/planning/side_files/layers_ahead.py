@@ -49,7 +49,7 @@ def _written(models: OpenedModels, steps: Sequence[Step]) -> bool:
     """Whether a step makes a tensor of such a layer: by its name, or by that of the tensor it is made of."""
     counts = [_counts(description) for description in models.descriptions]
     return any(
-        AHEAD.search(step.name)
+        any(AHEAD.search(made.name) for made in step.outputs)
         or _is_ahead(
             one.tensor.name, _facts(models.descriptions[one.model], one.tensor.name), counts[one.model]
         )

@@ -35,7 +35,7 @@ def fitted(
     proposal = Proposal(
         donor=models.first,
         config=config,
-        shapes={step.name: step.shape for step in steps},
+        shapes={one.name: one.shape for step in steps for one in step.outputs},
         layers=stackings(models, selected),
     )
     judged = fit(proposal)

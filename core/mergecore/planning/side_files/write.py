@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from mergecore.files.dtypes import DTYPES, nbytes
+from mergecore.files.dtypes import DTYPES
 from mergecore.models.folder import is_terms
 from mergecore.models.layers import config_sections
 from mergecore.models.module_folders import module_folder
@@ -130,9 +130,9 @@ def _modules_of_some(models: OpenedModels) -> list[str]:
 def _main_dtype(steps: Sequence[Step]) -> str | None:
     """The floating format that most bytes of the output are in."""
     sizes: Counter[str] = Counter()
-    for step in steps:
-        if DTYPES[step.dtype].floating:
-            sizes[step.dtype] += nbytes(step.dtype, step.shape)
+    for one in (one for step in steps for one in step.outputs):
+        if DTYPES[one.dtype].floating:
+            sizes[one.dtype] += one.nbytes
     return max(sizes, key=lambda name: sizes[name]) if sizes else None
 
 
@@ -140,7 +140,7 @@ def _untied(models: OpenedModels, selected: Origins, steps: Sequence[Step]) -> b
     """Whether a head is written that the donor leaves out because the embeddings stand for it, or that of others."""
     tied = models.descriptions[models.primary].tied
     heads = [step for step in steps if step.role.startswith("head")]
-    if any(step.name in tied for step in heads):
+    if any(one.name in tied for step in heads for one in step.outputs):
         return True
     embeddings, heads = [step for step in steps if step.role == "embed"], _matrices(steps)
     config = models.first.config

@@ -26,7 +26,7 @@ from mergecore.files import durable
 from mergecore.output.digests import block_digest, tensor_digest
 from mergecore.output.storages import folder as store
 from mergecore.output.storages.folder import Stage
-from mergecore.types import Layout, OutputFile, OutputTensor, Slot, StepResult
+from mergecore.types import Layout, OutputFile, OutputTensor, Slot, StepResult, Written
 from mergecore_plugins.writers.safetensors import SafetensorsParams, lay_out
 
 
@@ -59,7 +59,7 @@ def test_the_manifest_tells_where_every_tensor_is_and_what_it_holds(out: Path) -
     with opened(out) as output:
         make(output, "a", "b")
         output.write("c", 0, DATA["c"])
-        output.finish(StepResult("c", "0" * 64, len(DATA["c"]), 2))
+        output.finish(StepResult("c", (Written("c", "0" * 64, len(DATA["c"]), 2),)))
         fingerprint = output.fingerprint
         output.seal(SIDE_FILES, FACTS)
     manifest = json.loads((out / "mergecore-manifest.json").read_bytes())
@@ -122,7 +122,7 @@ def test_tensors_may_be_written_from_many_threads_in_pieces(out: Path) -> None:
         def work(index: int) -> None:
             for start in range(900, -1, -100):
                 output.write(f"t{index}", start, bytes([index]) * 100)
-            output.finish(StepResult(f"t{index}", "0" * 64, 1000))
+            output.finish(StepResult(f"t{index}", (Written(f"t{index}", "0" * 64, 1000),)))
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(work, range(20)))
@@ -350,7 +350,7 @@ def test_many_small_files_need_few_descriptors(out: Path, monkeypatch: pytest.Mo
     with Stage.open(out, layout, tensors, {}) as output:
         for tensor in tensors:
             output.write(tensor.name, 0, b"x")
-            output.finish(StepResult(tensor.name, "0" * 64, 1))
+            output.finish(StepResult(tensor.name, (Written(tensor.name, "0" * 64, 1),)))
             assert len(output._open_files) <= 10
 
 
@@ -371,7 +371,7 @@ def test_a_tensor_that_is_not_written_whole_is_refused(out: Path) -> None:
     with opened(out) as output:
         output.write("a", 0, b"aa")
         with pytest.raises(PluginError, match="2 bytes of tensor 'a' were written, it has 4"):
-            output.finish(StepResult("a", "0" * 64, 2))
+            output.finish(StepResult("a", (Written("a", "0" * 64, 2),)))
 
 
 def test_a_model_with_a_tensor_missing_cannot_be_sealed(out: Path) -> None:
