@@ -194,8 +194,8 @@ def _tensor(plan: Plan, step: Step) -> list[str]:
         lines.append(f"  base {_source(plan, step.base)}")
     lines += [f"  from {_source(plan, one)}" for one in step.inputs]
     lines += [f"  looks at {_source(plan, one)}" for one in step.extra]
-    if step.params is not None:
-        values = step.params.model_dump(by_alias=True)
+    values = step.params.model_dump(by_alias=True) if step.params is not None else {}
+    if values:
         lines.append("  with " + ", ".join(f"{name} {_shown(value)}" for name, value in values.items()))
     return lines
 

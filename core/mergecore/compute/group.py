@@ -75,10 +75,7 @@ class StreamedGroup:
         whole: bool = True,
         outputs: Sequence[OutputTensor] = (),
     ) -> None:
-        """`whole`: whether the method has said that it reads `x`, so that memory is planned for it.
-
-        outputs: what is made; left out, it is one tensor like the inputs.
-        """
+        """`whole`: whether the method says that it reads `x`.  `outputs`: left out, one tensor like the inputs."""
         self.name = name
         self.shape = shape
         self.outputs = tuple(outputs) or (OutputTensor(name, "F32", shape),)

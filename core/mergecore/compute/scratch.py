@@ -17,7 +17,11 @@ class Scratch:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._mine = threading.local()
+        self._mine = _Mine()
+
+    def settle(self) -> None:
+        """Let what is computed in this thread take as many threads as torch was told, whichever library does it."""
+        self._mine.settled = True
 
     def numbers(self, purpose: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """A tensor of that shape on the device; its content is undefined."""
@@ -52,6 +56,13 @@ class Scratch:
         view = memory[:count].view(shape)
         buffers[(purpose, dtype)] = _Buffer(memory, view)
         return view
+
+
+class _Mine(threading.local):
+    """What a thread has of its own.  Linear algebra would take all processors in a thread that never asked torch."""
+
+    def __init__(self) -> None:
+        self.settled = torch.get_num_threads() > 0
 
 
 class _Buffer(NamedTuple):

@@ -96,6 +96,7 @@ class Runner:
 
     def __call__(self, step: Step, crew: Workers) -> StepResult:
         """Make the output tensors of `step`."""
+        self.scratch.settle()
         output = _Outputs(self, step)
         if step.method is None:
             self._copy(step, crew, output)
