@@ -42,6 +42,7 @@ from mergecore.config.values import (
     Reference,
     Selectors,
     Settings,
+    TokenText,
     Vocabulary,
     Whole,
     not_empty,
@@ -135,7 +136,7 @@ class TokenizerConfig(Chosen):
     title = "the tokenizer"
     strategy: str | None = Field(default=None, description="how the vocabulary is chosen")
     source: Vocabulary | None = Field(default=None, description="a model, or short for 'strategy'")
-    tokens: dict[str, TokenConfig] | None = None
+    tokens: dict[TokenText, TokenConfig] | None = None
     pad_to_multiple_of: Annotated[Whole, Field(ge=1)] | None = None
 
     @property

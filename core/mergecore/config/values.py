@@ -172,6 +172,16 @@ def _dtypes(value: Json, one: Callable[[Json], str]) -> str | DtypeCases:
     return tuple(cases)
 
 
+def _token(text: str) -> str:
+    if not text:
+        raise fault(
+            ConfigError(
+                "E105", "a token without text is found in no text", hint="write its text, or leave it out"
+            )
+        )
+    return text
+
+
 def _whole(value: Json) -> Json:
     """A number that was not written as one is refused: `true` and `'5'` would count as 1 and 5."""
     if isinstance(value, bool) or (isinstance(value, str) and value.replace("_", "").strip().isdecimal()):
@@ -225,6 +235,7 @@ else:
 AnyTokenSource = Annotated[
     TokenSource | None, PlainValidator(_token_source), WithJsonSchema({"type": ["string", "object", "null"]})
 ]
+TokenText = Annotated[str, AfterValidator(_token)]
 Whole = Annotated[int, BeforeValidator(_whole)]
 _FILES_SCHEMA: dict[str, Any] = {
     "type": "object",

@@ -335,7 +335,7 @@ class _Output:
             f"tensor '{self._name}': {fault.values} too large for {name}: up to {self._largest:.6g}, "
             f"the limit is {torch.finfo(self._dtype).max:.6g}; the first at index {fault.first}",
             tensor=self._name,
-            hint="choose out_dtype: bfloat16 or float32, or --allow-nonfinite",
+            hint=f"choose out_dtype: {_WIDER.get(self._dtype, 'float64')}, or --allow-nonfinite",
         )
 
     def _not_finite(self) -> MergecoreError:
@@ -351,3 +351,7 @@ class _Output:
             tensor=self._name,
             hint="check the parameters of this tensor with `mergecore plan --tensor`, or use --allow-nonfinite",
         )
+
+
+_WIDER = {torch.float16: "bfloat16 or float32", torch.bfloat16: "float32 or float64"}
+"""The formats with room for larger numbers."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mergecore.config.architecture import ArchitectureFile
 from mergecore.config.reference import exists_below, parse_reference
-from mergecore.errors import Collector, InputError, PluginError, placed
+from mergecore.errors import Collector, InputError, MergecoreError, PluginError, placed, some
 from mergecore.files.yaml_document import DocPath, PlaceOf
 from mergecore.models.folder import MERGE_FIRST
 from mergecore.models.layers import split_name
@@ -47,11 +47,17 @@ class Opener:
         Raises:
             MergecoreError: everything that is wrong with any of them.
         """
-        problems = Collector()
+        found: dict[str | int, list[MergecoreError]] = {}
         opened = []
         for reference, path in mentioned:
-            with problems.collecting():
+            try:
                 opened.append(self.open(reference, path))
+            except MergecoreError as error:
+                network = error.__cause__ if error.code == "E704" else None
+                found.setdefault(repr(network) if network else len(found), []).append(error)
+        problems = Collector()
+        for errors in found.values():
+            problems.add(_of_one_cause(errors))
         problems.raise_any()
         return tuple(opened)
 
@@ -155,6 +161,15 @@ class Opener:
         plugins = [plugin for plugin in self.registry.plugins() if plugin.reason]
         names = ", ".join(f"{plugin.name} ({plugin.status})" for plugin in plugins)
         return f"these plugins cannot be used: {names}; see `mergecore plugins list`" if names else None
+
+
+def _of_one_cause(errors: Sequence[MergecoreError]) -> MergecoreError:
+    """The first of errors with one cause, such as a network that is down, and how many models it is so for."""
+    first, *others = errors
+    if others:
+        places = some([str(one.place) for one in others], 3)
+        first.what += f"; so it is for {len(others)} more model{'s' if len(others) > 1 else ''}: {places}"
+    return first
 
 
 def _opened(source: ModelSource, made: object) -> Checkpoint:

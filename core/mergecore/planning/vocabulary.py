@@ -13,7 +13,15 @@ from typing import Any
 from mergecore.config.chosen import UNCHANGED, Choice, read_params
 from mergecore.config.grammar import MergeConfig, TokenizerConfig
 from mergecore.config.values import OtherToken, ZeroToken
-from mergecore.errors import Collector, ConfigError, InputError, PluginError, did_you_mean
+from mergecore.errors import (
+    Collector,
+    ConfigError,
+    InputError,
+    MergecoreError,
+    PluginError,
+    Problems,
+    did_you_mean,
+)
 from mergecore.models.opener import Opener
 from mergecore.planning.embedding_rows import Common, Row, TokenRule
 from mergecore.planning.opened import OpenedModels, token_path
@@ -69,13 +77,28 @@ def _decided(config: MergeConfig, models: OpenedModels, opener: Opener) -> tuple
     params = read_params(
         strategy.params, Choice(TokenizerStrategy, name, wanted.params if wanted else {}, ("tokenizer",))
     )
-    with opener.registry.calling(TokenizerStrategy, name):
-        vocabulary = strategy.build(request, params)
+    try:
+        with opener.registry.calling(TokenizerStrategy, name):
+            vocabulary = strategy.build(request, params)
+    except InputError as error:
+        raise _with_others(error, request) from None
     _check(name, vocabulary, request)
     if wanted is None:
         return name, Common(vocabulary)
     rules = _rules(wanted, vocabulary, models, request, opener)
     return name, Common(vocabulary, rules, wanted.pad_to_multiple_of or 1)
+
+
+def _with_others(error: InputError, request: TokenizerRequest) -> MergecoreError:
+    """An error of a strategy; where it is about a file, with what is wrong with those of the other models."""
+    problems = Collector()
+    problems.add(error)
+    if error.place is None:
+        return error
+    for model in request.models:
+        with problems.collecting():
+            request.read(model)
+    return Problems(problems.errors) if len(problems.errors) > 1 else error
 
 
 def _source(config: MergeConfig, models: OpenedModels, opener: Opener) -> Checkpoint | None:

@@ -39,6 +39,8 @@ def checked(vocabulary: Vocabulary, place: str) -> Vocabulary:
             if vocabulary.size is not None:
                 raise
             warnings.append(f"{error}; it is copied as it is")
+    if tokenizer is not None:
+        warnings += _unknown_specials(tokenizer, vocabulary.files, place)
     if tokenizer is not None and template is not None:
         warnings += _unknown_marks(template, tokenizer, vocabulary.files, place)
     return replace(vocabulary, warnings=(*vocabulary.warnings, *warnings)) if warnings else vocabulary
@@ -79,6 +81,32 @@ def _unknown_marks(
         f"the chat template writes {some(lacking)}, which the vocabulary lacks: the model sees them as ordinary "
         f"text ('tokenizer: {{source: union}}' adds those that a merged model has, 'tokens' any other)"
     ]
+
+
+def _unknown_specials(tokenizer: Tokenizer, files: Mapping[str, Path | bytes], place: str) -> list[str]:
+    """A warning of special tokens that are named and are no tokens."""
+    if TOKENIZER_CONFIG not in files:
+        return []
+    stated = parse_json(_data(files[TOKENIZER_CONFIG]), code="E240", place=f"{place}/{TOKENIZER_CONFIG}")
+    named: dict[str, str] = {}
+    for key, one in stated.items() if isinstance(stated, dict) else ():
+        text = one.get("content") if isinstance(one, dict) else one
+        if _SPECIAL.fullmatch(key) and isinstance(text, str):
+            named[key] = text
+    beside = _added_beside(files, place)
+    lacking = {
+        key: text for key, text in named.items() if tokenizer.token_to_id(text) is None and text not in beside
+    }
+    if not lacking:
+        return []
+    told = ", ".join(f"'{text}' as {key}" for key, text in lacking.items())
+    return [
+        f"the tokenizer names {told}, which the vocabulary lacks: transformers gives it an id behind all others, "
+        "where the model may have no row ('tokens' in the config adds it with one)"
+    ]
+
+
+_SPECIAL = re.compile(r"(bos|eos|unk|sep|pad|cls|mask)_token")
 
 
 def _added_beside(files: Mapping[str, Path | bytes], place: str) -> set[str]:

@@ -207,10 +207,14 @@ def test_a_number_too_large_for_the_output_is_an_error(steps: Steps) -> None:
     )
 
 
-@pytest.mark.parametrize(("dtype", "limit"), [("bfloat16", "3.38953e+38"), ("float32", "3.40282e+38")])
-def test_the_limit_is_that_of_the_output(steps: Steps, dtype: str, limit: str) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "limit", "wider"),
+    [("bfloat16", "3.38953e+38", "float32 or float64"), ("float32", "3.40282e+38", "float64")],
+)
+def test_the_limit_is_that_of_the_output(steps: Steps, dtype: str, limit: str, wider: str) -> None:
     error = steps.refusal("E403", torch.full((7,), 1e300, dtype=torch.float64), merge=same, dtype=dtype)
     assert "7 values are too large" in str(error)
+    assert f"Hint: choose out_dtype: {wider}, or" in str(error)
     assert f"the limit is {limit}" in str(error)
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from mergecore.errors import PluginError
+from mergecore.errors import InputError, Place, PluginError, Problems
 from mergecore.files.yaml_document import nowhere
 from mergecore.models.opener import Opener, complete
 from mergecore.plugins.registry import Registry
@@ -119,3 +119,20 @@ def test_the_first_that_can_judge_a_model_does() -> None:
     yes = Fit({}, ("no",))
     assert opener(says("n", 1), judging(3, Fit({})), judging(2, yes), judging(1, None)).fit(proposal) is yes
     assert opener(says("n", 1), judging(1, None)).fit(proposal) is None
+
+
+def test_a_network_that_is_down_is_told_once_for_all_models() -> None:
+    def open_(reference: ModelReference, options: OpenOptions) -> Checkpoint:
+        if reference.path == "damaged":
+            raise InputError("E202", "not safetensors", place="damaged/model.safetensors")
+        raise InputError("E704", f"'{reference}': no network") from OSError("down")
+
+    source = ModelSource(name="hub", accepts=lambda *_: True, open=open_)
+    one = Opener(Offering(source), OpenOptions(), lambda path: Place("c.yml", int(path[0]), 1))
+    names = ("m/a", "damaged", "m/b", "m/c", "m/d", "m/e")
+    with pytest.raises(Problems) as caught:
+        one.open_all([(ModelReference(name), (i,)) for i, name in enumerate(names)])
+    assert [str(error) for error in caught.value.errors] == [
+        "c.yml:0:1: 'm/a': no network; so it is for 4 more models: 'c.yml:2:1', 'c.yml:3:1', 'c.yml:4:1' and 1 more",
+        "damaged/model.safetensors: not safetensors",
+    ]

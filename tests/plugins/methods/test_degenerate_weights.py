@@ -86,3 +86,11 @@ def test_where_signs_are_elected_the_weights_of_those_that_agree_count(method: s
     _, merged = told(config(method, [1.0, -1.0], normalize=True, density=1.0, **more))
     assert merged is not None
     assert merged.unique().tolist() == [4.0]
+
+
+@pytest.mark.parametrize("weights", [[1e308, 1e308], [-1.7e308, -1.7e308], [5e-324, 5e-324]])
+def test_the_share_of_a_weight_is_defined_however_large_or_small_it_is(weights: list[float]) -> None:
+    """The mean of 3 and 4; the sum of the weights alone would be infinite."""
+    found = told(config("linear", weights, normalize=True))[1]
+    assert found is not None
+    assert found.unique().tolist() == [3.5]

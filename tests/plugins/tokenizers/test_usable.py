@@ -75,3 +75,40 @@ def test_a_template_over_the_limit_is_refused(shop: Workshop, written: str) -> N
     assert f"{told}. Hint: 'chat_template' in the config gives another one" in found
     assert "E308" in shop.refusal(shop.config(chat_template="auto" if written == "config" else text))
     shop.plan(shop.config(chat_template="chatml"))
+
+
+def test_a_special_token_that_is_none_is_warned_of(shop: Workshop) -> None:
+    """Transformers adds it behind the last id, where there may be no row."""
+    for name in "ab":
+        shop.model(name)
+        stated = {
+            "bos_token": "<none>",
+            "eos_token": {"content": "<neither>"},
+            "unk_token": next(iter(TOKENS["BPE"])),
+        }
+        (shop.folder / name / "tokenizer_config.json").write_text(json.dumps(stated))
+    [warning] = shop.plan(shop.config()).warnings
+    assert warning.startswith(
+        "the tokenizer names '<none>' as bos_token, '<neither>' as eos_token, which the "
+    )
+
+
+@pytest.mark.parametrize("source", [None, "union"])
+def test_the_damaged_tokenizers_of_all_models_are_told(shop: Workshop, source: str | None) -> None:
+    for name, text in (("a", None), ("b", "{"), ("c", "[]")):
+        shop.model(name)
+        if text:
+            (shop.folder / name / "tokenizer.json").write_text(text)
+    told = shop.refusal(shop.config("abc", **({"tokenizer_source": source} if source else {})))
+    assert "E240 b/tokenizer.json: not valid JSON" in told
+    assert "E240 c/tokenizer.json: must be a JSON object" in told
+
+
+def test_a_token_without_text_is_refused(shop: Workshop) -> None:
+    for name in "ab":
+        shop.model(name)
+    told = shop.refusal(
+        shop.config(tokenizer={"source": "base", "tokens": {"": {"source": {"kind": "zero"}}}})
+    )
+    assert "E105" in told
+    assert "a token without text" in told

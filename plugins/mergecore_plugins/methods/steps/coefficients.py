@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 from mergecore import MergeError
 
 
 def shares(weights: Sequence[float]) -> tuple[float, ...]:
     """The weights divided by their sum; all 0 stay 0."""
+    weights = _summable(weights)
     total = sum(weights) or 1.0
     return tuple(weight / total for weight in weights)
+
+
+def _summable(weights: Sequence[float]) -> Sequence[float]:
+    """The weights, made smaller alike where their sum is beyond all numbers."""
+    if isfinite(sum(abs(weight) for weight in weights)):
+        return weights
+    largest = max(abs(weight) for weight in weights)
+    return [weight / largest for weight in weights]
 
 
 def check_sum(weights: Sequence[float], option: str | None = "normalize") -> None:
@@ -25,6 +35,7 @@ def check_sum(weights: Sequence[float], option: str | None = "normalize") -> Non
 
 def cancels(weights: Sequence[float]) -> bool:
     """Whether the sum of the weights is 0, or would be without rounding."""
+    weights = _summable(weights)
     return abs(sum(weights)) <= 1e-9 * sum(abs(weight) for weight in weights)
 
 
