@@ -129,6 +129,8 @@ def main_stack(stacks: Sequence[Stack], names: Iterable[str], config: Mapping[st
 
 def thick_stacks(stacks: Sequence[Stack], names: Iterable[str]) -> Sequence[Stack]:
     """The stacks of layers rather than of single modules; all of them where there is no such difference."""
+    if len(stacks) < 2:
+        return stacks
     sizes = Counter(parts[0] for name in names if (parts := split_name(name)))
     return [stack for stack in stacks if sizes[stack.prefix] >= _THICK * stack.count] or stacks
 

@@ -151,6 +151,8 @@ def is_buffer(tensor: TensorInfo) -> bool:
 
     Whether such tensors are stored depends on the release that wrote a checkpoint; they are no weights.
     """
+    if tensor.name.endswith(".weight"):
+        return False  # nearly all of them, and none of the patterns
     if _MASKS.fullmatch(tensor.name):
         return len(tensor.shape) == 4 and tensor.shape[:2] == (1, 1) and tensor.shape[2] == tensor.shape[3]
     if not _BUFFERS.fullmatch(tensor.name):

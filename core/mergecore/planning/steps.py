@@ -60,6 +60,7 @@ class Compiler:
         self.meanings = RowMeanings(models, options.allow_crimes)
         # by identity, which tensors of equal parameters share, and the number of models
         self._sound: dict[tuple[int, int], Params] = {}
+        self._names = [checkpoint.name for checkpoint in models.checkpoints]
 
     def vocabulary(self, opener: Opener) -> tuple[str, Common]:
         """The tokenizer strategy and what it decides; nothing yet when it finds something wrong."""
@@ -113,7 +114,8 @@ class Compiler:
             for part, tensor in zip(target.slice.everyone, self._row(target), strict=True)
         ]
         present = [(part, one) for part, one in found if one is not None]
-        lead = next((one for part, one in found if part.model == self._lead(target.slice)), None)
+        leader = self._lead(target.slice)
+        lead = next((one for part, one in found if part.model == leader), None)
         if note := self._not_merged(target, found):
             chosen = lead or (present[0][1] if note == BUFFER else None)
             return self._copy(target, [chosen], note, as_stored=note == BUFFER) if chosen else None
@@ -307,7 +309,7 @@ class Compiler:
             )
 
     def _name(self, model: int) -> str:
-        return self.models.checkpoints[model].name
+        return self._names[model]
 
 
 def _listed(by_model: Mapping[int, Mapping[str, None]]) -> list[tuple[int, list[str]]]:
