@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         PolicyError,
     )
     from mergecore.files.yaml_document import Document
-    from mergecore.pipeline import execute, merge, plan, planner, run
+    from mergecore.pipeline import execute, merge, merge_state_dicts, merge_tensors, plan, planner, run
     from mergecore.plugins.registry import Registry
     from mergecore.types import (
         Architecture,
@@ -49,7 +49,7 @@ else:
         {
             "errors": "ConfigError InputError MergecoreError MergeError OutputError PluginError PolicyError",
             "files.yaml_document": "Document",
-            "pipeline": "execute merge plan planner run",
+            "pipeline": "execute merge merge_state_dicts merge_tensors plan planner run",
             "plugins.registry": "Registry",
             "types": "Architecture Block Checkpoint Description Executor MergeMethod ModelSource "
             "OutputWriter Plan Recipe SideFile TensorGroup TokenizerStrategy",
@@ -97,6 +97,8 @@ __all__ = [
     "execute",
     "hookimpl",
     "merge",
+    "merge_state_dicts",
+    "merge_tensors",
     "plan",
     "planner",
     "run",

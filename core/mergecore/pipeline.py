@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mergecore.config.documents import Config, document_of
 from mergecore.config.grammar import parts
 from mergecore.config.reference import exists_below
 from mergecore.engine.run import Run
-from mergecore.errors import InputError, MergecoreError, MergeError, PluginError
+from mergecore.errors import ConfigError, InputError, MergecoreError, MergeError, PluginError
 from mergecore.files.exhaustion import TO_RUN, check_memory, enough
 from mergecore.files.yaml_document import Document, read_document
 from mergecore.output.inputs import InputFile, check_unchanged, fetched, input_files, pinned
@@ -28,18 +28,23 @@ from mergecore.output.storages.memory import Memory
 from mergecore.output.target import check_target
 from mergecore.planning.merge import plan_merge
 from mergecore.planning.planner import DocumentPlanner
+from mergecore.planning.state_dicts import NOWHERE, StateDicts, config_of
 from mergecore.plugins.registry import Registry
 from mergecore.types import (
+    Array,
     Checkpoint,
+    MergeMethod,
     OutputTensor,
     Plan,
     Recipe,
+    StateDict,
 )
 from mergecore.types.events import ModelSealed, Progress, Warned
 from mergecore.types.execution import RunOptions
 from mergecore.types.plans import Planner, PlanOptions
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -163,6 +168,89 @@ def run(
     return storage.tensors
 
 
+def merge_state_dicts(
+    config: str | MergeMethod[Any] | Path | Config,
+    models: Mapping[str, StateDict],
+    *,
+    base: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    seed: int = 0,
+    registry: Registry | None = None,
+    plan_options: PlanOptions | None = None,
+    run_options: RunOptions | None = None,
+    progress: Progress | None = None,
+    **parameters: object,
+) -> dict[str, Tensor]:
+    """Merge models that are in memory; every tensor of the result by its name, on the host.
+
+    config: a merge method, or its name; or a config, a mapping or the path of a file, which has the models by
+    their names in `models`.  A module counts by its `state_dict()`, and its `config` if it has one.
+    base, dtype, seed, parameters: for a method, what a config would say: the name of the base model, the dtype
+    of the result (that of the models if None), and the parameters of the method.  A parameter that may differ
+    from model to model can be a list, in the order of the models without the base, or a dict by their names.
+
+    No tensor of `models` is copied or changed.  The numbers are those of a merge of the same models on disk.
+
+    Raises:
+        MergecoreError: everything that is wrong with config, models or plugins, several as `Problems`.
+    """
+    registry = registry or Registry.discover()
+    if isinstance(config, MergeMethod) and config not in registry.all(MergeMethod):
+        registry = registry.with_methods(config)
+    if isinstance(config, str | MergeMethod):
+        method = registry.get(MergeMethod, config) if isinstance(config, str) else config
+        more = {"seed": seed, **({"dtype": str(dtype)} if dtype is not None else {})}
+        config = config_of(method, list(models), base, parameters, more)
+    elif parameters or base is not None or dtype is not None or seed:
+        what = "base, dtype, seed and parameters belong in the config"
+        raise ConfigError("E104", what, hint="write them there, or name a method in place of the config")
+    given = StateDicts(models)
+    registry = registry.with_sources(given.source)
+    made = plan(config, registry=registry, options=plan_options)
+    given.check_opened()
+    merged = run(made, registry=registry, options=run_options, progress=progress)
+    return merged | {name: merged[one] for name, one in given.tied.items() if one in merged}
+
+
+def merge_tensors(
+    method: str | MergeMethod[Any],
+    tensors: Sequence[Array],
+    *,
+    base: Array | None = None,
+    dtype: str | torch.dtype | None = None,
+    seed: int = 0,
+    name: str = "tensor",
+    registry: Registry | None = None,
+    run_options: RunOptions | None = None,
+    **parameters: object,
+) -> Tensor:
+    """Merge tensors of one shape, each of which may have its own dtype; the result has that shape.
+
+    tensors: of torch, or arrays of numpy; the models beside `base`.
+    name: what a method that draws random numbers draws by, and what messages call the tensor.
+    dtype, seed, parameters: as for `merge_state_dicts`.
+
+    Raises:
+        MergecoreError: what is wrong with tensors or parameters, several as `Problems`.
+    """
+    everyone = {f"tensors[{i}]": one for i, one in enumerate(tensors)}
+    everyone |= {} if base is None else {"base": base}
+    given: dict[str, StateDict] = {key: {name: one} for key, one in everyone.items()}
+    merged = merge_state_dicts(
+        method,
+        given,
+        base=None if base is None else "base",
+        dtype=dtype,
+        seed=seed,
+        registry=registry,
+        plan_options=None,
+        run_options=run_options,
+        progress=None,
+        **parameters,
+    )
+    return merged[name]
+
+
 def execute(
     plan: Plan,
     out: Path | str,
@@ -199,7 +287,7 @@ def execute(
 
 def _stage(plan: Plan, target: Path, options: RunOptions, reads: Sequence[InputFile], started: Run) -> Stage:
     """The output, begun or taken up; what stands in its way is found before anything is said to begin."""
-    inputs = [_protected(model) for model in plan.models]
+    inputs = [_protected(model) for model in plan.models if model.folder != NOWHERE]
     known = identity(plan)
     described_as = described(known, plan.layout)
     check_target(target, inputs, options.overwrite, nbytes=plan.layout.size, plan=described_as)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mergecore.planning.embedding_rows import rows_in_words
     from mergecore.planning.merge import plan_merge
     from mergecore.planning.planner import DocumentPlanner
+    from mergecore.planning.state_dicts import NOWHERE, StateDicts, config_of
     from mergecore.planning.toolkit import checked_side_files, methods_of
 else:
     __getattr__, __dir__ = on_demand(
@@ -18,13 +19,17 @@ else:
             "embedding_rows": "rows_in_words",
             "merge": "plan_merge",
             "planner": "DocumentPlanner",
+            "state_dicts": "NOWHERE StateDicts config_of",
             "toolkit": "checked_side_files methods_of",
         },
     )
 
 __all__ = [
+    "NOWHERE",
     "DocumentPlanner",
+    "StateDicts",
     "checked_side_files",
+    "config_of",
     "methods_of",
     "plan_merge",
     "rows_in_words",

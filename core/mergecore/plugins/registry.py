@@ -101,13 +101,24 @@ class Registry:
         Raises:
             PluginError: E602 for the name of an installed plugin.
         """
-        added = {method.name: method for method in methods}
+        return self._with(methods, "method")
+
+    def with_sources(self, *sources: ModelSource) -> Registry:
+        """A registry that also has `sources` of models, which need no package; otherwise as `with_methods`.
+
+        Raises:
+            PluginError: E602 for the name of an installed plugin.
+        """
+        return self._with(sources, "source")
+
+    def _with(self, values: Sequence[MergeMethod[Any] | ModelSource], word: str) -> Registry:
+        added = {value.name: value for value in values}
         kept = [(one, load) for one, load in self._installed if not (in_session(one) and one.name in added)]
         for plugin, _ in kept:
             if plugin.name in added:
                 what = f"the plugin '{plugin.name}' ({plugin.origin}) is installed already"
-                raise PluginError("E602", what, plugin=plugin.name, hint="give your method another name")
-        return type(self)([*kept, *(of_session(method) for method in added.values())])
+                raise PluginError("E602", what, plugin=plugin.name, hint=f"give your {word} another name")
+        return type(self)([*kept, *(of_session(value) for value in added.values())])
 
     def get(self, kind: type[V], name: str) -> V:
         """The value of `kind` called `name`; `NAME@DISTRIBUTION` names one of several that claim a name.

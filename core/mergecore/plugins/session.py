@@ -1,4 +1,4 @@
-"""Merge methods without a package: what a notebook or a script hands to `Registry.with_methods`."""
+"""Plugins without a package: what a notebook or a script hands to `Registry.with_methods` or `with_sources`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pluggy
 
 from mergecore.plugins.discovery import GROUP, Entry, Plugin
-from mergecore.types import MergeMethod
+from mergecore.types import MergeMethod, ModelSource
 
 hookimpl = pluggy.HookimplMarker(GROUP)
 DISTRIBUTION = "<session>"
@@ -22,18 +22,23 @@ def in_session(plugin: Plugin) -> bool:
     return plugin.distribution == DISTRIBUTION
 
 
-def of_session(method: MergeMethod[Any]) -> tuple[Plugin, Entry]:
-    """A plugin that yields `method`.
+def of_session(value: MergeMethod[Any] | ModelSource) -> tuple[Plugin, Entry]:
+    """A plugin that yields `value`.
 
     Code without a package has no version, so each registration counts as one of its own: no earlier output
     passes for the work of a function that may have changed since.
     """
-    plugin = Plugin(method.name, method.merge.__module__, DISTRIBUTION, secrets.token_hex(4))
+    code, hook = (
+        (value.merge, "mergecore_merge_methods")
+        if isinstance(value, MergeMethod)
+        else (value.open, "mergecore_model_sources")
+    )
+    plugin = Plugin(value.name, code.__module__, DISTRIBUTION, secrets.token_hex(4))
 
     @hookimpl
-    def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
-        yield method
+    def yields() -> Iterator[MergeMethod[Any] | ModelSource]:
+        yield value
 
-    module = ModuleType(method.name, "A merge method without a package.")
-    module.mergecore_merge_methods = mergecore_merge_methods  # type: ignore[attr-defined]
+    module = ModuleType(value.name, "A plugin without a package.")
+    setattr(module, hook, yields)
     return plugin, lambda: module

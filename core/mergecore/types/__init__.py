@@ -35,12 +35,14 @@ from mergecore.types.side_files import SideFile, SideFileRequest, SideFiles
 from mergecore.types.steps import Depth, Step, TensorInput
 from mergecore.types.tensors.composed import Computed, Joined, MovedRows, RowSource, Segment
 from mergecore.types.tensors.data import (
+    Array,
     ForEach,
     InMemory,
     Origin,
     Prepares,
     Read,
     Reader,
+    StateDict,
     Stored,
     TensorData,
     held,
@@ -53,6 +55,7 @@ __all__ = [
     "AdapterReference",
     "Alone",
     "Architecture",
+    "Array",
     "Block",
     "Blocks",
     "Checkpoint",
@@ -107,6 +110,7 @@ __all__ = [
     "Slot",
     "SmallFile",
     "Stack",
+    "StateDict",
     "Step",
     "StepDone",
     "StepResult",

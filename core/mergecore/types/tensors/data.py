@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,12 +22,20 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
     from torch import Tensor
+    from torch.nn import Module
 
 BLOCK = 2**18
 """Elements of a block.  Fixed, so that results and digests never depend on memory or threads."""
 
 ForEach: TypeAlias = Callable[[int, Callable[[int], None]], None]
 """Calls a function with every index below a count, on any worker and in any order, and waits for all."""
+
+
+Array: TypeAlias = "Tensor | npt.NDArray[np.generic]"
+"""A tensor of torch or an array of numpy."""
+
+StateDict: TypeAlias = "Mapping[str, Array] | Module"
+"""The tensors of a model in memory by name, or a module of torch that has them."""
 
 
 class TensorData(Protocol):
@@ -175,7 +183,7 @@ class InMemory:
     """A tensor of torch or an array of numpy, which nobody may change while it is used."""
 
     name: str
-    array: Tensor | npt.NDArray[np.generic]
+    array: Array
 
     computed = False
     holds = (0, 0)
