@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,15 +17,18 @@ from mergecore.config.documents import Config, document_of
 from mergecore.config.grammar import parts
 from mergecore.config.reference import exists_below
 from mergecore.engine.run import Run
-from mergecore.errors import ConfigError, InputError, MergecoreError, MergeError, PluginError
+from mergecore.errors import ConfigError, InputError, MergecoreError, MergeError, OutputError, PluginError
 from mergecore.files.exhaustion import TO_RUN, check_memory, enough
 from mergecore.files.yaml_document import Document, read_document
+from mergecore.models.folder import open_folder
 from mergecore.output.inputs import InputFile, check_unchanged, fetched, input_files, pinned
 from mergecore.output.manifest import identity
+from mergecore.output.replacing import manifest_of
 from mergecore.output.resume import described
 from mergecore.output.storages.folder import Stage
 from mergecore.output.storages.memory import Memory
 from mergecore.output.target import check_target
+from mergecore.planning.before import Actual, Before, in_memory, in_order, scratch_folder
 from mergecore.planning.merge import plan_merge
 from mergecore.planning.planner import DocumentPlanner
 from mergecore.planning.state_dicts import NOWHERE, StateDicts, config_of
@@ -33,6 +36,7 @@ from mergecore.plugins.registry import Registry
 from mergecore.types import (
     Array,
     Checkpoint,
+    Earlier,
     MergeMethod,
     OutputTensor,
     Plan,
@@ -92,9 +96,25 @@ def plan(
     """
     registry = registry or Registry.discover()
     document = document_of(config) if isinstance(config, Mapping) else read_document(Path(config))
+    with scratch_folder() as scratch:
+        return _planned(document, registry, options or PlanOptions(), {}, scratch)
+
+
+def _planned(
+    document: Document,
+    registry: Registry,
+    options: PlanOptions,
+    actual: Mapping[str, Actual],
+    scratch: Callable[[], Path],
+) -> Plan:
+    """The plan of a document with those before it, of which some are carried out."""
+    order = Before(scratch, actual)
+    planner = DocumentPlanner(document, registry, options, _compiled, order=order)
     with _without_collections():
-        made = DocumentPlanner(document, registry, options or PlanOptions(), _compiled)
-        return pinned(_compiled(document, made))
+        made = pinned(_compiled(document, planner))
+        earlier = tuple(Earlier(name, pinned(one)) for name, one in order.plans.items())
+    again = partial(_planned, document, registry, options) if earlier else None
+    return replace(made, earlier=earlier, again=again)
 
 
 def _compiled(document: Document, planner: DocumentPlanner) -> Plan:
@@ -112,8 +132,9 @@ def _compiled(document: Document, planner: DocumentPlanner) -> Plan:
 
 def planner(*, registry: Registry | None = None, options: PlanOptions | None = None) -> Planner:
     """What opens and describes models where there is no document: for commands and scripts."""
+    none = Before(Path)  # nothing comes before where nothing is planned
     return DocumentPlanner(
-        document_of({}), registry or Registry.discover(), options or PlanOptions(), _compiled
+        document_of({}), registry or Registry.discover(), options or PlanOptions(), _compiled, order=none
     )
 
 
@@ -155,9 +176,14 @@ def run(
     Raises:
         MergecoreError: what is wrong with the models' numbers or the plugins.
     """
+    registry = registry or Registry.discover()
+    if plan.earlier:
+        with scratch_folder() as scratch:
+            run_one = partial(run, registry=registry, options=options, progress=progress)
+            return run_one(in_order(plan, lambda one: partial(in_memory, run_one(one.plan)), scratch))
     plan = pinned(plan)
     reads = input_files(plan)
-    started = Run(plan, registry or Registry.discover(), options or RunOptions(), progress)
+    started = Run(plan, registry, options or RunOptions(), progress)
     check_memory(TO_RUN + started.estimate.peak)
     started.begin()
     storage = Memory(_outputs(plan))
@@ -266,11 +292,12 @@ def execute(
     Raises:
         MergecoreError: what is wrong with the models' numbers, the output or the plugins.
     """
-    options = options or RunOptions()
-    target = Path(out)
+    registry, options, target = registry or Registry.discover(), options or RunOptions(), Path(out)
+    if plan.earlier:
+        plan = _after_earlier(plan, target, registry, options, progress)
     plan = pinned(plan)
     reads = input_files(plan)
-    started = Run(plan, registry or Registry.discover(), options, progress)
+    started = Run(plan, registry, options, progress)
     check_memory(TO_RUN + started.estimate.peak)
     with _stage(plan, target, options, reads, started) as stage:
         already = stage.complete
@@ -283,6 +310,28 @@ def execute(
     sealed = ModelSealed(options.display, str(target), size, started.seconds, not already, stage.compared)
     started.report(sealed)
     return target
+
+
+def _after_earlier(
+    plan: Plan, target: Path, registry: Registry, options: RunOptions, progress: Progress | None
+) -> Plan:
+    """Carry out the plans before `plan`, each in a folder beside the output; the plan that reads what they made."""
+
+    def make(one: Earlier) -> Actual:
+        folder = target.with_name(f"{target.name}.parts") / one.name
+        once, again = (replace(options, overwrite=overwrite) for overwrite in (False, True))
+        try:
+            execute(one.plan, folder, registry=registry, options=once, progress=progress)
+        except OutputError as error:
+            if error.code not in ("E501", "E508") or manifest_of(folder) is None:
+                raise  # it is not ours; else it is of another plan, or damaged
+            execute(one.plan, folder, registry=registry, options=again, progress=progress)
+        return lambda promised: open_folder(folder, promised.reference)
+
+    if manifest_of(target) is None:  # else it may hold this very merge
+        check_target(target, [], options.overwrite, nbytes=plan.layout.size)
+    with scratch_folder() as scratch:
+        return in_order(plan, make, scratch)
 
 
 def _stage(plan: Plan, target: Path, options: RunOptions, reads: Sequence[InputFile], started: Run) -> Stage:

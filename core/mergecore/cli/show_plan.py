@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,21 @@ def plan_shown(plan: Plan, registry: Registry, given: Mapping[str, Any], pattern
     Raises:
         MergecoreError: E405 when it needs more memory than it may take, E115 when no tensor matches.
     """
-    memory = estimate(plan, methods_of(plan, registry)[0], given["threads"], given["max_memory"])
+
+    def needed(one: Plan) -> Estimate:
+        return estimate(one, methods_of(one, registry)[0], given["threads"], given["max_memory"])
+
+    before = [(one.name, one.plan, needed(one.plan)) for one in plan.earlier]
     if given["as_json"]:
-        return json.dumps(plan_as_json(plan, memory, pattern))
-    return plan_as_text(plan, memory, pattern)
+        earlier: list[Json] = [{"name": name, **plan_as_json(one, memory)} for name, one, memory in before]
+        return json.dumps(
+            {**plan_as_json(plan, needed(plan), pattern), **({"earlier": earlier} if earlier else {})}
+        )
+    texts = [
+        f"{name}: a plan that comes before\n\n{plan_as_text(one, memory)}\n" for name, one, memory in before
+    ]
+    last = plan_as_text(plan, needed(plan), pattern)
+    return "\n".join([*texts, f"and then\n\n{last}" if texts else last])
 
 
 def plan_as_text(plan: Plan, memory: Estimate, pattern: str | None = None) -> str:
@@ -91,7 +102,7 @@ def check_as_text(plan: Plan, config: Path) -> str:
     models = _counted(len(plan.models), "model")
     size = size_text(plan.layout.size)
     line = f"{config}: {_counted(len(plan.layout.slots), 'tensor')} of {models} can be merged, into {size}"
-    return "\n".join(map(printable, [line, *(f"warning: {text}" for text in plan.warnings)]))
+    return "\n".join(map(printable, [line, *(f"warning: {text}" for text in _all_warnings(plan))]))
 
 
 def check_as_json(plan: Plan) -> dict[str, Json]:
@@ -100,8 +111,15 @@ def check_as_json(plan: Plan) -> dict[str, Json]:
         "models": [model.name for model in plan.models],
         "tensors": len(plan.layout.slots),
         "bytes": plan.layout.size,
-        "warnings": list(plan.warnings),
+        "warnings": [*_all_warnings(plan)],
     }
+
+
+def _all_warnings(plan: Plan) -> Iterator[str]:
+    """Those of the plans that come before, then its own."""
+    for one in plan.earlier:
+        yield from (f"{one.name}: {text}" for text in one.plan.warnings)
+    yield from plan.warnings
 
 
 def matching(plan: Plan, pattern: str) -> list[Step]:

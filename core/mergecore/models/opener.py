@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +40,8 @@ class Opener:
     """What the config itself knows of model families."""
     opening: tuple[ModelReference, ...] = ()
     """The models that are being opened, of which each needs the next."""
+    known: Mapping[str, Checkpoint] = field(default_factory=dict)
+    """Models that no source opens, since they are made before the plan: by the names that they go by."""
 
     def open_all(self, mentioned: Sequence[tuple[ModelReference, DocPath]]) -> tuple[Checkpoint, ...]:
         """The models, with the paths of the config that name them.
@@ -67,6 +69,8 @@ class Opener:
         Raises:
             MergecoreError: E701 when none does, or what is wrong with the model.
         """
+        if reference.path in self.known and not (reference.revision or reference.adapters):
+            return replace(self.known[reference.path], reference=reference)
         if reference in self.opening:
             way = " → ".join(map(str, (*self.opening, reference)))
             what = f"'{reference}' is made from itself: {way}"

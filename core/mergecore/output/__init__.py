@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mergecore.output.digests import block_digest, tensor_digest
     from mergecore.output.inputs import InputFile, check_unchanged, fetched, input_files, pinned
     from mergecore.output.manifest import facts, identity, libraries
+    from mergecore.output.replacing import manifest_of
     from mergecore.output.resume import described
     from mergecore.output.storages.folder import Stage
     from mergecore.output.storages.memory import Memory
@@ -22,6 +23,7 @@ else:
             "digests": "block_digest tensor_digest",
             "inputs": "InputFile check_unchanged fetched input_files pinned",
             "manifest": "facts identity libraries",
+            "replacing": "manifest_of",
             "resume": "described",
             "storages.folder": "Stage",
             "storages.memory": "Memory",
@@ -43,6 +45,7 @@ __all__ = [
     "identity",
     "input_files",
     "libraries",
+    "manifest_of",
     "pinned",
     "tensor_digest",
     "verify_folder",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mergecore.files.on_demand import on_demand
 
 if TYPE_CHECKING:
+    from mergecore.planning.before import Actual, Before, in_memory, in_order, scratch_folder
     from mergecore.planning.embedding_rows import rows_in_words
     from mergecore.planning.merge import plan_merge
     from mergecore.planning.planner import DocumentPlanner
@@ -16,6 +17,7 @@ else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
+            "before": "Actual Before in_memory in_order scratch_folder",
             "embedding_rows": "rows_in_words",
             "merge": "plan_merge",
             "planner": "DocumentPlanner",
@@ -26,11 +28,16 @@ else:
 
 __all__ = [
     "NOWHERE",
+    "Actual",
+    "Before",
     "DocumentPlanner",
     "StateDicts",
     "checked_side_files",
     "config_of",
+    "in_memory",
+    "in_order",
     "methods_of",
     "plan_merge",
     "rows_in_words",
+    "scratch_folder",
 ]

@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mergecore.config.filters import Selection
 from mergecore.config.resolver import ParameterSource
 from mergecore.files.yaml_document import DocPath
 from mergecore.models.module_folders import module_folder
 from mergecore.planning.opened import OpenedModels
-from mergecore.planning.selection import Selection
 from mergecore.types import Depth, Description, Dropped, Stack, TensorFacts, TensorInfo
 
 LACKED = "the base, or else the first model, lacks it"

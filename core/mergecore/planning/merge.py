@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from mergecore.config.chosen import WRITER
+from mergecore.config.filters import Selection
 from mergecore.config.grammar import MergeConfig, parts, read_config
 from mergecore.config.parameters import parameters_of
 from mergecore.errors import Collector, ConfigError, InputError, MergecoreError
@@ -24,7 +25,6 @@ from mergecore.planning.matching import Slice, dropped, match
 from mergecore.planning.meaning.config_differences import differences, unconfigured
 from mergecore.planning.opened import OpenedModels, open_models
 from mergecore.planning.planner import DocumentPlanner
-from mergecore.planning.selection import Selection
 from mergecore.planning.slices import slices_of
 from mergecore.planning.steps import Compiler
 from mergecore.planning.toolkit import check_shard_size

@@ -20,6 +20,7 @@ from mergecore.errors import ConfigError, PluginError, placed
 from mergecore.files.dtypes import DTYPES
 from mergecore.files.yaml_document import DocPath, Document
 from mergecore.models.opener import Opener
+from mergecore.planning.before import Before
 from mergecore.planning.embedding_rows import Common
 from mergecore.planning.opened import OpenedModels
 from mergecore.planning.side_files.cleaning import cleaned
@@ -74,6 +75,8 @@ class DocumentPlanner:
     compile_any: Compile
     recipe: str = ""
     """The recipe that compiles the document; empty for a merge."""
+    order: Before = field(kw_only=True)
+    """What is carried out before."""
     notes: list[ConfigError] = field(default_factory=list)
     """What of the document may be another thing than it looks like."""
     reader: VocabularyReader = field(default_factory=VocabularyReader)
@@ -82,7 +85,8 @@ class DocumentPlanner:
     @property
     def opener(self) -> Opener:
         """What opens and describes models."""
-        return Opener(self.registry, OpenOptions(self.options.offline), self.document.place)
+        options = OpenOptions(self.options.offline)
+        return Opener(self.registry, options, self.document.place, known=self.order.models)
 
     @property
     def doubts(self) -> list[ConfigError] | None:
@@ -129,6 +133,10 @@ class DocumentPlanner:
         """The plan of another document."""
         inner = document_of(document)
         return self.compile_any(inner, replace(self, document=inner, recipe=""))
+
+    def before(self, name: str, plan: Plan) -> Checkpoint:
+        """Have another plan carried out before: the model that it will make."""
+        return self.order.add(name, plan)
 
     # ---- making ----
 

@@ -30,7 +30,7 @@ from mergecore.types.models import (
     WeightFile,
 )
 from mergecore.types.outputs import Layout, OutputFile, OutputTensor, OutputWriter, Slot
-from mergecore.types.plans import Chosen, ConfigEdit, Dropped, Plan, Planner, PlanOptions, Recipe
+from mergecore.types.plans import Chosen, ConfigEdit, Dropped, Earlier, Plan, Planner, PlanOptions, Recipe
 from mergecore.types.side_files import SideFile, SideFileRequest, SideFiles
 from mergecore.types.steps import Depth, Step, TensorInput
 from mergecore.types.tensors.composed import Computed, Joined, MovedRows, RowSource, Segment
@@ -67,6 +67,7 @@ __all__ = [
     "Description",
     "Display",
     "Dropped",
+    "Earlier",
     "Event",
     "Executor",
     "Fit",

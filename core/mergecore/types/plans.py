@@ -39,6 +39,10 @@ class Dropped:
     reason: str
 
 
+Again: TypeAlias = "Callable[[Mapping[str, Callable[[Checkpoint], Checkpoint]], Callable[[], Path]], Plan]"
+"""Makes a plan anew: by name the models that earlier plans have made, of what was promised; a folder for scratch."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything that will happen, decided from headers alone."""
@@ -67,6 +71,18 @@ class Plan:
     """The parameters of `executor`; None for its defaults."""
     recipe: str = ""
     """The recipe whose own methods make steps; empty for a merge."""
+    earlier: tuple[Earlier, ...] = ()
+    """Plans to carry out before, in this order: each may read what those before it make."""
+    again: Again | None = field(default=None, compare=False, repr=False)
+    """Makes this plan anew, where some of `earlier` are carried out."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A plan that is carried out before another one, which reads the model that it makes as `name`."""
+
+    name: str
+    plan: Plan
 
 
 # ---- recipes -----------------------------------------------------------------------------------------------
@@ -157,6 +173,16 @@ class Planner(Protocol):
 
     def compile(self, document: Mapping[str, object]) -> Plan:
         """The plan of another document, such as a merge config, with the same plugins and options."""
+
+    def before(self, name: str, plan: Plan) -> Checkpoint:
+        """Have another plan carried out before: the model that it will make, whose weights are not there yet.
+
+        Later plans may read it, and their documents may name it `name`.  It is made in a folder beside the output,
+        and made again only when what it is made from has changed.
+
+        Raises:
+            PluginError: E605 for a name that is taken, and for a plan whose output cannot be read.
+        """
 
     def side_files(
         self,
