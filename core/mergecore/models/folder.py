@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mergecore.errors import Collector, InputError, MergecoreError
+from mergecore.errors import Collector, InputError, MergecoreError, PolicyError
 from mergecore.files.safe_open import open_regular, sha256_of, stamp_of
-from mergecore.files.strict_json import parse_json
+from mergecore.files.strict_json import MAX_BYTES, parse_json
 from mergecore.models.card_data import read_card
+from mergecore.models.config_json import MAX_CONFIG, disagreements, quantisation, read_config
 from mergecore.models.config_json import NAME as CONFIG
-from mergecore.models.config_json import disagreements, quantisation, read_config
 from mergecore.models.input_folder import InputFolder, RemoteFile, input_folder
 from mergecore.models.module_folders import FOLDER, MODULES, module_folder
 from mergecore.models.safetensors import read_header
@@ -246,10 +246,18 @@ def _side_files(files: InputFolder, problems: Collector) -> tuple[dict[str, Path
             with problems.collecting():
                 path = files.locate(name)
                 with open_regular(path, files.place(name)) as (read, status):
+                    _check_size(name, status.st_size, files.place(name))
                     digest = sha256_of(read, status.st_size)
                     small[name] = SmallFile(status.st_size, digest, stamp_of(status))
                 found[name] = path
     return found, small
+
+
+def _check_size(name: str, size: int, place: str) -> None:
+    """Raise E308 for what is no side file by its size; reading all of it would take minutes."""
+    limit = MAX_CONFIG if name == CONFIG else MAX_BYTES
+    if size > limit and not name.endswith(".safetensors"):
+        raise PolicyError("E308", f"the file has {size} bytes, limit {limit}", place=place)
 
 
 def _names(files: InputFolder) -> Iterator[str]:

@@ -529,6 +529,20 @@ def test_a_config_beyond_all_measure(model: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "limit"),
+    [("config.json", 64_000_000), ("LICENSE", 256_000_000), ("tokenizer.json", 256_000_000)],
+)
+def test_a_side_file_beyond_all_measure_is_refused_before_it_is_read(
+    model: Path, name: str, limit: int
+) -> None:
+    """Reading 2 TB would take an hour."""
+    with (model / name).open("wb") as file:
+        file.truncate(2 * 10**12)
+    error = refusal(model, "E308", rf"{name}: the file has 2000000000000 bytes, limit {limit}")
+    assert not isinstance(error, Problems)  # one file, one error
+
+
+@pytest.mark.parametrize(
     ("config", "message"),
     [
         ({"num_hidden_layers": 10**9}, r"num_hidden_layers 1000000000, but the weights have 2 layers"),
