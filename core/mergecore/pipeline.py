@@ -316,9 +316,10 @@ def _after_earlier(
     plan: Plan, target: Path, registry: Registry, options: RunOptions, progress: Progress | None
 ) -> Plan:
     """Carry out the plans before `plan`, each in a folder beside the output; the plan that reads what they made."""
+    beside = target if target.name not in ("", "..") else target.resolve()
 
     def make(one: Earlier) -> Actual:
-        folder = target.with_name(f"{target.name}.parts") / one.name
+        folder = beside.with_name(f"{beside.name}.parts") / one.name
         once, again = (replace(options, overwrite=overwrite) for overwrite in (False, True))
         try:
             execute(one.plan, folder, registry=registry, options=once, progress=progress)

@@ -133,6 +133,33 @@ def test_what_stands_in_the_way_of_the_output_is_said_before_anything_is_made(cl
     assert not Path("out.parts").exists()
 
 
+@pytest.mark.parametrize("out", ["new/folder/out", "empty/.", "empty/x/.."])
+def test_the_folders_lie_beside_the_output_wherever_that_is(cli: Cli, out: str) -> None:
+    Path("empty/x").mkdir(parents=True)
+    if out.endswith("/."):
+        Path("empty/x").rmdir()
+    outcome = cli("merge", "config.yml", out)
+    if "new" in out:
+        assert outcome.code == 0, outcome.err
+        assert values("new/folder/out") == {8.0}
+        assert values("new/folder/out.parts/leg-1") == {2.0}
+    elif outcome.code == 0:
+        assert values("empty") == {8.0}
+        assert values("empty.parts/leg-1") == {2.0}
+    else:
+        assert "E501: " in outcome.err
+        assert not Path("empty.parts").exists()
+
+
+def test_other_executors_make_the_same(cli: Cli) -> None:
+    assert cli("merge", "config.yml", "out").code == 0
+    outcome = cli("merge", "config.yml", "other", "--executor", "processes", "-j", "2")
+    assert outcome.code == 0, outcome.err
+    for folder in ("out", "out.parts/leg-2"):
+        for path in Path(folder).iterdir():
+            assert path.read_bytes() == Path(folder.replace("out", "other"), path.name).read_bytes()
+
+
 class Stopped(Exception):
     """An interruption."""
 

@@ -156,6 +156,74 @@ def test_experts_are_the_weights_of_their_models_and_what_is_left_is_listed(
     assert set(left["names"]) == {name for name in b if ".mlp." not in name}
 
 
+# ---- a recipe that writes no model -------------------------------------------------------------------------
+
+NORMS = """
+from mergecore import Recipe, hookimpl
+from mergecore.types import Chosen, OutputTensor, Step, TensorInput
+
+def compile(document, planner):
+    model = planner.open(document.data["norms"])
+    norms = [one for name, one in model.tensors.items() if "norm" in name]
+    steps = [Step((OutputTensor(f"only.{one.name}", one.dtype, one.shape),), (TensorInput(0, one),)) for one in norms]
+    files = planner.side_files(
+        [model], steps, CONFIG, keep=lambda name: name != "generation_config.json",
+        more={"adapter_config.json": b'{"base": "/home/me/a"}'}, card={"library_name": "peft", "from": "/home/me/a"},
+        made_by="taking norms",
+    )
+    output = Chosen("safetensors", {"stem": "adapter_model"})
+    return planner.plan([model], steps, files, output=output, warnings=["only norms"])
+
+@hookimpl
+def mergecore_recipes():
+    yield Recipe(name="norms", accepts=lambda data: "norms" in data, compile=compile)
+"""
+
+
+@pytest.mark.parametrize(
+    ("config", "written"),
+    [
+        ("config=None", None),
+        (
+            "config={'model_type': 'norms', 'hidden_size': None}",
+            {"model_type": "norms", "intermediate_size": 6},
+        ),
+        ("config=lambda whole: {'had': len(whole) > 5}", {"had": True}),
+    ],
+)
+def test_a_recipe_has_its_own_writer_files_config_and_card(
+    write_plugin: WritePlugin, cli: Cli, config: str, written: dict[str, object] | None
+) -> None:
+    write_plugin("norms", NORMS.replace("CONFIG", config))
+    write_llama(Path("a"), 1, seed=1)
+    for name in ("tokenizer_config.json", "generation_config.json", "LICENSE"):
+        (Path("a") / name).write_text("{}")
+    Path("config.yml").write_text("norms: ./a\n")
+    outcome = cli("merge", "config.yml", "out")
+    assert outcome.code == 0, outcome.err
+    assert "only norms" in outcome.err
+    stored = llama(1, seed=1)
+    made = read_tensors(Path("out"))
+    assert made.keys() == {f"only.{name}" for name in stored if "norm" in name}
+    assert all(torch.equal(one, stored[name.removeprefix("only.")]) for name, one in made.items())
+    files = {path.name for path in Path("out").iterdir()}
+    expected = {"adapter_model.safetensors", "adapter_config.json", "README.md", "mergecore-manifest.json"}
+    assert files == expected | {"tokenizer_config.json", "LICENSE"} | ({"config.json"} if written else set())
+    assert json.loads(Path("out/adapter_config.json").read_text()) == {"base": "a"}
+    card = Path("out/README.md").read_text()
+    assert "library_name: peft\n" in card
+    assert "from: a\n" in card
+    assert "by the method `taking norms` from" in card
+    if written:
+        found = json.loads(Path("out/config.json").read_text())
+        assert {key: found.get(key) for key in written} == written
+        assert "hidden_size" not in found
+    left = json.loads(Path("out/mergecore-manifest.json").read_text())["dropped"]
+    assert [(one["reason"], len(one["names"])) for one in left] == [
+        ("the recipe does not use it", len(stored) - len(made))
+    ]
+
+
 # ---- what is wrong with a document -------------------------------------------------------------------------
 
 

@@ -474,6 +474,14 @@ def mergecore_side_files():
             "SideFiles({'model.safetensors': b''})",
             "E402: the side file 'model.safetensors' would replace a file",
         ),
+        (
+            "SideFiles({'x': 'text'})",
+            "E605: the side file 'mine' makes x of a str; bytes or a path are expected",
+        ),
+        (
+            "request.config.clear() or SideFiles({'README.md': b''})",
+            "E605: the side files 'model_card' and 'mine'",
+        ),
         ("{'x': b''}", "E605: the side file 'mine' returns dict in place of SideFiles"),
         (
             "1 / 0",

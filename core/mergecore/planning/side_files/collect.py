@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,12 @@ def without_paths(request: SideFileRequest) -> SideFileRequest:
     assert isinstance(document, dict)
     assert isinstance(card, dict)
     return replace(
-        request, title=str(told["title"]), names=tuple(map(str, texts)), document=document, card=card
+        request,
+        title=str(told["title"]),
+        names=tuple(map(str, texts)),
+        config=deepcopy(dict(request.config)),  # whoever writes into it must not change what is written
+        document=document,
+        card=card,
     )
 
 
@@ -95,6 +101,11 @@ def _made(one: SideFile[Any], request: SideFileRequest, choice: Choice, registry
         made = one.make(request, params)
     if not isinstance(made, SideFiles):
         raise _wrong(f"the side file '{one.name}' returns {type(made).__name__} in place of SideFiles")
+    for name, content in made.files.items():
+        if not isinstance(content, bytes | Path):
+            raise _wrong(
+                f"the side file '{one.name}' makes {name} of a {type(content).__name__}; bytes or a path are expected"
+            )
     return made
 
 
