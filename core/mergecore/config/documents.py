@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence, Set
-from functools import cache
 from pathlib import Path
 from typing import TypeAlias, TypeVar, cast
 
@@ -84,7 +83,6 @@ def common_of(document: Document) -> Common:
     )
 
 
-@cache
 def whole(schema: type[BaseModel], recipe: str) -> type[BaseModel]:
     """The class of a whole document of a recipe: what `schema` declares, and what every document may say."""
     made = create_model(schema.__name__, __base__=(schema, Common))

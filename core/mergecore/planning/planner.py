@@ -62,6 +62,7 @@ Compile: TypeAlias = "Callable[[Document, DocumentPlanner], Plan]"
 """The plan of a document of any kind."""
 
 _NO_OPTIONS = PlanOptions()
+_OF_MERGES = ("missing", "unexpected", "allow_crimes")
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
@@ -230,7 +231,7 @@ class DocumentPlanner:
             descriptions=self._descriptions(models, descriptions),
             layers={prefix: tuple(layers) for prefix, layers in selected.items()},
             dropped=tuple(_unused(models, steps, unused) if dropped is None else dropped),
-            warnings=(*map(str, self.notes), *side_files.warnings, *warnings),
+            warnings=(*map(str, self.notes), *self._idle(), *side_files.warnings, *warnings),
             plugins=versions(self.registry, [*taken, (OutputWriter, writer.name), *asked, *used]),
             title=self.title,
             recipe=self.recipe,
@@ -243,15 +244,24 @@ class DocumentPlanner:
 
     def effective(self) -> dict[str, Json]:
         """The document with what the command line changes of the result, without what changes nothing of it."""
-        of_merges = ("missing", "unexpected", "allow_crimes")
         changes: dict[str, Json] = {
             name: getattr(self.options, name)
             for name in ("missing", "unexpected", "seed", "shard_size", "allow_crimes")
-            if getattr(self.options, name) != getattr(_NO_OPTIONS, name)
-            and not (self.recipe and name in of_merges)
+            if self._says(name) and not (self.recipe and name in _OF_MERGES)
         }
         kept = {key: value for key, value in self.document.data.items() if key != "executor"}
         return {**kept, **({"command_line": changes} if changes else {})}
+
+    def _says(self, option: str) -> bool:
+        """Whether the command line says something of an option."""
+        return bool(getattr(self.options, option) != getattr(_NO_OPTIONS, option))
+
+    def _idle(self) -> Iterator[str]:
+        """What to say of options that only merges know."""
+        for name in _OF_MERGES if self.recipe else ():
+            if self._says(name):
+                option = f"--{name.replace('_', '-')}"
+                yield f"{option} has no effect on a document of the recipe '{self.recipe}'"
 
     @cached_property
     def _common(self) -> CommonKeys:

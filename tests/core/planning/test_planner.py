@@ -199,9 +199,12 @@ def test_a_recipe_has_its_own_writer_files_config_and_card(
     for name in ("tokenizer_config.json", "generation_config.json", "LICENSE"):
         (Path("a") / name).write_text("{}")
     Path("config.yml").write_text("norms: ./a\n")
-    outcome = cli("merge", "config.yml", "out")
+    outcome = cli("merge", "config.yml", "out", "--missing", "skip", "--allow-crimes")
     assert outcome.code == 0, outcome.err
     assert "only norms" in outcome.err
+    for option in ("--missing", "--allow-crimes"):
+        assert f"{option} has no effect on a document of the recipe 'norms'" in outcome.err
+    assert "command_line" not in Path("out/mergecore-manifest.json").read_text()
     stored = llama(1, seed=1)
     made = read_tensors(Path("out"))
     assert made.keys() == {f"only.{name}" for name in stored if "norm" in name}
