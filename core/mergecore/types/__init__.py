@@ -14,9 +14,9 @@ from mergecore.types.architectures import (
     Stack,
     TensorFacts,
 )
-from mergecore.types.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
-from mergecore.types.execution import Alone, Executor, Job, RunStep, StepResult, Workers, Written
-from mergecore.types.groups import Block, Blocks, Cut, Matrix, TensorGroup
+from mergecore.types.events import Display, Event, ModelSealed, PlanReady, Progress, StepDone, Warned
+from mergecore.types.execution import Alone, Executor, Job, Mode, RunStep, StepResult, Workers, Written
+from mergecore.types.groups import Block, Blocks, Cut, MapBlock, Matrix, TensorGroup
 from mergecore.types.methods import Merged, MergeMethod
 from mergecore.types.models import (
     AdapterReference,
@@ -78,9 +78,11 @@ __all__ = [
     "Json",
     "Layers",
     "Layout",
+    "MapBlock",
     "Matrix",
     "MergeMethod",
     "Merged",
+    "Mode",
     "ModelReference",
     "ModelSealed",
     "ModelSource",
@@ -97,6 +99,7 @@ __all__ = [
     "PlanReady",
     "Planner",
     "Prepares",
+    "Progress",
     "Proposal",
     "Read",
     "Reader",

@@ -111,4 +111,4 @@ def test_a_token_without_text_is_refused(shop: Workshop) -> None:
         shop.config(tokenizer={"source": "base", "tokens": {"": {"source": {"kind": "zero"}}}})
     )
     assert "E105" in told
-    assert "a token without text" in told
+    assert "a token without text is found in no text. Hint: write its text, or leave it out" in told
