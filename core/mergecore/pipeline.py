@@ -26,8 +26,9 @@ from mergecore.output.manifest import identity
 from mergecore.output.replacing import manifest_of
 from mergecore.output.resume import described
 from mergecore.output.storages.folder import Stage
-from mergecore.output.storages.memory import Memory
+from mergecore.output.storages.memory import Memory, in_dtypes
 from mergecore.output.target import check_target
+from mergecore.output.verify import reader_of
 from mergecore.planning.before import Actual, Before, in_memory, in_order, scratch_folder
 from mergecore.planning.merge import plan_merge
 from mergecore.planning.planner import DocumentPlanner
@@ -181,7 +182,7 @@ def run(
         with scratch_folder() as scratch:
             run_one = partial(run, registry=registry, options=options, progress=progress)
             return run_one(in_order(plan, lambda one: partial(in_memory, run_one(one.plan)), scratch))
-    plan = pinned(plan)
+    plan = in_dtypes(pinned(plan))
     reads = input_files(plan)
     started = Run(plan, registry, options or RunOptions(), progress)
     check_memory(TO_RUN + started.estimate.peak)
@@ -352,6 +353,7 @@ def _stage(plan: Plan, target: Path, options: RunOptions, reads: Sequence[InputF
         inputs=inputs,
         recheck=options.recheck,
         reads=reads,
+        read_back=reader_of(started.registry, plan.writer) if plan.writer else None,
     )
 
 

@@ -189,8 +189,10 @@ def verify(folder: Path, disabled: Sequence[str]) -> None:
     """Check the merged model in FOLDER against its manifest, every byte."""
     from mergecore.output.verify import verify_folder
 
-    report = verify_folder(folder)
+    report = verify_folder(folder, Registry.discover(disabled))
     click.echo(f"{folder}: {report.tensors} tensors and {report.files} files are as they were written")
+    if report.unread:
+        click.echo(f"note: what the files say of their tensors was not read: {report.unread}")
 
 
 COMMANDS: Sequence[click.Command] = (merge, plan, methods, plugins, schema, verify)

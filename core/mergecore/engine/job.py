@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergecore.engine.device import device, one_thread_each
 from mergecore.errors import MergecoreError, PluginError
-from mergecore.planning.toolkit import methods_of
+from mergecore.planning.toolkit import codecs_of, methods_of
 from mergecore.plugins.registry import Plugin, Registry
 from mergecore.plugins.session import in_session
 from mergecore.types import Json, MergeMethod, Plan, RunStep, Step
@@ -98,6 +98,7 @@ class RemoteJob:
                 storage=storage,
                 device=device(self.device),
                 allow_nonfinite=self.allow_nonfinite,
+                codecs=codecs_of(self.plan, registry),
                 states=self.states,
             )
 

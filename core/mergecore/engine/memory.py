@@ -17,6 +17,9 @@ INTERPRETER = 220 << 20
 """What Python and torch take before the first block."""
 
 
+ENCODING = 6
+"""Blocks of float32 numbers that an encoding may make."""
+
 TEMPORARIES = 6
 """Blocks of numbers that a method may make beside its inputs."""
 
@@ -62,6 +65,8 @@ def estimate(
     holds = [_holds(step, methods) for step in plan.steps]
     per_worker = max((_blocks(step) for step in plan.steps), default=0)
     per_worker += max((worker for _, worker in holds), default=0)
+    if any(slot.encoding for slot in plan.layout.slots.values()):
+        per_worker += ENCODING * 4 * BLOCK
     held = sum(once for once, _ in holds)
     whole = max((_whole(step, methods) for step in plan.steps), default=0)
     maps = sum(_held(step)[0] for step in plan.steps)

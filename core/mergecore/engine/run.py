@@ -12,7 +12,7 @@ from mergecore.engine.device import device, one_thread_each
 from mergecore.engine.job import EngineJob
 from mergecore.engine.memory import Estimate, estimate
 from mergecore.output.manifest import facts, libraries
-from mergecore.planning.toolkit import methods_of
+from mergecore.planning.toolkit import codecs_of, methods_of
 from mergecore.plugins.registry import Registry
 from mergecore.types import Executor, Json, Plan, Step, StepResult
 from mergecore.types.events import Event, PlanReady, Progress, StepDone, Warned
@@ -109,6 +109,7 @@ class Run:
                 storage=storage,
                 device=device(self.options.device),
                 allow_nonfinite=self.options.allow_nonfinite,
+                codecs=codecs_of(self.plan, self.registry),
             )
             self.states = self._prepared(runner)
             runner = replace(runner, states=self.states)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from mergecore.compute.matrices import ExtraRows
 from mergecore.compute.scratch import Scratch
 from mergecore.compute.streams import Sink
 from mergecore.compute.topk_model import Groups
+from mergecore.engine.encoding import Encoder
 from mergecore.engine.rounding import round_into
 from mergecore.engine.weights import (
     Fault,
@@ -32,6 +33,7 @@ from mergecore.errors import Collector, InputError, MergecoreError, MergeError, 
 from mergecore.files.dtypes import torch_dtype
 from mergecore.output.digests import block_digest, tensor_digest
 from mergecore.types import (
+    Codec,
     Json,
     MergeMethod,
     OutputTensor,
@@ -60,6 +62,8 @@ class Runner:
     storage: Bytes
     device: torch.device
     allow_nonfinite: bool = False
+    codecs: Mapping[str, Codec] = field(default_factory=dict)
+    """The encodings of the output writer."""
     states: Mapping[str, Json] = field(default_factory=dict)
     """By method, what it has prepared."""
     scratch: Scratch = field(init=False)
@@ -103,6 +107,13 @@ class Runner:
         else:
             self._merge(step, self.methods[step.method], crew, output)
         return output.result(crew)
+
+    def encoder(self, tensor: OutputTensor) -> Encoder | None:
+        """What encodes an output tensor; None where it is written in its own dtype."""
+        slot = self.plan.layout.slots.get(tensor.name)
+        if slot is None or not slot.encoding:
+            return None
+        return Encoder(self.codecs[slot.encoding], slot.encoding, tensor.name, self.plan.writer)
 
     def _merge(self, step: Step, method: MergeMethod[Any], crew: Workers, output: _Outputs) -> None:
         with self._blaming(method.name, step):
@@ -260,7 +271,8 @@ class _Output:
         self._runner = runner
         self._step = step
         self._name = tensor.name
-        self._dtype = torch_dtype(tensor.dtype)
+        self._encoder = runner.encoder(tensor)
+        self._dtype = torch.float32 if self._encoder else torch_dtype(tensor.dtype)
         self._count = tensor.count
         self._digests: dict[int, bytes] = {}
         self._put = 0
@@ -276,16 +288,27 @@ class _Output:
         if numbers.dtype != self._dtype or numbers.device.type != "cpu" or numbers.stride(0) != 1:
             out = self._runner.scratch.raw("output", numbers.numel(), self._dtype)
             round_into(out, numbers)
+        out = self._encoder.limited(out) if self._encoder else out
         if self._dtype.is_floating_point and self._dtype.itemsize > 1 and has_nonfinite(out):
             self._note(start, numbers, out)
-        data = as_bytes(out)
-        self._runner.storage.write(self._name, start * self._dtype.itemsize, data)
-        with self._lock:
-            self._put += data.nbytes
-        if start % BLOCK == 0 and numbers.numel() == min(BLOCK, self._count - start):
-            self._digests[start // BLOCK] = block_digest(data)
-        else:
-            self._aligned = False
+        aligned = start % BLOCK == 0 and numbers.numel() == min(BLOCK, self._count - start)
+        self._aligned = self._aligned and aligned
+        for place, data in self._stretches(start, out):
+            self._runner.storage.write(self._name, place, memoryview(data))
+            with self._lock:
+                self._put += len(data)
+            if aligned:
+                self._digests[start // BLOCK] = block_digest(data)
+
+    def _stretches(self, start: int, out: Tensor) -> Iterable[tuple[int, memoryview | bytes]]:
+        """Where bytes go, and the bytes; a single stretch for a block."""
+        if self._encoder:
+            return self._encoder.encoded(start, out)
+        return [(start * self._dtype.itemsize, as_bytes(out))]
+
+    def _nbytes(self, count: int) -> int:
+        """The bytes of so many elements."""
+        return self._encoder.codec.nbytes(count) if self._encoder else count * self._dtype.itemsize
 
     @property
     def bad(self) -> int:
@@ -297,7 +320,7 @@ class _Output:
         if not self._runner.allow_nonfinite:
             self._raise_faults()
         blocks = -(-self._count // BLOCK)
-        if self._put != self._count * self._dtype.itemsize:
+        if self._put != self._nbytes(self._count):
             return Written(self._name, "", self._put)
         if not self._aligned:
             crew.for_each(blocks, self._read_back)
@@ -306,9 +329,10 @@ class _Output:
 
     def _read_back(self, index: int) -> None:
         start = index * BLOCK
-        block = self._runner.scratch.raw("output", min(BLOCK, self._count - start), self._dtype)
-        self._runner.storage.read(self._name, start * self._dtype.itemsize, as_bytes(block))
-        self._digests[index] = block_digest(as_bytes(block))
+        count = min(BLOCK, self._count - start)
+        block = as_bytes(self._runner.scratch.raw("written", self._nbytes(count), torch.uint8))
+        self._runner.storage.read(self._name, self._nbytes(start), block)
+        self._digests[index] = block_digest(block)
 
     def _note(self, start: int, numbers: Tensor, out: Tensor) -> None:
         """Tell numbers that the output dtype cannot hold from those that were not finite before."""
@@ -329,11 +353,14 @@ class _Output:
         problems.raise_any()
 
     def _too_large(self) -> MergeError:
-        fault, name = self._overflow, str(self._dtype).removeprefix("torch.")
+        fault, limit = self._overflow, torch.finfo(self._dtype).max
+        name = str(self._dtype).removeprefix("torch.")
+        if self._encoder:
+            name, limit = self._encoder.encoding, min(limit, self._encoder.codec.largest)
         return MergeError(
             "E403",
             f"tensor '{self._name}': {fault.values} too large for {name}: up to {self._largest:.6g}, "
-            f"the limit is {torch.finfo(self._dtype).max:.6g}; the first at index {fault.first}",
+            f"the limit is {limit:.6g}; the first at index {fault.first}",
             tensor=self._name,
             hint=f"choose out_dtype: {_WIDER.get(self._dtype, 'float64')}, or --allow-nonfinite",
         )

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from mergecore.output.replacing import manifest_of
     from mergecore.output.resume import described
     from mergecore.output.storages.folder import Stage
-    from mergecore.output.storages.memory import Memory
+    from mergecore.output.storages.memory import Memory, in_dtypes
     from mergecore.output.target import check_target
-    from mergecore.output.verify import verify_folder
+    from mergecore.output.verify import reader_of, verify_folder
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
@@ -26,9 +26,9 @@ else:
             "replacing": "manifest_of",
             "resume": "described",
             "storages.folder": "Stage",
-            "storages.memory": "Memory",
+            "storages.memory": "Memory in_dtypes",
             "target": "check_target",
-            "verify": "verify_folder",
+            "verify": "reader_of verify_folder",
         },
     )
 
@@ -43,10 +43,12 @@ __all__ = [
     "facts",
     "fetched",
     "identity",
+    "in_dtypes",
     "input_files",
     "libraries",
     "manifest_of",
     "pinned",
+    "reader_of",
     "tensor_digest",
     "verify_folder",
 ]

@@ -6,12 +6,14 @@ Blocks can be hashed by any worker in any order while they are still in the cach
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 
 from blake3 import blake3
 
 from mergecore.files.dtypes import DTYPES
 from mergecore.files.durable import read_at
+from mergecore.types.outputs import WIDEST
 from mergecore.types.steps import BLOCK
 
 _SAMPLES = 16
@@ -28,9 +30,11 @@ def tensor_digest(blocks: Iterable[bytes]) -> str:
     return blake3(b"".join(blocks)).hexdigest()
 
 
-def block_bytes(dtype: str) -> int:
-    """Bytes of a full block in a format such as "BF16"."""
-    return BLOCK * DTYPES[dtype].bits // 8
+def block_bytes(dtype: str, shape: Sequence[int], nbytes: int, *, encoded: bool) -> int:
+    """Bytes of a full block of a tensor of `nbytes`: in a dtype such as "BF16", or in an encoding of a writer."""
+    if not encoded:
+        return BLOCK * DTYPES[dtype].bits // 8
+    return min(max(1, BLOCK * nbytes // max(1, math.prod(shape))), BLOCK * WIDEST)
 
 
 def digest_of_file_span(file: int, offset: int, nbytes: int, block_bytes: int) -> str:

@@ -53,6 +53,8 @@ class WrittenTensor(BaseModel):
     file: _Name
     offset: int
     nbytes: int
+    encoding: str | None = None
+    """That of the output writer, where it is not stored in `dtype`."""
 
 
 class WrittenFile(BaseModel):
@@ -74,6 +76,8 @@ class Manifest(BaseModel):
 
     format: str
     fingerprint: str
+    writer: str | None = None
+    """The output writer."""
     tensors: Mapping[str, WrittenTensor]
     files: tuple[WrittenFile, ...]
 
@@ -113,6 +117,7 @@ def facts(plan: Plan, libraries: Mapping[str, str], warnings: Sequence[str] = ()
         "format": FORMAT,
         "name": plan.title,
         **identity(plan),
+        **({"writer": plan.writer} if plan.writer else {}),
         "libraries": dict(libraries),
         "dropped": [
             {"model": plan.models[one.model].name, "reason": one.reason, "names": list(one.names)}
@@ -208,8 +213,9 @@ def _tensor(tensor: OutputTensor, layout: Layout, digest: str) -> Json:
         file=layout.files[slot.file].name,
         offset=slot.offset,
         nbytes=slot.nbytes,
+        encoding=slot.encoding or None,
     )
-    value: dict[str, Json] = written.model_dump(mode="json")
+    value: dict[str, Json] = written.model_dump(mode="json", exclude_none=True)
     return value
 
 

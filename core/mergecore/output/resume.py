@@ -24,7 +24,7 @@ from mergecore.output.journal import Journal
 from mergecore.output.manifest import NAME as MANIFEST
 from mergecore.output.manifest import parse_manifest
 from mergecore.output.staging import Staging
-from mergecore.output.verify import check_files, unlisted
+from mergecore.output.verify import Read, check_files, unlisted
 from mergecore.types import Json, Layout, OutputTensor
 from mergecore.types.execution import Mode
 
@@ -45,6 +45,8 @@ class Output:
     """The identity of the plan and of its layout."""
     inputs: Sequence[InputFile] = ()
     """The files that it reads."""
+    read: Read | None = None
+    """What reads its files of weights back."""
 
     @property
     def fingerprint(self) -> str:
@@ -59,7 +61,10 @@ def fingerprint(plan: Mapping[str, Json]) -> str:
 
 def described(identity: Mapping[str, Json], layout: Layout) -> dict[str, Json]:
     """`identity` with a description of `layout`."""
-    slots = [[name, slot.file, slot.offset, slot.nbytes] for name, slot in layout.slots.items()]
+    slots = [
+        [name, slot.file, slot.offset, slot.nbytes, *filter(None, [slot.encoding])]
+        for name, slot in layout.slots.items()
+    ]
     return {
         **identity,
         "layout": {
@@ -257,7 +262,9 @@ def _digest(output: Output, name: str) -> str:
     slot = output.layout.slots[name]
     file = output.places.model.open(output.layout.files[slot.file].name, os.O_RDONLY)
     try:
-        return digest_of_file_span(file, slot.offset, slot.nbytes, block_bytes(output.tensors[name].dtype))
+        tensor = output.tensors[name]
+        size = block_bytes(tensor.dtype, tensor.shape, slot.nbytes, encoded=bool(slot.encoding))
+        return digest_of_file_span(file, slot.offset, slot.nbytes, size)
     finally:
         os.close(file)
 

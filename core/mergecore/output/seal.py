@@ -50,7 +50,7 @@ def seal(
     written = [*_weight_files(layout), *beside]
     tensors = list(output.tensors.values())
     whole = manifest.complete(facts, output.fingerprint, layout, tensors, records, written)
-    raise_all(check_weight_files(places.model.path, Manifest.model_validate(whole)))
+    raise_all(check_weight_files(places.model.path, Manifest.model_validate(whole), output.read))
     places.model.replace(manifest.NAME, manifest.as_bytes(whole), check)
 
 

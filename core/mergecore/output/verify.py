@@ -1,69 +1,117 @@
 """Reads a finished model back and compares it with its manifest: files, headers, every byte.
 
-`verify_folder` does all; `check_weight_files` is the part of it that reads no weights.  The bytes are read by our
-own code, and what a file says of itself once more by the safetensors library, as whoever loads the model reads it.
+`verify_folder` does all; `check_weight_files` is the part of it that reads no weights.  What a file says of its
+tensors is read by the output writer that made it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
-from safetensors import SafetensorError, safe_open
-
-from mergecore.errors import MergecoreError, OutputError, Problems
+from mergecore.errors import MergecoreError, OutputError, PluginError, Problems
 from mergecore.models.module_folders import name_in_file
-from mergecore.models.safetensors import read_header
 from mergecore.output.digests import block_bytes, digest_of_file_span
 from mergecore.output.manifest import NAME as MANIFEST
 from mergecore.output.manifest import Manifest, WrittenFile, WrittenTensor, read_manifest
+from mergecore.plugins.registry import Registry
+from mergecore.types import OutputWriter, Stored
+
+Read: TypeAlias = Callable[[Path], Sequence[Stored]]
 
 _THREADS = 2
 _ENOUGH = 20
-_WEIGHTS = (".safetensors", ".safetensors.index.json")
+_INDEX = ".index.json"
+_LOADED = ".safetensors"
+"""What loaders take first, whatever else is there."""
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What was read and is as it was written; `unlisted` files are in the folder but not in the manifest."""
+    """What was read and is as it was written.
+
+    unlisted: files that are in the folder but not in the manifest.
+    unread: why the files were not read as their format, but only byte by byte; empty where they were.
+    """
 
     files: int
     tensors: int
     nbytes: int
     unlisted: tuple[str, ...]
+    unread: str = ""
 
 
-def verify_folder(folder: Path) -> VerifyReport:
+def verify_folder(folder: Path, registry: Registry | None = None) -> VerifyReport:
     """Read every byte of a finished model.
+
+    registry: the plugins to read files with; None for all that are installed.
 
     Raises:
         OutputError: E508 for each difference from the manifest; several as `Problems`.
     """
     manifest = read_manifest(folder)
+    read, unread = _reader(manifest.writer, registry)
     further = unlisted(folder, manifest)
     errors = [
         OutputError(
             "E508", "not in the manifest, and may be loaded instead of the model", place=str(folder / name)
         )
         for name in further
-        if name.endswith(_WEIGHTS)
+        if name.removesuffix(_INDEX).endswith(_endings(manifest))
     ]
-    damaged = list(check_weight_files(folder, manifest)) or list(_check_with_library(folder, manifest))
+    damaged = list(check_weight_files(folder, manifest, read))
     places = {error.place for error in damaged}
     readable = {name: one for name, one in manifest.tensors.items() if str(folder / one.file) not in places}
     raise_all([*errors, *damaged, *_check_bytes(folder, readable, manifest.files)])
     return VerifyReport(
-        len(manifest.files), len(manifest.tensors), sum(file.size for file in manifest.files), further
+        len(manifest.files), len(manifest.tensors), sum(file.size for file in manifest.files), further, unread
     )
+
+
+def _reader(writer: str | None, registry: Registry | None) -> tuple[Read | None, str]:
+    """What reads files of weights as the writer does that made them; or why nothing does."""
+    if writer is None:
+        return None, "the manifest does not name the output writer"
+    registry = registry or Registry.discover()
+    try:
+        read = reader_of(registry, writer)
+    except MergecoreError as error:
+        return None, f"the output writer '{writer}' is missing: {error.what}"
+    return read, "" if read else f"the output writer '{writer}' reads no files"
+
+
+def reader_of(registry: Registry, writer: str) -> Read | None:
+    """What reads a file of weights as the output writer of that name does; None where it cannot.
+
+    Raises:
+        MergecoreError: E108, E606 or E607 when no plugin provides the writer.
+    """
+    chosen: OutputWriter[Any] = registry.get(OutputWriter, writer)
+    read = chosen.read
+    if read is None:
+        return None
+
+    def guarded(path: Path) -> Sequence[Stored]:
+        with registry.calling(OutputWriter, chosen.name):
+            return read(path)
+
+    return guarded
+
+
+def _endings(manifest: Manifest) -> tuple[str, ...]:
+    """How the names of files end that may be taken for weights of the model."""
+    own = [Path(file.name).suffix for file in manifest.files if file.header_sha256 is not None]
+    return tuple(dict.fromkeys([_LOADED, *filter(None, own)]))
 
 
 def check_files(folder: Path, manifest: Manifest, suspects: Collection[str]) -> Iterator[OutputError]:
     """What is wrong with sizes, headers and side files, and with the tensors in the files of `suspects`."""
-    damaged = list(check_weight_files(folder, manifest, parsed=False))
+    damaged = list(check_weight_files(folder, manifest))
     yield from damaged
     places = {error.place for error in damaged}
     tensors = {
@@ -74,10 +122,10 @@ def check_files(folder: Path, manifest: Manifest, suspects: Collection[str]) -> 
     yield from _check_bytes(folder, tensors, manifest.files)
 
 
-def check_weight_files(folder: Path, manifest: Manifest, parsed: bool = True) -> Iterator[OutputError]:
+def check_weight_files(folder: Path, manifest: Manifest, read: Read | None = None) -> Iterator[OutputError]:
     """What is wrong with the sizes and headers of the files of weights.
 
-    parsed: compare what a header says tensor by tensor, too, not only its digest.
+    read: reads what a file says of its tensors, which is then compared too, not only the digest of its header.
     """
     tensors: dict[str, dict[str, WrittenTensor]] = {file.name: {} for file in manifest.files}
     for name, tensor in manifest.tensors.items():
@@ -88,7 +136,7 @@ def check_weight_files(folder: Path, manifest: Manifest, parsed: bool = True) ->
             yield _error(folder, name, "the manifest has tensors in this file but does not list it")
     for file in manifest.files:
         if file.header_sha256 is not None:
-            yield from _check_weights(folder, file, tensors[file.name], parsed)
+            yield from _check_weights(folder, file, tensors[file.name], read)
 
 
 def raise_all(errors: Iterable[OutputError]) -> None:
@@ -133,14 +181,14 @@ def _check_size(folder: Path, file: WrittenFile) -> OutputError | None:
 
 
 def _check_weights(
-    folder: Path, file: WrittenFile, tensors: Mapping[str, WrittenTensor], parsed: bool
+    folder: Path, file: WrittenFile, tensors: Mapping[str, WrittenTensor], read: Read | None
 ) -> Iterator[OutputError]:
     if wrong := _check_size(folder, file):
         yield wrong
         return
     differences = []
-    if parsed and file.name.endswith(".safetensors"):
-        differences = list(_check_header(folder, file, tensors))
+    if read:
+        differences = list(_check_header(folder, file, tensors, read))
         yield from differences
     with (folder / file.name).open("rb") as stream:
         header = stream.read(file.header_bytes or 0)
@@ -149,17 +197,19 @@ def _check_weights(
 
 
 def _check_header(
-    folder: Path, file: WrittenFile, tensors: Mapping[str, WrittenTensor]
+    folder: Path, file: WrittenFile, tensors: Mapping[str, WrittenTensor], read: Read
 ) -> Iterator[OutputError]:
     try:
-        found, _ = read_header(folder / file.name)
+        found = read(folder / file.name)
+    except PluginError:
+        raise
     except MergecoreError as error:
         first = error.first if isinstance(error, Problems) else error
         yield _error(folder, file.name, f"the header is damaged: {first.what}")
         return
     in_header = {one.name: f"{one.dtype} {list(one.shape)} at byte {one.offset}" for one in found}
     in_manifest = {
-        name_in_file(name): f"{one.dtype} {list(one.shape)} at byte {one.offset}"
+        name_in_file(name): f"{one.encoding or one.dtype} {list(one.shape)} at byte {one.offset}"
         for name, one in tensors.items()
     }
     for name in {**in_manifest, **in_header}:
@@ -169,35 +219,12 @@ def _check_header(
             yield _error(folder, file.name, what, name)
 
 
-def _check_with_library(folder: Path, manifest: Manifest) -> Iterator[OutputError]:
-    """What the safetensors library reads otherwise than the manifest says."""
-    for file in manifest.files:
-        if not file.name.endswith(".safetensors"):
-            continue
-        try:
-            with safe_open(folder / file.name, framework="numpy") as opened:
-                views = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
-                found = {name: (view.get_dtype(), tuple(view.get_shape())) for name, view in views.items()}
-        except (SafetensorError, OSError) as error:
-            yield _error(folder, file.name, f"the safetensors library cannot read it: {error}")
-            continue
-        stated = {
-            name_in_file(name): (one.dtype, one.shape)
-            for name, one in manifest.tensors.items()
-            if one.file == file.name
-        }
-        for name in sorted(found.keys() ^ stated.keys()) + [
-            name for name in found.keys() & stated.keys() if found[name] != stated[name]
-        ]:
-            what = f"tensor '{name}': the safetensors library reads {found.get(name, 'none')}, "
-            yield _error(folder, file.name, f"{what}the manifest says {stated.get(name, 'none')}", name)
-
-
 def _check_tensor(folder: Path, name: str, tensor: WrittenTensor) -> OutputError | None:
     try:
         file = os.open(folder / tensor.file, os.O_RDONLY)
         try:
-            digest = digest_of_file_span(file, tensor.offset, tensor.nbytes, block_bytes(tensor.dtype))
+            size = block_bytes(tensor.dtype, tensor.shape, tensor.nbytes, encoded=tensor.encoding is not None)
+            digest = digest_of_file_span(file, tensor.offset, tensor.nbytes, size)
         finally:
             os.close(file)
     except OSError as error:

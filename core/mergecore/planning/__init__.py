@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mergecore.planning.merge import plan_merge
     from mergecore.planning.planner import DocumentPlanner
     from mergecore.planning.state_dicts import NOWHERE, StateDicts, config_of
-    from mergecore.planning.toolkit import checked_side_files, methods_of
+    from mergecore.planning.toolkit import checked_side_files, codecs_of, methods_of
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
@@ -22,7 +22,7 @@ else:
             "merge": "plan_merge",
             "planner": "DocumentPlanner",
             "state_dicts": "NOWHERE StateDicts config_of",
-            "toolkit": "checked_side_files methods_of",
+            "toolkit": "checked_side_files codecs_of methods_of",
         },
     )
 
@@ -33,6 +33,7 @@ __all__ = [
     "DocumentPlanner",
     "StateDicts",
     "checked_side_files",
+    "codecs_of",
     "config_of",
     "in_memory",
     "in_order",

@@ -18,13 +18,14 @@ from mergecore.config.documents import common_of, document_of, settings_of
 from mergecore.config.reference import exists_below, parse_reference
 from mergecore.errors import ConfigError, PluginError, placed
 from mergecore.files.dtypes import DTYPES
+from mergecore.files.strict_json import parse_mapping
 from mergecore.files.yaml_document import DocPath, Document
 from mergecore.models.opener import Opener
 from mergecore.planning.before import Before
 from mergecore.planning.embedding_rows import Common
 from mergecore.planning.opened import OpenedModels
 from mergecore.planning.side_files.cleaning import cleaned
-from mergecore.planning.side_files.collect import collected, named_template
+from mergecore.planning.side_files.collect import CONFIG, collected, named_template
 from mergecore.planning.side_files.loadable import Origins
 from mergecore.planning.side_files.write import output_files
 from mergecore.planning.toolkit import checked_side_files, lay_out, versions
@@ -40,6 +41,7 @@ from mergecore.types import (
     Dropped,
     Executor,
     Json,
+    LayoutRequest,
     MergeMethod,
     ModelReference,
     OpenOptions,
@@ -216,7 +218,9 @@ class DocumentPlanner:
         own = [(Recipe, self.recipe)] if self.recipe else []
         taken = [*own, *(one for name, one in methods.items() if name not in self._own_methods)]
         asked = [(SideFile, name) for name, said in self._common.side_files.items() if said is not False]
-        layout = self._layout(writer, steps, models[primary])
+        described = self._descriptions(models, descriptions)
+        request = self._layout_request(steps, side_files.files, models[primary], described[primary])
+        layout = lay_out(self.registry, writer.name, request, writer.params, self.options.shard_size)
         checked_side_files(layout, side_files.files)
         return Plan(
             models=tuple(models),
@@ -228,13 +232,14 @@ class DocumentPlanner:
             executor=self._common.executor.name,
             executor_params=self._executor(),
             document=self.effective(),
-            descriptions=self._descriptions(models, descriptions),
+            descriptions=described,
             layers={prefix: tuple(layers) for prefix, layers in selected.items()},
             dropped=tuple(_unused(models, steps, unused) if dropped is None else dropped),
             warnings=(*map(str, self.notes), *self._idle(), *side_files.warnings, *warnings),
             plugins=versions(self.registry, [*taken, (OutputWriter, writer.name), *asked, *used]),
             title=self.title,
             recipe=self.recipe,
+            writer=writer.name,
         )
 
     @property
@@ -277,10 +282,21 @@ class DocumentPlanner:
     ) -> tuple[Description, ...]:
         return tuple(known) or tuple(self.describe(model) for model in models)
 
-    def _layout(self, writer: Chosen, steps: Sequence[Step], primary: Checkpoint) -> Any:
-        size = self.options.shard_size
-        return lay_out(
-            self.registry, writer.name, steps, writer.params, shard_size=size, config=primary.config
+    def _layout_request(
+        self,
+        steps: Sequence[Step],
+        files: Mapping[str, Path | bytes],
+        primary: Checkpoint,
+        description: Description,
+    ) -> LayoutRequest:
+        return LayoutRequest(
+            tensors=tuple(one for step in steps for one in step.outputs),
+            config=_config_in(files),
+            side_files=files,
+            vocabulary=lambda: self.reader.read_files(primary, files),
+            primary=primary,
+            description=description,
+            title=self.title,
         )
 
     def _executor(self) -> Params:
@@ -324,6 +340,12 @@ def _of_step(step: Step, models: int) -> Iterator[str]:
     for one in step.everything:
         if not 0 <= one.model < models:
             yield f"step '{step.name}' reads model {one.model}, and there are {models}"
+
+
+def _config_in(files: Mapping[str, Path | bytes]) -> Mapping[str, Json]:
+    """The config.json of the output; empty where it has none."""
+    content = files.get(CONFIG)
+    return parse_mapping(content, code="E240", place=CONFIG) if isinstance(content, bytes) else {}
 
 
 def _unused(

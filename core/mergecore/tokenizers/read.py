@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from mergecore.errors import InputError, PolicyError
 from mergecore.files.read_small import read_small
@@ -37,7 +38,13 @@ class VocabularyReader:
             MergecoreError: E240 when its files are wrong or of a kind that cannot be read, E305 when its
                 tokenizer is a class of its own.
         """
-        files = TokenizerFiles(model)
+        return self._table(TokenizerFiles(model))
+
+    def read_files(self, model: Checkpoint, files: Mapping[str, Path | bytes]) -> TokenTable | None:
+        """The vocabulary that `files` state, such as those of an output, which has the config of `model`."""
+        return self._table(TokenizerFiles(model, files))
+
+    def _table(self, files: TokenizerFiles) -> TokenTable | None:
         if files.main is None:
             return None
         _refuse_custom_class(files)
@@ -61,14 +68,20 @@ def same_vocabulary(one: Checkpoint, other: Checkpoint) -> bool:
 
 @dataclass(frozen=True)
 class TokenizerFiles:
-    """The tokenizer files of a model."""
+    """The tokenizer files of a model, or others in their place."""
 
     model: Checkpoint
+    others: Mapping[str, Path | bytes] | None = None
+
+    @property
+    def files(self) -> Mapping[str, Path | bytes]:
+        """By name."""
+        return self.model.side_files if self.others is None else self.others
 
     @property
     def main(self) -> str | None:
         """The file that states the vocabulary; None when there is no tokenizer."""
-        names = sorted(self.model.side_files)
+        names = sorted(self.files)
         return next((name for kind in _KINDS for name in names if re.fullmatch(kind, name)), None)
 
     def place(self, name: str) -> str:
@@ -77,7 +90,10 @@ class TokenizerFiles:
 
     def data(self, name: str) -> bytes:
         """The bytes of a file."""
-        return read_small(self.model.side_files[name], code="E240", max_bytes=MAX_BYTES)
+        content = self.files[name]
+        return (
+            content if isinstance(content, bytes) else read_small(content, code="E240", max_bytes=MAX_BYTES)
+        )
 
     def mapping(self, name: str) -> dict[str, Json]:
         """The JSON object in a file, empty when the model has no such file.
@@ -85,13 +101,13 @@ class TokenizerFiles:
         Raises:
             MergecoreError: E240 when it is something else.
         """
-        if name not in self.model.side_files:
+        if name not in self.files:
             return {}
         return parse_mapping(self.data(name), code="E240", place=self.place(name))
 
     def digest(self, *names: str) -> str:
         """A digest of the bytes of these files, as far as they are there."""
-        there = {name: self.data(name) for name in names if name in self.model.side_files}
+        there = {name: self.data(name) for name in names if name in self.files}
         return "".join(f"{name} {hashlib.sha256(data).hexdigest()}\n" for name, data in there.items())
 
     def wrong(self, name: str, what: str, hint: str | None = None) -> InputError:

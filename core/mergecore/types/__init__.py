@@ -29,7 +29,15 @@ from mergecore.types.models import (
     TensorInfo,
     WeightFile,
 )
-from mergecore.types.outputs import Layout, OutputFile, OutputTensor, OutputWriter, Slot
+from mergecore.types.outputs import (
+    Codec,
+    Layout,
+    LayoutRequest,
+    OutputFile,
+    OutputTensor,
+    OutputWriter,
+    Slot,
+)
 from mergecore.types.plans import Chosen, ConfigEdit, Dropped, Earlier, Plan, Planner, PlanOptions, Recipe
 from mergecore.types.side_files import SideFile, SideFileRequest, SideFiles
 from mergecore.types.steps import Depth, Step, TensorInput
@@ -60,6 +68,7 @@ __all__ = [
     "Blocks",
     "Checkpoint",
     "Chosen",
+    "Codec",
     "Computed",
     "ConfigEdit",
     "Cut",
@@ -78,6 +87,7 @@ __all__ = [
     "Json",
     "Layers",
     "Layout",
+    "LayoutRequest",
     "MapBlock",
     "Matrix",
     "MergeMethod",

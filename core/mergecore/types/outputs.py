@@ -1,15 +1,28 @@
-"""Outputs: the files of weights before they exist, and who lays them out."""
+"""Outputs: the files of weights before they exist, who lays them out, and how numbers are encoded in them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic
 
 from mergecore.files.dtypes import nbytes
 from mergecore.files.strict_json import Json
+from mergecore.types.architectures import Description
+from mergecore.types.models import Checkpoint
 from mergecore.types.params import NO_PARAMS, P
+from mergecore.types.tensors.data import Stored
+from mergecore.types.vocabularies import TokenTable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+WIDEST = 8
+"""Bytes that an encoded number takes at most."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,8 @@ class Slot:
     file: int
     offset: int
     nbytes: int
+    encoding: str = ""
+    """One of `OutputWriter.codecs`; empty for the dtype of the tensor."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +80,59 @@ class Layout:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayoutRequest:
+    """What an output writer lays out, and what it may say of it in the files."""
+
+    tensors: tuple[OutputTensor, ...]
+    """In the order of the plan."""
+    config: Mapping[str, Json] = field(default_factory=dict)
+    """The config.json of the output; empty where it has none, and for the modules in folders of their own."""
+    side_files: Mapping[str, Path | bytes] = field(default_factory=dict)
+    """The files beside the weights, by name."""
+    vocabulary: Callable[[], TokenTable | None] = lambda: None
+    """Reads the vocabulary of the output, which takes a moment; None where it has no tokenizer."""
+    primary: Checkpoint | None = None
+    """The model that gives config and side files."""
+    description: Description | None = None
+    """What is known of the tensors of `primary`, by its names."""
+    title: str = ""
+    """The name that the config gives the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codec:
+    """How numbers are encoded in blocks that do not depend on each other, such as Q8_0: 32 numbers in 34 bytes.
+
+    block_elements: the numbers of a block, a power of two.  Blocks run along rows, which must be multiples of it.
+    block_bytes: the bytes of a block.
+    encode: the bytes of float32 numbers, which are a multiple of `block_elements`, block after block; called from
+        any thread.  The numbers must not be changed.
+    largest: the largest magnitude that can be encoded.
+    """
+
+    block_elements: int
+    block_bytes: int
+    encode: Callable[[npt.NDArray[np.float32]], bytes]
+    largest: float = math.inf
+
+    def nbytes(self, count: int) -> int:
+        """Bytes of `count` numbers."""
+        return count // self.block_elements * self.block_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutputWriter(Generic[P]):
     """A file format: it lays tensors out in files; the core writes the bytes.
 
+    codecs: the encodings that its slots name, beside the dtypes of tensors.
+    read: the tensors that a file of weights says it holds, by which `mergecore verify` checks it; `Stored.dtype` is
+        that of the tensor, or the encoding.  A file that cannot be read is a `MergecoreError`.
     defaults: what parameters are where the config does not say, from the `config.json` of the output's model.
     """
 
     name: str
-    layout: Callable[[Sequence[OutputTensor], P], Layout]
+    layout: Callable[[LayoutRequest, P], Layout]
     params: type[P] = NO_PARAMS
+    codecs: Mapping[str, Codec] = field(default_factory=dict)
+    read: Callable[[Path], Sequence[Stored]] | None = None
     defaults: Callable[[Mapping[str, Json]], Mapping[str, Json]] | None = None

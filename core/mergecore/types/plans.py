@@ -71,6 +71,8 @@ class Plan:
     """The parameters of `executor`; None for its defaults."""
     recipe: str = ""
     """The recipe whose own methods make steps; empty for a merge."""
+    writer: str = ""
+    """The output writer that has made the layout."""
     earlier: tuple[Earlier, ...] = ()
     """Plans to carry out before, in this order: each may read what those before it make."""
     again: Again | None = field(default=None, compare=False, repr=False)

@@ -1,16 +1,27 @@
 """Writes safetensors: one file, or shards with an index, with the bytes that `safetensors.torch` would write.
 
 `lay_out` is the whole of it.  Headers and offsets follow from names, dtypes and shapes; no weight is needed.
+`read` reads a header back, by our own code and by the safetensors library, as whoever loads the model reads it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
-from mergecore import Field, Params, Size, hookimpl
+from mergecore import Field, OutputError, Params, Size, hookimpl
 from mergecore.files import nbytes
-from mergecore.types import Json, Layout, OutputFile, OutputTensor, OutputWriter, Slot
+from mergecore.types import (
+    Json,
+    Layout,
+    LayoutRequest,
+    OutputFile,
+    OutputTensor,
+    OutputWriter,
+    Slot,
+    Stored,
+)
 
 _DTYPES = (
     *("U64", "I64", "F64", "C64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16"),
@@ -93,7 +104,44 @@ def _index(stem: str, files: Sequence[OutputFile], slots: dict[str, Slot]) -> di
     return {f"{stem}.safetensors.index.json": (json.dumps(index, indent=2) + "\n").encode()}
 
 
+def read(path: Path) -> Sequence[Stored]:
+    """The tensors that a file says it holds.
+
+    Raises:
+        MergecoreError: what is wrong with the header; E508 when the safetensors library reads it otherwise.
+    """
+    from mergecore.models import read_header
+
+    found, _ = read_header(path)
+    read_by_library = _library(path)
+    ours = {one.name: (one.dtype, one.shape) for one in found}
+    for name in {**ours, **read_by_library}:
+        if (theirs := read_by_library.get(name)) != ours.get(name):
+            what = f"tensor '{name}': the safetensors library reads {theirs}, mergecore {ours.get(name)}"
+            raise OutputError("E508", what, place=str(path), tensor=name)
+    return found
+
+
+def _library(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Dtype and shape of each tensor, as the safetensors library reads them."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            views = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+            return {name: (view.get_dtype(), tuple(view.get_shape())) for name, view in views.items()}
+    except (SafetensorError, OSError) as error:
+        what = f"the safetensors library cannot read it: {error}"
+        raise OutputError("E508", what, place=str(path)) from error
+
+
+def _layout(request: LayoutRequest, params: SafetensorsParams) -> Layout:
+    return lay_out(request.tensors, params)
+
+
 @hookimpl
 def mergecore_output_writers() -> Iterator[OutputWriter[SafetensorsParams]]:
     """The writer "safetensors"."""
-    yield OutputWriter(name="safetensors", layout=lay_out, params=SafetensorsParams, defaults=_defaults)
+    yield OutputWriter(
+        name="safetensors", layout=_layout, params=SafetensorsParams, read=read, defaults=_defaults
+    )

@@ -29,7 +29,14 @@ def test_an_empty_tensor_has_the_digest_of_no_blocks() -> None:
     ("dtype", "size"), [("F32", 4 * BLOCK), ("BF16", 2 * BLOCK), ("U8", BLOCK), ("F4", BLOCK // 2)]
 )
 def test_a_block_has_the_same_number_of_elements_in_every_format(dtype: str, size: int) -> None:
-    assert block_bytes(dtype) == size
+    assert block_bytes(dtype, (8,), 32, encoded=False) == size
+
+
+def test_a_block_has_the_same_number_of_elements_in_an_encoding() -> None:
+    """256 numbers in 8 times 34 bytes: a full block has 8192 of these."""
+    assert block_bytes("BF16", (4, 64), 272, encoded=True) == 8192 * 34
+    assert block_bytes("BF16", (0,), 10**15, encoded=True) == 8 * BLOCK  # of a manifest that nobody wrote
+    assert block_bytes("BF16", (10**9,), 1, encoded=True) == 1
 
 
 def test_a_span_of_a_file_is_hashed_block_by_block(tmp_path: Path) -> None:

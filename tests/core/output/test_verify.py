@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mergecore.errors import MergecoreError, OutputError, Problems
+from mergecore.models.safetensors import read_header
 from mergecore.output.digests import block_digest, tensor_digest
 from mergecore.output.storages.folder import Stage
 from mergecore.output.verify import VerifyReport, verify_folder
@@ -16,14 +17,18 @@ LAYOUT = lay_out(TENSORS, SafetensorsParams(shard_size=4))
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 
 
-def seal(folder: Path, layout: Layout, tensors: list[OutputTensor]) -> None:
+def seal(
+    folder: Path, layout: Layout, tensors: list[OutputTensor], writer: str | None = "safetensors"
+) -> None:
     with Stage.open(folder, layout, tensors, {}) as output:
         for tensor in tensors:
             data = b"1234"[: layout.slots[tensor.name].nbytes]
             output.write(tensor.name, 0, data)
             digest = tensor_digest([block_digest(data)] if data else [])
             output.finish(StepResult(tensor.name, (Written(tensor.name, digest, len(data)),)))
-        output.seal({"config.json": b"{}", "sub/notes": b"text"}, {"format": "mergecore-manifest/1"})
+        output.seal(
+            {"config.json": b"{}", "sub/notes": b"text"}, {"format": "mergecore-manifest/1", "writer": writer}
+        )
 
 
 @pytest.fixture
@@ -56,27 +61,25 @@ def test_a_model_as_it_was_written_is_reported_with_what_was_read(model: Path) -
     assert verify_folder(model) == VerifyReport(files=5, tensors=3, nbytes=size, unlisted=("eval.txt",))
 
 
-def test_a_file_that_the_safetensors_library_reads_otherwise_is_found_without_our_reader(
-    model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mergecore.output.verify.check_weight_files", lambda *_: [])
+@pytest.fixture
+def our_reader(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our own reader sees the files as they were written, whatever happens to them."""
+    known = {path: read_header(path) for path in model.glob("*.safetensors")}
+    monkeypatch.setattr("mergecore.models.read_header", lambda path: known[path])
+
+
+@pytest.mark.usefixtures("our_reader")
+def test_a_file_that_the_safetensors_library_reads_otherwise_is_found_without_our_reader(model: Path) -> None:
     edit(model / FIRST, lambda data: data.replace(b'"shape":[4]', b'"shape":[5]'))
-    edit(model / SECOND, lambda data: data[:-1])
-
-    found = differences(model)
-
-    assert f"{model / FIRST}: the safetensors library cannot read it: " in found[0]
-    assert f"{model / SECOND}: the safetensors library cannot read it: " in found[1]
+    [found] = differences(model)
+    assert f"{model / FIRST}: the header is damaged: the safetensors library cannot read it: " in found
 
 
-def test_a_tensor_of_another_dtype_for_the_safetensors_library_is_found(
-    model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mergecore.output.verify.check_weight_files", lambda *_: [])
+@pytest.mark.usefixtures("our_reader")
+def test_a_tensor_of_another_dtype_for_the_safetensors_library_is_found(model: Path) -> None:
     edit(model / FIRST, lambda data: data.replace(b'"dtype":"U8"', b'"dtype":"I8"'))
-
     assert differences(model) == [
-        f"{model / FIRST}: tensor 'a': the safetensors library reads ('I8', (4,)), the manifest says "
+        f"{model / FIRST}: the header is damaged: tensor 'a': the safetensors library reads ('I8', (4,)), mergecore "
         "('U8', (4,)). Hint: copy the model again, or merge it again with --overwrite"
     ]
 
@@ -124,10 +127,26 @@ def test_a_header_of_other_bytes_and_the_same_meaning_is_told(model: Path) -> No
 
 def test_files_of_another_format_are_verified_by_their_bytes(tmp_path: Path) -> None:
     layout = Layout((OutputFile("model.other", b"HEAD", 8),), {"a": Slot(0, 4, 4)})
-    seal(tmp_path / "model", layout, TENSORS[:1])
-    assert verify_folder(tmp_path / "model").tensors == 1
+    seal(tmp_path / "model", layout, TENSORS[:1], None)
+    report = verify_folder(tmp_path / "model")
+    assert (report.tensors, report.unread) == (1, "the manifest does not name the output writer")
     (tmp_path / "model" / "model.other").write_bytes(b"head1234")
     assert "the header differs from the manifest" in differences(tmp_path / "model")[0]
+
+
+def test_a_writer_that_is_not_installed_leaves_the_bytes_to_compare(tmp_path: Path) -> None:
+    layout = Layout((OutputFile("model.other", b"HEAD", 8),), {"a": Slot(0, 4, 4)})
+    seal(tmp_path / "model", layout, TENSORS[:1], "other")
+    report = verify_folder(tmp_path / "model")
+    assert report.unread == (
+        "the output writer 'other' is missing: output writer 'other': no installed plugin provides it"
+    )
+    (tmp_path / "model" / "more.other").touch()
+    (tmp_path / "model" / "model.safetensors").touch()
+    found = differences(tmp_path / "model")
+    assert [one.split(": ")[1] for one in found] == [
+        "not in the manifest, and may be loaded instead of the model"
+    ] * 2
 
 
 def test_weights_that_are_not_in_the_manifest_are_an_error(model: Path) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from mergecore import Field, OutputWriter, Params, Size, hookimpl
-from mergecore.types import Layout, OutputFile, OutputTensor, Slot
+from mergecore.types import Layout, LayoutRequest, OutputFile, Slot
 
 
 class RawParams(Params):
@@ -13,9 +13,9 @@ class RawParams(Params):
     ending: str = Field(default="bin", pattern=r"^[a-z]+$", description="how the names of the files end")
 
 
-def lay_out(tensors: Sequence[OutputTensor], params: RawParams) -> Layout:
+def lay_out(request: LayoutRequest, params: RawParams) -> Layout:
     sizes, slots = [0], {}
-    for one in tensors:
+    for one in request.tensors:
         if sizes[-1] and sizes[-1] + one.nbytes > params.limit:
             sizes.append(0)
         slots[one.name] = Slot(file=len(sizes) - 1, offset=sizes[-1], nbytes=one.nbytes)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -27,6 +27,7 @@ from mergecore.output.resume import Output, begin, check_inputs, described, is_c
 from mergecore.output.staging import Staging
 from mergecore.output.storages.elsewhere import Elsewhere, check_whole, checked, identity_of
 from mergecore.output.target import absolute, check_result, check_target, holds_result
+from mergecore.output.verify import Read
 from mergecore.types import Json, Layout, OutputTensor, StepResult
 from mergecore.types.execution import Mode
 
@@ -78,10 +79,12 @@ class Stage:
         inputs: Sequence[Path] = (),
         recheck: bool = False,
         reads: Sequence[InputFile] = (),
+        read_back: Read | None = None,
     ) -> Stage:
         """Begin the output of a plan, or take up an earlier run of it; `recheck` reads again what that wrote.
 
         inputs: folders and files that the output must not touch; `reads`: the files that the plan is made from.
+        read_back: reads a file of weights as the output writer does, for a check at the end.
 
         Raises:
             OutputError: E501, E502, E503, E505 as `check_target`; E506 when another process writes it; E507
@@ -94,6 +97,7 @@ class Stage:
         output = Output(
             places, layout, {tensor.name: tensor for tensor in tensors}, described(identity, layout), reads
         )
+        output = replace(output, read=read_back)
         stage = cls(output, overwrite=overwrite)
         try:
             with stage._telling("preparing the output"):

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mergecore.errors import PluginError
 from mergecore.files.dtypes import torch_dtype
 from mergecore.output.storages.elsewhere import check_whole
-from mergecore.types import OutputTensor, StepResult
+from mergecore.types import OutputTensor, Plan, Slot, StepResult
 from mergecore.types.execution import Reopened
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def in_dtypes(plan: Plan) -> Plan:
+    """A plan whose tensors are all made in their dtypes, as memory holds them, whatever a file would encode."""
+    if not any(slot.encoding for slot in plan.layout.slots.values()):
+        return plan
+    slots = {one.name: Slot(0, 0, one.nbytes) for step in plan.steps for one in step.outputs}
+    return replace(plan, layout=replace(plan.layout, slots=slots))
 
 
 class Memory:

@@ -27,7 +27,7 @@ from mergecore.output.digests import block_digest, tensor_digest
 from mergecore.output.storages import folder as store
 from mergecore.output.storages.folder import Stage
 from mergecore.types import Layout, OutputFile, OutputTensor, Slot, StepResult, Written
-from mergecore_plugins.writers.safetensors import SafetensorsParams, lay_out
+from mergecore_plugins.writers.safetensors import SafetensorsParams, lay_out, read
 
 
 @pytest.fixture
@@ -420,7 +420,7 @@ def test_a_writer_whose_header_is_not_what_it_says_is_found_before_the_model_is_
     file = OutputFile("model.safetensors", LAYOUT.files[0].header, LAYOUT.files[0].size)
     tensors = [OutputTensor("a", "U8", (4,)), OutputTensor("b", "I8", (4,))]
     slots = {name: Slot(0, LAYOUT.slots[name].offset, 4) for name in ("a", "b")}
-    with Stage.open(out, Layout((file,), slots), tensors, {}) as output:
+    with Stage.open(out, Layout((file,), slots), tensors, {}, read_back=read) as output:
         make(output, "a", "b")
         with pytest.raises(OutputError, match=r"tensor 'b' is U8 \[4\] at byte \d+ in the header, I8 \[4\]"):
             output.seal({}, FACTS)
