@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import llama, llama_config, write_checkpoint
+from safetensors.torch import save_file
+from tiny import HIDDEN, llama, llama_config, write_checkpoint
 from tiny_tokenizers import tokenizer_json
 from torch import Tensor
 
@@ -25,7 +26,23 @@ def tiny_llamas(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder / name, seeing(seed), {"model_type": "seeing", "text_config": llama_config(2)}
         )
     write_checkpoint(folder / "speaking", llama(2, seed=5), llama_config(2))
+    write_adapter(folder / "style")
     return folder
+
+
+def write_adapter(folder: Path) -> None:
+    """A LoRA adapter of `base`, on the queries of its layers."""
+    tensors: dict[str, Tensor] = {}
+    for layer in range(4):
+        module = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
+        tensors |= {
+            f"{module}.lora_A.weight": torch.ones(2, HIDDEN),
+            f"{module}.lora_B.weight": torch.ones(HIDDEN, 2),
+        }
+    folder.mkdir()
+    save_file(tensors, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "base_model_name_or_path": "base"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
 
 
 def seeing(seed: int) -> dict[str, Tensor]:

@@ -132,8 +132,8 @@ def _shown(value: object) -> str:
 
 _MISPLACED = {
     "revision": "write it behind the model, as in 'model: NAME@REVISION'",
-    "adapter": "mergecore does not read adapters yet: merge it into its base first, and name the result",
-    "lora": "mergecore does not read adapters yet: merge it into its base first, and name the result",
+    "adapter": "write it behind the model, as in 'model: NAME+ADAPTER', or in it, 'model: {model: NAME, adapter: …}'",
+    "lora": "write it behind the model, as in 'model: NAME+ADAPTER', or in it, 'model: {model: NAME, lora: …}'",
     "layer_range": "whole models are merged under 'models'; choose layers with 'slices:' and 'sources:'",
 }
 """Keys that people write beside a model, and what to do."""

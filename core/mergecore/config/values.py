@@ -198,7 +198,7 @@ def _chosen_files(value: dict[str, Any]) -> dict[str, Any]:
 
 _REFERENCE_SCHEMA: dict[str, Any] = {
     "anyOf": [{"type": "string"}, {"type": "object"}],
-    "description": "PATH[@REVISION][+ADAPTER[@REVISION]], or {model, lora, override_architecture}",
+    "description": "PATH[@REVISION][+ADAPTER[@REVISION]]…, or {model, adapter, adapters, override_architecture}",
 }
 _RANGE_SCHEMA: dict[str, Any] = {
     "type": "array",

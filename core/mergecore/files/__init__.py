@@ -8,6 +8,7 @@ from mergecore.files.on_demand import on_demand
 
 if TYPE_CHECKING:
     from mergecore.files.dtypes import DTYPES, MERGEABLE, nbytes
+    from mergecore.files.patterns import searcher
     from mergecore.files.safe_open import ReadAt
     from mergecore.files.sizes import size_text
     from mergecore.files.strict_json import parse_json, read_json
@@ -16,6 +17,7 @@ else:
         __name__,
         {
             "dtypes": "DTYPES MERGEABLE nbytes",
+            "patterns": "searcher",
             "safe_open": "ReadAt",
             "sizes": "size_text",
             "strict_json": "parse_json read_json",
@@ -29,5 +31,6 @@ __all__ = [
     "nbytes",
     "parse_json",
     "read_json",
+    "searcher",
     "size_text",
 ]

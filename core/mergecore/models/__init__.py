@@ -8,7 +8,7 @@ from mergecore.files.on_demand import on_demand
 
 if TYPE_CHECKING:
     from mergecore.models.config_json import vocabulary_sizes
-    from mergecore.models.folder import is_side_file, is_terms, open_file, open_folder
+    from mergecore.models.folder import is_side_file, is_terms, open_adapter, open_file, open_folder
     from mergecore.models.input_folder import RemoteFile
     from mergecore.models.layers import (
         LAYER_COUNT_KEYS,
@@ -27,7 +27,7 @@ else:
         __name__,
         {
             "config_json": "vocabulary_sizes",
-            "folder": "is_side_file is_terms open_file open_folder",
+            "folder": "is_side_file is_terms open_adapter open_file open_folder",
             "input_folder": "RemoteFile",
             "layers": "LAYER_COUNT_KEYS config_sections find_stacks is_text layer_counts split_name "
             "without_layers_ahead",
@@ -47,6 +47,7 @@ __all__ = [
     "is_terms",
     "is_text",
     "layer_counts",
+    "open_adapter",
     "open_file",
     "open_folder",
     "pickled_file",

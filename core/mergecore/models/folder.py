@@ -20,7 +20,7 @@ from mergecore.models.config_json import NAME as CONFIG
 from mergecore.models.input_folder import InputFolder, RemoteFile, input_folder
 from mergecore.models.module_folders import FOLDER, MODULES, module_folder
 from mergecore.models.safetensors import read_header
-from mergecore.models.shards import Weights, is_pickle, read_weights
+from mergecore.models.shards import Weights, is_pickle, pickled, read_headers, read_weights
 from mergecore.tokenizers.files import is_tokenizer_file
 from mergecore.types import Checkpoint, Json, ModelReference, SmallFile, TensorInfo, WeightFile
 
@@ -44,7 +44,7 @@ def open_folder(
     files = input_folder(folder, reference.path.rstrip("/") or reference.path, allowed_root, remote)
     if not weights:
         return _without_weights(files, reference, revision)
-    if _ADAPTER in files.names and CONFIG not in files.names:
+    if ADAPTER in files.names and CONFIG not in files.names:
         raise _is_adapter(files)
     problems = Collector()
     home = _home(files, problems)
@@ -123,6 +123,39 @@ def _named_folders(files: InputFolder) -> list[str]:
     return [path for path in paths if isinstance(path, str)]
 
 
+def open_adapter(
+    folder: Path,
+    reference: ModelReference,
+    revision: str | None = None,
+    remote: Mapping[str, RemoteFile] | None = None,
+) -> Checkpoint:
+    """The adapter in `folder`: the tensors of its own file, no config, and its config among the side files.
+
+    Raises:
+        MergecoreError: E250 when it is none, and everything that is wrong with its files.
+    """
+    files = input_folder(folder, reference.path.rstrip("/") or reference.path, None, remote)
+    if ADAPTER not in files.names:
+        raise _not_an_adapter(files)
+    problems = Collector()
+    found = Weights({}, ())
+    with problems.collecting():
+        found = _adapter_weights(files)
+    sides, small = _side_files(files, problems, ADAPTER)
+    problems.raise_any()
+    return Checkpoint(
+        reference,
+        files.path,
+        found.tensors,
+        found.files,
+        {},
+        sides,
+        revision,
+        small=small,
+        about=read_card(files),
+    )
+
+
 def open_file(file: Path, reference: ModelReference) -> Checkpoint:
     """The tensors of one safetensors file, without config and side files.
 
@@ -168,27 +201,53 @@ def _is_configured(files: InputFolder) -> bool:
     return any(is_side_file(name) and not is_terms(name) for name in files.names)
 
 
-_ADAPTER = "adapter_config.json"
+# ---- adapters ---------------------------------------------------------------------------------------------
+
+ADAPTER = "adapter_config.json"
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
-MERGE_FIRST = (
-    "mergecore does not read adapters yet: merge it into its base first, as `merge_and_unload` of peft does, "
-    "and name the result"
-)
+def _adapter_weights(files: InputFolder) -> Weights:
+    """The tensors of an adapter, from the header of its file.
+
+    Raises:
+        MergecoreError: E250 when there is none, E303 when it is a pickle, and those of headers.
+    """
+    if _ADAPTER_WEIGHTS in files.names:
+        headers = read_headers(files, [_ADAPTER_WEIGHTS])
+        tensors = {one.name: TensorInfo(one.name, one) for found, _ in headers.values() for one in found}
+        return Weights(tensors, tuple(file for _, file in headers.values()))
+    if "adapter_model.bin" in files.names:
+        raise pickled("the adapter is a pickle (adapter_model.bin)", files.shown)
+    raise InputError(
+        "E250", f"the adapter has no {_ADAPTER_WEIGHTS}", place=files.shown, hint="copy the adapter again"
+    )
 
 
 def _is_adapter(files: InputFolder) -> MergecoreError:
-    base = _base_of_adapter(files)
+    """The error for an adapter where a model is wanted."""
+    base = _base_of(files)
     what = f"a PEFT adapter of '{base}', not a model" if base else "a PEFT adapter, not a model"
-    return InputError("E201", what, place=files.shown, hint=MERGE_FIRST)
+    hint = f"write '{base or 'BASE'}+{files.shown}', or {{adapter: {files.shown}}} for the base that it names"
+    return InputError("E201", what, place=files.shown, hint=hint)
 
 
-def _base_of_adapter(files: InputFolder) -> str | None:
-    value = parse_json(
-        files.read(_ADAPTER, code="E250", max_bytes=1_000_000), code="E250", place=files.place(_ADAPTER)
+def _not_an_adapter(files: InputFolder) -> MergecoreError:
+    """The error for a folder without an adapter where one is wanted."""
+    what = f"not an adapter: there is no {ADAPTER}"
+    return InputError(
+        "E250", what, place=files.shown, hint="behind '+' stands an adapter of the model before it"
     )
+
+
+def _base_of(files: InputFolder) -> str | None:
+    text = files.read(ADAPTER, code="E250", max_bytes=1_000_000)
+    value = parse_json(text, code="E250", place=files.place(ADAPTER))
     base = value.get("base_model_name_or_path") if isinstance(value, dict) else None
     return base if isinstance(base, str) else None
+
+
+# ---- config and weights -----------------------------------------------------------------------------------
 
 
 def _check_together(
@@ -237,12 +296,14 @@ def _all_side_files(
     return {**inner, **sides}, {**inner_small, **small}
 
 
-def _side_files(files: InputFolder, problems: Collector) -> tuple[dict[str, Path], dict[str, SmallFile]]:
-    """The side files by name, and what identifies them; each is a regular file inside the folder."""
+def _side_files(
+    files: InputFolder, problems: Collector, further: str = ""
+) -> tuple[dict[str, Path], dict[str, SmallFile]]:
+    """The side files and the `further` one by name, and what identifies them: regular files inside the folder."""
     found: dict[str, Path] = {}
     small: dict[str, SmallFile] = {}
     for name in sorted(_names(files)):
-        if is_side_file(name):
+        if is_side_file(name) or name == further:
             with problems.collecting():
                 path = files.locate(name)
                 with open_regular(path, files.place(name)) as (read, status):

@@ -11,7 +11,6 @@ from mergecore.config.architecture import ArchitectureFile
 from mergecore.config.reference import exists_below, parse_reference
 from mergecore.errors import Collector, InputError, MergecoreError, PluginError, placed, some
 from mergecore.files.yaml_document import DocPath, PlaceOf
-from mergecore.models.folder import MERGE_FIRST
 from mergecore.models.layers import split_name
 from mergecore.models.refine import refined
 from mergecore.plugins.registry import Registry
@@ -26,6 +25,7 @@ from mergecore.types import (
     OpenOptions,
     Proposal,
     TensorFacts,
+    TensorInfo,
 )
 
 
@@ -75,7 +75,8 @@ class Opener:
             way = " → ".join(map(str, (*self.opening, reference)))
             what = f"'{reference}' is made from itself: {way}"
             raise InputError("E701", what, place=self.place_of(path))
-        options = replace(self.options, open_model=partial(self._open_further, reference, path))
+        further = partial(self._open_further, reference, path)
+        options = replace(self.options, open_model=further, in_layout=self._in_layout)
         for source in sorted(self.registry.all(ModelSource), key=lambda one: (one.rank, one.name)):
             with placed(self.place_of(path)), self.registry.calling(ModelSource, source.name):
                 if source.accepts(reference, options):
@@ -84,17 +85,31 @@ class Opener:
         hint = self._unusable()
         if reference.adapters:
             what = f"'{reference}': no installed plugin opens a model with an adapter"
-            hint = hint or MERGE_FIRST
         raise InputError("E701", what, place=self.place_of(path), hint=hint)
 
     def _open_further(
-        self, outer: ModelReference, path: DocPath, reference: ModelReference | str, *, weights: bool = True
+        self,
+        outer: ModelReference,
+        path: DocPath,
+        reference: ModelReference | str,
+        *,
+        weights: bool = True,
+        adapter: bool = False,
     ) -> Checkpoint:
         """Another model, which the source of `outer` asks for."""
         if isinstance(reference, str):
             reference = parse_reference(reference, exists_below(Path()))
-        options = replace(self.options, weights=weights)
+        options = replace(self.options, weights=weights, adapter=adapter)
         return replace(self, options=options, opening=(*self.opening, outer)).open(reference, path)
+
+    def _in_layout(self, checkpoint: Checkpoint, wanted: Checkpoint) -> Mapping[str, TensorInfo] | None:
+        """The tensors of `checkpoint` as `wanted` has them, by the first describer that knows how."""
+        for one in self.layouts():
+            with self.registry.calling(Architecture, one.name):
+                tensors = one.layout(checkpoint, wanted) if one.layout else None
+            if tensors is not None:
+                return tensors
+        return None
 
     def check_local(self, text: str, path: DocPath) -> bool:
         """Raise what is wrong with the model that `text` names; whether that can be told without a network."""

@@ -44,7 +44,7 @@ def read_weights(folder: InputFolder) -> Weights:
     if index:
         files = sorted(set(index.files.values()))
     _check_present(folder, files, index_name)
-    headers = _read_headers(folder, files)
+    headers = read_headers(folder, files)
     if index:
         _check_index(index, headers, folder.place(index.name))
     tensors = {
@@ -245,7 +245,7 @@ def _check_present(folder: InputFolder, files: Sequence[str], index: str | None)
         raise InputError("E212", what, place=folder.shown, hint="download or copy the model again")
 
 
-def _read_headers(folder: InputFolder, files: Sequence[str]) -> dict[str, tuple[Tensors, WeightFile]]:
+def read_headers(folder: InputFolder, files: Sequence[str]) -> dict[str, tuple[Tensors, WeightFile]]:
     """The headers by file name; files on other machines are asked at the same time."""
     headers: dict[str, tuple[Tensors, WeightFile]] = {}
     problems = Collector()

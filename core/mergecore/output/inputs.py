@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mergecore.errors import InputError
 from mergecore.files.safe_open import NO_STAMP, open_regular, sha256_of, stamp_of, unreadable
-from mergecore.types import Json, Plan, SmallFile
+from mergecore.types import Checkpoint, Json, Plan, SmallFile
 
 State = dict[str, Json]
 """Size, inode and times of a file, and its digest where that is known."""
@@ -43,7 +43,7 @@ def pinned(plan: Plan) -> Plan:
     if plan.side_digests.keys() == plan.side_files.keys():
         return plan
     known: dict[Path, SmallFile] = {}
-    for model in plan.models:
+    for model in _all(plan):
         for name, small in model.small.items():
             known[model.side_files[name]] = small
             _check_stamp(model.side_files[name], small.stamp, f"{model.name}/{name}")
@@ -85,10 +85,17 @@ def input_files(plan: Plan) -> list[InputFile]:
         for file in model.weight_files:
             known = _state(file.size, file.stamp, _blob_digest(file.path)) if any(file.stamp) else {}
             found.append(InputFile(f"{model.name}/{model.file_name(file)}", file.path, known, weights=True))
+    for model in _all(plan):
         for name, small in model.small.items():
             state = _state(small.size, small.stamp, small.sha256)
             found.append(InputFile(f"{model.name}/{name}", model.side_files[name], state))
     return found
+
+
+def _all(plan: Plan) -> Iterator[Checkpoint]:
+    """The models, and those that they are made of."""
+    for model in plan.models:
+        yield from (model, *model.parts)
 
 
 def fetched(files: Sequence[InputFile]) -> list[InputFile]:

@@ -184,7 +184,8 @@ def _model(model: Checkpoint) -> Json:
     """A model by its content.  Where no revision vouches for the weights, a sample of them does."""
     sampled = model.fetch is None and model.revision is None
     files: list[Json] = []
-    for file in model.weight_files:
+    others = {file for part in model.parts for file in part.weight_files}
+    for file in (one for one in model.weight_files if one not in others):
         entry: dict[str, Json] = {
             "name": model.file_name(file),
             "size": file.size,
@@ -201,6 +202,7 @@ def _model(model: Checkpoint) -> Json:
         "revision": model.revision,
         "files": files,
         **({"side_files": side_files} if side_files else {}),
+        **({"parts": [_model(part) for part in model.parts]} if model.parts else {}),
     }
 
 

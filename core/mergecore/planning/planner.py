@@ -102,12 +102,20 @@ class DocumentPlanner:
         """The document as `schema` declares it."""
         return settings_of(self.document, schema, self.recipe, self.registry, self.doubts)
 
-    def open(self, model: ModelReference | str, path: DocPath = (), *, weights: bool = True) -> Checkpoint:
+    def open(
+        self,
+        model: ModelReference | str,
+        path: DocPath = (),
+        *,
+        weights: bool = True,
+        adapter: bool = False,
+    ) -> Checkpoint:
         """A model, named as in a config."""
         if isinstance(model, str):
             with placed(self.document.place(path)):
                 model = parse_reference(model, exists_below(Path()))
-        return replace(self.opener, options=OpenOptions(self.options.offline, weights)).open(model, path)
+        options = OpenOptions(self.options.offline, weights, adapter)
+        return replace(self.opener, options=options).open(model, path)
 
     def describe(self, model: Checkpoint, *, thorough: bool = False) -> Description:
         """What is known of the tensors of a model."""

@@ -45,19 +45,36 @@ class ModelReference:
         return "+".join(filter(None, [f"{self.path}{revision}", *map(str, self.adapters)]))
 
 
-def _nothing_opens(reference: ModelReference | str, *, weights: bool = True) -> Checkpoint:
+def _nothing_opens(
+    reference: ModelReference | str, *, weights: bool = True, adapter: bool = False
+) -> Checkpoint:
     raise InputError("E701", f"'{reference}': there are no plugins here that could open it")
 
 
 class OpenModel(Protocol):
     """Opens a model with whichever source accepts it; how a source opens those that its own model consists of."""
 
-    def __call__(self, reference: ModelReference | str, *, weights: bool = True) -> Checkpoint:
+    def __call__(
+        self, reference: ModelReference | str, *, weights: bool = True, adapter: bool = False
+    ) -> Checkpoint:
         """The model, named as in a config; without `weights`, a folder of small files will do.
+
+        adapter: that it is an adapter, whose tensors are those of its own file and which has no config.
 
         Raises:
             MergecoreError: E701 when no source accepts it, or opening it leads back to it; what is wrong with it.
         """
+
+
+class InLayout(Protocol):
+    """Brings the tensors of a model into the names and parts that another one has on disk."""
+
+    def __call__(self, checkpoint: Checkpoint, wanted: Checkpoint) -> Mapping[str, TensorInfo] | None:
+        """The tensors of `checkpoint` as `wanted` has them; None when nobody knows how."""
+
+
+def _no_layout(checkpoint: Checkpoint, wanted: Checkpoint) -> Mapping[str, TensorInfo] | None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -67,7 +84,10 @@ class OpenOptions:
     offline: bool = False
     weights: bool = True
     """Whether weights are needed; without, a folder of small files will do."""
+    adapter: bool = False
+    """Whether an adapter is asked for and not a model: the tensors of its own file, without a config."""
     open_model: OpenModel = field(default=_nothing_opens, compare=False, repr=False)
+    in_layout: InLayout = field(default=_no_layout, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -145,6 +165,8 @@ class Checkpoint:
     """What identifies the side files, by the same names."""
     notes: tuple[str, ...] = ()
     """What is wrong with its files and harms no merge."""
+    parts: tuple[Checkpoint, ...] = ()
+    """Further models that it is made of, such as adapters: their files are inputs like its own."""
     about: Mapping[str, Json] = field(default_factory=dict)
     """What its model card says for machines: licence, languages, ..."""
 

@@ -143,10 +143,18 @@ class Planner(Protocol):
             ConfigError: E103 to E105, E109, E112; several as `Problems`.
         """
 
-    def open(self, model: ModelReference | str, path: DocPath = (), *, weights: bool = True) -> Checkpoint:
+    def open(
+        self,
+        model: ModelReference | str,
+        path: DocPath = (),
+        *,
+        weights: bool = True,
+        adapter: bool = False,
+    ) -> Checkpoint:
         """A model, named as in a config; `path` is where the document names it.
 
         weights: whether they are needed; without, a folder of small files will do.
+        adapter: that it is an adapter, whose tensors are those of its own file.
 
         Raises:
             MergecoreError: E701 when no source accepts it; what is wrong with the model.

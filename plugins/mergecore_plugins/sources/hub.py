@@ -19,7 +19,7 @@ from mergecore import hookimpl
 from mergecore.config import HUB, exists_below, nearest
 from mergecore.errors import ConfigError, InputError, MergecoreError, Problems
 from mergecore.files import ReadAt
-from mergecore.models import RemoteFile, is_side_file, open_folder, read_header
+from mergecore.models import RemoteFile, is_side_file, open_adapter, open_folder, read_header
 from mergecore.types import Checkpoint, ModelReference, ModelSource, OpenOptions, WeightFile
 
 
@@ -120,6 +120,8 @@ def _open_cached(model: _HubModel, options: OpenOptions) -> Checkpoint:
         )
         raise InputError("E701", what, hint=f"correct the path, or {get}")
     try:
+        if options.adapter:
+            return open_adapter(folder, reference, folder.name)
         opened = open_folder(folder, reference, folder.name, weights=options.weights)
         if options.weights and "config.json" not in opened.side_files:
             raise InputError("E220", "config.json is missing")
@@ -158,7 +160,10 @@ def _open_online(model: _HubModel, options: OpenOptions, commit: str, sizes: Map
         for name, size in sizes.items()
         if "/" not in name and not _is_small(name) and not (folder / name).exists()
     }
-    opened = open_folder(folder, model.reference, commit, remote=remote, weights=options.weights)
+    if options.adapter:
+        opened = open_adapter(folder, model.reference, commit, remote)
+    else:
+        opened = open_folder(folder, model.reference, commit, remote=remote, weights=options.weights)
     absent = [file for file in opened.weight_files if file.path.name in remote]
     return replace(opened, fetch=partial(_fetch, model, commit, absent) if absent else None)
 

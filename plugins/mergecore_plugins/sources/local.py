@@ -11,7 +11,7 @@ from pathlib import Path
 from mergecore import hookimpl
 from mergecore.config import HUB, exists_below, nearest
 from mergecore.errors import ConfigError, InputError
-from mergecore.models import is_pickle, open_file, open_folder, pickled_file
+from mergecore.models import is_pickle, open_adapter, open_file, open_folder, pickled_file
 from mergecore.types import Checkpoint, ModelReference, ModelSource, OpenOptions
 from mergecore_plugins.sources.hub import cached_snapshot, is_hub_id
 
@@ -24,7 +24,7 @@ def mergecore_model_sources() -> Iterator[ModelSource]:
 def accepts(reference: ModelReference, options: OpenOptions) -> bool:
     """Whether the reference is a path: something that exists, or that cannot be the id of a hub model."""
     path = reference.path
-    if reference.adapters or path.startswith(HUB):
+    if reference.adapters or not path or path.startswith(HUB):
         return False
     return not is_hub_id(path) or _exists(local_path(path))
 
@@ -52,6 +52,8 @@ def open_local(reference: ModelReference, options: OpenOptions) -> Checkpoint:
         what = f"'{reference.path}': no such directory{nearest(reference.path)}"
         raise InputError("E701", what, hint=hint)
     _check_meaning(reference)
+    if options.adapter:
+        return open_adapter(path, reference)
     if path.is_dir():
         return open_folder(path, reference, weights=options.weights)
     if path.suffix == ".safetensors":

@@ -61,16 +61,17 @@ def test_a_filter_that_reads_like_a_pattern_is_led_to_one_that_matches(written: 
 # ---- models ------------------------------------------------------------------------------------------------
 
 
-def test_an_adapter_and_a_model_with_one_get_the_same_advice() -> None:
+def test_an_adapter_alone_and_one_beside_its_model_are_led_to_the_right_place() -> None:
     Path("lora").mkdir()
     config = {"peft_type": "LORA", "base_model_name_or_path": "a"}
     Path("lora/adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
-    for text in (
-        TWO.replace("model: b", "model: lora") + WEIGHT,
-        TWO.replace("model: b", "model: a+lora") + WEIGHT,
-        TWO + "    adapter: lora\n" + WEIGHT,
-    ):
-        assert "mergecore does not read adapters yet: merge it into its base first" in told(text)
+    alone = told(TWO.replace("model: b", "model: lora") + WEIGHT)
+    assert "Hint: write 'a+lora', or {adapter: lora} for the base that it names" in alone
+    for key in ("adapter", "lora"):
+        beside = told(TWO + f"    {key}: lora\n" + WEIGHT)
+        assert (
+            "write it behind the model, as in 'model: NAME+ADAPTER', or in it, 'model: {model: NAME" in beside
+        )
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ REFUSED = {
     ),
     "an adapter": (
         "merge_method: model_stock\nbase_model: a+./lora\nmodels: [{model: b+./lora}, {model: a}]\n",
-        "no installed plugin opens a model with an adapter. Hint: mergecore does not read adapters yet",
+        "'./lora': no such directory",
     ),
     "several documents": (
         "name: x\nmerge_method: linear\nmodels: [{model: a}]\n---\nmerge_method: slerp\nmodels: [{model: x}]\n",

@@ -307,14 +307,13 @@ def test_an_adapter_is_no_model(tmp_path: Path) -> None:
     write(tmp_path, "adapter_config.json", {"base_model_name_or_path": "big/base"})
     write(tmp_path, "adapter_model.safetensors", "")
     with pytest.raises(
-        MergecoreError, match=r"m/l: a PEFT adapter of 'big/base'.*merge it into its base first"
+        MergecoreError,
+        match=r"m/l: a PEFT adapter of 'big/base', not a model\. Hint: write 'big/base\+m/l', or",
     ) as caught:
         open_folder(tmp_path, ModelReference("m/l"))
     assert caught.value.code == "E201"
     write(tmp_path, "adapter_config.json", {})
-    with pytest.raises(
-        MergecoreError, match=r"a PEFT adapter, not a model\. Hint: mergecore does not read adapters yet"
-    ):
+    with pytest.raises(MergecoreError, match=r"a PEFT adapter, not a model\. Hint: write 'BASE\+m/l'"):
         open_folder(tmp_path, ModelReference("m/l"))
 
 

@@ -413,7 +413,8 @@ def test_an_adapter_of_the_hub_is_no_model(hub: TinyHub) -> None:
         "adapter_config.json": b'{"base_model_name_or_path": "big/base"}',
         "adapter_model.safetensors": b"",
     }
-    refusal("E201", r"o/n: a PEFT adapter of 'big/base'.*merge it into its base first", "o/n", options=ONLINE)
+    told = r"o/n: a PEFT adapter of 'big/base', not a model\. Hint: write 'big/base\+o/n'"
+    refusal("E201", told, "o/n", options=ONLINE)
 
 
 def test_an_unknown_model_and_an_unknown_revision(hub: TinyHub) -> None:

@@ -1,0 +1,104 @@
+"""The commands `mergecore merge-lora` and `mergecore adapter show`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mergecore import hookimpl
+from mergecore.cli import common_options, output_options, run_options, size_options
+
+if TYPE_CHECKING:
+    from mergecore.types import Json
+
+
+@hookimpl
+def mergecore_commands() -> Iterator[click.Command]:
+    yield merge_lora
+    yield adapter
+
+
+@click.command("merge-lora")
+@click.argument("base")
+@click.argument("adapters", nargs=-1, required=True)
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--scale",
+    "scales",
+    type=float,
+    multiple=True,
+    metavar="X",
+    help="How much of each adapter, in their order; one for all.",
+)
+@click.option("--dtype", metavar="NAME", help="Of the output: bfloat16, float32, …; by default that of BASE.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would be done; read headers only.")
+@click.option("--offline", is_flag=True, help="Use no network; hub models come from the cache.")
+@size_options
+@output_options
+@common_options
+def merge_lora(only_plan: bool, disabled: Sequence[str], out: Path, **given: Any) -> None:
+    """Put ADAPTERS on the model BASE, one after the other, as a new model OUT.
+
+    The same as a merge of the one model `BASE+ADAPTER+…`; each may be a folder or a hub id with @REVISION.
+    """
+    from mergecore import PlanOptions, Registry, execute, plan
+    from mergecore.cli import plan_shown
+
+    how = run_options(given)
+    registry = Registry.discover(disabled)
+    options = PlanOptions(given["offline"], shard_size=given["shard_size"])
+    document = _document(given["base"], given["adapters"], given["scales"], given["dtype"])
+    made = plan(document, registry=registry, options=options)
+    if only_plan:
+        click.echo(plan_shown(made, registry, given))
+        return
+    execute(made, out, registry=registry, options=how)
+
+
+def _document(
+    base: str, adapters: Sequence[str], scales: Sequence[float], dtype: str | None
+) -> dict[str, Json]:
+    """The config that says the same."""
+    if len(scales) not in (0, 1, len(adapters)):
+        what = f"{len(scales)} times --scale for {len(adapters)} adapters"
+        raise click.UsageError(f"{what}: one for all, or one for each")
+    given = list(scales) * len(adapters) if len(scales) == 1 else list(scales) or [1.0] * len(adapters)
+    listed: list[Json] = [_scaled(one, scale) for one, scale in zip(adapters, given, strict=True)]
+    model: Json = {"model": base, "adapters": listed}
+    return {
+        "merge_method": "passthrough",
+        "models": [{"model": model}],
+        **({"out_dtype": dtype} if dtype else {}),
+    }
+
+
+def _scaled(adapter: str, scale: float) -> Json:
+    if scale == 1:
+        return adapter
+    from mergecore.config import exists_below, parse_reference
+
+    named = parse_reference({"adapter": adapter}, exists_below(Path())).adapters[0]
+    return {"path": named.path, "revision": named.revision, "scale": scale}
+
+
+@click.group()
+def adapter() -> None:
+    """Adapters, such as LoRA."""
+
+
+@adapter.command()
+@click.argument("path")
+@click.option("--offline", is_flag=True, help="Use no network; hub adapters come from the cache.")
+@click.option("--json", "as_json", is_flag=True, help="Print facts for programs.")
+@common_options
+def show(path: str, offline: bool, as_json: bool, disabled: Sequence[str]) -> None:
+    """Show what the adapter PATH is: kind, base, ranks, modules, size, and what cannot be merged."""
+    from mergecore import Registry
+    from mergecore_plugins.lora.show import shown
+
+    found = shown(path, Registry.discover(disabled), offline)
+    click.echo(json.dumps(found.as_json()) if as_json else found.as_text())

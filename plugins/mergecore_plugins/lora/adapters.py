@@ -1,0 +1,225 @@
+"""Models with adapters: `BASE+ADAPTER`, opened as one model whose tensors are computed while they are read.
+
+`open_adapted` is the way in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from mergecore import hookimpl
+from mergecore.errors import Collector, InputError
+from mergecore.files import parse_json
+from mergecore.tokenizers import is_tokenizer_file
+from mergecore.types import (
+    AdapterReference,
+    Checkpoint,
+    Joined,
+    Json,
+    ModelReference,
+    ModelSource,
+    OpenOptions,
+    Stored,
+    TensorInfo,
+)
+from mergecore_plugins.lora.changes import Whole
+from mergecore_plugins.lora.config import NAME, AdapterConfig, read_config
+from mergecore_plugins.lora.data import adapted
+from mergecore_plugins.lora.fitting import Pieces, fit
+from mergecore_plugins.lora.lookup import is_head, is_table
+from mergecore_plugins.lora.names import parts_of
+
+
+@hookimpl
+def mergecore_model_sources() -> Iterator[ModelSource]:
+    yield ModelSource(name="adapters", accepts=accepts, open=open_adapted, rank=40)
+
+
+def accepts(reference: ModelReference, options: OpenOptions) -> bool:
+    """Whether the reference names adapters."""
+    return bool(reference.adapters)
+
+
+def open_adapted(reference: ModelReference, options: OpenOptions) -> Checkpoint:
+    """The base with its adapters on it, one after the other.
+
+    Raises:
+        MergecoreError: E250 for a damaged adapter, E251 for a kind that cannot be merged, E252 for one that does not
+            fit its base, and what is wrong with base and adapters as folders.
+    """
+    problems = Collector()
+    opened: list[tuple[AdapterReference, Checkpoint, AdapterConfig]] = []
+    for one in reference.adapters:
+        with problems.collecting():
+            adapter = options.open_model(ModelReference(one.path, one.revision), adapter=True)
+            opened.append((one, adapter, config_of(adapter)))
+    problems.raise_any()
+    base = options.open_model(_base_of(reference, opened[0][2]), weights=options.weights)
+    made = base
+    for one, adapter, config in opened:
+        made = _applied(made, base, adapter, config, one.scale, options)
+    return replace(made, reference=reference)
+
+
+def config_of(adapter: Checkpoint) -> AdapterConfig:
+    """What an opened adapter says of itself."""
+    place = f"{adapter.name}/{NAME}"
+    return read_config(parse_json(adapter.side_files[NAME].read_bytes(), code="E250", place=place), place)
+
+
+def _base_of(reference: ModelReference, config: AdapterConfig) -> ModelReference:
+    """The base that the reference names, or else the adapter does."""
+    if reference.path:
+        return replace(reference, adapters=())
+    if not config.base:
+        what = f"'{reference}': the adapter does not name its base"
+        raise InputError("E250", what, hint=f"write 'BASE+{reference.adapters[0]}'")
+    return ModelReference(config.base, config.base_revision, architecture=reference.architecture)
+
+
+def _applied(
+    made: Checkpoint,
+    base: Checkpoint,
+    adapter: Checkpoint,
+    config: AdapterConfig,
+    scale: float,
+    options: OpenOptions,
+) -> Checkpoint:
+    """What is made so far, with one more adapter on it."""
+    if not options.weights:
+        return _with_files(made, adapter)
+    found = fit(
+        parts_of(adapter.tensors.values()),
+        config,
+        made.tensors,
+        made.config,
+        partial(_pieces, options=options, base=base),
+        adapter.name,
+    )
+    tensors = dict(made.tensors)
+    for name, source in found.copies.items():
+        tensors[name] = replace(made.tensors[source], name=name)
+    for name, whole in found.wholes.items():
+        tensors[name] = (
+            whole if scale == 1 or name not in tensors else adapted(tensors[name], (Whole(whole),), scale)
+        )
+    for name, changes in found.changes.items():
+        tensors[name] = adapted(tensors[name], changes, scale)
+    untied = any(is_head(name) and name not in made.tensors for name in (*found.copies, *found.wholes))
+    changed = replace(
+        made,
+        tensors=tensors,
+        weight_files=(*made.weight_files, *adapter.weight_files),
+        config=_config(made.config, tensors, untied=untied),
+        fetch=_both(made.fetch, adapter.fetch),
+        notes=(
+            *made.notes,
+            *(f"{adapter.name}: {note}" for note in (*found.notes, *_other_base(base, config))),
+        ),
+        parts=(*made.parts, adapter),
+        layout=_told(made, base, adapter, len(found.changes.keys() | found.wholes.keys())),
+    )
+    return _with_files(changed, adapter)
+
+
+def _told(made: Checkpoint, base: Checkpoint, adapter: Checkpoint, count: int) -> str:
+    """What the plan says of an adapter."""
+    before = f"{made.layout}; " if made.parts else ""
+    tensors = "1 tensor" if count == 1 else f"{count} tensors"
+    return f"{before}{tensors} changed by '{adapter.name}' on '{base.name}'"
+
+
+def _pieces(shapes: Mapping[str, tuple[int, ...]], *, options: OpenOptions, base: Checkpoint) -> Pieces:
+    """How tensors of the model lie in the files of the base."""
+    tensors = {
+        name: TensorInfo(name, Stored(name, "F32", shape, Path(), 0)) for name, shape in shapes.items()
+    }
+    model = replace(base, tensors=tensors)
+    found: dict[str, list[tuple[int, str, int, int]]] = {}
+    for name, tensor in (options.in_layout(model, base) or {}).items():
+        data = tensor.data
+        if isinstance(data, Joined):
+            found[name] = [
+                (one.at, one.data.reads[0].tensor.name, one.start, one.count) for one in data.segments
+            ]
+        else:
+            found[name] = [(0, data.reads[0].tensor.name, 0, tensor.count)]
+    return found
+
+
+def _config(
+    config: Mapping[str, Json], tensors: Mapping[str, TensorInfo], *, untied: bool
+) -> Mapping[str, Json]:
+    """The config of the base, with what the adapter has changed of it."""
+    changed = dict(config)
+    inner = changed.get("text_config")
+    if isinstance(inner, dict):
+        changed["text_config"] = {**inner, **_facts(inner, tensors, untied)}
+    return {**changed, **_facts(changed, tensors, untied)}
+
+
+def _facts(section: Mapping[str, Json], tensors: Mapping[str, TensorInfo], untied: bool) -> dict[str, Json]:
+    facts: dict[str, Json] = {}
+    tables = {one.shape[0] for name, one in tensors.items() if is_table(name)}
+    size = section.get("vocab_size")
+    if isinstance(size, int) and len(tables) == 1 and size not in tables:
+        facts["vocab_size"] = tables.pop()
+    if untied and (section.get("tie_word_embeddings") is not None or "model_type" in section):
+        facts["tie_word_embeddings"] = False
+    return facts
+
+
+def _both(one: Callable[[], None] | None, other: Callable[[], None] | None) -> Callable[[], None] | None:
+    """Brings the files of base and adapter that are not here yet."""
+    if one is None or other is None:
+        return one or other
+    return partial(_fetch, (one, other))
+
+
+def _fetch(each: tuple[Callable[[], None], ...]) -> None:
+    for fetch in each:
+        fetch()
+
+
+def _other_base(base: Checkpoint, config: AdapterConfig) -> list[str]:
+    """What to say where the adapter names another base than it is put on."""
+    named = config.base
+    if not named:
+        return []
+    last = named.rstrip("/").rpartition("/")[2]
+    known = {base.reference.path.rstrip("/").rpartition("/")[2], base.folder.name}
+    if (
+        last in known
+        or _origin(base) in (named, last)
+        or f"models--{named.replace('/', '--')}" in str(base.folder)
+    ):
+        return []
+    return [f"it was trained on '{named}', and is put on '{base.name}'"]
+
+
+def _origin(base: Checkpoint) -> str:
+    return str(base.config.get("_name_or_path") or "")
+
+
+def _with_files(made: Checkpoint, adapter: Checkpoint) -> Checkpoint:
+    """What is made so far, with the tokenizer of the adapter where it has one of its own."""
+    own = {name: path for name, path in adapter.side_files.items() if is_tokenizer_file(name)}
+    if not _holds_vocabulary(own):
+        return made
+    kept = {name: path for name, path in made.side_files.items() if not is_tokenizer_file(name)}
+    small = {name: one for name, one in made.small.items() if name in kept}
+    return replace(
+        made,
+        side_files={**kept, **own},
+        small={**small, **{name: adapter.small[name] for name in own}},
+    )
+
+
+def _holds_vocabulary(files: Mapping[str, Path]) -> bool:
+    return not _VOCABULARIES.isdisjoint(files)
+
+
+_VOCABULARIES = frozenset(("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model"))

@@ -1,0 +1,61 @@
+"""What can be wrong between an adapter and its base, each as an error that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from mergecore.errors import InputError
+from mergecore.types import TensorInfo
+from mergecore_plugins.lora.config import MERGE_WITH_PEFT, NAME
+from mergecore_plugins.lora.lookup import is_table
+from mergecore_plugins.lora.names import Part, Use
+
+Shape = tuple[int, ...]
+
+
+def lacks(place: str, module: str, use: Use) -> InputError:
+    """A tensor of a module is not there without which the others mean nothing."""
+    return InputError("E250", f"'{module}' has no {use.value}", place=place, hint="copy the adapter again")
+
+
+def wrong_rank(module: str, a: TensorInfo, b: TensorInfo, rank: int, place: str) -> InputError:
+    """The factors of a module are of another rank than the config says."""
+    factors = f"A {list(a.shape)} and B {list(b.shape)}"
+    what = f"'{module}': {factors} are not of rank {rank}, which {NAME} gives"
+    return InputError("E250", what, place=place, hint="'r' and 'rank_pattern' must match the weights")
+
+
+def misfit(place: str, base: str | None, name: str, trained: Shape, there: Shape) -> InputError:
+    """A tensor of the base has another shape than the one that was trained."""
+    what = f"the adapter was trained on '{name}' {list(trained)}, the base has {list(there)}"
+    hint = f"it belongs to another base{f': {base}' if base else ''}"
+    if is_table(name) and trained[1:] == there[1:]:
+        sizes = f"it was trained with {trained[0]} tokens, and the base has {there[0]}"
+        hint = f"{sizes}; name the base, with the tokenizer, that it was trained on"
+    return InputError("E252", what, place=place, hint=hint)
+
+
+def unknown(place: str, base: str | None, names: Iterable[str]) -> InputError:
+    """The base has no tensors of the names that the adapter changes."""
+    absent = sorted(set(names))
+    shown = ", ".join(f"'{name}'" for name in absent[:3])
+    more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+    hint = f"it belongs to another base{f': {base}' if base else ''}"
+    return InputError("E252", f"the base has no {shown}{more}", place=place, hint=hint)
+
+
+def twice(place: str, parts: Sequence[Part]) -> Iterator[InputError]:
+    """Tensors that two names of the file stand for."""
+    seen: dict[tuple[str, Use, int, str], str] = {}
+    for part in parts:
+        key = (part.module, part.use, part.depth, part.word)
+        if key in seen:
+            what = f"two tensors are the {part.use.value} of '{part.module}': '{seen[key]}', '{part.tensor.name}'"
+            yield InputError("E250", what, place=place, hint="remove one of them from the file")
+        seen.setdefault(key, part.tensor.name)
+
+
+def not_read(place: str, part: Part) -> InputError:
+    """A tensor whose part in the adapter is not known."""
+    what = f"'{part.tensor.name}' belongs to a kind of adapter that is not read"
+    return InputError("E251", what, place=place, hint=MERGE_WITH_PEFT)

@@ -1,0 +1,395 @@
+"""Which tensors of a base an adapter changes, and how; read `fit`.
+
+An adapter names modules of the model that was trained.  They are looked for among the tensors of the base by their
+own names, by names without the words that versions of transformers move about, and last by the layout of the loader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from mergecore.errors import Collector, InputError
+from mergecore.types import Json, TensorInfo
+from mergecore_plugins.lora import faults
+from mergecore_plugins.lora.changes import Added, Change, Part, ReplacedRows, as_matrix
+from mergecore_plugins.lora.config import AdapterConfig
+from mergecore_plugins.lora.lookup import Lookup, is_head, is_table
+from mergecore_plugins.lora.low_rank import Experts, LowRank
+from mergecore_plugins.lora.names import Part as Named
+from mergecore_plugins.lora.names import Use
+
+Pieces = Mapping[str, Sequence[tuple[int, str, int, int]]]
+"""By the name of a tensor of the base: from which element, of which tensor of the model, from where, how many."""
+Layout = Callable[[Mapping[str, tuple[int, ...]]], Pieces]
+"""How tensors of the model, given with their shapes, lie in the files of the base."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What an adapter does to a base."""
+
+    changes: Mapping[str, tuple[Change, ...]]
+    """By the names of the base's tensors; after `wholes`."""
+    wholes: Mapping[str, TensorInfo]
+    """Tensors that take the place of those of the base, or that it lacks."""
+    copies: Mapping[str, str]
+    """A head that was trained apart from the embeddings to which the base ties it: its name, and theirs."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Module:
+    """The tensors of an adapter for one module."""
+
+    name: str
+    depth: int
+    tensors: dict[Use, TensorInfo] = field(default_factory=dict)
+
+
+def fit(
+    parts: Sequence[Named],
+    config: AdapterConfig,
+    base: Mapping[str, TensorInfo],
+    base_config: Mapping[str, Json],
+    layout: Layout,
+    place: str,
+) -> Fitted:
+    """What the tensors of an adapter, `parts`, do to those of `base`.
+
+    Raises:
+        InputError: E250 for tensors that do not go together, E252 for what does not fit the base; all at once.
+    """
+    return _Fitter(config, base, base_config, layout, place).fit(parts)
+
+
+class _Fitter:
+    def __init__(
+        self,
+        config: AdapterConfig,
+        base: Mapping[str, TensorInfo],
+        base_config: Mapping[str, Json],
+        layout: Layout,
+        place: str,
+    ) -> None:
+        self._config, self._base, self._base_config = config, base, base_config
+        self._layout, self._place = layout, place
+        self._lookup = Lookup(base, base_config)
+        self._changes: dict[str, list[Change]] = {}
+        self._wholes: dict[str, TensorInfo] = {}
+        self._copies: dict[str, str] = {}
+        self._notes: list[str] = []
+        self._absent: list[str] = []
+        self._fused: list[tuple[str, tuple[int, ...], Change]] = []
+
+    def fit(self, parts: Sequence[Named]) -> Fitted:
+        problems = Collector()
+        for error in faults.twice(self._place, parts):
+            problems.add(error)
+        for part in parts:
+            if part.use is Use.OTHER:
+                problems.add(faults.not_read(self._place, part))
+            if part.use is Use.WHOLE:
+                with problems.collecting():
+                    self._whole(part)
+        for module in _modules(parts):
+            with problems.collecting():
+                self._module(module)
+        with problems.collecting():
+            self._place_fused()
+        if self._absent:
+            problems.add(faults.unknown(self._place, self._config.base, self._absent))
+        problems.raise_any()
+        self._keep_head()
+        self._check_tables()
+        changes = {name: tuple(found) for name, found in self._changes.items()}
+        return Fitted(changes, self._wholes, self._copies, tuple(self._notes))
+
+    # ---- whole tensors ----
+
+    def _whole(self, part: Named) -> None:
+        name = self._lookup.find(part.module)
+        if name is None and not is_head(part.module):
+            if not self._is_saved(part.module):
+                self._absent.append(part.module)
+                return
+            self._notes.append(f"'{part.module}' is not in the base; the adapter brings it")
+        name = name or part.module
+        there = self._base.get(name)
+        if there and there.shape != part.tensor.shape and not self._may_resize(there, part.tensor):
+            raise faults.misfit(self._place, self._config.base, name, part.tensor.shape, there.shape)
+        self._wholes[name] = replace(part.tensor, name=name)
+
+    def _is_saved(self, name: str) -> bool:
+        module = name.rpartition(".")[0]
+        return any(f".{one}." in f".{module}." for one in self._config.modules_to_save)
+
+    def _may_resize(self, there: TensorInfo, trained: TensorInfo) -> bool:
+        """Whether a table of tokens was given other rows while it was trained."""
+        return there.shape[1:] == trained.shape[1:] and is_table(there.name)
+
+    # ---- low rank ----
+
+    def _module(self, module: _Module) -> None:
+        found = module.tensors
+        if Use.TRAINED_ROWS in found:
+            self._token_rows(module)
+        pair = (
+            (Use.EMBEDDING_A, Use.EMBEDDING_B)
+            if Use.EMBEDDING_A in found or Use.EMBEDDING_B in found
+            else (Use.A, Use.B)
+        )
+        present = [use for use in pair if use in found]
+        if not present:
+            if Use.MAGNITUDE in found or Use.B_BIAS in found:
+                raise faults.lacks(self._place, module.name, pair[0])
+            return
+        if len(present) == 1:
+            raise faults.lacks(self._place, module.name, next(use for use in pair if use not in found))
+        if self._config.dora and Use.MAGNITUDE not in found:
+            raise faults.lacks(self._place, module.name, Use.MAGNITUDE)
+        if Use.MAGNITUDE in found and not self._config.dora:
+            what = f"'{module.name}' has a {Use.MAGNITUDE.value}, and 'use_dora' is not set"
+            raise InputError("E250", what, place=self._place)
+        a, b = found[pair[0]], found[pair[1]]
+        if pair[0] is Use.EMBEDDING_A:
+            self._embedding(module, a, b)
+        else:
+            self._linear(module, a, b)
+        if Use.B_BIAS in found:
+            self._bias(module, found[Use.B_BIAS])
+
+    def _embedding(self, module: _Module, a: TensorInfo, b: TensorInfo) -> None:
+        name = self._name(f"{module.name}.weight")
+        if name is None:
+            self._absent.append(f"{module.name}.weight")
+            return
+        there = self._there(name)
+        rank = self._checked_rank(module.name, a, b)
+        if (a.shape[1], b.shape[0]) != there.shape:
+            raise faults.misfit(self._place, self._config.base, name, (a.shape[1], b.shape[0]), there.shape)
+        self._add(name, LowRank(a, b, self._scale(module.name), True, *self._variant(module), rank))
+
+    def _linear(self, module: _Module, a: TensorInfo, b: TensorInfo) -> None:
+        parameter = self._parameter(module, a, b)
+        if parameter is not None:
+            self._parameter_change(parameter, module, a, b)
+            return
+        rank = self._checked_rank(module.name, a, b)
+        runtime = f"{module.name}.weight"
+        name = self._name(runtime) or self._name(f"{module.name}.in_proj_weight")
+        change = LowRank(a, b, self._scale(module.name), False, *self._variant(module), rank)
+        trained = (b.shape[0], *a.shape[1:])
+        if name is None:
+            self._fused.append((runtime, trained, change))
+            return
+        there = self._there(name)
+        transposed = self._is_transposed(module.name, there.shape, trained)
+        if as_matrix(there.shape) != as_matrix(trained[::-1] if transposed else trained):
+            raise faults.misfit(self._place, self._config.base, name, trained, there.shape)
+        self._add(name, replace(change, transposed=transposed))
+
+    def _is_transposed(self, module: str, there: tuple[int, ...], trained: tuple[int, ...]) -> bool:
+        """Whether the base holds a weight as (in, out), as the layers of GPT-2 do."""
+        if len(there) != 2 or len(trained) != 2:
+            return False
+        if there != there[::-1]:
+            return there == trained[::-1]
+        family = self._base_config.get("model_type")
+        if isinstance(family, str):
+            return family in _CONV1D and module.rpartition(".")[2] in _CONV1D_LAYERS
+        return self._config.fan_in_fan_out
+
+    def _variant(self, module: _Module) -> tuple[TensorInfo | None, str | None]:
+        return module.tensors.get(Use.MAGNITUDE), self._config.residual
+
+    def _bias(self, module: _Module, tensor: TensorInfo) -> None:
+        name = self._name(f"{module.name}.bias")
+        if name is None:
+            what = f"the trained bias of '{module.name}' has no place: the base has no bias there"
+            raise InputError("E252", what, place=self._place, hint="leave 'lora_bias' out when you train")
+        if self._there(name).shape != tensor.shape:
+            raise faults.misfit(self._place, self._config.base, name, tensor.shape, self._there(name).shape)
+        self._add(name, Added(tensor, self._scale(module.name)))
+
+    def _token_rows(self, module: _Module) -> None:
+        trained = module.tensors[Use.TRAINED_ROWS]
+        places = next(
+            (
+                rows
+                for name, rows in self._config.token_rows.items()
+                if f".{module.name}".endswith(f".{name}")
+            ),
+            (),
+        )
+        name = self._name(f"{module.name}.weight")
+        if name is None:
+            self._absent.append(f"{module.name}.weight")
+            return
+        there = self._there(name)
+        if trained.shape != (len(places), *there.shape[1:]):
+            named = f"'trainable_token_indices' names {len(places)} rows"
+            what = f"'{module.name}': {list(trained.shape)} were trained, and {named}"
+            raise InputError("E250", what, place=self._place)
+        if places and max(places) >= there.shape[0]:
+            raise faults.misfit(
+                self._place, self._config.base, name, (max(places) + 1, *there.shape[1:]), there.shape
+            )
+        self._add(name, ReplacedRows(trained, places))
+
+    # ---- parameters that are no modules ----
+
+    def _parameter(self, module: _Module, a: TensorInfo, b: TensorInfo) -> str | None:
+        """The parameter of the module that was trained, by its name in the model; None for that of a layer."""
+        wanted = [one for one in self._config.target_parameters if _ends_with_module(module.name, one)]
+        names = [f"{module.name}.{one.rpartition('.')[2]}" for one in wanted]
+        if not names:
+            return None
+        names.sort(key=_definition_order)
+        if module.depth >= len(names):
+            what = f"'{module.name}' has more adapters than 'target_parameters' names"
+            raise InputError("E250", what, place=self._place)
+        return names[len(names) - 1 - module.depth]
+
+    def _parameter_change(self, parameter: str, module: _Module, a: TensorInfo, b: TensorInfo) -> None:
+        scale, rank = self._scale(parameter), self._config.rank_of(parameter)
+        if a.shape[0] != b.shape[1] or a.shape[0] % rank:
+            raise faults.wrong_rank(parameter, a, b, rank, self._place)
+        experts = a.shape[0] // rank
+        name = self._name(parameter)
+        if experts == 1:
+            change: Change = LowRank(a, b, scale)
+            trained: tuple[int, ...] = (b.shape[0], a.shape[1])
+        else:
+            change = Experts(a, b, scale, experts)
+            trained = (experts, b.shape[0], a.shape[1])
+        if name is None:
+            self._fused.append((parameter, trained, change))
+            return
+        there = self._there(name).shape
+        turned = (*trained[:-2], trained[-1], trained[-2])
+        if there not in (trained, turned):
+            raise faults.misfit(self._place, self._config.base, name, trained, there)
+        if isinstance(change, Experts):
+            change = replace(
+                change, transposed=there != trained or (trained == turned and self._holds_in_out())
+            )
+        self._add(name, change)
+
+    def _holds_in_out(self) -> bool:
+        """Whether a family stores its experts as (experts, in, out)."""
+        return str(self._base_config.get("model_type", "")).startswith(("gpt_oss", "llama4"))
+
+    def _check_tables(self) -> None:
+        """Raise E252 when a table of tokens was given other rows, and another table was not."""
+        resized = {
+            name: one
+            for name, one in self._wholes.items()
+            if name in self._base and one.shape != self._base[name].shape
+        }
+        for name, one in resized.items():
+            for other in (*self._base, *self._copies):
+                if is_table(other) and self._there(other).shape[0] != one.shape[0]:
+                    raise faults.misfit(
+                        self._place, self._config.base, name, one.shape, self._there(other).shape
+                    )
+
+    # ---- tensors that the loader puts together ----
+
+    def _place_fused(self) -> None:
+        if not self._fused:
+            return
+        pieces = self._layout({name: shape for name, shape, _ in self._fused})
+        changes = {name: (shape, change) for name, shape, change in self._fused}
+        found: set[str] = set()
+        for stored, runs in pieces.items():
+            for at, name, start, count in runs:
+                if name in changes and stored in self._base:
+                    self._add(stored, self._part(stored, at, start, count, *changes[name]))
+                    found.add(name)
+        self._absent += [name for name in changes if name not in found]
+
+    def _part(
+        self, stored: str, at: int, start: int, count: int, whole: tuple[int, ...], change: Change
+    ) -> Change:
+        there = self._base[stored]
+        columns = change.matrix(whole)[1]
+        aligned = at == 0 and count == there.count and start % columns == 0 and there.shape[-1] == columns
+        simple = isinstance(change, Experts) or (isinstance(change, LowRank) and not change.residual)
+        if not aligned or not simple:
+            what = (
+                f"'{stored}' is stored otherwise than the adapter was trained, and the change cannot be cut"
+            )
+            raise InputError("E251", what, place=self._place, hint="merge it with PEFT, and name the result")
+        return Part(change, whole, start // columns)
+
+    # ---- tied heads ----
+
+    def _name(self, name: str) -> str | None:
+        """The name, in the result, of a tensor of the model that was trained; None where the base has none."""
+        if name in self._copies or name in self._wholes:
+            return name
+        found = self._lookup.find(name)
+        if found is None and is_head(name) and self._lookup.head:
+            self._copies[name] = str(self._lookup.embeddings)
+            return name
+        return found
+
+    def _there(self, name: str) -> TensorInfo:
+        """What is changed under that name."""
+        if name in self._wholes:
+            return self._wholes[name]
+        return self._base[self._copies.get(name, name)]
+
+    def _keep_head(self) -> None:
+        """Keep the head as it was, where the embeddings that it is tied to were trained without it."""
+        embeddings, head = self._lookup.embeddings, self._lookup.head
+        if not head or self._config.tied or any(is_head(name) for name in (*self._copies, *self._wholes)):
+            return
+        trained = any(isinstance(one, LowRank) for one in self._changes.get(str(embeddings), ()))
+        resized = (
+            embeddings in self._wholes and self._wholes[embeddings].shape != self._base[embeddings].shape
+        )
+        if (trained or embeddings in self._wholes) and not resized:
+            self._copies[head] = str(embeddings)
+            self._notes.append(
+                "the head keeps the embeddings of the base, which were trained without it: untied"
+            )
+
+    def _scale(self, module: str) -> float:
+        return self._config.scale_of(module)
+
+    def _add(self, name: str, change: Change) -> None:
+        self._changes.setdefault(name, []).append(change)
+
+    def _checked_rank(self, module: str, a: TensorInfo, b: TensorInfo) -> int:
+        rank = self._config.rank_of(module)
+        if a.shape[:1] != (rank,) or b.shape[1:2] != (rank,) or any(size != 1 for size in b.shape[2:]):
+            raise faults.wrong_rank(module, a, b, rank, self._place)
+        return rank
+
+
+_OF_EMBEDDINGS = (Use.EMBEDDING_A, Use.EMBEDDING_B)
+_CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp", "ctrl")
+_CONV1D_LAYERS = ("c_attn", "c_proj", "c_fc", "q_attn")
+"""The layers of these families hold their weights as (in, out)."""
+
+
+def _modules(parts: Sequence[Named]) -> Iterator[_Module]:
+    found: dict[tuple[str, int], _Module] = {}
+    for part in parts:
+        if part.use is not Use.WHOLE:
+            module = found.setdefault((part.module, part.depth), _Module(part.module, part.depth))
+            module.tensors[part.use] = part.tensor
+    return iter(found.values())
+
+
+def _ends_with_module(module: str, parameter: str) -> bool:
+    inside, _, _ = parameter.rpartition(".")
+    return not inside or f".{module}".endswith(f".{inside}")
+
+
+def _definition_order(parameter: str) -> int:
+    """Where a parameter stands in its module: PEFT wraps them in that order."""
+    last = parameter.rpartition(".")[2]
+    return next((i for i, word in enumerate(("gate_up", "up", "gate", "down")) if last.startswith(word)), 9)

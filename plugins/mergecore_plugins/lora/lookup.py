@@ -1,0 +1,63 @@
+"""Finds the tensors of a base by the names that its modules have in the model that was trained; read `Lookup.find`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from mergecore.types import Json, TensorInfo
+
+
+class Lookup:
+    """The tensors of a base by their names in the model."""
+
+    def __init__(self, base: Mapping[str, TensorInfo], config: Mapping[str, Json]) -> None:
+        self._base, self._config = base, config
+        self._short: dict[str, list[str]] = {}
+        for name in base:
+            self._short.setdefault(_short(name), []).append(name)
+
+    def find(self, name: str) -> str | None:
+        """The base's name of a tensor of the model; None when it has none, or more than one could be meant."""
+        if name in self._base:
+            return name
+        candidates = self._short.get(_short(name), ())
+        return candidates[0] if len(candidates) == 1 else None
+
+    @property
+    def embeddings(self) -> str | None:
+        """The table of the input's tokens, if there is just one."""
+        found = [name for name in self._base if _INPUT_TABLE.search(name)]
+        return found[0] if len(found) == 1 else None
+
+    @property
+    def head(self) -> str | None:
+        """What the head would be called if the base did not tie it to its embeddings; None when it does not."""
+        architectures = self._config.get("architectures")
+        first = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+        generates = first.endswith(("ForCausalLM", "ForConditionalGeneration", "LMHeadModel"))
+        if not generates or self.embeddings is None or any(is_head(name) for name in self._base):
+            return None
+        return "embed_out.weight" if self._config.get("model_type") == "gpt_neox" else "lm_head.weight"
+
+
+def is_head(name: str) -> bool:
+    """Whether a tensor is the head, whose rows are tokens."""
+    return bool(_HEAD.search(name))
+
+
+def is_table(name: str) -> bool:
+    """Whether the rows of a tensor are tokens."""
+    return is_head(name) or bool(_INPUT_TABLE.search(name))
+
+
+_HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output_projection)\.weight$")
+_INPUT_TABLE = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|shared|embed_in|tok_embeddings)\.weight$")
+
+
+def _short(name: str) -> str:
+    """A name without the words that versions of transformers put in, leave out or move."""
+    return ".".join(word for word in name.split(".") if word not in _MOVED)
+
+
+_MOVED = ("model", "language_model", "transformer", "base_model", "bert", "roberta", "gpt_neox", "text_model")

@@ -1,0 +1,108 @@
+"""What the names of an adapter's tensors mean: which module they belong to, and what they are for it.
+
+Read `parts_of` first.  PEFT writes `base_model.model.MODULE.lora_A.weight`; older files and other trainers leave the
+prefix out, or keep the adapter's own name (`lora_A.default.weight`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from mergecore.types import TensorInfo
+
+
+class Use(Enum):
+    """What a tensor is for its module."""
+
+    A = "lora_A"
+    B = "lora_B"
+    B_BIAS = "bias of lora_B"
+    EMBEDDING_A = "lora_embedding_A"
+    EMBEDDING_B = "lora_embedding_B"
+    MAGNITUDE = "lora_magnitude_vector"
+    TRAINED_ROWS = "trainable_tokens_delta"
+    WHOLE = "a whole tensor"
+    OTHER = "of another kind of adapter"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A tensor of an adapter: its module (for a whole tensor, the name of that), and what it is for it.
+
+    `depth` counts the adapters that wrap the module further in: several parameters of one module were trained.
+    """
+
+    module: str
+    use: Use
+    tensor: TensorInfo
+    depth: int = 0
+    word: str = ""
+    """What another kind of adapter calls it, such as `hada_w1_a`."""
+
+
+def parts_of(tensors: Iterable[TensorInfo]) -> list[Part]:
+    """What each tensor of an adapter is."""
+    return [_part(tensor) for tensor in tensors]
+
+
+def plain(name: str) -> str:
+    """A name without what PEFT and wrappers of training put before it."""
+    while True:
+        shorter = name
+        for prefix in _PREFIXES:
+            shorter = shorter.removeprefix(prefix)
+        shorter = shorter.replace("._fsdp_wrapped_module.", ".").replace("._orig_mod.", ".")
+        if shorter == name:
+            return name
+        name = shorter
+
+
+_PREFIXES = ("base_model.model.", "base_model.", "module.", "_orig_mod.", "_fsdp_wrapped_module.")
+
+
+def _part(tensor: TensorInfo) -> Part:
+    name = plain(tensor.name)
+    for pattern, use in _USES:
+        if found := pattern.fullmatch(name):
+            module, depth = _unwrapped(found["module"])
+            return Part(module, use, tensor, depth)
+    if found := _OTHER.fullmatch(name):
+        module, depth = _unwrapped(found["module"])
+        return Part(module, Use.OTHER, tensor, depth, found["word"])
+    return Part(_WRAPPED_WHOLE.sub(".", name), Use.WHOLE, tensor)
+
+
+def _unwrapped(module: str) -> tuple[str, int]:
+    bare = module
+    while bare.endswith(".base_layer"):
+        bare = bare.removesuffix(".base_layer")
+    return bare.replace(".base_layer.", "."), (len(module) - len(bare)) // len(".base_layer")
+
+
+def _use(text: str) -> re.Pattern[str]:
+    return re.compile(rf"(?P<module>.+?)\.{text}")
+
+
+_OWN_NAME = r"(\.[^.]+)?"
+"""The name of the adapter, which files should not hold."""
+_USES: tuple[tuple[re.Pattern[str], Use], ...] = (
+    (_use(rf"lora_A{_OWN_NAME}\.weight"), Use.A),
+    (_use(rf"lora_B{_OWN_NAME}\.weight"), Use.B),
+    (_use(rf"lora_B{_OWN_NAME}\.bias"), Use.B_BIAS),
+    (_use(rf"lora_embedding_A{_OWN_NAME}"), Use.EMBEDDING_A),
+    (_use(rf"lora_embedding_B{_OWN_NAME}"), Use.EMBEDDING_B),
+    (_use(rf"lora_magnitude_vector{_OWN_NAME}(\.weight)?"), Use.MAGNITUDE),
+    (_use(rf"(token_adapter\.)?trainable_tokens_delta{_OWN_NAME}"), Use.TRAINED_ROWS),
+)
+_WRAPPED_WHOLE = re.compile(
+    r"\.(modules_to_save(\.(?!weight$|bias$)[^.]+(?=\.(weight|bias)$))?|base_layer|original_module)\."
+)
+"""What stands between a module and its own tensors where the whole of it was trained."""
+_OTHER = re.compile(
+    r"(?P<module>.+)\.(?P<word>ia3_l|hada_\w+|lokr_\w+|oft_\w+|boft_\w+|vera_\w+|hra_u|fourierft_\w+|lora_\w+|"
+    r"ln_tuning_layers|randlora_\w+|shira_\w+|bone_block|miss_block|c3a_kernel|road_\w+|delora_\w+|waveft_\w+|"
+    r"vblora_\w+|gralora_\w+|adamss_\w+)(\.[^.]+)?(\.weight)?"
+)
