@@ -205,7 +205,7 @@ def _words(message: Message) -> set[str]:
     """Every three words in a row; of a shorter piece all."""
     found: set[str] = set()
     for piece in message.pieces:
-        words = piece.split()
+        words = _bare(piece)
         rows = [words[i : i + 3] for i in range(len(words) - 2)] or [words]
         found |= {" ".join(row) for row in rows}
     return {words for words in found if len(words) > 5}
@@ -219,8 +219,13 @@ def _said(tests: Path) -> str:
             alone = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
             if not alone:
                 found += _constants(node)
-    text = "\n".join(" ".join(one.split()) for one in found)
-    return f"{text}\n{re.sub(chr(92) * 2 + '(.)', chr(92) + '1', text)}"
+    found += [re.sub(r"\\(.)", r"\1", one) for one in found]
+    return "\n".join(" ".join(_bare(one)) for one in found)
+
+
+def _bare(text: str) -> list[str]:
+    """The words of a text without what separates them."""
+    return [bare for word in text.split() if (bare := word.strip(".,:;?!()'\""))]
 
 
 def _constants(node: ast.AST) -> Iterator[str]:

@@ -285,7 +285,12 @@ def test_a_model_without_a_tokenizer_is_refused(pair: Pair) -> None:
     for folder, why in (("a", "so nobody knows which of its rows is which token"), ("b", "to give")):
         text = Path(folder, "tokenizer.json").read_text()
         Path(folder, "tokenizer.json").unlink()
-        assert refused().startswith(f"E240 {folder}: it has no tokenizer {why}")
+        told = refused()
+        assert told.startswith(f"E240 {folder}: it has no tokenizer {why}")
+        assert (
+            "Hint: put its tokenizer files there (tokenizer.json, or vocab.json and the like), or name"
+            in told
+        )
         Path(folder, "tokenizer.json").write_text(text)
 
 
@@ -344,7 +349,9 @@ def test_a_tokenizer_that_cannot_cut_is_refused(pair: Pair) -> None:
     vocabulary = json.loads(Path("a/tokenizer.json").read_text())["model"]["vocab"]
     Path("a/tokenizer.json").unlink()
     Path("a/vocab.json").write_text(json.dumps(vocabulary))
-    assert "E240 a: tokens are cut into pieces by a tokenizer.json" in refused(method="subword")
+    told = refused(method="subword")
+    assert "E240 a: tokens are cut into pieces by a tokenizer.json" in told
+    assert told.endswith("transformers writes one when it loads and saves the tokenizer, or use omp")
 
 
 def test_a_tokenizer_that_the_library_cannot_read_is_refused(pair: Pair) -> None:
