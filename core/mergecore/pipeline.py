@@ -214,7 +214,8 @@ def merge_state_dicts(
     their names in `models`.  A module counts by its `state_dict()`, and its `config` if it has one.
     base, dtype, seed, parameters: for a method, what a config would say: the name of the base model, the dtype
     of the result (that of the models if None), and the parameters of the method.  A parameter that may differ
-    from model to model can be a list, in the order of the models without the base, or a dict by their names.
+    from model to model can be a list, in the order of the models without the base, or a dict by their names;
+    `lambda` is a word of Python, so write `scale` (`threshold` for consensus_ta and consensus_ties).
 
     No tensor of `models` is copied or changed.  The numbers are those of a merge of the same models on disk.
 

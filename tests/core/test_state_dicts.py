@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -214,6 +214,18 @@ def test_a_base_is_what_the_others_differ_from() -> None:
 def test_the_result_has_the_dtype_that_is_asked_for(dtype: Any) -> None:
     found = mergecore.merge_tensors("linear", [torch.tensor(1.0), torch.tensor(2.0)], dtype=dtype, weight=1.0)
     assert (found.dtype, found.item(), found.shape) == (torch.bfloat16, 1.5, ())
+
+
+@pytest.mark.parametrize(("method", "word"), [("task_arithmetic", "scale"), ("consensus_ta", "threshold")])
+def test_lambda_is_given_by_a_name_that_python_allows(method: str, word: str) -> None:
+    tensors, base = [torch.tensor([1.0, 3.0]), torch.tensor([2.0, 5.0])], torch.zeros(2)
+    first, second = (
+        mergecore.merge_tensors(method, tensors, base=base, weight=1.0, **cast("dict[str, Any]", {name: 0.5}))
+        for name in ("lambda", word)
+    )
+    assert first.equal(second)
+    if method == "task_arithmetic":
+        assert first.tolist() == [1.5, 4.0]  # (1 + 2) / 2, (3 + 5) / 2
 
 
 def test_random_numbers_depend_on_name_and_seed() -> None:

@@ -101,7 +101,9 @@ def config_of(
     own: dict[str, dict[str, object]] = {name: {} for name in beside}
     shared: dict[str, object] = {}
     declared = parameters_of(method.params)
-    for key, value in parameters.items():
+    written = {one.field: key for key, one in declared.items()}  # `lambda` cannot be an argument, `scale` can
+    for given_as, value in parameters.items():
+        key = written.get(given_as, given_as)
         given = _by_model(key, value, beside) if key in declared and declared[key].per_model else None
         if given is None:
             shared[key] = value
