@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -270,7 +271,7 @@ class InputReader:
         self._scratch = scratch
         self._lock = threading.Lock()
 
-    @property
+    @cached_property
     def unchecked(self) -> InputReader:
         """The same, which notes nothing."""
         return self if self.faults is None else InputReader(self._files, self._scratch)
@@ -281,7 +282,8 @@ class InputReader:
         direct = into.dtype == dtype and into.device.type == "cpu"
         raw = into if direct else self._scratch.raw("input", len(into), dtype)
         self._files.read(tensor, start * dtype.itemsize, as_bytes(raw))
-        self.take(tensor, start, raw, into)
+        if self.faults is not None or not direct:
+            self.take(tensor, start, raw, into)
 
     def take(self, tensor: Origin, start: int, numbers: Tensor, into: Tensor) -> None:
         """Fill `into` (m,) with `numbers`, the elements of `tensor` from `start` on."""

@@ -176,9 +176,18 @@ class Checkpoint:
         return str(self.reference)
 
     def file_name(self, file: WeightFile) -> str:
-        """The name of a file of weights, with the folder in which it lies if that is a part of the model."""
-        inside = file.path.is_relative_to(self.folder)
-        return file.path.relative_to(self.folder).as_posix() if inside else file.path.name
+        """The name of a file of weights, with the folder in which it lies if that is a part of the model.
+
+        Files that lie elsewhere, as those of a base and an adapter, get as many names of folders as tell them apart.
+        """
+        if file.path.is_relative_to(self.folder):
+            return file.path.relative_to(self.folder).as_posix()
+        parts = file.path.parts
+        others = [other.path.parts for other in self.weight_files if other.path != file.path]
+        count = 1
+        while count < len(parts) and any(other[-count:] == parts[-count:] for other in others):
+            count += 1
+        return "/".join(parts[-count:])
 
 
 @dataclass(frozen=True, kw_only=True)

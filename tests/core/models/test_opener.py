@@ -26,6 +26,7 @@ from mergecore.types import (
     Stored,
     TensorFacts,
     TensorInfo,
+    WeightFile,
 )
 
 V = TypeVar("V")
@@ -136,3 +137,16 @@ def test_a_network_that_is_down_is_told_once_for_all_models() -> None:
         "c.yml:0:1: 'm/a': no network; so it is for 4 more models: 'c.yml:2:1', 'c.yml:3:1', 'c.yml:4:1' and 1 more",
         "damaged/model.safetensors: not safetensors",
     ]
+
+
+def test_files_of_weights_that_lie_elsewhere_are_told_apart() -> None:
+    paths = [
+        "/m/own/x.safetensors",
+        "/b/base/x.safetensors",
+        "/a/base/x.safetensors",
+        "/a/base/y.safetensors",
+    ]
+    files = tuple(WeightFile(Path(path), 0, "", ()) for path in paths)
+    model = Checkpoint(ModelReference("m"), Path("/m/own"), {}, files)
+    names = [model.file_name(file) for file in files]
+    assert names == ["x.safetensors", "b/base/x.safetensors", "a/base/x.safetensors", "y.safetensors"]

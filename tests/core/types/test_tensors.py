@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,17 @@ from torch import Tensor
 from mergecore.compute.scratch import Scratch
 from mergecore.engine.weights import Fault, InputReader, WeightFiles
 from mergecore.errors import InputError
-from mergecore.types import InMemory, Joined, Origin, Segment, Stored, TensorData, TensorInfo
+from mergecore.types import (
+    Computed,
+    InMemory,
+    Joined,
+    Origin,
+    Reader,
+    Segment,
+    Stored,
+    TensorData,
+    TensorInfo,
+)
 
 Array = Tensor | npt.NDArray[np.generic]
 
@@ -153,6 +164,34 @@ def test_a_stored_tensor_under_its_own_name_needs_no_identity() -> None:
     stored = Stored("a", "F32", (6,), Path("f"), 0)
     assert TensorInfo("a", stored).identity == ()
     assert TensorInfo("b", stored).identity == ("", "a")
+
+
+# ---- computed ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Shifted(Computed):
+    by: Tensor
+    often: int = 1
+
+    def load(self, reader: Reader, start: int, stop: int, into: Tensor) -> None:
+        self.parts[0].load(reader, start, stop, into)
+        into += self.often * self.by[start:stop]
+
+
+def test_the_identity_of_what_is_computed_has_its_parts_and_every_number_of_its_fields() -> None:
+    a, b = (Stored(name, "F32", (5000,), Path("f"), 0) for name in "ab")
+    by = torch.zeros(5000)
+    other = by.clone()
+    other[2500] = 1.0  # `repr` leaves it out
+    made = [Shifted((a,), by), Shifted((b,), by), Shifted((a,), other), Shifted((a,), by, 2)]
+    assert len({one.identity for one in made}) == 4
+    assert Shifted((a,), by.clone()).identity == made[0].identity
+
+
+def test_what_is_computed_of_what_is_computed() -> None:
+    one = Shifted((InMemory("a", torch.arange(6.0)),), torch.full((6,), 10.0))
+    assert loaded(Shifted((one,), torch.arange(6.0) * 100), 2, 5).tolist() == [212.0, 313.0, 414.0]
 
 
 # ---- memory ------------------------------------------------------------------------------------------------

@@ -11,13 +11,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias, cast
 
 from mergecore.files.dtypes import MERGEABLE, promoted, torch_dtype
 from mergecore.types.models import TensorInfo
 from mergecore.types.tensors.data import (
     BLOCK,
+    Array,
     ForEach,
+    InMemory,
     Prepares,
     Read,
     Reader,
@@ -76,7 +78,7 @@ class Computed:
     @property
     def identity(self) -> str:
         """Its kind, its parts and the values of its other fields."""
-        others = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "parts"}
+        others = [(one.name, _word(getattr(self, one.name))) for one in fields(self) if one.name != "parts"]
         return repr((type(self).__qualname__, others, [described(part) for part in self.parts]))
 
     @property
@@ -92,6 +94,11 @@ class Computed:
     def load(self, reader: Reader, start: int, stop: int, into: Tensor) -> None:
         """Fill `into` (stop - start,), float32 or float64, with the elements from `start` up to `stop`."""
         raise NotImplementedError
+
+
+def _word(value: object) -> str:
+    """What tells a value of a field from another; of an array its numbers, of which `repr` shows a few only."""
+    return InMemory("", cast("Array", value)).identity if hasattr(value, "dtype") else repr(value)
 
 
 # ---- segments ----------------------------------------------------------------------------------------------
@@ -342,8 +349,9 @@ def _read_rows(reader: Reader, data: TensorData, base: int, inner: int, rows: Ro
 
     order = np.argsort(rows, kind="stable")
     ascending = rows[order]
+    quiet = reader.unchecked
     for begin, end in _runs(ascending, raw.shape[1], raw.itemsize):
-        _read_run(reader.unchecked, data, base, inner, ascending[begin:end], order[begin:end], raw)
+        _read_run(quiet, data, base, inner, ascending[begin:end], order[begin:end], raw)
     if reader.suspects(raw.view(-1)):
         _report(reader, data, base, inner, rows, raw)
 
@@ -373,7 +381,9 @@ def _read_run(
     first, count = int(rows[0]), int(rows[-1] - rows[0]) + 1
     start = base + first * inner
     at = int(places[0])
-    in_line = count == len(rows) and bool(np.all(np.diff(rows) == 1) and np.all(np.diff(places) == 1))
+    in_line = count == len(rows) == int(places[-1]) - at + 1
+    if in_line and count > 2:  # the ends alone do not say it
+        in_line = bool(np.all(np.diff(rows) == 1) and np.all(np.diff(places) == 1))
     if in_line:
         data.load(reader, start, start + count * width, raw[at : at + count].view(-1))
         return
