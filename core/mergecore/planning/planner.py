@@ -192,7 +192,7 @@ class DocumentPlanner:
             steps=tuple(steps),
             config=edited,
             files={**files, **more},
-            document=self.effective(),
+            document=self.effective(models),
             title=self.title,
             made_by=made_by or self.recipe,
             card=card,
@@ -239,7 +239,7 @@ class DocumentPlanner:
             seed=self._common.seed if self.options.seed is None else self.options.seed,
             executor=self._common.executor.name,
             executor_params=self._executor(),
-            document=self.effective(),
+            document=self.effective(models),
             descriptions=described,
             layers={prefix: tuple(layers) for prefix, layers in selected.items()},
             dropped=tuple(_unused(models, steps, unused) if dropped is None else dropped),
@@ -255,15 +255,23 @@ class DocumentPlanner:
         """The name that the document gives the model."""
         return self._common.name or ""
 
-    def effective(self) -> dict[str, Json]:
-        """The document with what the command line changes of the result, without what changes nothing of it."""
+    def effective(self, models: Sequence[Checkpoint]) -> dict[str, Json]:
+        """The document with what the command line changes of the result, without what changes nothing of it.
+
+        It also holds those of the plans that make any of the `models`.
+        """
         changes: dict[str, Json] = {
             name: getattr(self.options, name)
             for name in ("missing", "unexpected", "seed", "shard_size", "allow_crimes")
             if self._says(name) and not (self.recipe and name in _OF_MERGES)
         }
         kept = {key: value for key, value in self.document.data.items() if key != "executor"}
-        return {**kept, **({"command_line": changes} if changes else {})}
+        names = [one.reference.path for one in models]
+        before: dict[str, Json] = {
+            name: {**one.document} for name, one in self.order.plans.items() if name in names
+        }
+        more = {"made_before": before, "command_line": changes}
+        return {**kept, **{key: value for key, value in more.items() if value}}
 
     def _says(self, option: str) -> bool:
         """Whether the command line says something of an option."""

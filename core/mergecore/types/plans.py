@@ -56,7 +56,7 @@ class Plan:
     seed: int
     executor: str
     document: Mapping[str, Json]
-    """The config as it was read."""
+    """The config as it was read, `SideFileRequest.document`."""
     descriptions: tuple[Description, ...] = ()
     layers: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     """Of each stack whose layers were selected, by its prefix: for each layer the model and layer that stand first."""

@@ -38,7 +38,8 @@ class SideFileRequest:
     files: Mapping[str, Path | bytes] = field(default_factory=dict)
     """Those that lie beside the weights so far: of the primary model, the tokenizer, and of side files before."""
     document: Mapping[str, Json] = field(default_factory=dict)
-    """The config; under `command_line`, what the command line changes of the result."""
+    """The config; under `command_line`, what the command line changes of the result; under `made_before`, the
+    documents of plans that have made any of the models, by their names."""
     title: str = ""
     made_by: str = ""
     """The merge method, or what else made the model."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from fixture_types import Cli, WritePlugin
 from safetensors.torch import load_file
 from tiny import llama, llama_config, read_tensors, write_checkpoint, write_llama
@@ -53,7 +54,18 @@ def test_later_plans_read_what_earlier_ones_make(cli: Cli) -> None:
     manifest = Path("out/mergecore-manifest.json").read_text()
     assert [one["reference"] for one in json.loads(manifest)["models"]] == ["leg-2", "./d"]
     assert str(Path.cwd()) not in manifest
-    assert "mergecore-" not in Path("out/README.md").read_text()
+    card = Path("out/README.md").read_text()
+    assert "mergecore-" not in card
+    document = json.loads(manifest)["document"]
+    assert yaml.safe_load(card.partition("```yaml\n")[2].partition("```")[0]) == document
+    [(name, leg)] = document["made_before"].items()
+    assert (name, [one["model"] for one in leg["models"]]) == ("leg-2", ["leg-1", "./c"])
+    [(name, leg)] = leg["made_before"].items()
+    assert (name, [one["model"] for one in leg["models"]], leg.keys()) == (
+        "leg-1",
+        ["./a", "./b"],
+        {"merge_method", "models"},
+    )
     assert sorted(path.name for path in Path().iterdir()) == [
         "a",
         "b",
