@@ -297,6 +297,19 @@ def test_as_many_rows_of_tokens_are_needed_as_are_named() -> None:
     assert_refused("E250", told)
 
 
+def test_a_magnitude_is_for_dora_only() -> None:
+    write_adapter(Path("ad"), factors() | {f"base_model.model.{Q}.lora_magnitude_vector": torch.ones(4)})
+    assert_refused("E250", rf"ad: '{Q}' has a lora_magnitude_vector, and 'use_dora' is not set")
+
+
+def test_there_is_a_parameter_for_every_adapter_of_a_module() -> None:
+    prefix = "base_model.model.model.layers.0.mlp"
+    inner = {f"{prefix}.base_layer.lora_{one}.weight": torch.ones(2, 2) for one in "AB"}
+    outer = {f"{prefix}.lora_{one}.weight": torch.ones(2, 2) for one in "AB"}
+    write_adapter(Path("ad"), inner | outer, target_parameters=["mlp.w"])
+    assert_refused("E250", "'model.layers.0.mlp' has more adapters than 'target_parameters' names")
+
+
 def test_a_source_of_adapters_is_needed(cli: Cli) -> None:
     Path("c.yml").write_text("merge_method: passthrough\nmodels: [{model: base+ad}]\n")
     outcome = cli("merge", "c.yml", "out", "--no-plugin", "adapters")

@@ -85,7 +85,7 @@ def test_a_config_must_be_an_object() -> None:
         ({"megatron_config": {"a": 1}}, r"Megatron LoRA \('megatron_config'\) cannot be merged"),
         (
             {"init_lora_weights": "pissa_niter_4"},
-            "begins with 'pissa_niter_4': its start is random",
+            "begins with 'pissa_niter_4': its start is random and not stored, so its base cannot be made again",
         ),
         ({"init_lora_weights": "loftq"}, "begins with 'loftq': it was trained on a quantised base"),
         ({"init_lora_weights": "corda"}, "begins with 'corda': the base was changed by statistics"),
