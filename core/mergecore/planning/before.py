@@ -66,6 +66,8 @@ class Before:
             raise _wrong(
                 f"the plan '{name}' makes {other[0]}, and only safetensors can be read by later plans"
             )
+        if encoded := next((key for key, slot in plan.layout.slots.items() if slot.encoding), None):
+            raise _wrong(f"the plan '{name}' encodes '{encoded}', which later plans could not read")
         promised = self._promised(name, plan)
         self.plans[name] = plan
         self.models[name] = self.actual[name](promised) if name in self.actual else promised

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tiny_tokenizers import tokenizer_json
 
 import mergecore
 from mergecore import OutputError, PluginError, Registry, RunOptions
+from mergecore.planning import Before
 from mergecore.types import Plan, StepDone
 
 FOLDER = Path(__file__).resolve().parents[2] / "third_party" / "relay"
@@ -295,6 +297,16 @@ def test_plans_that_cannot_come_before_are_refused(
     sys.modules.pop("raw", None)
     assert str(caught.value).startswith(told)
     assert caught.value.hint == "report it to the authors of the recipe"
+
+
+def test_tensors_that_are_encoded_cannot_be_read_by_later_plans(tmp_path: Path) -> None:
+    plan = mergecore.plan({"relay": ["./a", "./b"]})
+    slots = {name: replace(slot, encoding="Q8_0") for name, slot in plan.layout.slots.items()}
+    encoded = replace(plan, layout=replace(plan.layout, slots=slots))
+    with pytest.raises(
+        PluginError, match=r"encodes 'model\.embed_tokens\.weight', which later plans could not"
+    ):
+        Before(lambda: tmp_path).add("x", encoded)
 
 
 def test_a_recipe_that_changes_its_mind_is_stopped(tmp_path: Path) -> None:
