@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mergecore.config.chosen import Choice, read_params
@@ -15,7 +16,7 @@ from mergecore.output.manifest import facts, libraries
 from mergecore.planning.toolkit import codecs_of, methods_of
 from mergecore.plugins.registry import Registry
 from mergecore.types import Executor, Json, Plan, Step, StepResult
-from mergecore.types.events import Event, PlanReady, Progress, StepDone, Warned
+from mergecore.types.events import Event, Fetching, PlanReady, Progress, StepDone, Warned
 from mergecore.types.execution import RunOptions, Storage
 
 if TYPE_CHECKING:
@@ -74,9 +75,23 @@ class Run:
 
     def fetch(self) -> None:
         """Bring the weights that are not here yet."""
+        absent = [file for model in self.plan.models for file in model.weight_files if not any(file.stamp)]
+        here: dict[tuple[str, str], int] = {}
         for model in self.plan.models:
             if model.fetch:
-                model.fetch()
+                model.fetch(partial(self._fetched, model.name, sum(file.size for file in absent), here))
+
+    def _fetched(
+        self, model: str, whole: int, here: dict[tuple[str, str], int], file: str, done: int, total: int
+    ) -> None:
+        """Say how far the download of a file is."""
+        if here.get((model, file)) == done:
+            return
+        here[model, file] = done
+        now = self.seconds
+        got = sum(here.values())
+        self.report(Fetching(self.options.display, model, file, done, total, got, whole, now, self._previous))
+        self._previous = now
 
     def begin(self) -> None:
         """Say that nothing stands in the way, and which plugins cannot be used."""

@@ -14,7 +14,16 @@ from mergecore.types.architectures import (
     Stack,
     TensorFacts,
 )
-from mergecore.types.events import Display, Event, ModelSealed, PlanReady, Progress, StepDone, Warned
+from mergecore.types.events import (
+    Display,
+    Event,
+    Fetching,
+    ModelSealed,
+    PlanReady,
+    Progress,
+    StepDone,
+    Warned,
+)
 from mergecore.types.execution import Alone, Executor, Job, Mode, RunStep, StepResult, Workers, Written
 from mergecore.types.groups import Block, Blocks, Cut, MapBlock, Matrix, TensorGroup
 from mergecore.types.methods import Merged, MergeMethod
@@ -26,6 +35,7 @@ from mergecore.types.models import (
     OpenModel,
     OpenOptions,
     SmallFile,
+    TellFetch,
     TensorInfo,
     WeightFile,
 )
@@ -79,6 +89,7 @@ __all__ = [
     "Earlier",
     "Event",
     "Executor",
+    "Fetching",
     "Fit",
     "ForEach",
     "InMemory",
@@ -129,6 +140,7 @@ __all__ = [
     "StepDone",
     "StepResult",
     "Stored",
+    "TellFetch",
     "TensorData",
     "TensorFacts",
     "TensorGroup",

@@ -32,6 +32,24 @@ class PlanReady:
 
 
 @dataclass(frozen=True)
+class Fetching:
+    """A file of weights is being downloaded; it is there when `done_bytes` is `total_bytes`.
+
+    `all_bytes` are those of every file that has to come, `all_done_bytes` how many of them are here.
+    """
+
+    display: Display
+    model: str
+    file: str
+    done_bytes: int
+    total_bytes: int
+    all_done_bytes: int
+    all_bytes: int
+    seconds: float
+    previous_seconds: float
+
+
+@dataclass(frozen=True)
 class StepDone:
     """One more tensor is written.  `previous_seconds` is the `seconds` of the event before this one."""
 
@@ -68,7 +86,7 @@ class Warned:
     text: str
 
 
-Event: TypeAlias = PlanReady | StepDone | ModelSealed | Warned
+Event: TypeAlias = PlanReady | Fetching | StepDone | ModelSealed | Warned
 
 
 Progress: TypeAlias = Callable[[Event], object]

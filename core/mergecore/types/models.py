@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from mergecore.errors import InputError
 from mergecore.files.strict_json import Json
@@ -49,6 +49,10 @@ def _nothing_opens(
     reference: ModelReference | str, *, weights: bool = True, adapter: bool = False
 ) -> Checkpoint:
     raise InputError("E701", f"'{reference}': there are no plugins here that could open it")
+
+
+TellFetch: TypeAlias = Callable[[str, int, int], object]
+"""Takes how far a download is: a file, its bytes that are here, all its bytes; in the thread that fetches."""
 
 
 class OpenModel(Protocol):
@@ -157,8 +161,8 @@ class Checkpoint:
     side_files: Mapping[str, Path] = field(default_factory=dict)
     """Everything but weights, by name relative to the folder; the real paths, without links."""
     revision: str | None = None
-    fetch: Callable[[], None] | None = None
-    """Brings the weight files to where `tensors` says they are; None when they are there."""
+    fetch: Callable[[TellFetch], None] | None = None
+    """Brings the weight files to where `tensors` says they are, and says how far it is; None when they are there."""
     layout: str = ""
     """How `tensors` differ from what is stored, where they were given the names and parts of another model."""
     small: Mapping[str, SmallFile] = field(default_factory=dict)

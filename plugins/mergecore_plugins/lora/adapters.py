@@ -23,6 +23,7 @@ from mergecore.types import (
     ModelSource,
     OpenOptions,
     Stored,
+    TellFetch,
     TensorInfo,
 )
 from mergecore_plugins.lora.changes import Whole
@@ -31,6 +32,8 @@ from mergecore_plugins.lora.data import adapted
 from mergecore_plugins.lora.fitting import Pieces, fit
 from mergecore_plugins.lora.lookup import is_head, is_table
 from mergecore_plugins.lora.names import parts_of
+
+Fetch = Callable[[TellFetch], None]
 
 
 @hookimpl
@@ -172,16 +175,16 @@ def _facts(section: Mapping[str, Json], tensors: Mapping[str, TensorInfo], untie
     return facts
 
 
-def _both(one: Callable[[], None] | None, other: Callable[[], None] | None) -> Callable[[], None] | None:
+def _both(one: Fetch | None, other: Fetch | None) -> Fetch | None:
     """Brings the files of base and adapter that are not here yet."""
     if one is None or other is None:
         return one or other
     return partial(_fetch, (one, other))
 
 
-def _fetch(each: tuple[Callable[[], None], ...]) -> None:
+def _fetch(each: tuple[Fetch, ...], tell: TellFetch) -> None:
     for fetch in each:
-        fetch()
+        fetch(tell)
 
 
 def _other_base(base: Checkpoint, config: AdapterConfig) -> list[str]:

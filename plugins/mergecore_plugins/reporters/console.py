@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mergecore import hookimpl
 from mergecore.errors import printable
 from mergecore.files import size_text
-from mergecore.types import Event, ModelSealed, PlanReady, StepDone, Warned
+from mergecore.types import Event, Fetching, ModelSealed, PlanReady, StepDone, Warned
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,6 +36,8 @@ def mergecore_report(event: Event) -> None:
             )
             for text in event.warnings:
                 say(event, f"warning: {text}")
+        case Fetching():
+            fetching(event)
         case StepDone():
             step(event)
         case Warned():
@@ -49,6 +51,23 @@ def mergecore_report(event: Event) -> None:
             say(event, f"done: {event.path} ({size} in {event.seconds:.1f} s, {rate}/s)")
 
 
+def fetching(event: Fetching) -> None:
+    """A line for each file that has come; on a terminal a bar of all files, elsewhere a line each ten seconds."""
+    if event.done_bytes == event.total_bytes:
+        say(event, f"downloaded {event.model}: {event.file} ({size_text(event.total_bytes)})")
+    elif redraws(event):
+        if crossed(event.previous_seconds, event.seconds, 1 / UPDATES_PER_SECOND):
+            bar(event, event.all_done_bytes, event.all_bytes, download(event))
+    elif crossed(event.previous_seconds, event.seconds, SECONDS_BETWEEN_LINES):
+        say(event, download(event))
+
+
+def download(event: Fetching) -> str:
+    """How far the download of all files is, and of which one something has come."""
+    got = f"{size_text(event.all_done_bytes)} of {size_text(event.all_bytes)}"
+    return f"downloading {got}, {speed(event.all_done_bytes, event.all_bytes, event.seconds)}{event.file}"
+
+
 def step(event: StepDone) -> None:
     """Show progress: over and over in one line on a terminal, else each ten seconds in a new one."""
     if event.display.verbosity > 0:
@@ -57,21 +76,27 @@ def step(event: StepDone) -> None:
         clear(event)
     elif redraws(event):
         if event.done == 1 or crossed(event.previous_seconds, event.seconds, 1 / UPDATES_PER_SECOND):
-            draw(event)
+            bar(event, event.done_bytes, event.total_bytes, progress(event))
     elif crossed(event.previous_seconds, event.seconds, SECONDS_BETWEEN_LINES):
         say(event, progress(event))
 
 
 def progress(event: StepDone) -> str:
     """How far the merge is; how long it will take is said when a second has shown the speed."""
-    rate = event.done_bytes / max(event.seconds, 1e-9)
-    left = (event.total_bytes - event.done_bytes) / max(rate, 1e-9)
     text = f"{event.done} of {event.total} tensors, {size_text(event.done_bytes)} of {size_text(event.total_bytes)}"
-    return f"{text}, {size_text(int(rate))}/s, {left:.0f} s left" if event.seconds >= 1 else text
+    return f"{text}, {speed(event.done_bytes, event.total_bytes, event.seconds)}".removesuffix(", ")
 
 
-def draw(event: StepDone) -> None:
-    """The bar and the progress in one line, cut to the width of the terminal, in place of the one before."""
+def speed(done: int, total: int, seconds: float) -> str:
+    """Bytes in a second, and how long the rest will take; nothing in the first second."""
+    if seconds < 1:
+        return ""
+    rate = done / seconds
+    return f"{size_text(int(rate))}/s, {(total - done) / max(rate, 1e-9):.0f} s left, "
+
+
+def bar(event: Event, done: int, total: int, text: str) -> None:
+    """A bar and a text in one line, cut to the width of the terminal, in place of the one before."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
@@ -80,7 +105,7 @@ def draw(event: StepDone) -> None:
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(width=min(BAR_WIDTH, screen.width // 3))
     grid.add_column(no_wrap=True, overflow="crop")
-    grid.add_row(ProgressBar(total=event.total_bytes, completed=event.done_bytes), Text(progress(event)))
+    grid.add_row(ProgressBar(total=total, completed=done), Text(printable(text)))
     with screen.capture() as drawn:
         screen.print(grid, width=screen.width - 1, crop=True)
     clear(event)

@@ -6,21 +6,23 @@ weights follow when `Checkpoint.fetch` is called.  Offline, everything comes fro
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mergecore import hookimpl
 from mergecore.config import HUB, exists_below, nearest
 from mergecore.errors import ConfigError, InputError, MergecoreError, Problems
 from mergecore.files import ReadAt
 from mergecore.models import RemoteFile, is_side_file, open_adapter, open_folder, read_header
-from mergecore.types import Checkpoint, ModelReference, ModelSource, OpenOptions, WeightFile
+from mergecore.types import Checkpoint, ModelReference, ModelSource, OpenOptions, TellFetch, WeightFile
 
 
 @hookimpl
@@ -153,7 +155,7 @@ def _open_online(model: _HubModel, options: OpenOptions, commit: str, sizes: Map
     folder = _cached(model.repository) / "snapshots" / commit
     with _explained(model):
         folder.mkdir(parents=True, exist_ok=True)
-    _download(model, commit, [name for name in sizes if _is_small(name)])
+    _download(model, commit, {name: size for name, size in sizes.items() if _is_small(name)})
     _remember(model, commit)
     remote = {
         name: RemoteFile(size, _ranged(model, commit, name))
@@ -211,21 +213,58 @@ def _ranged(model: _HubModel, commit: str, name: str) -> ReadAt:
     return read
 
 
-def _download(model: _HubModel, commit: str, names: Sequence[str]) -> None:
-    """Bring files into the cache, several at a time."""
+def _download(
+    model: _HubModel, commit: str, sizes: Mapping[str, int], tell: TellFetch = lambda *_: None
+) -> None:
+    """Bring files into the cache, several at a time; `sizes` are theirs, for what is told."""
     from huggingface_hub import hf_hub_download
 
+    here = dict.fromkeys(sizes, 0)
+
     def one(name: str) -> None:
-        hf_hub_download(model.repository, name, revision=commit)
+        bar: Any = {"tqdm_class": _counter(here, name)} if _takes_bars(hf_hub_download) else {}
+        hf_hub_download(model.repository, name, revision=commit, **bar)
+        here[name] = sizes[name]
 
     with _explained(model), ThreadPoolExecutor(4) as pool:
-        for _ in pool.map(one, names):
-            pass
+        waiting = {pool.submit(one, name) for name in sizes}
+        while waiting:
+            done, waiting = wait(waiting, timeout=_SECONDS_BETWEEN_WORDS)
+            for name, count in here.items():
+                tell(name, min(count, sizes[name]), sizes[name])
+            for future in done:
+                future.result()
 
 
-def _fetch(model: _HubModel, commit: str, files: Sequence[WeightFile]) -> None:
+_SECONDS_BETWEEN_WORDS = 0.1
+
+
+def _takes_bars(download: Callable[..., object]) -> bool:
+    """Whether this version of huggingface_hub counts bytes with a bar of ours."""
+    return "tqdm_class" in inspect.signature(download).parameters
+
+
+def _counter(here: dict[str, int], name: str) -> type:
+    """A bar of tqdm that draws nothing and counts the bytes of a file."""
+    from huggingface_hub import utils
+
+    base: Any = utils.tqdm  # type: ignore[attr-defined]  # exported when first used
+
+    class Counter(base):  # type: ignore[misc]  # it has no types
+        def __init__(self, *args: Any, **options: Any) -> None:
+            options.pop("name", None)
+            super().__init__(*args, **{**options, "disable": True})
+            here[name] += int(options.get("initial") or 0)
+
+        def update(self, n: float | None = 1) -> None:
+            here[name] += int(n or 0)
+
+    return Counter
+
+
+def _fetch(model: _HubModel, commit: str, files: Sequence[WeightFile], tell: TellFetch) -> None:
     """Download the weights, and make sure that they are those that were planned with."""
-    _download(model, commit, [file.path.name for file in files])
+    _download(model, commit, {file.path.name: file.size for file in files}, tell)
     for planned in files:
         _, file = read_header(planned.path, f"{model.reference.path}/{planned.path.name}")
         if (file.size, file.header_sha256) != (planned.size, planned.header_sha256):

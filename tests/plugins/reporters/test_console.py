@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from terminal import ANSI, python_on_a_terminal
 
-from mergecore.types.events import Display, Event, ModelSealed, PlanReady, StepDone, Warned
+from mergecore.types.events import Display, Event, Fetching, ModelSealed, PlanReady, StepDone, Warned
 from mergecore_plugins.reporters.console import crossed, mergecore_report
 
 PIPE, TERMINAL = Display(), Display(terminal=True)
@@ -49,6 +49,20 @@ def test_the_beginning_and_the_end_are_told(capsys: pytest.CaptureFixture[str]) 
     )
     assert said(DONE, capsys) == "done: out (3 MB in 1.5 s, 2 MB/s)\n"
     assert said(Warned(PIPE, "careful"), capsys) == "warning: careful\n"
+
+
+def test_downloads_are_told_file_by_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """2 of 8 MB in 2 s, so the other 6 MB take 6 s; a line for a file that has come, else one each ten seconds."""
+    part = Fetching(PIPE, "o/n", "model-1.safetensors", 1_000_000, 4_000_000, 2_000_000, 8_000_000, 2.0, 1.85)
+    whole = replace(part, done_bytes=4_000_000)
+    assert said(part, capsys) == ""
+    late = replace(part, seconds=20.0, previous_seconds=19.0)
+    assert said(late, capsys) == "downloading 2 MB of 8 MB, 100 kB/s, 60 s left, model-1.safetensors\n"
+    assert said(whole, capsys) == "downloaded o/n: model-1.safetensors (4 MB)\n"
+    shown = said(replace(part, display=TERMINAL), capsys)
+    assert re.fullmatch(
+        rf"{re.escape(CLEAR)}[━╸╺ ]{{24}} downloading 2 MB of 8 MB, 1 MB/s, 6 s left, model.*", shown
+    )
 
 
 def test_a_terminal_shows_a_bar_that_is_written_over(capsys: pytest.CaptureFixture[str]) -> None:

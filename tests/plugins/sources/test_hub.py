@@ -21,7 +21,16 @@ from safetensors.numpy import save
 
 from mergecore.cli.app import run
 from mergecore.errors import MergecoreError
-from mergecore.types import AdapterReference, Checkpoint, ModelReference, OpenOptions, Stored
+from mergecore.types import (
+    AdapterReference,
+    Checkpoint,
+    Event,
+    Fetching,
+    Json,
+    ModelReference,
+    OpenOptions,
+    Stored,
+)
 from mergecore_plugins.sources.hub import accepts, mergecore_model_sources, open_hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -371,7 +380,7 @@ def test_a_check_of_a_config_downloads_no_weights(
 def test_weights_follow_when_they_are_fetched(hub: TinyHub) -> None:
     checkpoint = open_reference("o/n", "main", ONLINE)
     assert checkpoint.fetch is not None
-    checkpoint.fetch()
+    checkpoint.fetch(lambda *_: None)
     tensor = checkpoint.tensors["layers.1.w"]
     assert isinstance(tensor.data, Stored)
     with tensor.data.file.open("rb") as file:
@@ -383,6 +392,37 @@ def test_weights_follow_when_they_are_fetched(hub: TinyHub) -> None:
     planned = [(file.size, file.header_sha256) for file in checkpoint.weight_files]
     assert [(file.size, file.header_sha256) for file in again.weight_files] == planned
     assert open_reference("o/n").tensors == checkpoint.tensors
+
+
+def test_the_bytes_of_every_file_are_counted_while_it_comes(
+    hub: TinyHub, cache: Path, tmp_path: Path
+) -> None:
+    checkpoint = open_reference("o/n", options=ONLINE)
+    told: list[tuple[str, int, int]] = []
+    assert checkpoint.fetch is not None
+    checkpoint.fetch(lambda *words: told.append(words))
+    sizes = {file.path.name: file.size for file in checkpoint.weight_files}
+    assert {name: total for name, _, total in told} == sizes
+    for name, size in sizes.items():
+        counts = [done for one, done, _ in told if one == name]
+        assert counts == sorted(counts)
+        assert counts[-1] == size
+
+
+def test_a_merge_says_how_far_its_downloads_are(hub: TinyHub, cache: Path, tmp_path: Path) -> None:
+    import mergecore
+
+    events: list[Event] = []
+    config: dict[str, Json] = {"merge_method": "passthrough", "models": [{"model": "o/n"}]}
+    mergecore.merge(config, tmp_path / "out", progress=events.append)
+    fetching = [event for event in events if isinstance(event, Fetching)]
+    last = {event.file: event for event in fetching}
+    assert len(last) == 2
+    assert all(event.done_bytes == event.total_bytes for event in last.values())
+    assert (
+        fetching[-1].all_done_bytes == fetching[-1].all_bytes == sum(one.total_bytes for one in last.values())
+    )
+    assert {event.model for event in fetching} == {"o/n"}
 
 
 def test_a_server_that_ignores_ranges_is_understood(hub: TinyHub) -> None:
@@ -398,7 +438,7 @@ def test_weights_that_changed_since_planning_are_refused(hub: TinyHub) -> None:
         MergecoreError,
         match=r"was downloaded, but is not the file that was planned with\. Hint: remove it from the hub",
     ) as caught:
-        checkpoint.fetch()
+        checkpoint.fetch(lambda *_: None)
     assert caught.value.code == "E704"
 
 
@@ -448,5 +488,5 @@ def test_a_download_that_breaks_off_is_told(hub: TinyHub, cache: Path) -> None:
     del hub.files["model-00002-of-00002.safetensors"]
     assert checkpoint.fetch is not None
     with pytest.raises(MergecoreError, match="the hub cannot be used") as caught:
-        checkpoint.fetch()
+        checkpoint.fetch(lambda *_: None)
     assert caught.value.code == "E704"
