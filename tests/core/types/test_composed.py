@@ -26,7 +26,7 @@ from mergecore.types import (
     TensorInfo,
     one_by_one,
 )
-from mergecore.types.tensors import composed
+from mergecore.types.tensors import composed, rows
 
 FORMATS = {"bf16": torch.bfloat16, "f32": torch.float32, "f64": torch.float64}
 SHAPES = {"bias": (7,), "first": (7, 3), "last": (2, 7), "middle": (2, 7, 3)}
@@ -199,7 +199,7 @@ def test_rows_far_apart_are_read_one_by_one(
     reads: list[tuple[int, int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(composed, "_GAP", 12)  # one row of three float32
+    monkeypatch.setattr(rows, "_GAP", 12)  # one row of three float32
     made = Loading(files, 0, 4, source(0, models[0].tensors["first.f32"], [6, 1, 0, 3]))
     assert whole(made, (4, 3), 12)[:, 0].tolist() == [19.0, 4.0, -0.0, 10.0]
     assert reads == [(0, 4 * 12), (6 * 12, 12)]
@@ -211,7 +211,7 @@ def test_no_more_than_a_block_is_read_at_once(
     reads: list[tuple[int, int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(composed, "BLOCK", 6)  # two rows
+    monkeypatch.setattr(rows, "BLOCK", 6)  # two rows
     made = Loading(files, 0, 4, source(0, models[0].tensors["first.f32"], [5, 1, 2, 3]))
     assert whole(made, (4, 3), 12)[:, 0].tolist() == [16.0, 4.0, 7.0, 10.0]
     assert [count for _, count in reads] == [24, 12, 12]
@@ -221,7 +221,8 @@ def test_no_more_than_a_block_is_read_at_once(
 def test_the_mean_for_padding_may_take_many_parts(
     models: list[Checkpoint], files: WeightFiles, monkeypatch: pytest.MonkeyPatch, block: int, spans: int
 ) -> None:
-    monkeypatch.setattr(composed, "BLOCK", block)
+    for module in (composed, rows):
+        monkeypatch.setattr(module, "BLOCK", block)
     monkeypatch.setattr(composed, "_SPANS", spans)
     made = Loading(files, 0, 9, source(0, models[0].tensors["first.bf16"], [0, 1, 2, 3, 4, 5, 6]))
     # the columns are -0 4 7 … 19, 2 5 … 20, 3 6 … 21: they sum up to 69, 77 and 84
