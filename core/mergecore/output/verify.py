@@ -98,7 +98,11 @@ def reader_of(registry: Registry, writer: str) -> Read | None:
 
     def guarded(path: Path) -> Sequence[Stored]:
         with registry.calling(OutputWriter, chosen.name):
-            return read(path)
+            found: Sequence[object] = list(read(path))
+        for wrong in [one for one in found if not isinstance(one, Stored)]:
+            what = f"output writer '{chosen.name}' reads {type(wrong).__name__} in place of Stored"
+            raise PluginError("E605", what)
+        return [one for one in found if isinstance(one, Stored)]
 
     return guarded
 

@@ -282,6 +282,30 @@ def test_layouts_that_cannot_be_are_refused_in_the_plan(
     assert ("E605" in outcome.err) or ("E402" in outcome.err and hint in outcome.err)
 
 
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ("[7]", ["E605: output writer 'wrong' reads int in place of Stored"]),
+        ("1 / 0", ["E604: output writer 'wrong' of plugin 'wrong'", "failed: ZeroDivisionError"]),
+        ("[]", ["E508: ", "tensor 'big' is absent in the header, Q8_0 [32, 32] at byte 0 in the manifest"]),
+    ],
+)
+def test_what_is_wrong_with_reading_back_is_told_before_the_model_is_complete(
+    write_plugin: WritePlugin, cli: Cli, found: str, told: list[str]
+) -> None:
+    for name in "ab":
+        save_file({"big": torch.ones(32, 32), "empty": torch.ones(0, 32)}, f"{name}/model.safetensors")
+    code = WRONG.replace("codecs=codecs)", f"codecs=codecs, read=lambda path: {found})")
+    for word, value in GOOD.items():
+        code = code.replace(word, value)
+    write_plugin("wrong", code)
+    write_config({"writer": "wrong"})
+    outcome = cli("merge", "c.yml", "out")
+    assert outcome.code != 0
+    assert [one for one in told if one not in outcome.err] == []
+    assert not Path("out").exists()
+
+
 def test_integers_are_never_encoded(write_plugin: WritePlugin, cli: Cli) -> None:
     for name in "ab":
         save_file({"ids": torch.arange(64).reshape(2, 32)}, f"{name}/model.safetensors")
