@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -222,6 +222,7 @@ def merge_state_dicts(
     Raises:
         MergecoreError: everything that is wrong with config, models or plugins, several as `Problems`.
     """
+    given = StateDicts(models)
     registry = registry or Registry.discover()
     if isinstance(config, MergeMethod) and config not in registry.all(MergeMethod):
         registry = registry.with_methods(config)
@@ -232,7 +233,6 @@ def merge_state_dicts(
     elif parameters or base is not None or dtype is not None or seed:
         what = "base, dtype, seed and parameters belong in the config"
         raise ConfigError("E104", what, hint="write them there, or name a method in place of the config")
-    given = StateDicts(models)
     registry = registry.with_sources(given.source)
     made = plan(config, registry=registry, options=plan_options)
     given.check_opened()
@@ -261,6 +261,8 @@ def merge_tensors(
     Raises:
         MergecoreError: what is wrong with tensors or parameters, several as `Problems`.
     """
+    if not isinstance(tensors, Iterable):
+        raise ConfigError("E104", f"the tensors are a {type(tensors).__name__}; a list of them is expected")
     everyone = {f"tensors[{i}]": one for i, one in enumerate(tensors)}
     everyone |= {} if base is None else {"base": base}
     given: dict[str, StateDict] = {key: {name: one} for key, one in everyone.items()}

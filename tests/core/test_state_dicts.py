@@ -199,6 +199,13 @@ def test_tensors_of_any_kind_are_averaged() -> None:
     assert found.dtype == torch.float64
 
 
+def test_parameters_may_be_arrays() -> None:
+    tensors = [torch.tensor([1.0]), torch.tensor([3.0])]
+    for weight in (torch.tensor([1.0, 3.0]), np.array([1, 3])):
+        assert mergecore.merge_tensors("linear", tensors, weight=weight).tolist() == [2.5]
+    assert mergecore.merge_tensors("linear", tensors, weight=torch.tensor(1.0)).tolist() == [2.0]
+
+
 def test_a_base_is_what_the_others_differ_from() -> None:
     """ties by hand: deltas 1 and -3, of which the second wins the vote."""
     found = mergecore.merge_tensors(
@@ -330,7 +337,7 @@ class Half(nn.Module):
             "E108",
             "unknown merge method 'linera'; did you mean 'linear'?",
         ),
-        (lambda: mergecore.merge_tensors("linear", []), "E105", "there is no model to merge"),
+        (lambda: mergecore.merge_tensors("linear", []), "E104", "there is no model to merge"),
         (
             lambda: mergecore.merge_state_dicts({"merge_method": "linear"}, {}),
             "E104",
@@ -382,6 +389,21 @@ class Half(nn.Module):
             lambda: mergecore.merge_state_dicts("linear", {"a": Half()}, weight=1),
             "E201",
             "model 'a' contains no tensors",
+        ),
+        (
+            lambda: mergecore.merge_tensors("linear", 5, weight=1),  # type: ignore[arg-type]
+            "E104",
+            "the tensors are a int; a list of them is expected",
+        ),
+        (
+            lambda: mergecore.merge_state_dicts("linear", [{"w": ONE}], weight=1),  # type: ignore[arg-type]
+            "E104",
+            "the models are a list; a dict of names and state dicts is expected",
+        ),
+        (
+            lambda: mergecore.merge_state_dicts("linear", {1: {"w": ONE}}, weight=1),  # type: ignore[dict-item]
+            "E104",
+            "1 is not the name of a model; text is expected",
         ),
         (
             lambda: mergecore.merge_state_dicts("linear", {"a": 3}, weight=1),  # type: ignore[dict-item]

@@ -5,7 +5,6 @@ Read `source_of`, then `config_of`.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, cast
 
 from mergecore.config.parameters import parameters_of
 from mergecore.errors import Collector, ConfigError, InputError, some
+from mergecore.files.strict_json import parse_json
 from mergecore.models.config_json import quantisation
 from mergecore.types import (
     Array,
@@ -38,6 +38,11 @@ class StateDicts:
             ConfigError: E104 for what is no state dict.
             InputError: E233 for a tensor that cannot be merged; all together as `Problems`.
         """
+        if not isinstance(models, Mapping):
+            what = f"the models are a {type(models).__name__}; a dict of names and state dicts is expected"
+            raise ConfigError("E104", what)
+        if strange := [name for name in models if not (name and isinstance(name, str))]:
+            raise ConfigError("E104", f"{strange[0]!r} is not the name of a model; text is expected")
         if not models:
             raise ConfigError("E104", "there is no model to merge")
         problems = Collector()
@@ -94,16 +99,17 @@ def config_of(
     Raises:
         ConfigError: E105 for values that are fewer or more than the models, or for a model that is not there.
     """
-    if not names or (base is not None and base not in names):
-        what = "there is no model to merge" if not names else f"the base '{base}' is not among the models"
-        raise ConfigError("E105", what, hint=f"they are {', '.join(names)}" if names else None)
+    if base is not None and base not in names:
+        what = f"the base '{base}' is not among the models"
+        raise ConfigError("E105", what, hint=f"they are {', '.join(names)}")
     beside = [name for name in names if name != base]
     own: dict[str, dict[str, object]] = {name: {} for name in beside}
     shared: dict[str, object] = {}
     declared = parameters_of(method.params)
     written = {one.field: key for key, one in declared.items()}  # `lambda` cannot be an argument, `scale` can
-    for given_as, value in parameters.items():
+    for given_as, array in parameters.items():
         key = written.get(given_as, given_as)
+        value = getattr(array, "tolist", lambda array=array: array)()  # of torch and numpy
         given = _by_model(key, value, beside) if key in declared and declared[key].per_model else None
         if given is None:
             shared[key] = value
@@ -124,13 +130,12 @@ def _by_model(key: str, value: object, names: Sequence[str]) -> Mapping[str, obj
             what = f"parameter '{key}' is given for {some(strangers)}, which is not among the models"
             raise ConfigError("E105", what, hint=f"they are {', '.join(names)}")
         return cast("Mapping[str, object]", value)
-    values = getattr(value, "tolist", lambda: value)()  # of numpy and torch
-    if not isinstance(values, list | tuple):
+    if not isinstance(value, list | tuple):
         return None
-    if len(values) != len(names):
-        what = f"parameter '{key}' has {len(values)} values for {len(names)} models"
+    if len(value) != len(names):
+        what = f"parameter '{key}' has {len(value)} values for {len(names)} models"
         raise ConfigError("E105", what, hint="the base has none, unless it is listed among the models")
-    return dict(zip(names, values, strict=True))
+    return dict(zip(names, value, strict=True))
 
 
 # ---- what is handed over -----------------------------------------------------------------------------------
@@ -177,7 +182,7 @@ def _config(model: object) -> Mapping[str, Json]:
     """The config of a module, as its config.json would have it; empty for any other."""
     config = getattr(model, "config", None)
     text = getattr(config, "to_json_string", None)
-    value = json.loads(text()) if callable(text) else None
+    value = parse_json(str(text()).encode(), code="E220", place="config.json") if callable(text) else None
     return value if isinstance(value, dict) else {}
 
 
