@@ -13,7 +13,7 @@ from mergecore.errors import MergecoreError
 from mergecore.files import nbytes, size_text
 from mergecore.types import Checkpoint, Json
 from mergecore_plugins.lora.adapters import config_of
-from mergecore_plugins.lora.config import AdapterConfig
+from mergecore_plugins.lora.config import LOW_RANK, AdapterConfig
 from mergecore_plugins.lora.names import Part, Use, parts_of
 
 
@@ -80,7 +80,9 @@ def _facts(config: AdapterConfig, parts: list[Part]) -> dict[str, Json]:
         "base": config.base,
         "revision": config.base_revision,
         "ranks": [*ranks],
-        "alpha": config.alpha,
+        "alpha": config.alpha
+        if config.kind in LOW_RANK
+        else config.raw.get("alpha", config.raw.get("lora_alpha")),
         "saved whole": [*sorted({_kind(one.module) for one in parts if one.use is Use.WHOLE})],
     }
 
