@@ -37,7 +37,7 @@ class Shown:
         lines = [self.path]
         for name, value in self.facts.items():
             if value not in (None, [], ""):
-                text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+                text = ", ".join(map(str, value)) if isinstance(value, list) else _said(value)
                 lines.append(f"  {name:<12} {text}")
         lines += [
             f"  {'module' if not i else '':<12} {kind} × {n}"
@@ -105,3 +105,7 @@ def _kinds(parts: list[Part]) -> dict[str, int]:
 def _kind(module: str) -> str:
     """A module by its name in its layer."""
     return re.sub(r".*\.(layers|h|blocks?|layer)\.\d+\.", "", module)
+
+
+def _said(value: Json) -> str:
+    return str(value) if not isinstance(value, bool) else "yes" if value else "no"
