@@ -33,6 +33,7 @@ from mergecore.types import (
     TensorInfo,
 )
 from mergecore_architectures.modules import modules_of
+from mergecore_architectures.names_loaded import loaded
 from mergecore_architectures.roles import (
     is_after,
     is_list_of_heads,
@@ -47,7 +48,7 @@ from mergecore_architectures.roles import (
 
 @hookimpl
 def mergecore_architectures() -> Iterator[Architecture]:
-    yield Architecture(name="names", describe=describe, rank=90, layout=layout)
+    yield Architecture(name="names", describe=describe, rank=90, layout=layout, loaded=loaded)
 
 
 def describe(checkpoint: Checkpoint) -> Description:

@@ -21,6 +21,7 @@ from mergecore_architectures.roles import outer_role
 from mergecore_architectures.transformers_code import with_undeclared
 from mergecore_architectures.transformers_fit import KNOWN, fit, without_layers_ahead
 from mergecore_architectures.transformers_layouts import layout
+from mergecore_architectures.transformers_loaded import loaded
 from mergecore_architectures.transformers_models import (
     CannotBuildError,
     Converted,
@@ -42,6 +43,7 @@ def mergecore_architectures() -> Iterator[Architecture]:
         slow=True,
         fit=fit,
         layout=layout,
+        loaded=loaded,
         keeps_f32=keeps_f32,
         completed=completed,
     )

@@ -22,7 +22,7 @@ def layout(checkpoint: Checkpoint, wanted: Checkpoint) -> Mapping[str, TensorInf
     """The tensors of `checkpoint` as `wanted` has them; None when transformers knows nothing of the model."""
     try:
         model = build(wanted.config)
-        mine, theirs = _in_the_model(model, checkpoint.tensors), _in_the_model(model, wanted.tensors)
+        mine, theirs = in_the_model(model, checkpoint.tensors), in_the_model(model, wanted.tensors)
     except CannotBuildError:
         return None
     found: dict[str, TensorInfo] = {}
@@ -77,12 +77,13 @@ def _made(
         runs = [run for _, where, at, count in places for run in mine[where].part(at, count)]
     else:
         return None
-    return _put_together(name, shape, runs, checkpoint.tensors)
+    return put_together(name, shape, runs, checkpoint.tensors)
 
 
-def _put_together(
+def put_together(
     name: str, shape: tuple[int, ...], runs: Sequence[Run], tensors: Tensors
 ) -> TensorInfo | None:
+    """A tensor of runs of others; None where these are of several formats."""
     formats = {tensors[run.source].dtype for run in runs}
     if len(formats) != 1:
         return None
@@ -99,7 +100,7 @@ def _put_together(
 # ---- into the model ----------------------------------------------------------------------------------------
 
 
-def _in_the_model(model: MetaModel, tensors: Tensors) -> dict[str, Runs]:
+def in_the_model(model: MetaModel, tensors: Tensors) -> dict[str, Runs]:
     """What the loader makes of tensors on disk; what it computes rather than moves is left out."""
     made: dict[str, Runs] = {}
     groups: dict[str, tuple[Any, Group]] = {}

@@ -371,7 +371,10 @@ def _fill(stage: Stage, started: Run, reads: Sequence[InputFile]) -> None:
         started.steps(stage)
     plan = started.plan
     unchanged = partial(check_unchanged, [*reads, *more])
-    stage.seal(plan.side_files, started.facts(), plan.side_digests, unchanged)
+    said = started.finished(stage)
+    digests = {name: digest for name, digest in plan.side_digests.items() if name not in said.files}
+    facts = started.facts() | ({"facts": dict(said.facts)} if said.facts else {})
+    stage.seal({**plan.side_files, **said.files}, facts, digests, unchanged)
 
 
 def _outputs(plan: Plan) -> list[OutputTensor]:

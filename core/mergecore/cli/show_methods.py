@@ -44,8 +44,8 @@ def needs(method: MergeMethod[Any]) -> str:
     return f"{base}{number} model{'' if number == '1' else 's'}"
 
 
-def method_as_text(method: MergeMethod[Any], plugin: Plugin) -> tuple[str, str]:
-    """Formula, source, needs and parameters; and the example, whose lines are to be copied as they are."""
+def method_as_text(method: MergeMethod[Any], plugin: Plugin) -> str:
+    """Formula, source, needs, parameters and an example."""
     works_on = "differences to the base" if method.space == "delta" else "the tensors themselves"
     cost = f"{method.passes} pass{'es' if method.passes > 1 else ''} over the inputs"
     lines = [
@@ -61,8 +61,9 @@ def method_as_text(method: MergeMethod[Any], plugin: Plugin) -> tuple[str, str]:
         "  parameters",
         *parameters_as_text(method.params),
     ]
-    example = textwrap.indent(textwrap.dedent(method.example).strip(), "    ")
-    return "\n".join(lines), f"\n  example\n\n{example}" if example else ""
+    if method.example:
+        lines += ["", "  example", "", textwrap.indent(textwrap.dedent(method.example).strip(), "    ")]
+    return "\n".join(lines)
 
 
 def method_as_json(method: MergeMethod[Any]) -> dict[str, Json]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mergecore.compute import philox
 from mergecore.compute.block import StreamedBlock, kind_of, numbers_of, tensor_of, told, wrong
 from mergecore.compute.coverage import Coverage
 from mergecore.compute.matrices import ExtraRows
@@ -188,6 +189,11 @@ class StreamedGroup:
             self._inputs.raise_faults()
             return products
         return self._sum(lambda block: gram(block.x))
+
+    def uniform(self, count: int, purpose: str = "uniform") -> Tensor:
+        """`count` numbers in [0, 1), float32, that depend on seed, tensor and purpose only."""
+        key = philox.random_key(self._seed, self.name, "", purpose)
+        return torch.from_numpy(philox.uniform(philox.random_words(key, 0, count))).to(self.device)
 
     def kth_largest(self, i: int, density: float) -> Cut:
         """The cut that keeps the `density` fraction of largest magnitudes of input `i`, exactly.

@@ -12,14 +12,17 @@ from mergecore.config.chosen import Choice, read_params
 from mergecore.engine.device import device, one_thread_each
 from mergecore.engine.job import EngineJob
 from mergecore.engine.memory import Estimate, estimate
+from mergecore.files.dtypes import torch_dtype
 from mergecore.output.manifest import facts, libraries
 from mergecore.planning.toolkit import codecs_of, methods_of
 from mergecore.plugins.registry import Registry
-from mergecore.types import Executor, Json, Plan, Step, StepResult
+from mergecore.types import Executor, Finished, Json, Plan, Recipe, Step, StepResult
 from mergecore.types.events import Event, Fetching, PlanReady, Progress, StepDone, Warned
-from mergecore.types.execution import RunOptions, Storage
+from mergecore.types.execution import Bytes, RunOptions, Storage
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mergecore.engine.step import Runner
 
 
@@ -72,6 +75,27 @@ class Run:
         """What the manifest says beside what was written."""
         known = facts(self.plan, libraries(), self.warnings)
         return known | ({"prepared": dict(self.states)} if self.states else {})
+
+    def finished(self, storage: Bytes) -> Finished:
+        """What the recipe says of tensors that are all written."""
+        if not self.plan.recipe:
+            return Finished()
+        recipe = self.registry.get(Recipe, self.plan.recipe)
+        if recipe.finish is None:
+            return Finished()
+        made = {one.name: one for step in self.plan.steps for one in step.outputs}
+
+        def read(name: str) -> Tensor:
+            import torch
+
+            from mergecore.engine.weights import as_bytes
+
+            tensor = torch.empty(made[name].count, dtype=torch_dtype(made[name].dtype))
+            storage.read(name, 0, as_bytes(tensor))
+            return tensor.view(made[name].shape)
+
+        with self.registry.calling(Recipe, recipe.name):
+            return recipe.finish(self.plan, read)
 
     def fetch(self) -> None:
         """Bring the weights that are not here yet."""

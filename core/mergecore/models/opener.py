@@ -20,6 +20,7 @@ from mergecore.types import (
     Description,
     Fit,
     Json,
+    Loaded,
     ModelReference,
     ModelSource,
     OpenOptions,
@@ -138,6 +139,16 @@ class Opener:
             with placed(self.place_of(("architecture",))):
                 description = refined(description, checkpoint, known)
         return description
+
+    def loaded(self, checkpoint: Checkpoint, like: Checkpoint) -> Loaded:
+        """The modules that the first describer that knows the class named by `like` makes of a checkpoint."""
+        for architecture in self._architectures():
+            if architecture.loaded is not None:
+                with self.registry.calling(Architecture, architecture.name):
+                    found = architecture.loaded(checkpoint, like)
+                if found is not None:
+                    return found
+        return Loaded({}, checkpoint.tensors)
 
     def fit(self, proposal: Proposal) -> Fit | None:
         """What the first describer that can judge a model to be made says of it; None when no one can."""

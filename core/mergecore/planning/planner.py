@@ -42,6 +42,7 @@ from mergecore.types import (
     Executor,
     Json,
     LayoutRequest,
+    Loaded,
     MergeMethod,
     ModelReference,
     OpenOptions,
@@ -123,6 +124,10 @@ class DocumentPlanner:
         if key not in self._described:  # the model is kept, so that its number stays its own
             self._described[key] = (model, self.opener.describe(model, thorough))
         return self._described[key][1]
+
+    def loaded(self, model: Checkpoint, like: Checkpoint | None = None) -> Loaded:
+        """The modules that a loader makes of a model, by the class that its own config names, or that of `like`."""
+        return self.opener.loaded(model, like or model)
 
     def vocabulary(self, model: Checkpoint) -> TokenTable | None:
         """The vocabulary of a model; None when it has no tokenizer."""

@@ -9,7 +9,10 @@ from mergecore.types.architectures import (
     Description,
     Fit,
     Layers,
+    Loaded,
+    LoadedModule,
     Module,
+    ModuleKind,
     Proposal,
     Stack,
     TensorFacts,
@@ -48,7 +51,17 @@ from mergecore.types.outputs import (
     OutputWriter,
     Slot,
 )
-from mergecore.types.plans import Chosen, ConfigEdit, Dropped, Earlier, Plan, Planner, PlanOptions, Recipe
+from mergecore.types.plans import (
+    Chosen,
+    ConfigEdit,
+    Dropped,
+    Earlier,
+    Finished,
+    Plan,
+    Planner,
+    PlanOptions,
+    Recipe,
+)
 from mergecore.types.side_files import SideFile, SideFileRequest, SideFiles
 from mergecore.types.steps import Depth, Step, TensorInput
 from mergecore.types.tensors.composed import Computed, Joined, MovedRows, RowSource, Segment
@@ -90,6 +103,7 @@ __all__ = [
     "Event",
     "Executor",
     "Fetching",
+    "Finished",
     "Fit",
     "ForEach",
     "InMemory",
@@ -99,6 +113,8 @@ __all__ = [
     "Layers",
     "Layout",
     "LayoutRequest",
+    "Loaded",
+    "LoadedModule",
     "MapBlock",
     "Matrix",
     "MergeMethod",
@@ -108,6 +124,7 @@ __all__ = [
     "ModelSealed",
     "ModelSource",
     "Module",
+    "ModuleKind",
     "MovedRows",
     "OpenModel",
     "OpenOptions",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from mergecore.files.strict_json import Json
 from mergecore.types.models import Checkpoint, TensorInfo
@@ -112,6 +113,34 @@ class Fit:
     """By the prefix of a stack: the lists with a value for each layer that the donor has, given or derived."""
 
 
+ModuleKind: TypeAlias = Literal["linear", "transposed", "embedding", "convolution", "experts", "other"]
+"""`transposed` is a linear layer that holds its weight as (in, out); `experts` holds those of several."""
+
+
+@dataclass(frozen=True)
+class LoadedModule:
+    """A module with parameters of its own."""
+
+    name: str
+    kind: ModuleKind
+    parameters: tuple[str, ...]
+    """Their names within it, in the order in which it declares them."""
+    inside: tuple[str, ...] = ()
+    """The modules with parameters that it contains, by their full names."""
+    takes_in_first: bool = False
+    """Whether experts are stored as (experts, in, out)."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The modules of a model, and its tensors by their names there."""
+
+    modules: Mapping[str, LoadedModule]
+    tensors: Mapping[str, TensorInfo]
+    ties: Mapping[str, str] = field(default_factory=dict)
+    """Parameters without a tensor of their own, and the parameter that they are."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
     """A describer of checkpoints.  The one of lowest `rank` that returns a description is believed.
@@ -121,6 +150,8 @@ class Architecture:
     fit: whether a model that is to be made of selected layers would load; None when it cannot tell.
     layout: the tensors of a checkpoint under the names, and cut or joined to the parts, that another one has;
         None when it knows no way.  Every stored tensor is still there, under its own name if it has no place.
+    loaded: the modules that a loader makes of the first checkpoint, by the class that the config of the second names;
+        None when it does not know it.
     keeps_f32: names of the tensors of a checkpoint that its loader holds in float32 when the rest is in the 16-bit
         format of that name, "F16" or "BF16".
     completed: the config of a checkpoint with what its loader takes for what is not said; None when it cannot tell.
@@ -134,3 +165,4 @@ class Architecture:
     layout: Callable[[Checkpoint, Checkpoint], Mapping[str, TensorInfo] | None] | None = None
     keeps_f32: Callable[[Checkpoint, str], Collection[str]] | None = None
     completed: Callable[[Checkpoint], Mapping[str, Json] | None] | None = None
+    loaded: Callable[[Checkpoint, Checkpoint], Loaded | None] | None = None

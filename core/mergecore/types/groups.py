@@ -194,6 +194,9 @@ class TensorGroup(Protocol):
     def gram(self) -> Tensor:
         """Dot products of the inputs with each other over all elements, float64 (n, n)."""
 
+    def uniform(self, count: int, purpose: str = "uniform") -> Tensor:
+        """`count` numbers in [0, 1), float32, that depend on seed, tensor and purpose only; a `Block` has its own."""
+
     def kth_largest(self, i: int, density: float) -> Cut:
         """The cut that keeps the `density` fraction of largest magnitudes of input `i`, exactly.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 from pydantic import BaseModel
 
 from mergecore.files.strict_json import Json
-from mergecore.types.architectures import Description
+from mergecore.types.architectures import Description, Loaded
 from mergecore.types.methods import MergeMethod
 from mergecore.types.models import Checkpoint, ModelReference
 from mergecore.types.outputs import Layout
@@ -23,6 +23,8 @@ from mergecore.types.steps import Step
 from mergecore.types.vocabularies import TokenTable, Vocabulary
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mergecore.files.yaml_document import DocPath, Document
 
 S = TypeVar("S", bound=BaseModel)
@@ -163,6 +165,9 @@ class Planner(Protocol):
     def describe(self, model: Checkpoint, *, thorough: bool = False) -> Description:
         """What is known of the tensors of a model; describers that take their time are asked if `thorough`."""
 
+    def loaded(self, model: Checkpoint, like: Checkpoint | None = None) -> Loaded:
+        """The modules that a loader makes of a model, by the class that its own config names, or that of `like`."""
+
     def vocabulary(self, model: Checkpoint) -> TokenTable | None:
         """The vocabulary of a model; None when it has no tokenizer.
 
@@ -249,6 +254,16 @@ class Planner(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Finished:
+    """What can be said of an output once all its tensors are there."""
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Side files of the plan with other bytes, such as a model card."""
+    facts: Mapping[str, Json] = field(default_factory=dict)
+    """What the manifest says under `facts`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Another kind of document that compiles to a plan.
@@ -258,6 +273,8 @@ class Recipe:
     schema: what such a document says, a class of `Params`, or of pydantic; for editors.  A function that returns it
         where importing it takes long.
     methods: what makes steps of its plans and can be named by no config; their plans name the recipe.
+    finish: what is said of an output in a folder before it is sealed; it gets the plan, and a function that reads a
+        tensor which was written.  It depends on nothing else, so that a run that is resumed says the same.
     """
 
     name: str
@@ -265,3 +282,4 @@ class Recipe:
     compile: Callable[[Document, Planner], Plan]
     schema: type[BaseModel] | Callable[[], type[BaseModel]] | None = None
     methods: tuple[MergeMethod[Any], ...] = ()
+    finish: Callable[[Plan, Callable[[str], Tensor]], Finished] | None = None
