@@ -1,0 +1,150 @@
+"""The command `mergecore extract-lora`: its options, written as a document for the recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mergecore.cli import common_options, output_options, run_options, size_options
+
+if TYPE_CHECKING:
+    from mergecore import PlanOptions, Registry, RunOptions
+    from mergecore.types import Json
+    from mergecore_plugins.lora.extract_lora.ranks import Bounds
+
+USUAL, WITH_BOUNDS = 32, 128
+"""The largest rank where none is given; and where the singular values decide."""
+SHARE = click.FloatRange(0, 1, min_open=True)
+
+
+@click.command("extract-lora")
+@click.argument("finetuned")
+@click.argument("base")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--rank", metavar="N|full", help="The largest rank; 32, or 128 with one of the next three.")
+@click.option(
+    "--energy", type=SHARE, metavar="X", help="Keep this share of each change (squared), such as 0.99."
+)
+@click.option(
+    "--min-value", type=click.FloatRange(0), metavar="X", help="Keep singular values from this one on."
+)
+@click.option(
+    "--min-share", type=SHARE, metavar="X", help="Keep those from this share of the largest one on."
+)
+@click.option(
+    "--rank-pattern", "patterns", multiple=True, metavar="GLOB=N", help="The rank of some modules; repeat it."
+)
+@click.option(
+    "--include", multiple=True, metavar="NAME", help="Take these only: names, patterns or roles; repeat it."
+)
+@click.option("--exclude", multiple=True, metavar="NAME", help="Leave these out; repeat it.")
+@click.option(
+    "--embeddings",
+    type=click.Choice(["lora", "save", "skip"]),
+    default="lora",
+    show_default=True,
+    help="Factor embeddings, store them whole, or leave them out.",
+)
+@click.option("--only-linear", is_flag=True, help="Leave out all but weights of linear layers.")
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "exact", "randomised"]),
+    default="auto",
+    show_default=True,
+    help="How singular values are found; auto takes the cheaper one.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of the factors.",
+)
+@click.option("--base-name", metavar="NAME", help="What the adapter calls its base, such as its hub id.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would be done.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the random projection.")
+@click.option("--offline", is_flag=True, help="Use no network; hub models come from the cache.")
+@size_options
+@output_options
+@common_options
+def extract_lora(only_plan: bool, disabled: Sequence[str], out: Path, **given: Any) -> None:
+    """Make a LoRA adapter OUT of what FINETUNED has more than BASE.
+
+    It says at the end how much of each kind of module the adapter lacks.
+    """
+    from mergecore import PlanOptions, Registry, execute, plan
+    from mergecore.cli import plan_shown
+    from mergecore_plugins.lora.extract_lora.ranks import Bounds
+
+    how = run_options(given)
+    registry = Registry.discover(disabled)
+    options = PlanOptions(given["offline"], shard_size=given["shard_size"])
+    bounds = Bounds(given["energy"], given["min_value"], given["min_share"])
+    asked = _asked(given, bounds)
+    if bounds.said:
+        asked = _with_ranks(asked, bounds, given, registry, options, how)
+    made = plan({"extract_lora": asked, "seed": given["seed"]}, registry=registry, options=options)
+    if only_plan:
+        click.echo(plan_shown(made, registry, given))
+        return
+    folder = execute(made, out, registry=registry, options=how)
+    if not given["quiet"]:
+        _show(made, folder, as_json=given["as_json"])
+
+
+def _asked(given: dict[str, Any], bounds: Bounds) -> dict[str, Json]:
+    """The document that says the same."""
+    rank = given["rank"] or (WITH_BOUNDS if bounds.said else USUAL)
+    asked: dict[str, Json] = {name: given[name] for name in ("finetuned", "base")}
+    asked["rank"] = int(rank) if str(rank).isdecimal() else rank
+    asked |= {name: given[name] for name in ("embeddings", "only_linear", "method", "dtype")}
+    asked |= {name: [*given[name]] for name in ("include", "exclude") if given[name]}
+    if given["patterns"]:
+        asked["rank_pattern"] = dict(map(_pattern, given["patterns"]))
+    if given["base_name"]:
+        asked["base_name"] = given["base_name"]
+    return asked
+
+
+def _pattern(text: str) -> tuple[str, Json]:
+    name, _, rank = text.rpartition("=")
+    if not name or not rank.isdecimal():
+        raise click.UsageError(
+            f"--rank-pattern '{text}': a pattern and a number are expected, such as '*.q_proj=64'"
+        )
+    return name, int(rank)
+
+
+def _with_ranks(
+    asked: dict[str, Json],
+    bounds: Bounds,
+    given: dict[str, Any],
+    registry: Registry,
+    options: PlanOptions,
+    how: RunOptions,
+) -> dict[str, Json]:
+    """The document with the ranks that the singular values decide; reads all weights."""
+    from mergecore import plan, run
+    from mergecore_plugins.lora.extract_lora.ranks import decided
+
+    look = {"extract_lora": {**asked, "only_facts": True}, "seed": given["seed"]}
+    looked = plan(look, registry=registry, options=options)
+    found = decided(looked, run(looked, registry=registry, options=how), bounds)
+    if found.bounded and not given["quiet"]:
+        names = f"{', '.join(found.bounded[:4])}{' and more' if len(found.bounded) > 4 else ''}"
+        click.echo(f"--rank keeps less than was asked for of {len(found.bounded)} modules: {names}", err=True)
+    return found.document(asked)
+
+
+def _show(made: Any, folder: Path, *, as_json: bool) -> None:
+    from safetensors.torch import load_file
+
+    from mergecore_plugins.lora.extract_lora.report import report
+    from mergecore_plugins.lora.extract_lora.writer import FACTS
+
+    found = report(made, load_file(folder / FACTS))
+    click.echo(json.dumps(found.as_json()) if as_json else found.as_text())

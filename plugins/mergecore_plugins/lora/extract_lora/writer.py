@@ -1,0 +1,55 @@
+"""The output writer `peft`: one file with the tensors of an adapter, and one with what is known of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from mergecore import NoParams
+from mergecore.types import Layout, LayoutRequest, OutputFile, OutputTensor, Slot, Stored
+
+WEIGHTS, FACTS = "adapter_model.safetensors", "extraction.safetensors"
+PREFIX = "base_model.model."
+"""How the names of all tensors of an adapter begin."""
+_WIDEST_FIRST = ("F64", "F32", "BF16", "F16")
+"""The order of formats in a file: the widest first, so that every tensor is aligned."""
+
+
+def lay_out(request: LayoutRequest, params: NoParams) -> Layout:
+    """The names that PEFT looks for; tensors that are not of an adapter lie in a file of their own."""
+    files: list[OutputFile] = []
+    slots: dict[str, Slot] = {}
+    for name, is_adapter in ((WEIGHTS, True), (FACTS, False)):
+        part = [one for one in request.tensors if one.name.startswith(PREFIX) == is_adapter]
+        if part:
+            header, offsets = _header(part)
+            slots |= {one.name: Slot(len(files), len(header) + offsets[one.name], one.nbytes) for one in part}
+            files.append(OutputFile(name, header, len(header) + sum(one.nbytes for one in part)))
+    return Layout(tuple(files), {one.name: slots[one.name] for one in request.tensors})
+
+
+def read(path: Path) -> Sequence[Stored]:
+    """The tensors that a file says it holds."""
+    from mergecore.models import read_header
+
+    return read_header(path)[0]
+
+
+def _header(tensors: Sequence[OutputTensor]) -> tuple[bytes, dict[str, int]]:
+    """The first bytes of a file of safetensors, and where each tensor begins behind them."""
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    offsets: dict[str, int] = {}
+    at = 0
+    for one in sorted(tensors, key=_order):
+        offsets[one.name] = at
+        entries[one.name] = {"dtype": one.dtype, "shape": one.shape, "data_offsets": (at, at + one.nbytes)}
+        at += one.nbytes
+    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, offsets
+
+
+def _order(one: OutputTensor) -> tuple[int, str]:
+    known = one.dtype in _WIDEST_FIRST
+    return _WIDEST_FIRST.index(one.dtype) if known else len(_WIDEST_FIRST), one.name

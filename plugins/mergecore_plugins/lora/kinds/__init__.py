@@ -1,1 +1,0 @@
-"""Kinds of adapters beside LoRA; read `others` first."""
