@@ -9,6 +9,7 @@ from mergecore.files.on_demand import on_demand
 if TYPE_CHECKING:
     from mergecore.cli.app import main
     from mergecore.cli.options import common_options, output_options, run_options, size_options
+    from mergecore.cli.screen import GroupedCommand, show_text
     from mergecore.cli.show_plan import plan_shown
 else:
     __getattr__, __dir__ = on_demand(
@@ -16,15 +17,18 @@ else:
         {
             "app": "main",
             "options": "common_options output_options run_options size_options",
+            "screen": "GroupedCommand show_text",
             "show_plan": "plan_shown",
         },
     )
 
 __all__ = [
+    "GroupedCommand",
     "common_options",
     "main",
     "output_options",
     "plan_shown",
     "run_options",
+    "show_text",
     "size_options",
 ]

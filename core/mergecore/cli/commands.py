@@ -11,7 +11,7 @@ import click
 
 from mergecore.cli.mergekit_options import MergeCommand
 from mergecore.cli.options import common_options, output_options, plan_options, run_options
-from mergecore.cli.screen import show_table
+from mergecore.cli.screen import show_table, show_text
 from mergecore.files.exhaustion import TO_PLAN, check_memory
 from mergecore.plugins.registry import WORD_OF, Registry
 from mergecore.types import Executor, MergeMethod, OutputWriter, Recipe, SideFile, TokenizerStrategy
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 @click.command(cls=MergeCommand)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, auto, …")
-@click.option("--executor", metavar="NAME", help="Another plugin to run the steps; threads by default.")
+@click.option(
+    "--device", default="cpu", show_default=True, metavar="NAME", help="Where to compute: cpu, cuda, auto, …"
+)
+@click.option("--executor", metavar="NAME", help="The plugin that runs the steps; by default threads.")
 @click.option("--allow-nonfinite", is_flag=True, help="Accept NaN and Inf in inputs and in the result.")
 @output_options
 @plan_options
@@ -54,11 +56,16 @@ def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> Non
 @click.option(
     "--tensor", "pattern", metavar="GLOB", help="Show sources and parameters of these output tensors."
 )
-@click.option("--check", is_flag=True, help="Say in a line that all is well, and warnings, instead.")
-@click.option("--json", "as_json", is_flag=True, help="Print facts for programs.")
+@click.option(
+    "--check", is_flag=True, help="Print one line if all is well, and warnings, instead of the plan."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @plan_options
 def plan(config: Path, pattern: str | None, check: bool, disabled: Sequence[str], **given: Any) -> None:
-    """Check CONFIG and show what merging would do; read headers only, write nothing."""
+    """Check CONFIG and show what a merge would do.
+
+    Reads headers and small files only, and writes nothing.
+    """
     check_memory(TO_PLAN)
     from mergecore import pipeline
     from mergecore.cli.show_plan import check_as_json, check_as_text, plan_shown
@@ -68,7 +75,7 @@ def plan(config: Path, pattern: str | None, check: bool, disabled: Sequence[str]
     shown = plan_shown(made, registry, given, None if check else pattern)
     if check:
         shown = json.dumps(check_as_json(made)) if given["as_json"] else check_as_text(made, config)
-    click.echo(shown)
+    (click.echo if given["as_json"] else show_text)(shown)
 
 
 @click.group()
@@ -77,7 +84,7 @@ def methods() -> None:
 
 
 @methods.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print facts for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @common_options
 def list_methods(disabled: Sequence[str], as_json: bool) -> None:
     """List the installed merge methods, and what each does."""
@@ -94,10 +101,10 @@ def list_methods(disabled: Sequence[str], as_json: bool) -> None:
 
 @methods.command("show")
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print facts for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @common_options
 def show_method(name: str, disabled: Sequence[str], as_json: bool) -> None:
-    """Show what a method computes, needs and takes."""
+    """Show formula, requirements and parameters of the method NAME."""
     from mergecore.cli.show_methods import method_as_json, method_as_text
 
     registry = Registry.discover(disabled)
@@ -105,7 +112,10 @@ def show_method(name: str, disabled: Sequence[str], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(method_as_json(method)))
     else:
-        click.echo(method_as_text(method, registry.provider(MergeMethod, name)))
+        text, example = method_as_text(method, registry.provider(MergeMethod, name))
+        show_text(text)
+        if example:
+            click.echo(example)
 
 
 @click.group()
@@ -114,10 +124,13 @@ def plugins() -> None:
 
 
 @plugins.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print facts for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @common_options
 def list_plugins(disabled: Sequence[str], as_json: bool) -> None:
-    """List every plugin: whether it works, where it comes from, what it provides or why it does not work."""
+    """List every plugin, and whether it works.
+
+    Also shows which package it comes from, and what it provides or why it does not work.
+    """
     from dataclasses import asdict
 
     found = Registry.discover(disabled).plugins()
@@ -135,7 +148,7 @@ def list_plugins(disabled: Sequence[str], as_json: bool) -> None:
 @click.argument("name")
 @common_options
 def show_plugin(name: str, disabled: Sequence[str]) -> None:
-    """Show everything about the plugins called NAME."""
+    """Show what the plugin NAME provides, and its parameters."""
     from mergecore.cli.show_methods import parameters_as_text
     from mergecore.errors import ConfigError, did_you_mean
     from mergecore.types.params import NoParams
@@ -160,14 +173,17 @@ def show_plugin(name: str, disabled: Sequence[str]) -> None:
             if kind is SideFile and value.params is NoParams:
                 continue  # most have none, and some plugins bring many
             click.echo("\n".join(["", f"  parameters of {WORD_OF[kind]} '{value.name}'"]))
-            click.echo("\n".join(parameters_as_text(value.params, scopes=kind is MergeMethod)))
+            show_text("\n".join(parameters_as_text(value.params, scopes=kind is MergeMethod)))
 
 
 @click.command()
 @click.argument("recipe", required=False)
 @common_options
 def schema(recipe: str | None, disabled: Sequence[str]) -> None:
-    """Print the JSON schema of merge configs, or of the documents of RECIPE, for editors."""
+    """Print the JSON schema of merge configs, for editors.
+
+    With RECIPE, such as transplant, print that of its documents.
+    """
     from mergecore.config.schema import recipe_schema
     from mergecore.config.schema import schema as config_schema
 
@@ -186,13 +202,13 @@ def schema(recipe: str | None, disabled: Sequence[str]) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @common_options
 def verify(folder: Path, disabled: Sequence[str]) -> None:
-    """Check the merged model in FOLDER against its manifest, every byte."""
+    """Compare a merged model with its manifest, byte by byte."""
     from mergecore.output.verify import verify_folder
 
     report = verify_folder(folder, Registry.discover(disabled))
-    click.echo(f"{folder}: {report.tensors} tensors and {report.files} files are as they were written")
+    show_text(f"{folder}: {report.tensors} tensors and {report.files} files are as they were written")
     if report.unread:
-        click.echo(f"note: what the files say of their tensors was not read: {report.unread}")
+        show_text(f"note: what the files say of their tensors was not read: {report.unread}")
 
 
 COMMANDS: Sequence[click.Command] = (merge, plan, methods, plugins, schema, verify)

@@ -41,12 +41,24 @@ def size_options(command: F) -> F:
     """Add what bounds a run: `--threads`, `--max-memory`, and `--shard-size` of the output."""
     for option in (
         click.option(
-            "--shard-size", type=Size(), help="Largest size of an output file; overrides the config."
+            "--shard-size",
+            type=Size(),
+            metavar="SIZE",
+            help="Largest size of an output file, such as 5GB; overrides the config.",
         ),
         click.option(
-            "-j", "--threads", type=click.IntRange(1), help="Workers; default: one for each processor."
+            "-j",
+            "--threads",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Number of workers; by default one for each processor.",
         ),
-        click.option("--max-memory", type=Size(), help="Bound of the memory, Python and torch included."),
+        click.option(
+            "--max-memory",
+            type=Size(),
+            metavar="SIZE",
+            help="Use no more memory than this, such as 8GB; Python and torch count.",
+        ),
     ):
         command = option(command)
     return command
@@ -55,15 +67,15 @@ def size_options(command: F) -> F:
 def output_options(command: F) -> F:
     """Add `--resume`, `--restart`, `--recheck`, `--overwrite`, `--json`, `--verbose` and `--quiet`."""
     for option in (
-        click.option("--resume", is_flag=True, help="Go on with an interrupted run, if there is one."),
-        click.option("--restart", is_flag=True, help="Throw an interrupted run away."),
+        click.option("--resume", is_flag=True, help="Continue an interrupted run, if there is one."),
+        click.option("--restart", is_flag=True, help="Discard an interrupted run and start again."),
         click.option(
-            "--recheck", is_flag=True, help="With --resume: read again what the interrupted run wrote."
+            "--recheck", is_flag=True, help="With --resume: check again what the interrupted run wrote."
         ),
         click.option("--overwrite", is_flag=True, help="Replace an earlier output."),
-        click.option("--json", "as_json", is_flag=True, help="Print facts for programs."),
-        click.option("-v", "--verbose", count=True, help="Say more."),
-        click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs."),
+        click.option("-v", "--verbose", count=True, help="Print more."),
+        click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
     ):
         command = option(command)
     return command
@@ -108,7 +120,7 @@ def common_options(command: F) -> F:
             type=click.Choice(["text", "json"]),
             default="text",
             expose_value=False,
-            help="How errors are printed on standard error.",
+            help="Format of errors on standard error.",
         ),
     ):
         command = option(command)
@@ -118,28 +130,35 @@ def common_options(command: F) -> F:
 def plan_options(command: Any) -> Any:
     """Add the options that `merge` and `plan` share."""
     for option in (
-        click.option("--offline", is_flag=True, help="Use no network; hub models come from the cache."),
+        click.option(
+            "--offline", is_flag=True, help="Do not use the network; read hub models from the cache."
+        ),
         click.option(
             "--missing",
             type=click.Choice(["error", "base", "skip"]),
             default="error",
             show_default=True,
-            help="A tensor that one model lacks: refuse, take the base's, or merge the others.",
+            help="If a model lacks a tensor: refuse, take it from the base, or merge the others.",
         ),
         click.option(
             "--unexpected",
             type=click.Choice(["error", "copy", "drop"]),
             default="error",
             show_default=True,
-            help="A tensor that only one model has: refuse, take it over, or leave it out.",
+            help="If only one model has a tensor: refuse, copy it, or leave it out.",
         ),
         click.option("--allow-crimes", is_flag=True, help="Merge models of different architectures."),
         click.option(
             "--strict",
             is_flag=True,
-            help="Refuse a config of which something has no effect, such as a parameter.",
+            help="Refuse a config with something that has no effect, such as an unused parameter.",
         ),
-        click.option("--seed", type=click.IntRange(0), help="Seed of random methods; overrides the config."),
+        click.option(
+            "--seed",
+            type=click.IntRange(0),
+            metavar="N",
+            help="Seed of random methods; overrides the config.",
+        ),
         size_options,
     ):
         command = option(command)

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
@@ -76,6 +79,33 @@ def show_table(rows: Sequence[Sequence[str]]) -> None:
         Console(file=sys.stdout, highlight=False).print(grid)
     else:
         click.echo(_aligned(rows))
+
+
+def show_text(text: str) -> None:
+    """Print text; on a terminal, lines are wrapped at words and go on where their text begins."""
+    if is_terminal(sys.stdout):
+        width = shutil.get_terminal_size().columns
+        text = "\n".join(_wrapped(line, width) for line in text.split("\n"))
+    click.echo(text)
+
+
+def _wrapped(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    label = _LABEL.match(line)
+    indent = label.end() if label else len(line) - len(line.lstrip()) + 2
+    return textwrap.fill(
+        line,
+        width,
+        subsequent_indent=" " * min(indent, width // 3),
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+    )
+
+
+_LABEL = re.compile(r" *\S+(?: \S+)?  +(?=\S)")
+"""The label of a line such as `  comes with mergecore`, up to the text behind it."""
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

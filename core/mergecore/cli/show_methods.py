@@ -44,8 +44,8 @@ def needs(method: MergeMethod[Any]) -> str:
     return f"{base}{number} model{'' if number == '1' else 's'}"
 
 
-def method_as_text(method: MergeMethod[Any], plugin: Plugin) -> str:
-    """Formula, source, needs, parameters and an example."""
+def method_as_text(method: MergeMethod[Any], plugin: Plugin) -> tuple[str, str]:
+    """Formula, source, needs and parameters; and the example, whose lines are to be copied as they are."""
     works_on = "differences to the base" if method.space == "delta" else "the tensors themselves"
     cost = f"{method.passes} pass{'es' if method.passes > 1 else ''} over the inputs"
     lines = [
@@ -61,9 +61,8 @@ def method_as_text(method: MergeMethod[Any], plugin: Plugin) -> str:
         "  parameters",
         *parameters_as_text(method.params),
     ]
-    if method.example:
-        lines += ["", "  example", "", textwrap.indent(textwrap.dedent(method.example).strip(), "    ")]
-    return "\n".join(lines)
+    example = textwrap.indent(textwrap.dedent(method.example).strip(), "    ")
+    return "\n".join(lines), f"\n  example\n\n{example}" if example else ""
 
 
 def method_as_json(method: MergeMethod[Any]) -> dict[str, Json]:

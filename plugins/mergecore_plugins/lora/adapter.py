@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mergecore import hookimpl
-from mergecore.cli import common_options, output_options, run_options, size_options
+from mergecore.cli import GroupedCommand, common_options, output_options, run_options, size_options
 
 if TYPE_CHECKING:
     from mergecore.types import Json
@@ -22,7 +22,7 @@ def mergecore_commands() -> Iterator[click.Command]:
     yield adapter
 
 
-@click.command("merge-lora")
+@click.command("merge-lora", cls=GroupedCommand)
 @click.argument("base")
 @click.argument("adapters", nargs=-1, required=True)
 @click.argument("out", type=click.Path(path_type=Path))
@@ -32,21 +32,24 @@ def mergecore_commands() -> Iterator[click.Command]:
     type=float,
     multiple=True,
     metavar="X",
-    help="How much of each adapter, in their order; one for all.",
+    help="Factor of an adapter's changes; once for all, or once for each.",
 )
-@click.option("--dtype", metavar="NAME", help="Of the output: bfloat16, float32, …; by default that of BASE.")
+@click.option(
+    "--dtype", metavar="NAME", help="Number format of the output, such as bfloat16; by default that of BASE."
+)
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would be done; read headers only.")
-@click.option("--offline", is_flag=True, help="Use no network; hub models come from the cache.")
+@click.option("--offline", is_flag=True, help="Do not use the network; read hub models from the cache.")
 @size_options
 @output_options
 @common_options
 def merge_lora(only_plan: bool, disabled: Sequence[str], out: Path, **given: Any) -> None:
-    """Put ADAPTERS on the model BASE, one after the other, as a new model OUT.
+    """Merge ADAPTERS into the model BASE, as a new model OUT.
 
-    The same as a merge of the one model `BASE+ADAPTER+…`; each may be a folder or a hub id with @REVISION.
+    Several adapters are applied one after the other.  BASE and each of ADAPTERS is a folder, or a hub id with or
+    without @REVISION.
     """
     from mergecore import PlanOptions, Registry, execute, plan
-    from mergecore.cli import plan_shown
+    from mergecore.cli import plan_shown, show_text
 
     how = run_options(given)
     registry = Registry.discover(disabled)
@@ -54,7 +57,7 @@ def merge_lora(only_plan: bool, disabled: Sequence[str], out: Path, **given: Any
     document = _document(given["base"], given["adapters"], given["scales"], given["dtype"])
     made = plan(document, registry=registry, options=options)
     if only_plan:
-        click.echo(plan_shown(made, registry, given))
+        (click.echo if given["as_json"] else show_text)(plan_shown(made, registry, given))
         return
     execute(made, out, registry=registry, options=how)
 
@@ -92,13 +95,20 @@ def adapter() -> None:
 
 @adapter.command()
 @click.argument("path")
-@click.option("--offline", is_flag=True, help="Use no network; hub adapters come from the cache.")
-@click.option("--json", "as_json", is_flag=True, help="Print facts for programs.")
+@click.option("--offline", is_flag=True, help="Do not use the network; read hub adapters from the cache.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @common_options
 def show(path: str, offline: bool, as_json: bool, disabled: Sequence[str]) -> None:
-    """Show what the adapter PATH is: kind, base, ranks, modules, size, and what cannot be merged."""
+    """Show kind, base, ranks, modules and size of the adapter PATH.
+
+    Also shows whether it can be merged.
+    """
     from mergecore import Registry
+    from mergecore.cli import show_text
     from mergecore_plugins.lora.show import shown
 
     found = shown(path, Registry.discover(disabled), offline)
-    click.echo(json.dumps(found.as_json()) if as_json else found.as_text())
+    if as_json:
+        click.echo(json.dumps(found.as_json()))
+    else:
+        show_text(found.as_text())

@@ -13,6 +13,7 @@ from typing import Any, cast
 from mergecore.errors import ConfigError, InputError
 from mergecore.files import searcher
 from mergecore.types import Json
+from mergecore_plugins.lora.kinds import defined
 
 NAME = "adapter_config.json"
 
@@ -73,6 +74,8 @@ def read_config(value: Json, place: str) -> AdapterConfig:
     reader = _Reader(value, place)
     kind = reader.text("peft_type", "LORA").upper()
     refuse_kind(value, kind, place)
+    if kind not in LOW_RANK:
+        return _other(reader, kind)
     rank = reader.whole("r", 8)
     return AdapterConfig(
         kind=kind,
@@ -96,6 +99,23 @@ def read_config(value: Json, place: str) -> AdapterConfig:
     )
 
 
+def _other(reader: _Reader, kind: str) -> AdapterConfig:
+    """The config of another kind than LoRA, whose ranks and patterns have meanings of their own."""
+    near = kind == "ADALORA"
+    return AdapterConfig(
+        kind=kind,
+        base=reader.text("base_model_name_or_path", "") or None,
+        base_revision=reader.text("revision", "") or None,
+        rank=reader.whole("init_r", 12) if near else 8,
+        alpha=reader.number("lora_alpha", 8) if near else 8,
+        fan_in_fan_out=reader.flag("fan_in_fan_out"),
+        trained_bias=reader.text("bias", "none"),
+        modules_to_save=reader.texts("modules_to_save"),
+        token_rows=reader.rows("trainable_token_indices"),
+        raw=reader.values,
+    )
+
+
 # ---- what cannot be merged ---------------------------------------------------------------------------------
 
 _VARIANTS: tuple[tuple[str, str, str], ...] = (
@@ -113,7 +133,8 @@ _VARIANTS: tuple[tuple[str, str, str], ...] = (
 )
 """Keys that make an adapter something else than a change of weights, what it is called, and why it is refused."""
 
-KINDS = ("LORA", "TRAINABLE_TOKENS")
+LOW_RANK = ("LORA", "TRAINABLE_TOKENS")
+KINDS = (*LOW_RANK, "ADALORA", "IA3", "LN_TUNING", "VERA", *defined.KINDS)
 """Kinds that are read."""
 PROMPTS = (
     "PROMPT_TUNING",
@@ -125,6 +146,16 @@ PROMPTS = (
     "CARTRIDGE",
 )
 """Kinds that add something to the input or to attention and leave the weights alone."""
+_REASONS = {
+    "SHIRA": ": it does not store which numbers of a weight it changes",
+    "LILY": ": PEFT itself cannot merge it",
+    "PVERA": ": it is random",
+    **dict.fromkeys(("OSF", "PSOFT"), ": its fixed part is a decomposition of the base that is not stored"),
+    **dict.fromkeys(
+        ("FROD", "RANDLORA", "TINYLORA", "UNILORA", "VBLORA"),
+        ": its layers share what each makes its weights of",
+    ),
+}
 ROUTED = ("XLORA", "POLY", "MIXED")
 """Kinds that mix several adapters by the input."""
 
@@ -138,7 +169,7 @@ def refuse_kind(value: Mapping[str, Json], kind: str, place: str) -> None:
         what = f"{kind} chooses among adapters for each input; it cannot be merged"
         raise InputError("E251", what, place=place, hint="load it with PEFT beside the merged model")
     if kind not in KINDS:
-        what = f"adapters of the kind {kind} are not read"
+        what = f"adapters of the kind {kind} are not read{_REASONS.get(kind, '')}"
         raise InputError("E251", what, place=place, hint=MERGE_WITH_PEFT)
     for key, name, reason in _VARIANTS:
         if value.get(key):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from mergecore.types import ForEach, Read, Reader, TensorData, TensorInfo, held, one_by_one, prepared
 from mergecore_plugins.lora.changes import Change, Opened, Scaled
+from mergecore_plugins.lora.kinds.defined import Defined
+from mergecore_plugins.lora.kinds.factored import Multiplied
 
 if TYPE_CHECKING:
     import torch
@@ -131,6 +133,11 @@ def adapted(tensor: TensorInfo, changes: tuple[Change, ...], scale: float = 1.0)
     """A tensor of a model with the changes of an adapter, or a share of them; earlier adapters come first."""
     share = changes if scale == 1 else tuple(Scaled(one, scale) for one in changes)
     data = tensor.data
-    if isinstance(data, Adapted):
+    if isinstance(data, Adapted) and not any(map(_in_turn, (*data.changes, *changes))):
         return replace(tensor, data=replace(data, changes=(*data.changes, *share)))
     return replace(tensor, data=Adapted(data, share))
+
+
+def _in_turn(change: Change) -> bool:
+    """Whether a change is no sum, and is made to what the changes before it have made."""
+    return isinstance(change.change if isinstance(change, Scaled) else change, (Defined, Multiplied))

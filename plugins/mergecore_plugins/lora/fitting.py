@@ -14,7 +14,8 @@ from mergecore.types import Json, TensorInfo
 from mergecore_plugins.lora import faults
 from mergecore_plugins.lora.changes import Added, Change, Part, ReplacedRows, as_matrix
 from mergecore_plugins.lora.config import AdapterConfig
-from mergecore_plugins.lora.lookup import Lookup, is_head, is_table
+from mergecore_plugins.lora.kinds.others import other_changes
+from mergecore_plugins.lora.lookup import Lookup, holds_in_out, is_head, is_table
 from mergecore_plugins.lora.low_rank import Experts, LowRank
 from mergecore_plugins.lora.names import Part as Named
 from mergecore_plugins.lora.names import Use
@@ -87,11 +88,11 @@ class _Fitter:
         for error in faults.twice(self._place, parts):
             problems.add(error)
         for part in parts:
-            if part.use is Use.OTHER:
-                problems.add(faults.not_read(self._place, part))
             if part.use is Use.WHOLE:
                 with problems.collecting():
                     self._whole(part)
+        with problems.collecting():
+            self._others([part for part in parts if part.use is Use.OTHER])
         for module in _modules(parts):
             with problems.collecting():
                 self._module(module)
@@ -127,6 +128,18 @@ class _Fitter:
     def _may_resize(self, there: TensorInfo, trained: TensorInfo) -> bool:
         """Whether a table of tokens was given other rows while it was trained."""
         return there.shape[1:] == trained.shape[1:] and is_table(there.name)
+
+    # ---- other kinds ----
+
+    def _others(self, parts: Sequence[Named]) -> None:
+        def find(name: str) -> tuple[str, TensorInfo] | None:
+            found = self._name(name)
+            return (found, self._there(found)) if found else None
+
+        others = other_changes(parts, self._config, self._base_config, find, self._place)
+        for name, change in others.changes:
+            self._add(name, change)
+        self._absent += others.absent
 
     # ---- low rank ----
 
@@ -195,10 +208,7 @@ class _Fitter:
             return False
         if there != there[::-1]:
             return there == trained[::-1]
-        family = self._base_config.get("model_type")
-        if isinstance(family, str):
-            return family in _CONV1D and module.rpartition(".")[2] in _CONV1D_LAYERS
-        return self._config.fan_in_fan_out
+        return holds_in_out(self._base_config, module, self._config.fan_in_fan_out)
 
     def _variant(self, module: _Module) -> tuple[TensorInfo | None, str | None]:
         return module.tensors.get(Use.MAGNITUDE), self._config.residual
@@ -346,7 +356,7 @@ class _Fitter:
         embeddings, head = self._lookup.embeddings, self._lookup.head
         if not head or self._config.tied or any(is_head(name) for name in (*self._copies, *self._wholes)):
             return
-        trained = any(isinstance(one, LowRank) for one in self._changes.get(str(embeddings), ()))
+        trained = any(not isinstance(one, ReplacedRows) for one in self._changes.get(str(embeddings), ()))
         resized = (
             embeddings in self._wholes and self._wholes[embeddings].shape != self._base[embeddings].shape
         )
@@ -369,16 +379,10 @@ class _Fitter:
         return rank
 
 
-_OF_EMBEDDINGS = (Use.EMBEDDING_A, Use.EMBEDDING_B)
-_CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp", "ctrl")
-_CONV1D_LAYERS = ("c_attn", "c_proj", "c_fc", "q_attn")
-"""The layers of these families hold their weights as (in, out)."""
-
-
 def _modules(parts: Sequence[Named]) -> Iterator[_Module]:
     found: dict[tuple[str, int], _Module] = {}
     for part in parts:
-        if part.use is not Use.WHOLE:
+        if part.use not in (Use.WHOLE, Use.OTHER):
             module = found.setdefault((part.module, part.depth), _Module(part.module, part.depth))
             module.tensors[part.use] = part.tensor
     return iter(found.values())

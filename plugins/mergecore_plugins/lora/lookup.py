@@ -41,6 +41,19 @@ class Lookup:
         return "embed_out.weight" if self._config.get("model_type") == "gpt_neox" else "lm_head.weight"
 
 
+def holds_in_out(config: Mapping[str, Json], module: str, otherwise: bool) -> bool:
+    """Whether a family stores the weight of a layer as (in, out), as GPT-2 does; `otherwise` where it is not named."""
+    family = config.get("model_type")
+    if isinstance(family, str):
+        return family in _CONV1D and module.rpartition(".")[2] in _CONV1D_LAYERS
+    return otherwise
+
+
+_CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp", "ctrl")
+_CONV1D_LAYERS = ("c_attn", "c_proj", "c_fc", "q_attn")
+"""The layers of these families hold their weights as (in, out)."""
+
+
 def is_head(name: str) -> bool:
     """Whether a tensor is the head, whose rows are tokens."""
     return bool(_HEAD.search(name))

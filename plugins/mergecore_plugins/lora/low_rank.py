@@ -48,18 +48,18 @@ class LowRank:
         return 4 * (self.a.count + self.b.count + 2 * norms + whole)
 
     def open(self, read: Read, rows: Rows, shape: tuple[int, ...]) -> Opened:
-        factors = [_Product(read(self.a).flatten(1), read(self.b).flatten(1), self.scale, self.transposed)]
+        factors = [Product(read(self.a).flatten(1), read(self.b).flatten(1), self.scale, self.transposed)]
         if self.residual:
             begun = _beginning(
                 self.residual, rows(0, as_matrix(shape)[0]), self.rank, self.scale, self.transposed
             )
-            factors.insert(0, _Product(*begun, -self.scale, self.transposed))
+            factors.insert(0, Product(*begun, -self.scale, self.transposed))
         if self.magnitude is None:
-            return _Sum(factors)
+            return Sum(factors)
         return _Dora(factors, read(self.magnitude).flatten(), self.transposed, rows, as_matrix(shape))
 
 
-class _Product:
+class Product:
     """Rows of `scale · B A`, or of its transpose."""
 
     def __init__(self, a: Tensor, b: Tensor, scale: float, transposed: bool = False) -> None:
@@ -93,8 +93,8 @@ WIDE_GRAIN = 64
 """Columns of a product that are computed at once where it is turned: other numbers of them round otherwise."""
 
 
-class _Sum:
-    def __init__(self, factors: list[_Product]) -> None:
+class Sum:
+    def __init__(self, factors: list[Product]) -> None:
         self._factors = factors
         self.grain = 1 if not factors[0]._transposed else WIDE_GRAIN
 
@@ -104,11 +104,11 @@ class _Sum:
         return x
 
 
-class _Dora(_Sum):
+class _Dora(Sum):
     """Rows (columns, where transposed) of the sum get the lengths that were trained."""
 
     def __init__(
-        self, factors: list[_Product], magnitude: Tensor, transposed: bool, rows: Rows, shape: tuple[int, int]
+        self, factors: list[Product], magnitude: Tensor, transposed: bool, rows: Rows, shape: tuple[int, int]
     ) -> None:
         super().__init__(factors)
         self._magnitude = magnitude
@@ -196,17 +196,14 @@ class Experts:
         a = a.reshape(self.experts, -1, a.shape[-1])  # (experts, r, in)
         b = b.reshape(b.shape[0], -1, self.experts)  # (out, r, experts)
         return _Experts(
-            [
-                _Product(a[i], b[:, :, i].contiguous(), self.scale, self.transposed)
-                for i in range(self.experts)
-            ]
+            [Product(a[i], b[:, :, i].contiguous(), self.scale, self.transposed) for i in range(self.experts)]
         )
 
 
 class _Experts:
     grain = 1
 
-    def __init__(self, products: list[_Product]) -> None:
+    def __init__(self, products: list[Product]) -> None:
         self._products = products
         self.grain = WIDE_GRAIN if products[0]._transposed else 1
 

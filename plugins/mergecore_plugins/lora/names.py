@@ -69,6 +69,8 @@ def _part(tensor: TensorInfo) -> Part:
         if found := pattern.fullmatch(name):
             module, depth = _unwrapped(found["module"])
             return Part(module, use, tensor, depth)
+    if found := _SHARED.fullmatch(name):
+        return Part("", Use.OTHER, tensor, 0, found["word"])
     if found := _OTHER.fullmatch(name):
         module, depth = _unwrapped(found["module"])
         return Part(module, Use.OTHER, tensor, depth, found["word"])
@@ -98,11 +100,13 @@ _USES: tuple[tuple[re.Pattern[str], Use], ...] = (
     (_use(rf"(token_adapter\.)?trainable_tokens_delta{_OWN_NAME}"), Use.TRAINED_ROWS),
 )
 _WRAPPED_WHOLE = re.compile(
-    r"\.(modules_to_save(\.(?!weight$|bias$)[^.]+(?=\.(weight|bias)$))?|base_layer|original_module)\."
+    r"\.((modules_to_save|ln_tuning_layers)(\.(?!weight$|bias$)[^.]+(?=\.(weight|bias)$))?|base_layer|original_module)\."
 )
 """What stands between a module and its own tensors where the whole of it was trained."""
+_SHARED = re.compile(r"(?P<word>vera_[AB])(\.[^.]+)?")
+"""What all modules share."""
 _OTHER = re.compile(
     r"(?P<module>.+)\.(?P<word>ia3_l|hada_\w+|lokr_\w+|oft_\w+|boft_\w+|vera_\w+|hra_u|fourierft_\w+|lora_\w+|"
-    r"ln_tuning_layers|randlora_\w+|shira_\w+|bone_block|miss_block|c3a_kernel|road_\w+|delora_\w+|waveft_\w+|"
-    r"vblora_\w+|gralora_\w+|adamss_\w+)(\.[^.]+)?(\.weight)?"
+    r"randlora_\w+|shira_\w+|bone_block|miss_block|c3a_kernel|road_\w+|delora_\w+|waveft_\w+|"
+    r"vblora_\w+|gralora_\w+|deft_\w+|hira_\w+|peanut_\w+|psoft_\w+|osf_\w+|supertuning_\w+|glora_\w+|beft_\w+|adamss_\w+)(\.[^.]+)?(\.weight)?"
 )

@@ -13,7 +13,7 @@ from mergecore.errors import MergecoreError
 from mergecore.files import nbytes, size_text
 from mergecore.types import Checkpoint, Json
 from mergecore_plugins.lora.adapters import config_of
-from mergecore_plugins.lora.config import AdapterConfig
+from mergecore_plugins.lora.config import LOW_RANK, AdapterConfig
 from mergecore_plugins.lora.names import Part, Use, parts_of
 
 
@@ -37,7 +37,7 @@ class Shown:
         lines = [self.path]
         for name, value in self.facts.items():
             if value not in (None, [], ""):
-                text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+                text = ", ".join(map(str, value)) if isinstance(value, list) else _said(value)
                 lines.append(f"  {name:<12} {text}")
         lines += [
             f"  {'module' if not i else '':<12} {kind} × {n}"
@@ -80,7 +80,9 @@ def _facts(config: AdapterConfig, parts: list[Part]) -> dict[str, Json]:
         "base": config.base,
         "revision": config.base_revision,
         "ranks": [*ranks],
-        "alpha": config.alpha,
+        "alpha": config.alpha
+        if config.kind in LOW_RANK
+        else config.raw.get("alpha", config.raw.get("lora_alpha")),
         "saved whole": [*sorted({_kind(one.module) for one in parts if one.use is Use.WHOLE})],
     }
 
@@ -103,3 +105,7 @@ def _kinds(parts: list[Part]) -> dict[str, int]:
 def _kind(module: str) -> str:
     """A module by its name in its layer."""
     return re.sub(r".*\.(layers|h|blocks?|layer)\.\d+\.", "", module)
+
+
+def _said(value: Json) -> str:
+    return str(value) if not isinstance(value, bool) else "yes" if value else "no"

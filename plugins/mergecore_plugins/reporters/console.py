@@ -5,8 +5,10 @@ Events say how far a merge is, so nothing is kept between them: each draws the b
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mergecore import hookimpl
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 10
 UPDATES_PER_SECOND = 10
-BAR_WIDTH = 24
+BAR_WIDTH, WIDE = 24, 100
+"""The bar has this width on terminals of so many columns; on narrower ones the words need the room."""
+STEADY_BYTES = 256_000_000
+"""The time left is shown when so much is done, or a twentieth of all."""
 
 
 @hookimpl
@@ -59,13 +64,14 @@ def fetching(event: Fetching) -> None:
         if crossed(event.previous_seconds, event.seconds, 1 / UPDATES_PER_SECOND):
             bar(event, event.all_done_bytes, event.all_bytes, download(event))
     elif crossed(event.previous_seconds, event.seconds, SECONDS_BETWEEN_LINES):
-        say(event, download(event))
+        say(event, download(event)[0])
 
 
-def download(event: Fetching) -> str:
-    """How far the download of all files is, and of which one something has come."""
-    got = f"{size_text(event.all_done_bytes)} of {size_text(event.all_bytes)}"
-    return f"downloading {got}, {speed(event.all_done_bytes, event.all_bytes, event.seconds)}{event.file}"
+def download(event: Fetching) -> list[str]:
+    """How far the download of all files is, and of which one something has come; then the same in fewer words."""
+    got = f"downloading {size_text(event.all_done_bytes)} of {size_text(event.all_bytes)}"
+    rate, left = speed(event.all_done_bytes, event.all_bytes, event.seconds)
+    return [joined(got, rate, left, event.file), joined(got, rate, left), joined(got, left), got]
 
 
 def step(event: StepDone) -> None:
@@ -78,32 +84,49 @@ def step(event: StepDone) -> None:
         if event.done == 1 or crossed(event.previous_seconds, event.seconds, 1 / UPDATES_PER_SECOND):
             bar(event, event.done_bytes, event.total_bytes, progress(event))
     elif crossed(event.previous_seconds, event.seconds, SECONDS_BETWEEN_LINES):
-        say(event, progress(event))
+        say(event, progress(event)[0])
 
 
-def progress(event: StepDone) -> str:
-    """How far the merge is; how long it will take is said when a second has shown the speed."""
-    text = f"{event.done} of {event.total} tensors, {size_text(event.done_bytes)} of {size_text(event.total_bytes)}"
-    return f"{text}, {speed(event.done_bytes, event.total_bytes, event.seconds)}".removesuffix(", ")
+def progress(event: StepDone) -> list[str]:
+    """How far the merge is; then the same in fewer words."""
+    tensors = f"{event.done} of {event.total} tensors"
+    size = f"{size_text(event.done_bytes)} of {size_text(event.total_bytes)}"
+    rate, left = speed(event.done_bytes, event.total_bytes, event.seconds)
+    return [joined(tensors, size, rate, left), joined(tensors, size, left), joined(tensors, left), tensors]
 
 
-def speed(done: int, total: int, seconds: float) -> str:
-    """Bytes in a second, and how long the rest will take; nothing in the first second."""
-    if seconds < 1:
-        return ""
+def joined(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def speed(done: int, total: int, seconds: float) -> tuple[str, str]:
+    """Bytes in a second, and how long the rest will take; nothing before so much is done that both are sure."""
+    if seconds < 1 or done < max(min(total / 20, STEADY_BYTES), 1):
+        return "", ""
     rate = done / seconds
-    return f"{size_text(int(rate))}/s, {(total - done) / max(rate, 1e-9):.0f} s left, "
+    return f"{size_text(int(rate))}/s", f"{duration((total - done) / rate)} left"
 
 
-def bar(event: Event, done: int, total: int, text: str) -> None:
-    """A bar and a text in one line, cut to the width of the terminal, in place of the one before."""
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `45 s`, `12 min`, `3 h 5 min`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def bar(event: Event, done: int, total: int, texts: Sequence[str]) -> None:
+    """A bar and the longest of the texts that fits the terminal, in place of the line before."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
     screen = console()
+    width = BAR_WIDTH if screen.width >= WIDE else max(screen.width // 8, 4)
+    room = screen.width - width - 2
+    text = next((one for one in map(printable, texts) if len(one) <= room), texts[-1])
     grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_column(width=min(BAR_WIDTH, screen.width // 3))
+    grid.add_column(width=width)
     grid.add_column(no_wrap=True, overflow="crop")
     grid.add_row(ProgressBar(total=total, completed=done), Text(printable(text)))
     with screen.capture() as drawn:

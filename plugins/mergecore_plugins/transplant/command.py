@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from mergecore.cli import common_options, output_options, run_options, size_options
+from mergecore.cli import GroupedCommand, common_options, output_options, run_options, show_text, size_options
 from mergecore_plugins.transplant.methods import METHODS, FillParams, Metric, Pieces, Weights
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def _choice(name: str, kind: object, help_text: str) -> Callable[[F], F]:
     )
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("model")
 @click.argument("donor")
 @click.argument("out", type=click.Path(path_type=Path))
@@ -37,43 +37,67 @@ def _choice(name: str, kind: object, help_text: str) -> Callable[[F], F]:
     type=click.Choice([name.replace("_", "-") for name in METHODS]),
     default="omp",
     show_default=True,
-    help="How the rows of tokens are made that MODEL lacks.",
+    metavar="NAME",
+    help="How to make the rows of tokens that MODEL lacks; see above.",
 )
 @click.option(
     "-k",
     type=click.IntRange(1),
     default=DEFAULT.k,
     show_default=True,
-    help="Shared tokens that a row is made of.",
+    metavar="N",
+    help="omp and common-interpolation: number of shared tokens that a row is made of.",
 )
-@click.option("--center/--no-center", default=True, help="omp: compare rows without their mean, or whole.")
+@click.option(
+    "--center/--no-center",
+    default=True,
+    show_default=True,
+    help="omp: subtract the mean of the rows before they are compared, or not.",
+)
 @click.option(
     "--ridge",
     type=click.FloatRange(0),
+    metavar="X",
     default=0.0,
     show_default=True,
-    help="omp: keep weights small; 0.1 is much.",
+    help="omp: penalty on large weights; 0.1 is a strong one.",
 )
-@_choice("metric", Metric, "common-interpolation: which shared tokens are near.")
-@_choice("weights", Weights, "common-interpolation: how near ones count.")
-@_choice("pieces", Pieces, "subword: how the pieces of a token are put together.")
+@_choice("metric", Metric, "common-interpolation: how to measure which shared tokens are near.")
+@_choice("weights", Weights, "common-interpolation: how to weight the near tokens.")
+@_choice("pieces", Pieces, "subword: how to combine the pieces of a token.")
 @click.option(
-    "--pad-to-multiple-of", type=click.IntRange(1), metavar="N", help="Round the number of rows up."
+    "--pad-to-multiple-of",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Round the number of rows up to a multiple of N.",
 )
 @click.option(
-    "--chat-template", metavar="NAME", help="As in a config: auto, a known one, or the text of a template."
+    "--chat-template",
+    metavar="NAME",
+    help="auto, the name of a template such as chatml, or the text of one; by default that of DONOR.",
 )
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would be done; read headers only.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of random and john-hewitt.")
-@click.option("--offline", is_flag=True, help="Use no network; hub models come from the cache.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Seed of random and john-hewitt.",
+)
+@click.option("--offline", is_flag=True, help="Do not use the network; read hub models from the cache.")
 @size_options
 @output_options
 @common_options
 def transplant(only_plan: bool, disabled: Sequence[str], out: Path, **given: Any) -> None:
-    """Give MODEL the tokenizer of DONOR, as a new model OUT.
+    r"""Give MODEL the tokenizer of DONOR, as a new model OUT.
 
     Tokens that both have keep their rows of embeddings and head, exactly.  The rows of all others are made by
     --method.  Everything else of MODEL is copied.
+
+    \b
+    Methods: omp, common-interpolation, landmark-pca, subword, mean,
+             john-hewitt, random, zero
     """
     from mergecore import PlanOptions, Registry, execute
     from mergecore import plan as make
@@ -83,7 +107,7 @@ def transplant(only_plan: bool, disabled: Sequence[str], out: Path, **given: Any
     options = PlanOptions(given["offline"], shard_size=given["shard_size"])
     plan = make(_document(given), registry=registry, options=options)
     if only_plan:
-        click.echo(_shown(plan, registry, given))
+        (click.echo if given["as_json"] else show_text)(_shown(plan, registry, given))
         return
     execute(plan, out, registry=registry, options=how)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from fixture_types import Cli, WritePlugin
 from terminal import ANSI, on_a_terminal
 
 from mergecore import MergeMethod, Registry
+from mergecore.cli.app import cli as cli_group
+from mergecore_plugins.transplant.methods import METHODS
 
 MERGECORE = str(Path(sys.executable).parent / "mergecore")
 ODD = """
@@ -102,3 +105,48 @@ def test_errors_are_wrapped_at_words_on_a_terminal() -> None:
     assert " ".join(" ".join(lines).split()).startswith(
         "mergecore: error E105: [red]no.yml: no such file. Hint: "
     )
+
+
+def every_command() -> list[list[str]]:
+    """The words of each command and group, those of plugins among them."""
+    found: list[list[str]] = [[]]
+    with click.Context(cli_group) as context:
+        for name in cli_group.list_commands(context):
+            command = cli_group.get_command(context, name)
+            found.append([name])
+            if isinstance(command, click.Group):
+                found += [[name, one] for one in command.commands]
+    return found
+
+
+@pytest.mark.parametrize("words", every_command(), ids=" ".join)
+def test_every_help_fits_80_columns_and_no_line_in_it_is_cut(
+    words: list[str], cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = cli(*words, "--help").out.splitlines()
+
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if line.endswith("...") and not line.startswith("Usage")] == []
+    assert [line for line in lines if "INTEGER" in line or "FLOAT" in line] == []
+
+
+def test_the_help_of_transplant_names_every_method(cli: Cli) -> None:
+    out = cli("transplant", "--help").out
+    assert [name for name in METHODS if name.replace("_", "-") not in out] == []
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_text_is_wrapped_below_what_it_begins_with_on_a_terminal(columns: int) -> None:
+    screen, code = on_a_terminal([MERGECORE, "methods", "show", "ties"], columns)
+
+    lines = ANSI.sub("", screen).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("  formula    B + lambda"))
+    assert code == 0
+    assert max(map(len, lines)) <= columns
+    assert lines[at + 1].startswith(" " * 13 + lines[at + 1].strip())
+
+
+def test_text_has_its_own_lines_in_a_pipe(cli: Cli) -> None:
+    lines = cli("methods", "show", "ties").out.splitlines()
+    assert any(line.endswith("m_i: agrees with the elected sign") for line in lines)

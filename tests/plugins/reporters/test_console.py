@@ -9,7 +9,7 @@ import pytest
 from terminal import ANSI, python_on_a_terminal
 
 from mergecore.types.events import Display, Event, Fetching, ModelSealed, PlanReady, StepDone, Warned
-from mergecore_plugins.reporters.console import crossed, mergecore_report
+from mergecore_plugins.reporters.console import crossed, duration, mergecore_report, progress
 
 PIPE, TERMINAL = Display(), Display(terminal=True)
 CLEAR = "\r\x1b[K"
@@ -61,7 +61,7 @@ def test_downloads_are_told_file_by_file(capsys: pytest.CaptureFixture[str]) -> 
     assert said(whole, capsys) == "downloaded o/n: model-1.safetensors (4 MB)\n"
     shown = said(replace(part, display=TERMINAL), capsys)
     assert re.fullmatch(
-        rf"{re.escape(CLEAR)}[━╸╺ ]{{24}} downloading 2 MB of 8 MB, 1 MB/s, 6 s left, model.*", shown
+        rf"{re.escape(CLEAR)}[━╸╺ ]{{10}} downloading 2 MB of 8 MB, 1 MB/s, 6 s left, model.*", shown
     )
 
 
@@ -69,13 +69,51 @@ def test_a_terminal_shows_a_bar_that_is_written_over(capsys: pytest.CaptureFixtu
     """1 MB in 2 s, so the other 2 MB take 4 s."""
     shown = said(replace(HALF, display=TERMINAL), capsys)
     assert re.fullmatch(
-        rf"{re.escape(CLEAR)}[━╸╺ ]{{24}} 10 of 20 tensors, 1 MB of 3 MB, 500 kB/s, 4 s left *", shown
+        rf"{re.escape(CLEAR)}[━╸╺ ]{{10}} 10 of 20 tensors, 1 MB of 3 MB, 500 kB/s, 4 s left *", shown
     )
 
 
 def test_no_time_is_guessed_in_the_first_second(capsys: pytest.CaptureFixture[str]) -> None:
     shown = said(replace(HALF, display=TERMINAL, seconds=0.9, previous_seconds=0.5), capsys)
     assert shown.rstrip().endswith("10 of 20 tensors, 1 MB of 3 MB")
+
+
+def test_no_time_is_guessed_from_the_first_of_many_bytes() -> None:
+    """The first tensor waits for the start: 64 bytes of 1 MB in 3 s are no speed; a twentieth of all is."""
+    early = StepDone(TERMINAL, "a", 1, 20, 64, 1_000_000, 3.0, 0.0)
+    assert progress(early)[0] == "1 of 20 tensors, 64 bytes of 1 MB"
+    assert progress(replace(early, done_bytes=50_000))[0].endswith(", 57 s left")
+    large = replace(early, done_bytes=256_000_000, total_bytes=100_000_000_000, seconds=0.5)
+    assert "left" not in progress(large)[0]
+    assert progress(replace(large, seconds=1.0))[0].endswith(", 256 MB/s, 7 min left")
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        (120, "1201 of 2900 tensors, 12 GB of 254 GB, 842 MB/s, 5 min left"),
+        (80, "1201 of 2900 tensors, 12 GB of 254 GB, 842 MB/s, 5 min left"),
+        (66, "1201 of 2900 tensors, 12 GB of 254 GB, 5 min left"),
+        (46, "1201 of 2900 tensors, 5 min left"),
+        (30, "1201 of 2900 tensors"),
+    ],
+)
+def test_the_words_fit_the_room_they_have(columns: int, words: str) -> None:
+    event = "StepDone(Display(terminal=True), 'a', 1201, 2900, 12_040_000_000, 254_100_000_000, 14.3, 14.2)"
+    shown = ANSI.sub("", python_on_a_terminal(f"{PRELUDE}mergecore_report({event})", columns))
+    assert shown.endswith(f" {words}")
+    assert len(shown.strip()) < columns
+
+
+def test_a_duration_is_said_as_people_say_it() -> None:
+    assert [duration(seconds) for seconds in (0, 45, 99, 100, 3600, 10_647)] == [
+        "0 s",
+        "45 s",
+        "99 s",
+        "2 min",
+        "60 min",
+        "2 h 58 min",
+    ]
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
@@ -85,7 +123,7 @@ def test_272_tensors_in_two_seconds_take_one_line_and_twenty_updates(columns: in
     before, _, after = screen.partition("done: ")
     updates = before.split("\r")[1:]
     assert before.count("\n") == (1 if columns > 70 else 2)  # the line that says what is merged
-    assert 10 <= sum("tensors, " in one and "of 272" in one for one in updates) <= 22
+    assert 10 <= sum("of 272 tensors" in one for one in updates) <= 22
     assert max(len(line) for one in updates for line in ANSI.sub("", one).split("\n")) <= columns
     assert after.startswith("out (")
 

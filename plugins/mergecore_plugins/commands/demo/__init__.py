@@ -25,14 +25,12 @@ def mergecore_commands() -> Iterator[click.Command]:
 @click.command()
 @click.argument("out", default="mergecore-demo", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Write the demo again into a folder that exists.")
-@click.option(
-    "--score", is_flag=True, help="Merge nothing; score what is in OUT, merges of your own included."
-)
+@click.option("--score", is_flag=True, help="Only score the models in OUT, including merges of your own.")
 def demo(out: Path, overwrite: bool, score: bool) -> None:
-    """Merge small models, some that talk and some that read digits, and show that it works.
+    """Merge small models, and show that it works.
 
-    Writes checkpoints, configs and merged models into the folder OUT (./mergecore-demo if not named).
-    Needs no network and takes less than a minute.
+    Some of the models talk, some read digits.  Writes checkpoints, configs and merged models into the folder
+    OUT, by default ./mergecore-demo.  Needs no network and takes less than a minute.
     """
     if score:
         from mergecore_plugins.commands.demo import scoring

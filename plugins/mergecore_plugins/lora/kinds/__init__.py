@@ -1,0 +1,1 @@
+"""Kinds of adapters beside LoRA; read `others` first."""
