@@ -36,8 +36,8 @@ def fit(proposal: Proposal) -> Fit | None:
 
 def _plain_fit(proposal: Proposal) -> Fit | None:
     """The answer where config and names are enough for it; None where they are not."""
-    donor = proposal.donor
-    before = plain.lists_of(donor.config, {name: one.shape for name, one in donor.tensors.items()})
+    primary = proposal.primary
+    before = plain.lists_of(primary.config, {name: one.shape for name, one in primary.tensors.items()})
     after = plain.lists_of(proposal.config, proposal.shapes)
     if before is None or after is None or len(proposal.layers) != 1:
         return None
@@ -46,7 +46,7 @@ def _plain_fit(proposal: Proposal) -> Fit | None:
         return None
     wanted: dict[str, list[Json]] = {name: [] for name in before}
     for config, index in layers.sources:
-        lists = before if config is donor.config else plain.kinds_of(config)
+        lists = before if config is primary.config else plain.kinds_of(config)
         if lists is None or lists.keys() != before.keys() or any(index >= len(row) for row in lists.values()):
             return None
         for name, values in wanted.items():
@@ -60,8 +60,8 @@ def _plain_fit(proposal: Proposal) -> Fit | None:
 def fit_of_models(proposal: Proposal) -> Fit | None:
     """The same, from the models that transformers makes."""
     try:
-        before = build(proposal.donor.config)
-        counted = without_layers_ahead(proposal.donor.tensors, names.describe(proposal.donor).stacks)
+        before = build(proposal.primary.config)
+        counted = without_layers_ahead(proposal.primary.tensors, names.describe(proposal.primary).stacks)
         ground = _compared(before, {name: one.shape for name, one in counted.items()})
     except CannotBuildError:
         return None
@@ -130,16 +130,16 @@ def _with_lists(
     return changed, made
 
 
-def _picked(layers: Layers, key: Path, donor: MetaModel) -> dict[str, list[Json]]:
-    """For each list with a value for every layer of the donor, the values of the layers that were chosen."""
-    models = {id(donor.config): donor}
+def _picked(layers: Layers, key: Path, primary: MetaModel) -> dict[str, list[Json]]:
+    """For each list with a value for every layer of the primary model, the values of the layers that were chosen."""
+    models = {id(primary.config): primary}
     for config, _ in layers.sources:
         if id(config) not in models:
             models[id(config)] = build(config)
-    length = _length(donor, key)
+    length = _length(primary, key)
     lists = {
         name: values
-        for name, values in donor.layer_values(key[:-1]).items()
+        for name, values in primary.layer_values(key[:-1]).items()
         if len(values) == length and _LAYERS.search(name) and not _are_indices(values)
     }
     picked = {}
@@ -162,9 +162,9 @@ def _are_indices(values: Sequence[Json]) -> bool:
     return len(numbers) == len(values) and all(one < other for one, other in itertools.pairwise(numbers))
 
 
-def _length(donor: MetaModel, key: Path) -> int:
-    """The number of layers of the donor."""
-    section = next((section for where, section in donor.sections() if where == key[:-1]), {})
+def _length(primary: MetaModel, key: Path) -> int:
+    """The number of layers of the primary model."""
+    section = next((section for where, section in primary.sections() if where == key[:-1]), {})
     value = section.get(key[-1])
     return value if isinstance(value, int) else len(value) if isinstance(value, list) else 0
 

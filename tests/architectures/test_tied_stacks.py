@@ -72,13 +72,13 @@ def stack(*models: Path, base: Path | None = None) -> dict[str, Json]:
 
 
 @pytest.mark.parametrize(
-    ("donor", "first", "last"), [one for one in itertools.product((True, False), repeat=3) if not all(one)]
+    ("primary", "first", "last"), [one for one in itertools.product((True, False), repeat=3) if not all(one)]
 )
 def test_any_head_of_its_own_gives_the_stack_one(
-    donor: bool, first: bool, last: bool, tmp_path: Path
+    primary: bool, first: bool, last: bool, tmp_path: Path
 ) -> None:
-    folders = [tmp_path / name for name in ("donor", "first", "last")]
-    _, begin, end = (save(*one) for one in zip(folders, (donor, first, last), (1, 2, 3), strict=True))
+    folders = [tmp_path / name for name in ("primary", "first", "last")]
+    _, begin, end = (save(*one) for one in zip(folders, (primary, first, last), (1, 2, 3), strict=True))
     out = merge(stack(*folders[1:], base=folders[0]), tmp_path / "out", registry=registry())
     assert read_config(out)["tie_word_embeddings"] is False
     assert logits(loaded(out)).allclose(put_together(begin, end), atol=1e-5)

@@ -198,29 +198,29 @@ def test_a_release_without_conversions_of_names_is_no_describer(monkeypatch: pyt
 
 
 def proposed(
-    donor: Checkpoint, config: Mapping[str, Any], *layers: int, prefix: str = "model.layers."
+    primary: Checkpoint, config: Mapping[str, Any], *layers: int, prefix: str = "model.layers."
 ) -> Proposal:
-    """The model of these layers of the donor."""
-    shapes = {name: one.shape for name, one in donor.tensors.items() if not name.startswith(prefix)}
+    """The model of these layers of the primary model."""
+    shapes = {name: one.shape for name, one in primary.tensors.items() if not name.startswith(prefix)}
     for i, layer in enumerate(layers):
         start = f"{prefix}{layer}."
-        own = {name: one.shape for name, one in donor.tensors.items() if name.startswith(start)}
+        own = {name: one.shape for name, one in primary.tensors.items() if name.startswith(start)}
         shapes |= {f"{prefix}{i}.{name.removeprefix(start)}": shape for name, shape in own.items()}
-    sources = tuple((donor.config, one) for one in layers)
-    return Proposal(donor, config, shapes, (Layers(prefix, ("num_hidden_layers",), sources),))
+    sources = tuple((primary.config, one) for one in layers)
+    return Proposal(primary, config, shapes, (Layers(prefix, ("num_hidden_layers",), sources),))
 
 
 def test_layers_that_are_all_alike_can_be_stacked() -> None:
-    donor = checkpoint(llama_shapes(2), llama_config(2))
+    primary = checkpoint(llama_shapes(2), llama_config(2))
     config = llama_config(3)
-    found = fit(proposed(donor, config, 0, 1, 1))
+    found = fit(proposed(primary, config, 0, 1, 1))
     assert found is not None
     assert (found.config, found.faults) == (config, ())
 
 
 def test_a_config_that_says_another_number_of_layers_is_told() -> None:
-    donor = checkpoint(llama_shapes(2), llama_config(2))
-    more, fewer = fit(proposed(donor, llama_config(3), 0, 1)), fit(proposed(donor, llama_config(1), 0, 1))
+    primary = checkpoint(llama_shapes(2), llama_config(2))
+    more, fewer = fit(proposed(primary, llama_config(3), 0, 1)), fit(proposed(primary, llama_config(1), 0, 1))
     assert more is not None
     assert more.faults == ("9 tensors would be missing, such as 'model.layers.2.self_attn.q_proj.weight'",)
     assert fewer is not None
@@ -238,8 +238,8 @@ GEMMA = {
 
 def test_what_a_config_derives_from_positions_is_written_down_when_they_change() -> None:
     """Every second layer attends to everything; the layers 1, 2 and 1 are one of these, none, and one."""
-    donor = of_class(GEMMA)
-    found = fit(proposed(donor, GEMMA, 1, 2, 1))
+    primary = of_class(GEMMA)
+    found = fit(proposed(primary, GEMMA, 1, 2, 1))
     assert found is not None
     full, sliding = "full_attention", "sliding_attention"
     assert found.config == {**GEMMA, "layer_types": [full, sliding, full]}
@@ -267,8 +267,8 @@ def test_a_setting_that_no_list_can_replace_is_told() -> None:
 
 
 def test_tensors_of_another_shape_are_told() -> None:
-    donor = checkpoint(llama_shapes(2), llama_config(2))
-    proposal = proposed(donor, llama_config(2, intermediate_size=12), 0, 1)
+    primary = checkpoint(llama_shapes(2), llama_config(2))
+    proposal = proposed(primary, llama_config(2, intermediate_size=12), 0, 1)
     found = fit(proposal)
     assert found is not None
     assert found.faults == (
@@ -277,17 +277,17 @@ def test_tensors_of_another_shape_are_told() -> None:
 
 
 def test_a_config_that_its_class_refuses_is_told() -> None:
-    donor = of_class(GEMMA)
-    found = fit(proposed(donor, {**GEMMA, "layer_types": ["full_attention"]}, 0, 1, 2))
+    primary = of_class(GEMMA)
+    found = fit(proposed(primary, {**GEMMA, "layer_types": ["full_attention"]}, 0, 1, 2))
     assert found is not None
     assert "transformers does not make a model of its config: " in found.faults[0]
 
 
 def test_what_the_donor_lacks_itself_is_no_fault() -> None:
-    """A tensor too many in a layer of the donor, and so in the stacked ones."""
+    """A tensor too many in a layer of the primary model, and so in the stacked ones."""
     shapes = {**llama_shapes(2), "model.layers.0.rotary_emb.inv_freq": (1,)}
-    donor = checkpoint(shapes, llama_config(2))
-    found = fit(proposed(donor, llama_config(3), 1, 0, 0))
+    primary = checkpoint(shapes, llama_config(2))
+    found = fit(proposed(primary, llama_config(3), 1, 0, 0))
     assert found is not None
     assert found.faults == ()
 

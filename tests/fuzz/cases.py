@@ -125,7 +125,7 @@ def _listing(random: Random, method: str, models: dict[str, Model]) -> dict[str,
     """`base_model` and `models` for these; what is the base may be listed too."""
     known, names = METHODS[method], list(models)
     config: dict[str, Any] = {"merge_method": method}
-    if known.base == "donor":
+    if known.base == "primary":
         if random.random() < 0.3:
             config["base_model"] = drawing.pick(random, names)
         listed = names
@@ -260,7 +260,7 @@ def _words(random: Random, method: str) -> Case:
     config.pop("exclude", None)
     if not alike or random.random() < 0.3:
         by_name = dict(zip(models, tokens, strict=True))
-        donor = config.get("base_model") or config["models"][0]["model"]
-        order = [donor, *(one for one in models if one != donor)]
+        primary = config.get("base_model") or config["models"][0]["model"]
+        order = [primary, *(one for one in models if one != primary)]
         config |= drawn_vocabularies.section(random, order, by_name)
     return Case(method, "words", models, config)

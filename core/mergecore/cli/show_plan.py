@@ -71,7 +71,7 @@ def plan_as_json(plan: Plan, memory: Estimate, pattern: str | None = None) -> di
             {"reference": one.name, "revision": one.revision, "tensors": len(one.tensors)}
             for one in plan.models
         ],
-        "donor": plan.models[plan.donor].name,
+        "primary": plan.models[plan.primary].name,
         "bytes": plan.layout.size,
         "files": [{"name": file.name, "size": file.size} for file in plan.layout.files],
         "workers": memory.workers,
@@ -146,12 +146,12 @@ def _models(plan: Plan) -> list[str]:
         found = description.stacks if description else ()
         stacks = ", ".join(f"{stack.count} × {stack.prefix.rstrip('.')}" for stack in found)
         size = size_text(sum(file.size for file in model.weight_files))
-        donor = "; gives config and side files" if number == plan.donor else ""
+        primary = "; gives config and side files" if number == plan.primary else ""
         layout = f"; {model.layout}" if model.layout else ""
         revision = f" at {model.revision[:12]}" if model.revision else ""
         lines.append(
             f"  {model.name}{revision}: {family or 'unknown family'}, {len(model.tensors)} tensors, "
-            f"{size}, {'/'.join(formats)}{f', {stacks}' if stacks else ''}{donor}{layout}"
+            f"{size}, {'/'.join(formats)}{f', {stacks}' if stacks else ''}{primary}{layout}"
         )
     return lines
 
@@ -173,7 +173,7 @@ def _output(plan: Plan, memory: Estimate) -> list[str]:
 
 
 def _modules_of(plan: Plan) -> tuple[Module, ...]:
-    return plan.descriptions[plan.donor].modules if plan.descriptions else ()
+    return plan.descriptions[plan.primary].modules if plan.descriptions else ()
 
 
 def _module(module: Module) -> str:

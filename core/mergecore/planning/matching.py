@@ -42,7 +42,7 @@ class Slice:
     base_model: int | None = None
     """The base that the config names, whether or not differences to it are merged."""
     module: str | None = None
-    """The module whose tensors are merged so, by its name in the leading model; None for all tensors."""
+    """The module whose tensors are merged so, by its name in the primary model; None for all tensors."""
 
     @property
     def everyone(self) -> tuple[Part, ...]:
@@ -92,7 +92,7 @@ class _Scope:
     slices: tuple[Slice, ...]
     module: str | None = None
     merged: bool = True
-    """Whether the config names it; else it is copied from the leading model."""
+    """Whether the config names it; else it is copied from the primary model."""
 
 
 def _scopes(models: OpenedModels, slices: Sequence[Slice]) -> Iterator[_Scope]:
@@ -302,7 +302,7 @@ class _Matcher:
         return names
 
     def _is_inside(self, model: int, name: str, facts: TensorFacts) -> bool:
-        """Whether a tensor is of the module: as the leading model has it, or else as its own does."""
+        """Whether a tensor belongs to the module, judged by the primary's description or, failing that, its own."""
         if self.scope.module is None:
             return True
         known = self.models.descriptions[self.models.primary].tensors.get(name)

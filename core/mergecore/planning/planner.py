@@ -237,7 +237,7 @@ class DocumentPlanner:
         checked_side_files(layout, side_files.files)
         return Plan(
             models=tuple(models),
-            donor=primary,
+            primary=primary,
             steps=tuple(steps),
             layout=layout,
             side_files=side_files.files,

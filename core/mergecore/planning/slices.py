@@ -85,10 +85,10 @@ class _Builder:
         """The module that the body of the config at `path` is for; None for the whole model."""
         if path[:1] != ("modules",):
             return None
-        name, donor = str(path[1]), self.models.descriptions[self.models.primary]
-        if module := donor.module(name):
+        name, primary = str(path[1]), self.models.descriptions[self.models.primary]
+        if module := primary.module(name):
             return module
-        known = {one.name: one.aliases for one in donor.modules} or {"default": ()}
+        known = {one.name: one.aliases for one in primary.modules} or {"default": ()}
         near = did_you_mean(name, [*known, *(alias for aliases in known.values() for alias in aliases)])
         what = f"{self._name(self.models.primary)} has no module '{name}'{near}"
         told = (f"{one} (also {', '.join(aliases)})" if aliases else one for one, aliases in known.items())

@@ -68,7 +68,7 @@ def _decided(config: MergeConfig, models: OpenedModels, opener: Opener) -> tuple
     request = TokenizerRequest(
         read=VocabularyReader().read,
         models=models.merging,
-        donor=models.primary,
+        primary=models.primary,
         descriptions=models.descriptions[: models.merged],
         extra=models.checkpoints[len(models.merging) :],
         source=_source(config, models, opener),

@@ -6,7 +6,7 @@ import re
 
 
 def is_tokenizer_file(name: str) -> bool:
-    """Whether a tokenizer strategy decides about a side file; every other one comes from the donor."""
+    """Whether a tokenizer strategy decides about a side file; every other one comes from the primary model."""
     return bool(_TOKENIZER_FILE.fullmatch(name))
 
 

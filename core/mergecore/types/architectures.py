@@ -95,7 +95,7 @@ class Layers:
 class Proposal:
     """A model that is about to be made of layers of others: what its config.json and its headers would say."""
 
-    donor: Checkpoint
+    primary: Checkpoint
     config: Mapping[str, Json]
     shapes: Mapping[str, tuple[int, ...]]
     layers: tuple[Layers, ...]
@@ -110,7 +110,7 @@ class Fit:
     faults: tuple[str, ...] = ()
     """Why the model cannot be used all the same."""
     lists: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
-    """By the prefix of a stack: the lists with a value for each layer that the donor has, given or derived."""
+    """By the prefix of a stack: the lists with a value for each layer that the primary model has, given or derived."""
 
 
 ModuleKind: TypeAlias = Literal["linear", "transposed", "embedding", "convolution", "experts", "other"]

@@ -50,7 +50,7 @@ class Plan:
     """Everything that will happen, decided from headers alone."""
 
     models: tuple[Checkpoint, ...]
-    donor: int
+    primary: int
     steps: tuple[Step, ...]
     layout: Layout
     side_files: Mapping[str, Path | bytes]

@@ -42,7 +42,7 @@ class TokenizerRequest:
 
     models: tuple[Checkpoint, ...]
     """In order of appearance, the base first."""
-    donor: int
+    primary: int
     """Index of the model that gives config and side files."""
     descriptions: tuple[Description, ...]
     extra: tuple[Checkpoint, ...] = ()
@@ -68,9 +68,9 @@ class Vocabulary:
     ids: Mapping[str, int] = field(default_factory=dict)
     """The tokens of the output; empty when nobody had to read them."""
     size: int | None = None
-    """How many ids the output has; None to keep the number of rows that the donor's tensors have."""
+    """How many ids the output has; None to keep the number of rows that the primary model's tensors have."""
     source: Checkpoint | None = None
-    """The model whose vocabulary it is, when that is not the donor's: its configs state the right special ids."""
+    """The model whose vocabulary it is, when that is not the primary model: its configs state the right special ids."""
     warnings: tuple[str, ...] = ()
     roles: Mapping[str, int] | None = None
     """The ids of the tokens that begin and end texts and so on (`bos`, `eos`, `pad`), where they are known."""

@@ -40,27 +40,27 @@ def package_files(request: SideFileRequest, params: NoParams) -> SideFiles:
     return SideFiles(with_transformer_beside(request.files), tuple(notes))
 
 
-def package_notes(models: Sequence[Checkpoint], donor: Checkpoint) -> Iterator[str]:
+def package_notes(models: Sequence[Checkpoint], primary: Checkpoint) -> Iterator[str]:
     """A sentence for each model whose modules are others, or differ in what they do."""
     if not any(MODULES in model.side_files for model in models):
         return
-    ours = _settings(donor)
+    ours = _settings(primary)
     for model in models:
-        if model is donor:
+        if model is primary:
             continue
         theirs = _settings(model)
         if bool(ours) != bool(theirs):
-            has, lacks = (donor, model) if ours else (model, donor)
+            has, lacks = (primary, model) if ours else (model, primary)
             yield (
                 f"{has.name} has modules in folders of their own (modules.json), and {lacks.name} has none; "
-                f"{'they are copied' if ours else 'the output has none'}, as {donor.name} gives the side files"
+                f"{'they are copied' if ours else 'the output has none'}, as {primary.name} gives the side files"
             )
             continue
         found = [*_differing(ours, theirs)]
         if found:
             yield (
-                f"{donor.name} and {model.name} do not make the same of what their layers give: "
-                f"{some(found, _NAMED, mark='')}; the files of {donor.name} are written"
+                f"{primary.name} and {model.name} do not make the same of what their layers give: "
+                f"{some(found, _NAMED, mark='')}; the files of {primary.name} are written"
             )
 
 

@@ -23,6 +23,8 @@ def base(request: TokenizerRequest, params: AlignParams) -> Vocabulary:
         MergecoreError: E240 when the base has no tokenizer.
     """
     known = tables(request, params, lenient=True)
-    own, removed = known.own(request.donor)
-    made = build(request, known, request.models[request.donor], own, removed=removed)
-    return replace(made, warnings=(*made.warnings, *differences(request, known, known.stated[request.donor])))
+    own, removed = known.own(request.primary)
+    made = build(request, known, request.models[request.primary], own, removed=removed)
+    return replace(
+        made, warnings=(*made.warnings, *differences(request, known, known.stated[request.primary]))
+    )

@@ -87,7 +87,7 @@ def tables(request: TokenizerRequest, params: AlignParams, lenient: bool = False
     inside: list[TokenTable] = []
     lost: dict[int, tuple[str, ...]] = {}
     warnings: list[str] = []
-    base = read_needed(request, request.models[request.donor])
+    base = read_needed(request, request.models[request.primary])
     for number, (model, description) in enumerate(zip(request.models, request.descriptions, strict=True)):
         with problems.collecting():
             table = request.read(model)
@@ -152,7 +152,7 @@ def build(
         rows=tuple(rows),
         ids=ids,
         size=size,
-        source=None if owner is request.models[request.donor] else owner,
+        source=None if owner is request.models[request.primary] else owner,
         warnings=(*known.warnings, *known.told(request.models, ids)),
     )
 
@@ -195,8 +195,8 @@ def _asked(request: TokenizerRequest, ids: Mapping[str, int]) -> list[NewToken]:
 
 
 def _check_trusted(request: TokenizerRequest, number: int, params: AlignParams, lenient: bool) -> None:
-    model, base = request.models[number], request.models[request.donor]
-    counts = [table_rows(request.models[i], request.descriptions[i]) for i in (number, request.donor)]
+    model, base = request.models[number], request.models[request.primary]
+    counts = [table_rows(request.models[i], request.descriptions[i]) for i in (number, request.primary)]
     if params.compat or (lenient and counts[0] == counts[1]):
         return
     why = "so nobody knows which of its rows is which token"

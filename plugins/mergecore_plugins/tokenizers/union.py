@@ -33,7 +33,7 @@ def union(request: TokenizerRequest, params: AlignParams) -> Vocabulary:
         MergecoreError: E240 when a model has no tokenizer.
     """
     known = tables(request, params)
-    own, removed = known.own(request.donor)
+    own, removed = known.own(request.primary)
     ordinary, added = _foreign(known, own)
     literal: Mapping[str, Json] | None = {**PLAIN, "normalized": True} if params.compat else None
     start = max(own.ids.values(), default=-1) + 1
@@ -45,7 +45,7 @@ def union(request: TokenizerRequest, params: AlignParams) -> Vocabulary:
     made = build(
         request,
         known,
-        request.models[request.donor],
+        request.models[request.primary],
         own,
         [*new, *_promoted(known, own)],
         removed,
@@ -93,7 +93,7 @@ def _differences(
     request: TokenizerRequest, known: Tables, params: AlignParams, made: Vocabulary
 ) -> Iterator[str]:
     """The counts of each model that brings ordinary tokens, and what that means."""
-    base, own = request.models[request.donor], known.stated[request.donor]
+    base, own = request.models[request.primary], known.stated[request.primary]
     for model, table in zip(request.models, known.tables, strict=True):
         found = compare(own, table)
         ordinary = [token for token in found.right if token not in table.added]

@@ -141,7 +141,7 @@ def test_a_pattern_that_matches_nothing_is_refused() -> None:
 def test_facts_for_programs_are_plain_values() -> None:
     facts = json.loads(json.dumps(plan_as_json(ties(), MEMORY, "q_proj")))
     assert facts["models"][1] == {"reference": "m/a", "revision": None, "tensors": 21}
-    assert (facts["donor"], facts["workers"], facts["peak_memory"]) == ("m/base", 2, MEMORY.peak)
+    assert (facts["primary"], facts["workers"], facts["peak_memory"]) == ("m/base", 2, MEMORY.peak)
     assert facts["files"] == [{"name": "model.safetensors", "size": facts["bytes"]}]
     assert [tensor["name"] for tensor in facts["tensors"]] == [Q.replace("1", "0"), Q]
     last = facts["tensors"][1]

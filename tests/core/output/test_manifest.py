@@ -33,7 +33,7 @@ def plan(
 ) -> Plan:
     return Plan(
         models=models,
-        donor=0,
+        primary=0,
         steps=(),
         layout=Layout((), {}),
         side_files={},

@@ -12,7 +12,7 @@ from mergecore.types import Checkpoint, ModelReference, Stored, TensorInfo
 from mergecore_architectures.names import describe
 
 
-def models(*names: Iterable[str], donor: int = 0) -> OpenedModels:
+def models(*names: Iterable[str], primary: int = 0) -> OpenedModels:
     """Models with tensors of these names; what is read from names alone is known of them."""
     checkpoints = [
         Checkpoint(
@@ -27,7 +27,7 @@ def models(*names: Iterable[str], donor: int = 0) -> OpenedModels:
         )
         for i, one in enumerate(names)
     ]
-    return OpenedModels(tuple(checkpoints), tuple(map(describe, checkpoints)), donor)
+    return OpenedModels(tuple(checkpoints), tuple(map(describe, checkpoints)), primary)
 
 
 def slice_of(*parts: tuple[int, range | None], base: tuple[int, range | None] | None = None) -> Slice:
@@ -73,7 +73,7 @@ def test_each_stack_has_its_own_depth() -> None:
 
 
 def test_the_names_of_the_donor_come_first_and_those_of_others_after_them() -> None:
-    found = match(models(["a", "b"], ["c", "b"], donor=1), [whole(0, 1)])
+    found = match(models(["a", "b"], ["c", "b"], primary=1), [whole(0, 1)])
     assert outputs(found) == ["c", "b", "a"]
     assert inputs(found, "b") == ["b", "b", None]
     assert (found.missing, found.unexpected) == ({0: {"c": None}}, {0: {"a": None}})

@@ -143,7 +143,7 @@ def test_in_weight_space_a_needed_base_comes_first(listed: tuple[str, ...]) -> N
 
 def test_a_base_that_a_method_does_not_use_gives_config_and_side_files_only() -> None:
     made = planned(linear("a", base_model="m/base"))
-    assert made.models[made.donor].name == "m/base"
+    assert made.models[made.primary].name == "m/base"
     assert sources(made, Q) == [f"m/a {Q}"]
     assert [(one.model, one.reason) for one in made.dropped] == [
         (0, "the model gives config and side files only")
@@ -153,7 +153,7 @@ def test_a_base_that_a_method_does_not_use_gives_config_and_side_files_only() ->
 
 def test_without_a_base_the_first_model_is_the_donor() -> None:
     made = planned(linear("b", "a"))
-    assert made.models[made.donor].name == "m/b"
+    assert made.models[made.primary].name == "m/b"
 
 
 def test_positions_run_over_the_layers() -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from fuzz.reference import others, spheres, task_vectors
 from fuzz.reference.arrays import Method
 
-Base = Literal["donor", "first", "delta", "perhaps"]
+Base = Literal["primary", "first", "delta", "perhaps"]
 """What base_model is: nothing to the arithmetic, the first input, what differences are taken from, or that if given."""
 
 
@@ -69,10 +69,10 @@ FEWEST = Parameter("whole", default=1, high=3)
 
 METHODS: dict[str, Known] = {
     "linear": Known(
-        others.linear, "donor", 1, 4, {"weight": SHARE, "normalize": Parameter("flag", default=True)}
+        others.linear, "primary", 1, 4, {"weight": SHARE, "normalize": Parameter("flag", default=True)}
     ),
     "passthrough": Known(
-        others.passthrough, "donor", 1, 1, {"scale": Parameter("number", per_model=True, low=-1, high=2)}
+        others.passthrough, "primary", 1, 1, {"scale": Parameter("number", per_model=True, low=-1, high=2)}
     ),
     "slerp": Known(spheres.slerp, "first", 1, 1, {"t": Parameter("number", required=True)}),
     "nuslerp": Known(
@@ -99,7 +99,7 @@ METHODS: dict[str, Known] = {
     ),
     "karcher": Known(
         spheres.karcher,
-        "donor",
+        "primary",
         1,
         4,
         {

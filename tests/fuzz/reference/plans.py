@@ -81,13 +81,13 @@ def jobs(config: dict[str, Any], models: Mapping[str, Tensors]) -> Iterator[Job]
     if (
         base
         and base not in [one["model"] for one in listed]
-        and METHODS[config["merge_method"]].base != "donor"
+        and METHODS[config["merge_method"]].base != "primary"
     ):
         listed.append({"model": base})
-    donor = models[base or listed[0]["model"]]
-    found = [LAYER.match(name) for name in donor.tensors]
+    primary = models[base or listed[0]["model"]]
+    found = [LAYER.match(name) for name in primary.tensors]
     layers = 1 + max((int(one[2]) for one in found if one), default=-1)
-    for name in donor.tensors:
+    for name in primary.tensors:
         layer = LAYER.match(name)
         t = 0.0 if not layer else int(layer[2]) / (layers - 1) if layers > 1 else 1.0
         sources = [Source(one["model"], name, [one.get("parameters"), *_top(config)]) for one in listed]
@@ -143,9 +143,9 @@ def outcomes(
     merged: list[tuple[Job, str, Inputs, dict[str, Any]]] = []
     for job in jobs(config, models):
         if not is_merged(config, job.name):
-            donor = models[config.get("base_model") or job.sources[0].model]
-            array = donor.tensors[job.name]
-            yield job, Outcome(donor.dtypes[job.name], Result(array, np.zeros(array.shape)), True, 0.0)
+            primary = models[config.get("base_model") or job.sources[0].model]
+            array = primary.tensors[job.name]
+            yield job, Outcome(primary.dtypes[job.name], Result(array, np.zeros(array.shape)), True, 0.0)
             continue
         inside, outside = _parted(job.sources, known, config.get("base_model"))
         inputs = _inputs(job, inside, outside, models, rows, seed)
@@ -192,7 +192,7 @@ def _dtype(job: Job, config: dict[str, Any], models: Mapping[str, Tensors]) -> s
 
 def _parted(sources: Sequence[Source], known: Known, base: str | None) -> tuple[list[Source], Source | None]:
     """What a method takes as its models, and as its base."""
-    if known.base == "donor" or base is None:
+    if known.base == "primary" or base is None:
         return list(sources), None
     own = next(one for one in sources if one.model == base)
     rest = [one for one in sources if one.model != base]

@@ -19,12 +19,12 @@ _NAMED = 6
 
 def differences(
     models: Sequence[Checkpoint],
-    donor: Checkpoint,
+    primary: Checkpoint,
     completed: Completed = lambda model: None,
     *,
     stacked: bool = False,
 ) -> Iterator[str]:
-    """A sentence for each model whose config gives weights another meaning than that of `donor`, which is written.
+    """A sentence for each model whose config gives weights another meaning than that of `primary`, which is written.
 
     Both are compared in words that do not depend on the release that wrote them.  What one of them does not say
     has the value that its loader takes; where nobody knows that, only what all loaders take alike is compared.
@@ -32,37 +32,37 @@ def differences(
     stacked: layers were chosen, so what tells them apart is no matter of the whole.
     """
     for model in models:
-        if model.config == donor.config or not (model.config and donor.config):
+        if model.config == primary.config or not (model.config and primary.config):
             continue
-        found = _differing(donor, model, completed, stacked)
+        found = _differing(primary, model, completed, stacked)
         if found:
             told = some([_told(ours, theirs) for ours, theirs in found], _NAMED, mark="")
             yield (
-                f"the weights of {donor.name} and {model.name} may not mean the same, their configs differ: "
-                f"{told}; the config of {donor.name} is written"
+                f"the weights of {primary.name} and {model.name} may not mean the same, their configs differ: "
+                f"{told}; the config of {primary.name} is written"
             )
 
 
-def unconfigured(models: Sequence[Checkpoint], donor: Checkpoint) -> Iterator[str]:
+def unconfigured(models: Sequence[Checkpoint], primary: Checkpoint) -> Iterator[str]:
     """A sentence for each model that has no config.json while another one has."""
     for model in models:
-        if not model.config and donor.config:
+        if not model.config and primary.config:
             yield (
                 f"{model.name} has no config.json, so nothing tells whether its weights mean what those of "
-                f"{donor.name} do; they are taken to, and the config of {donor.name} is written"
+                f"{primary.name} do; they are taken to, and the config of {primary.name} is written"
             )
     configured = [model.name for model in models if model.config]
-    if configured and not donor.config:
+    if configured and not primary.config:
         yield (
-            f"{donor.name} gives the config and has no config.json, so the output has none; to take that of "
+            f"{primary.name} gives the config and has no config.json, so the output has none; to take that of "
             f"{configured[0]}, name {configured[0]} first or as base_model"
         )
 
 
 def _differing(
-    donor: Checkpoint, model: Checkpoint, completed: Completed, stacked: bool
+    primary: Checkpoint, model: Checkpoint, completed: Completed, stacked: bool
 ) -> list[tuple[Said, Said]]:
-    pair = [donor.config, model.config]
+    pair = [primary.config, model.config]
     ours, theirs = _read(pair, pair, stacked)
     lacking = [
         path
@@ -70,7 +70,7 @@ def _differing(
         if not (_SEEN.fullmatch(path[-1]) and (ours.get(path) or theirs[path]).value in (None, False))
     ]
     if lacking and pair[0].get("model_type") == pair[1].get("model_type"):
-        whole = [full for one in (donor, model) if (full := completed(one)) is not None]
+        whole = [full for one in (primary, model) if (full := completed(one)) is not None]
         if len(whole) == len(pair):
             own, added = _read(pair, whole, stacked), _read(whole, whole, stacked)
             ours, theirs = (_filled(*one) for one in zip(own, added, strict=True))

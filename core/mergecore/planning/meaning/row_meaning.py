@@ -1,6 +1,6 @@
 """Rows that configs name one by one, such as those of a head by its labels, are matched by these names.
 
-Read `RowMeanings.align`.  The output has the config of the donor, and so its order.
+Read `RowMeanings.align`.  The output has the config of the primary model, and so its order.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ class RowMeanings:
         self._lenient = lenient
         self._of = cache(self._read)
         self._told: dict[str, None] = {}
-        self._donor_gives = True
+        self._primary_gives = True
 
     def align(self, name: str, inputs: Sequence[TensorInput]) -> list[TensorInput]:
-        """The inputs of the output tensor `name`, their rows in the order of the donor.
+        """The inputs of the output tensor `name`, their rows in the order of the primary model.
 
         Raises:
-            InputError: E223 when they stand for other things than those of the donor.
+            InputError: E223 when they stand for other things than those of the primary model.
         """
-        self._donor_gives = self._models.primary in [one.model for one in inputs]
+        self._primary_gives = self._models.primary in [one.model for one in inputs]
         for subject in self._subjects(name, inputs):
             leading = self._leading(subject, inputs)
             if leading is not None:
@@ -59,24 +59,24 @@ class RowMeanings:
 
     def _astray(self) -> Iterator[str]:
         """Where names differ and no tensor is known to have rows for them."""
-        donor, ours = self._models.primary, self._of(self._models.primary)
+        primary, ours = self._models.primary, self._of(self._models.primary)
         for model in range(len(self._models.checkpoints)):
             for subject, theirs in self._of(model).items():
                 mine = ours.get(subject)
-                if model == donor or not mine or not (mine.names and theirs.names):
+                if model == primary or not mine or not (mine.names and theirs.names):
                     continue
                 if mine.tensors or theirs.tensors or _unique(mine.names) == _unique(theirs.names):
                     continue
                 if subject[-1] == LABEL and not may_have_rows(self._models.checkpoints[model], theirs.names):
                     continue  # a config that has kept the labels of a head that is no more
                 yield (
-                    f"{mine.key} of {self._name(donor)} and {self._name(model)} differ, and no tensor is known to "
+                    f"{mine.key} of {self._name(primary)} and {self._name(model)} differ, and no tensor is known to "
                     f"have rows with these names: all are merged by position"
                 )
             yield from self._differing(model)
 
     def _differing(self, model: int) -> Iterator[str]:
-        """Which parts of a model play a role in generation, where it is not the same in the donor."""
+        """Which parts of a model play a role in generation, where it is not the same in the primary model."""
         one, other = (
             {**checkpoint.config, **generation_config(checkpoint)}
             for checkpoint in (self._models.checkpoints[i] for i in (self._models.primary, model))
@@ -97,7 +97,7 @@ class RowMeanings:
                     yield subject
 
     def _leading(self, subject: Subject, inputs: Sequence[TensorInput]) -> int | None:
-        """The donor if it has names, or else the first model that has any."""
+        """The primary model if it has names, or else the first model that has any."""
         for model in (self._models.primary, *(one.model for one in inputs)):
             naming = self._of(model).get(subject)
             if naming and naming.names:
@@ -106,8 +106,8 @@ class RowMeanings:
 
     def _aligned(self, name: str, one: TensorInput, subject: Subject, leading: int) -> TensorInput:
         ours, theirs = self._of(leading)[subject], self._of(one.model).get(subject)
-        donor = self._of(self._models.primary).get(subject)
-        if donor is None or not donor.names:
+        primary = self._of(self._models.primary).get(subject)
+        if primary is None or not primary.names:
             self._tell_unnamed(ours, leading, self._models.primary, written=True)
         if theirs is None or not theirs.names:
             if one.model != self._models.primary:
@@ -157,7 +157,7 @@ class RowMeanings:
             f"glob:{name.rpartition('.')[0]}.*" if "." in name else name for name in tensors
         )
         way = f"'exclude: {json.dumps(list(modules))}' keeps those of the base, or else of the first model"
-        if not self._donor_gives:
+        if not self._primary_gives:
             way = "leave out 'base_model', whose config would be written"
         hint = f"{way}; where two names mean the same, write one of them into both config.json"
         raise InputError("E223", what, hint=hint)

@@ -1,4 +1,4 @@
-"""config.json of the output: the donor's, as raw JSON, with what the tensors make untrue put right.
+"""config.json of the output: the primary model's, as raw JSON, with what the tensors make untrue put right.
 
 Read `output_config`.  Everything not named here is kept as it was written.
 """
@@ -18,7 +18,7 @@ TIE = "tie_word_embeddings"
 
 
 def output_config(
-    donor: Mapping[str, Json],
+    primary: Mapping[str, Json],
     *,
     dtype: str | None,
     stackings: Sequence[Layers] = (),
@@ -27,14 +27,14 @@ def output_config(
 ) -> tuple[dict[str, Json], list[str]]:
     """The config, and what the user should know of it.
 
-    dtype: header name of the format that most of the output is in, None to leave the donor's word.
-    untied: the head is written although the donor ties it to the embeddings.
+    dtype: header name of the format that most of the output is in, None to leave the primary model's word.
+    untied: the head is written although the primary model ties it to the embeddings.
     architecture: takes the place of `architectures`.
     """
-    kept = {key: value for key, value in donor.items() if not key.startswith("_") or key in _OF_DIFFUSERS}
+    kept = {key: value for key, value in primary.items() if not key.startswith("_") or key in _OF_DIFFUSERS}
     config = {key: _without_paths(value) for key, value in kept.items()}
     warnings: list[str] = []
-    if dtype is not None and not is_of_diffusers(donor):
+    if dtype is not None and not is_of_diffusers(primary):
         _set_dtype(config, str(DTYPES[dtype].torch_name))
     for layers in stackings:
         warnings += restack(config, layers)

@@ -33,7 +33,7 @@ def fitted(
         ConfigError: E113 when the layers make no model.
     """
     proposal = Proposal(
-        donor=models.first,
+        primary=models.first,
         config=config,
         shapes={one.name: one.shape for step in steps for one in step.outputs},
         layers=stackings(models, selected),
@@ -57,13 +57,13 @@ def settled(proposal: Proposal, config: dict[str, Json], judged: Fit) -> list[st
     """What to say of readers that take more for granted than the config says, which is put right."""
     told = cache_fault(config)
     for layers in proposal.layers:
-        told += settle_periods(proposal.donor.config, config, layers, judged.lists.get(layers.stack, {}))
+        told += settle_periods(proposal.primary.config, config, layers, judged.lists.get(layers.stack, {}))
     return told
 
 
 def stackings(models: OpenedModels, selected: Origins) -> tuple[Layers, ...]:
-    """The layers that were selected, for each stack of which any were; a model without a config has the donor's."""
-    donor = models.first.config
+    """The layers that were selected, for each stack of which any were; a model without a config has the primary's."""
+    primary = models.first.config
     description = models.descriptions[models.primary]
     keys = {one.stack.prefix: one.layer_count_key for one in description.modules if one.stack}
     if description.main:
@@ -72,7 +72,7 @@ def stackings(models: OpenedModels, selected: Origins) -> tuple[Layers, ...]:
         Layers(
             stack=prefix,
             count_key=keys.get(prefix),
-            sources=tuple((models.checkpoints[model].config or donor, index) for model, index in layers),
+            sources=tuple((models.checkpoints[model].config or primary, index) for model, index in layers),
         )
         for prefix, layers in selected.items()
     )

@@ -43,7 +43,7 @@ _LAST_LAYERS = ("num_kv_shared_layers",)
 
 
 def restack(config: dict[str, Json], layers: Layers) -> list[str]:
-    """Change `config`, that of the donor, to what is true of the layers; what the user should check."""
+    """Change `config`, that of the primary model, to what is true of the layers; what the user should check."""
     if layers.count_key is None:
         return []
     *path, key = layers.count_key
@@ -66,14 +66,14 @@ def restack(config: dict[str, Json], layers: Layers) -> list[str]:
     return warnings
 
 
-def restack_heads(generation: dict[str, Json], layers: Layers, donor: Mapping[str, Json]) -> bool:
+def restack_heads(generation: dict[str, Json], layers: Layers, primary: Mapping[str, Json]) -> bool:
     """Let `alignment_heads`, pairs of a layer of the decoder and a head, follow the layers; whether any moved."""
     heads = generation.get("alignment_heads")
     if not isinstance(heads, list) or "decoder" not in layers.stack:
         return False
     places: dict[int, list[int]] = {}
     for place, (config, index) in enumerate(layers.sources):
-        if config is donor:
+        if config is primary:
             places.setdefault(index, []).append(place)
     pairs = [one for one in heads if isinstance(one, list) and len(one) == 2]
     moved: Json = [[place, head] for layer, head in pairs for place in places.get(_number(layer), [])]
@@ -104,7 +104,7 @@ class _Rows:
     layers: Sequence[tuple[Mapping[str, Json], int]]
 
     def of(self, name: str, value: Json) -> Json:
-        """What a key of the donor says of the layers of the output; None where it says nothing of single layers."""
+        """What a key of the primary model says of the output's layers; None where it says nothing of single ones."""
         if isinstance(value, list) and _LAYER_INDICES.fullmatch(name):
             return self._renumbered(name)
         if isinstance(value, list) and len(value) == self.before and not _OTHER_LISTS.fullmatch(name):
@@ -131,13 +131,13 @@ class _Rows:
             "or see whether these are meant"
         ]
 
-    def _picked(self, name: str, donor: list[Json]) -> list[Json]:
-        """For each layer its entry; the donor's where its model has no such list."""
+    def _picked(self, name: str, primary: list[Json]) -> list[Json]:
+        """For each layer its entry; the primary model's where its model has no such list."""
         picked: list[Json] = []
         for source, index in self.layers:
             values = self._value(source, name)
             values = _unfolded(values) if name == "attention_types" else values
-            row = list(values) if isinstance(values, (list, str)) and index < len(values) else donor
+            row = list(values) if isinstance(values, (list, str)) and index < len(values) else primary
             picked.append(copy.deepcopy(row[min(index, len(row) - 1)]))
         return picked
 
@@ -159,20 +159,20 @@ class _Rows:
                 kept[str(i)] = copy.deepcopy(values[str(index)])
         return kept
 
-    def _leading(self, name: str, donor: int) -> int | None:
+    def _leading(self, name: str, primary: int) -> int | None:
         """How many of the first layers are of those that the key speaks of; None when others are too."""
         flags = []
         for source, index in self.layers:
             value = self._value(source, name)
-            flags.append(index < (value if isinstance(value, int) else donor))
+            flags.append(index < (value if isinstance(value, int) else primary))
         return _leading(flags)
 
-    def _trailing(self, name: str, donor: int) -> int | None:
+    def _trailing(self, name: str, primary: int) -> int | None:
         """The same, from the end."""
         flags = []
         for source, index in self.layers:
             value = self._value(source, name)
-            flags.append(index >= self.before - (value if isinstance(value, int) else donor))
+            flags.append(index >= self.before - (value if isinstance(value, int) else primary))
         return _leading(flags[::-1])
 
     def _value(self, source: Mapping[str, Json], name: str) -> Json:

@@ -59,20 +59,20 @@ _FAMILIES: dict[str, tuple[str, int]] = {
 
 
 def settle_periods(
-    donor: Mapping[str, Json],
+    primary: Mapping[str, Json],
     config: dict[str, Json],
     layers: Layers,
     known: Mapping[str, Json],
 ) -> list[str]:
     """Take keys out of `config` that state a period which the layers no longer have; what the user should know.
 
-    donor: the config that `config` was made from.  known: lists with a value for each of its layers, as a loader has
+    primary: the config that `config` was made from.  known: lists with a value for each of its layers, as a loader has
         them.
     """
     if layers.count_key is None:
         return []
     path = layers.count_key[:-1]
-    section, before = config_section(config, path), config_section(donor, path)
+    section, before = config_section(config, path), config_section(primary, path)
     stated = before.get(layers.count_key[-1])
     count = len(stated) if isinstance(stated, (list, str)) else stated
     if not isinstance(count, int):
@@ -120,14 +120,14 @@ def _leads(section: Mapping[str, Json], key: str) -> bool:
 
 @dataclass(frozen=True)
 class _Cycle:
-    """The kinds of the layers of the donor, and how soon they come round again."""
+    """The kinds of the layers of the primary model, and how soon they come round again."""
 
     about: str
     kinds: Sequence[Json]
     period: int
 
     def at(self, layer: int) -> Json:
-        """The kind of a layer for those who go by the period; None where the layers of the donor do not show it."""
+        """The kind of a layer for those who go by the period; None where the primary model does not show it."""
         place = layer % self.period
         if place < len(self.kinds):
             return self.kinds[place]
@@ -183,7 +183,7 @@ def _kinds(about: str, section: Mapping[str, Json], count: int) -> list[Json]:
 
 
 def _kind(cycle: _Cycle, source: Mapping[str, Json], index: int) -> Json:
-    """The kind of a layer in its own model, whose config may be silent: then as in the donor."""
+    """The kind of a layer in its own model, whose config may be silent: then as in the primary model."""
     value = source.get(cycle.about)
     if isinstance(value, list) and cycle.about in _NUMBERS_OF_LAYERS:
         return index in value

@@ -17,7 +17,7 @@ _STEP, _DENSE = "decoder_sparse_step", "mlp_only_layers"
 
 
 def settle_places(section: dict[str, Json], path: Sequence[str], layers: Layers) -> None:
-    """Say in `section` of the config, that of the donor, by other numbers of which kinds the layers are.
+    """Say in `section` of the config, that of the primary model, by other numbers of which kinds the layers are.
 
     What no numbers can say stays as it is.
     """

@@ -27,12 +27,12 @@ _AT_PLACES = "forced_decoder_ids"
 
 @dataclass
 class SpecialIds:
-    """What became of the donor's ids, and where the right ones are stated; gathers what cannot be followed."""
+    """What became of the primary model's ids, and where the right ones are stated; gathers what cannot be followed."""
 
     vocabulary: Vocabulary
-    donor: Checkpoint
-    donor_rows: Rows | None
-    """The donor's row of each id of the output; None when its ids did not change."""
+    primary: Checkpoint
+    primary_rows: Rows | None
+    """The primary model's row of each id of the output; None when its ids did not change."""
     warnings: list[str] = field(default_factory=list)
 
     def follow(self, name: str, config: dict[str, Json]) -> bool:
@@ -48,7 +48,7 @@ class SpecialIds:
         return self._complete(config, stated or {}) or changed
 
     def _found(self, name: str, key: str, value: Json, stated: Mapping[str, Json]) -> Json:
-        """What the source states, unless its tokenizer knows better; or else what became of the donor's id."""
+        """What the source states, unless its tokenizer knows better; or else what became of the primary model's id."""
         known = self._of_tokenizer(key, stated.get(key))
         if known is not None:
             return known
@@ -122,10 +122,10 @@ class SpecialIds:
         return [one for one in ids if one is not None]
 
     def _new_id(self, old: int) -> int | None:
-        """The id in the output of what the donor's id stands for."""
-        if self.donor_rows is None:
+        """The id in the output of what the primary model's id stands for."""
+        if self.primary_rows is None:
             return old
-        if old < len(self.donor_rows) and self.donor_rows[old] == old:
+        if old < len(self.primary_rows) and self.primary_rows[old] == old:
             return old
         return self._ids_of_rows.get(old)
 
@@ -133,7 +133,7 @@ class SpecialIds:
     def _ids_of_rows(self) -> Mapping[int, int]:
         return {
             int(row): number
-            for number, row in enumerate(self.donor_rows if self.donor_rows is not None else ())
+            for number, row in enumerate(self.primary_rows if self.primary_rows is not None else ())
         }
 
     def _by_role(self, key: str) -> int | None:

@@ -112,7 +112,7 @@ def _carried(primary: Checkpoint, keep: Callable[[str], bool]) -> dict[str, Path
 
 def _modules_of_some(models: OpenedModels) -> list[str]:
     """What to say of weights of modules that not all models have."""
-    donor = models.first
+    primary = models.first
     told = []
     for model in models.checkpoints:
         for other in models.checkpoints:
@@ -120,7 +120,7 @@ def _modules_of_some(models: OpenedModels) -> list[str]:
                 module_folder(name) for name in model.tensors if name not in other.tensors
             )
             for folder in filter(None, folders):
-                what = "copied from it, not merged" if model is donor else "left out"
+                what = "copied from it, not merged" if model is primary else "left out"
                 told.append(
                     f"weights in {folder} of {model.name} are {what}: {other.name} has no such weights"
                 )
@@ -137,7 +137,7 @@ def _main_dtype(steps: Sequence[Step]) -> str | None:
 
 
 def _untied(models: OpenedModels, selected: Origins, steps: Sequence[Step]) -> bool:
-    """Whether a head is written that the donor leaves out because the embeddings stand for it, or that of others."""
+    """Whether a head is written that the primary leaves out, as its embeddings stand for it, or that of others."""
     tied = models.descriptions[models.primary].tied
     heads = [step for step in steps if step.role.startswith("head")]
     if any(one.name in tied for step in heads for one in step.outputs):

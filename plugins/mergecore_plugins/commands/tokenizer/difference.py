@@ -108,7 +108,7 @@ def difference(a: str, b: str, registry: Registry, offline: bool = False) -> Dif
     request = TokenizerRequest(
         read=opening.vocabulary,
         models=models,
-        donor=0,
+        primary=0,
         descriptions=tuple(opening.describe(model) for model in models),
         source=models[1],
     )

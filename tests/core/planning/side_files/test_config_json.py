@@ -1,4 +1,4 @@
-"""config.json of the output: as the donor wrote it, but true of the tensors that are written."""
+"""config.json of the output: as the primary model wrote it, but true of the tensors that are written."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ Config = dict[str, Json]
 
 
 def stacked(
-    donor: Config, *layers: tuple[Config, int], key: tuple[str, ...] = ("num_hidden_layers",)
+    primary: Config, *layers: tuple[Config, int], key: tuple[str, ...] = ("num_hidden_layers",)
 ) -> Config:
-    return output_config(donor, dtype=None, stackings=[Layers("", key, layers)])[0]
+    return output_config(primary, dtype=None, stackings=[Layers("", key, layers)])[0]
 
 
-def warned(donor: Config, *layers: tuple[Config, int]) -> list[str]:
-    return output_config(donor, dtype=None, stackings=[Layers("", ("num_hidden_layers",), layers)])[1]
+def warned(primary: Config, *layers: tuple[Config, int]) -> list[str]:
+    return output_config(primary, dtype=None, stackings=[Layers("", ("num_hidden_layers",), layers)])[1]
 
 
 def test_what_is_true_stays_as_it_was_written() -> None:
-    donor = llama_config(
+    primary = llama_config(
         2, rope_theta=10000.0, rope_scaling={"factor": 8.0, "type": "linear"}, custom=[1, {"a": None}]
     )
-    before = copy.deepcopy(donor)
-    config, warnings = output_config(donor, dtype="F32")
-    assert config == donor == before
-    assert list(config) == list(donor)
+    before = copy.deepcopy(primary)
+    config, warnings = output_config(primary, dtype="F32")
+    assert config == primary == before
+    assert list(config) == list(primary)
     assert warnings == []
-    assert config["rope_scaling"] is not donor["rope_scaling"]
+    assert config["rope_scaling"] is not primary["rope_scaling"]
 
 
 def test_private_keys_and_old_paths_are_left_out() -> None:
-    donor: Config = {
+    primary: Config = {
         "_name_or_path": "/home/me/x",
         "a": {"_name_or_path": "/home/me/x", "b": 1},
         "_commit_hash": "c",
     }
-    config, _ = output_config(donor, dtype=None)
+    config, _ = output_config(primary, dtype=None)
     assert config == {"a": {"b": 1}}
 
 
@@ -51,7 +51,7 @@ def test_private_keys_and_old_paths_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("donor", "expected"),
+    ("primary", "expected"),
     [
         ({"torch_dtype": "float32"}, {"torch_dtype": "bfloat16"}),
         ({"dtype": "float32"}, {"dtype": "bfloat16"}),
@@ -64,8 +64,8 @@ def test_private_keys_and_old_paths_are_left_out() -> None:
         ),
     ],
 )
-def test_the_dtype_is_written_where_the_donor_has_it(donor: Config, expected: Config) -> None:
-    assert output_config(donor, dtype="BF16")[0] == expected
+def test_the_dtype_is_written_where_the_donor_has_it(primary: Config, expected: Config) -> None:
+    assert output_config(primary, dtype="BF16")[0] == expected
 
 
 def test_without_a_dtype_the_word_of_the_donor_stays() -> None:
@@ -76,21 +76,21 @@ def test_without_a_dtype_the_word_of_the_donor_stays() -> None:
 
 
 def test_layers_are_counted() -> None:
-    donor = llama_config(2)
-    assert stacked(donor, (donor, 0), (donor, 1), (donor, 1)) == llama_config(3)
+    primary = llama_config(2)
+    assert stacked(primary, (primary, 0), (primary, 1), (primary, 1)) == llama_config(3)
 
 
 def test_layers_are_counted_where_the_config_does_it() -> None:
-    donor: Config = {
+    primary: Config = {
         "num_hidden_layers": 7,
         "text_config": {"num_hidden_layers": 2, "layer_types": ["a", "b"]},
     }
-    config = stacked(donor, *[(donor, 1)] * 3, key=("text_config", "num_hidden_layers"))
+    config = stacked(primary, *[(primary, 1)] * 3, key=("text_config", "num_hidden_layers"))
     assert config == {
         "num_hidden_layers": 7,
         "text_config": {"num_hidden_layers": 3, "layer_types": ["b"] * 3},
     }
-    assert donor["text_config"] == {"num_hidden_layers": 2, "layer_types": ["a", "b"]}
+    assert primary["text_config"] == {"num_hidden_layers": 2, "layer_types": ["a", "b"]}
 
 
 def test_each_layer_brings_its_entry_of_every_list() -> None:
@@ -99,7 +99,11 @@ def test_each_layer_brings_its_entry_of_every_list() -> None:
     other: Config = {"num_hidden_layers": 2, "layer_types": ["full", "linear"]}
     config = stacked(one, (one, 0), (one, 1), (other, 1))
     assert config["layer_types"] == ["full", "sliding", "linear"]
-    assert config["no_rope_layers"] == [1, 0, 0]  # the other model has no such list: as the donor's layer 1
+    assert config["no_rope_layers"] == [
+        1,
+        0,
+        0,
+    ]  # the other model has no such list: as the primary model's layer 1
 
 
 @pytest.mark.parametrize(
@@ -108,25 +112,25 @@ def test_each_layer_brings_its_entry_of_every_list() -> None:
 )
 def test_kinds_that_are_written_as_runs_follow_the_layers(layers: tuple[int, ...], expected: Json) -> None:
     """GPT-Neo: layers 0 and 2 attend to everything."""
-    donor: Config = {"num_hidden_layers": 4, "attention_types": [[["g", "l"], 2]]}
-    assert stacked(donor, *[(donor, one) for one in layers])["attention_types"] == expected
+    primary: Config = {"num_hidden_layers": 4, "attention_types": [[["g", "l"], 2]]}
+    assert stacked(primary, *[(primary, one) for one in layers])["attention_types"] == expected
 
 
 def test_a_deeper_model_without_the_list_takes_the_last_entry() -> None:
-    donor: Config = {"num_hidden_layers": 2, "layer_types": ["full", "sliding"]}
-    assert stacked(donor, ({}, 5), (donor, 0))["layer_types"] == ["sliding", "full"]
+    primary: Config = {"num_hidden_layers": 2, "layer_types": ["full", "sliding"]}
+    assert stacked(primary, ({}, 5), (primary, 0))["layer_types"] == ["sliding", "full"]
 
 
 def test_lists_of_layer_numbers_are_renumbered() -> None:
-    """Layer 1 is dense in the donor; it becomes the layers 1 and 2."""
-    donor: Config = {"num_hidden_layers": 3, "mlp_only_layers": [1]}
-    config = stacked(donor, (donor, 0), (donor, 1), (donor, 1), (donor, 2))
+    """Layer 1 is dense in the primary model; it becomes the layers 1 and 2."""
+    primary: Config = {"num_hidden_layers": 3, "mlp_only_layers": [1]}
+    config = stacked(primary, (primary, 0), (primary, 1), (primary, 1), (primary, 2))
     assert config == {"num_hidden_layers": 4, "mlp_only_layers": [1, 2]}
 
 
 def test_a_list_of_layer_numbers_with_as_many_as_there_are_layers_is_no_list_of_values() -> None:
-    donor: Config = {"num_hidden_layers": 2, "cross_attention_layers": [0, 1]}
-    assert stacked(donor, (donor, 1))["cross_attention_layers"] == [0]
+    primary: Config = {"num_hidden_layers": 2, "cross_attention_layers": [0, 1]}
+    assert stacked(primary, (primary, 1))["cross_attention_layers"] == [0]
 
 
 @pytest.mark.parametrize(
@@ -134,15 +138,15 @@ def test_a_list_of_layer_numbers_with_as_many_as_there_are_layers_is_no_list_of_
     ["eos_token_id", "architectures", "suppress_tokens", "special_token_ids", "keys_to_ignore_at_inference"],
 )
 def test_lists_that_happen_to_have_as_many_entries_are_kept(key: str) -> None:
-    donor: Config = {"num_hidden_layers": 2, key: [1, 2]}
-    assert stacked(donor, (donor, 0))[key] == [1, 2]
+    primary: Config = {"num_hidden_layers": 2, key: [1, 2]}
+    assert stacked(primary, (primary, 0))[key] == [1, 2]
 
 
 @pytest.mark.parametrize("key", ["first_k_dense_replace", "max_window_layers", "num_dense_layers"])
 def test_a_number_of_leading_layers_that_means_all_stays_all(key: str) -> None:
-    donor: Config = {"num_hidden_layers": 2, key: 2}
-    assert stacked(donor, *[(donor, 0)] * 5)[key] == 5
-    assert warned(donor, *[(donor, 0)] * 5) == []
+    primary: Config = {"num_hidden_layers": 2, key: 2}
+    assert stacked(primary, *[(primary, 0)] * 5)[key] == 5
+    assert warned(primary, *[(primary, 0)] * 5) == []
 
 
 @pytest.mark.parametrize(
@@ -151,16 +155,16 @@ def test_a_number_of_leading_layers_that_means_all_stays_all(key: str) -> None:
 )
 def test_a_number_of_leading_layers_follows_the_layers(layers: tuple[int, ...], expected: int) -> None:
     """The layers 0 and 1 of three are dense."""
-    donor: Config = {"num_hidden_layers": 3, "first_k_dense_replace": 2}
-    assert stacked(donor, *[(donor, one) for one in layers])["first_k_dense_replace"] == expected
-    assert warned(donor, *[(donor, one) for one in layers]) == []
+    primary: Config = {"num_hidden_layers": 3, "first_k_dense_replace": 2}
+    assert stacked(primary, *[(primary, one) for one in layers])["first_k_dense_replace"] == expected
+    assert warned(primary, *[(primary, one) for one in layers]) == []
 
 
 def test_a_number_of_leading_layers_that_no_longer_lead_is_told() -> None:
-    donor: Config = {"num_hidden_layers": 3, "max_window_layers": 1}
+    primary: Config = {"num_hidden_layers": 3, "max_window_layers": 1}
     wanted = ["max_window_layers stays 1; check that it fits the stacked layers"]
-    assert warned(donor, (donor, 0), (donor, 2), (donor, 0)) == wanted
-    assert warned({"num_hidden_layers": 3, "max_window_layers": 0}, (donor, 1)) == []
+    assert warned(primary, (primary, 0), (primary, 2), (primary, 0)) == wanted
+    assert warned({"num_hidden_layers": 3, "max_window_layers": 0}, (primary, 1)) == []
 
 
 def test_each_layer_leads_as_in_its_own_model() -> None:
@@ -171,39 +175,41 @@ def test_each_layer_leads_as_in_its_own_model() -> None:
 
 def test_a_number_of_layers_at_the_end_follows_the_layers() -> None:
     """The last of three layers uses the keys and values of another."""
-    donor: Config = {"num_hidden_layers": 3, "num_kv_shared_layers": 1}
-    assert stacked(donor, (donor, 0), (donor, 2), (donor, 2))["num_kv_shared_layers"] == 2
-    assert len(warned(donor, (donor, 2), (donor, 0))) == 1
+    primary: Config = {"num_hidden_layers": 3, "num_kv_shared_layers": 1}
+    assert stacked(primary, (primary, 0), (primary, 2), (primary, 2))["num_kv_shared_layers"] == 2
+    assert len(warned(primary, (primary, 2), (primary, 0))) == 1
 
 
 def test_settings_of_single_layers_get_their_new_numbers() -> None:
-    donor: Config = {
+    primary: Config = {
         "num_hidden_layers": 3,
         "per_layer_config": {"2": {"head_dim": 8}},
         "id2label": {"0": "no"},
     }
-    config = stacked(donor, (donor, 2), (donor, 0), (donor, 2))
+    config = stacked(primary, (primary, 2), (primary, 0), (primary, 2))
     assert config["per_layer_config"] == {"0": {"head_dim": 8}, "2": {"head_dim": 8}}
     assert config["id2label"] == {"0": "no"}
 
 
 def test_a_pattern_has_a_letter_for_each_layer() -> None:
-    donor: Config = {"num_hidden_layers": 3, "hybrid_override_pattern": "M*-", "dtype": "one"}
-    config = stacked(donor, (donor, 2), (donor, 0), (donor, 0), (donor, 1))
+    primary: Config = {"num_hidden_layers": 3, "hybrid_override_pattern": "M*-", "dtype": "one"}
+    config = stacked(primary, (primary, 2), (primary, 0), (primary, 0), (primary, 1))
     assert config["hybrid_override_pattern"] == "-MM*"
     assert config["dtype"] == "one"
 
 
 def test_layers_are_counted_by_a_list_where_there_is_no_number() -> None:
-    donor: Config = {"layers_block_type": ["mamba", "attention"]}
-    config = stacked(donor, (donor, 1), (donor, 0), (donor, 1), key=("layers_block_type",))
+    primary: Config = {"layers_block_type": ["mamba", "attention"]}
+    config = stacked(primary, (primary, 1), (primary, 0), (primary, 1), key=("layers_block_type",))
     assert config == {"layers_block_type": ["attention", "mamba", "attention"]}
 
 
 def test_a_list_that_speaks_of_layers_and_cannot_be_understood_is_told() -> None:
-    donor: Config = {"num_hidden_layers": 3, "strange_layers": [0, 1]}
-    assert warned(donor, (donor, 0)) == ["strange_layers stays [0, 1]; check that it fits the stacked layers"]
-    assert warned({**donor, "strange_layers": []}, (donor, 0)) == []
+    primary: Config = {"num_hidden_layers": 3, "strange_layers": [0, 1]}
+    assert warned(primary, (primary, 0)) == [
+        "strange_layers stays [0, 1]; check that it fits the stacked layers"
+    ]
+    assert warned({**primary, "strange_layers": []}, (primary, 0)) == []
 
 
 # ---- heads and names ---------------------------------------------------------------------------------------
@@ -247,8 +253,8 @@ def test_heads_that_align_words_in_time_follow_the_layers_of_the_decoder() -> No
 )
 def test_period_and_offset_follow_the_layers(layers: tuple[int, ...], expected: tuple[int, int]) -> None:
     """Of eight layers, 2 and 6 attend."""
-    donor: Config = {"num_hidden_layers": 8, "attn_layer_period": 4, "attn_layer_offset": 2}
-    config = stacked(donor, *[(donor, one) for one in layers])
+    primary: Config = {"num_hidden_layers": 8, "attn_layer_period": 4, "attn_layer_offset": 2}
+    config = stacked(primary, *[(primary, one) for one in layers])
     assert (config["attn_layer_period"], config["attn_layer_offset"]) == expected
 
 
@@ -260,6 +266,6 @@ def test_layers_with_experts_are_listed_where_their_step_is_lost(
     layers: tuple[int, ...], expected: tuple[int, list[int]]
 ) -> None:
     """Every second layer has experts, but for layer 3: of four layers only layer 1."""
-    donor: Config = {"num_hidden_layers": 4, "decoder_sparse_step": 2, "mlp_only_layers": [3]}
-    config = stacked(donor, *[(donor, one) for one in layers])
+    primary: Config = {"num_hidden_layers": 4, "decoder_sparse_step": 2, "mlp_only_layers": [3]}
+    config = stacked(primary, *[(primary, one) for one in layers])
     assert (config["decoder_sparse_step"], config["mlp_only_layers"]) == expected
