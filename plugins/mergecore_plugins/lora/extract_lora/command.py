@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mergecore.cli import common_options, output_options, run_options, size_options
+from mergecore.cli import GroupedCommand, common_options, output_options, run_options, size_options
 
 if TYPE_CHECKING:
     from mergecore import PlanOptions, Registry, RunOptions
@@ -21,27 +21,37 @@ USUAL, WITH_BOUNDS = 32, 128
 SHARE = click.FloatRange(0, 1, min_open=True)
 
 
-@click.command("extract-lora")
+@click.command("extract-lora", cls=GroupedCommand)
 @click.argument("finetuned")
 @click.argument("base")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--rank", metavar="N|full", help="The largest rank; 32, or 128 with one of the next three.")
 @click.option(
-    "--energy", type=SHARE, metavar="X", help="Keep this share of each change (squared), such as 0.99."
+    "--energy",
+    type=SHARE,
+    metavar="X",
+    help="Keep this share of the squared norm of each change, such as 0.99.",
 )
 @click.option(
-    "--min-value", type=click.FloatRange(0), metavar="X", help="Keep singular values from this one on."
+    "--min-value", type=click.FloatRange(0), metavar="X", help="Keep singular values of at least this value."
 )
 @click.option(
-    "--min-share", type=SHARE, metavar="X", help="Keep those from this share of the largest one on."
+    "--min-share", type=SHARE, metavar="X", help="Keep singular values of at least this share of the largest."
 )
 @click.option(
-    "--rank-pattern", "patterns", multiple=True, metavar="GLOB=N", help="The rank of some modules; repeat it."
+    "--rank-pattern",
+    "patterns",
+    multiple=True,
+    metavar="GLOB=N",
+    help="The rank of some modules; may be repeated.",
 )
 @click.option(
-    "--include", multiple=True, metavar="NAME", help="Take these only: names, patterns or roles; repeat it."
+    "--include",
+    multiple=True,
+    metavar="NAME",
+    help="Use only these modules: names, patterns or roles; may be repeated.",
 )
-@click.option("--exclude", multiple=True, metavar="NAME", help="Leave these out; repeat it.")
+@click.option("--exclude", multiple=True, metavar="NAME", help="Leave these modules out; may be repeated.")
 @click.option(
     "--embeddings",
     type=click.Choice(["lora", "save", "skip"]),
@@ -55,29 +65,37 @@ SHARE = click.FloatRange(0, 1, min_open=True)
     type=click.Choice(["auto", "exact", "randomised"]),
     default="auto",
     show_default=True,
-    help="How singular values are found; auto takes the cheaper one.",
+    help="How to compute singular values; auto takes the faster way.",
 )
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),
     default="float32",
     show_default=True,
-    help="Of the factors.",
+    help="Number format of the factors.",
 )
-@click.option("--base-name", metavar="NAME", help="What the adapter calls its base, such as its hub id.")
-@click.option("--plan", "only_plan", is_flag=True, help="Show what would be done.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the random projection.")
-@click.option("--offline", is_flag=True, help="Use no network; hub models come from the cache.")
+@click.option("--base-name", metavar="NAME", help="Name of the base in the adapter, such as its hub id.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would be done, and write nothing.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Seed of the random projection.",
+)
+@click.option("--offline", is_flag=True, help="Do not use the network; read hub models from the cache.")
 @size_options
 @output_options
 @common_options
 def extract_lora(only_plan: bool, disabled: Sequence[str], out: Path, **given: Any) -> None:
-    """Make a LoRA adapter OUT of what FINETUNED has more than BASE.
+    """Make a LoRA adapter OUT of a fine-tune and its base.
 
-    It says at the end how much of each kind of module the adapter lacks.
+    The adapter is the difference between FINETUNED and BASE.  A table at the end shows its error for each kind
+    of module.
     """
     from mergecore import PlanOptions, Registry, execute, plan
-    from mergecore.cli import plan_shown
+    from mergecore.cli import plan_shown, show_text
     from mergecore_plugins.lora.extract_lora.ranks import Bounds
 
     how = run_options(given)
@@ -89,7 +107,7 @@ def extract_lora(only_plan: bool, disabled: Sequence[str], out: Path, **given: A
         asked = _with_ranks(asked, bounds, given, registry, options, how)
     made = plan({"extract_lora": asked, "seed": given["seed"]}, registry=registry, options=options)
     if only_plan:
-        click.echo(plan_shown(made, registry, given))
+        (click.echo if given["as_json"] else show_text)(plan_shown(made, registry, given))
         return
     folder = execute(made, out, registry=registry, options=how)
     if not given["quiet"]:
