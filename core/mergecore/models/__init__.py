@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mergecore.models.refine import refinement
     from mergecore.models.safetensors import read_header
     from mergecore.models.shards import is_pickle, pickled_file
+    from mergecore.models.torch_files.archive import read_torch
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
@@ -34,6 +35,7 @@ else:
             "refine": "refinement",
             "safetensors": "read_header",
             "shards": "is_pickle pickled_file",
+            "torch_files.archive": "read_torch",
         },
     )
 
@@ -52,6 +54,7 @@ __all__ = [
     "open_folder",
     "pickled_file",
     "read_header",
+    "read_torch",
     "refinement",
     "split_name",
     "vocabulary_sizes",

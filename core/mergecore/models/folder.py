@@ -19,8 +19,9 @@ from mergecore.models.config_json import MAX_CONFIG, disagreements, quantisation
 from mergecore.models.config_json import NAME as CONFIG
 from mergecore.models.input_folder import InputFolder, RemoteFile, input_folder
 from mergecore.models.module_folders import FOLDER, MODULES, module_folder
-from mergecore.models.safetensors import read_header
-from mergecore.models.shards import Weights, is_pickle, pickled, read_headers, read_weights
+from mergecore.models.safetensors import parse_header, read_header
+from mergecore.models.shards import Weights, is_pickle, read_headers, read_weights
+from mergecore.models.torch_files.archive import parse_torch
 from mergecore.tokenizers.files import is_tokenizer_file
 from mergecore.types import Checkpoint, Json, ModelReference, SmallFile, TensorInfo, WeightFile
 
@@ -205,20 +206,20 @@ def _is_configured(files: InputFolder) -> bool:
 
 ADAPTER = "adapter_config.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_PICKLED = "adapter_model.bin"
 
 
 def _adapter_weights(files: InputFolder) -> Weights:
     """The tensors of an adapter, from the header of its file.
 
     Raises:
-        MergecoreError: E250 when there is none, E303 when it is a pickle, and those of headers.
+        MergecoreError: E250 when there is none, and those of headers and of `parse_torch`.
     """
-    if _ADAPTER_WEIGHTS in files.names:
-        headers = read_headers(files, [_ADAPTER_WEIGHTS])
+    name = next((one for one in (_ADAPTER_WEIGHTS, _PICKLED) if one in files.names), None)
+    if name:
+        headers = read_headers(files, [name], parse_torch if name == _PICKLED else parse_header)
         tensors = {one.name: TensorInfo(one.name, one) for found, _ in headers.values() for one in found}
         return Weights(tensors, tuple(file for _, file in headers.values()))
-    if "adapter_model.bin" in files.names:
-        raise pickled("the adapter is a pickle (adapter_model.bin)", files.shown)
     raise InputError(
         "E250", f"the adapter has no {_ADAPTER_WEIGHTS}", place=files.shown, hint="copy the adapter again"
     )

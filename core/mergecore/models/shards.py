@@ -6,7 +6,7 @@ Read `read_weights` first: it finds the one set of weights, reads its headers, c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +19,8 @@ from mergecore.models.input_folder import InputFolder
 from mergecore.models.safetensors import Tensors, parse_header
 from mergecore.types import Json, TensorInfo, WeightFile
 
+Parse = Callable[..., tuple[Tensors, WeightFile]]
+"""Finds tensors as `parse_header` does, with the same arguments."""
 SINGLE = "model.safetensors"
 MAX_INDEX = 100_000_000
 
@@ -245,25 +247,27 @@ def _check_present(folder: InputFolder, files: Sequence[str], index: str | None)
         raise InputError("E212", what, place=folder.shown, hint="download or copy the model again")
 
 
-def read_headers(folder: InputFolder, files: Sequence[str]) -> dict[str, tuple[Tensors, WeightFile]]:
-    """The headers by file name; files on other machines are asked at the same time."""
+def read_headers(
+    folder: InputFolder, files: Sequence[str], parse: Parse = parse_header
+) -> dict[str, tuple[Tensors, WeightFile]]:
+    """The headers by file name, as `parse` finds them; files on other machines are asked at the same time."""
     headers: dict[str, tuple[Tensors, WeightFile]] = {}
     problems = Collector()
     workers = 8 if folder.remote else 1
     with ThreadPoolExecutor(workers) as pool:
-        for file, future in [(file, pool.submit(_read_header, folder, file)) for file in files]:
+        for file, future in [(file, pool.submit(_read_header, folder, file, parse)) for file in files]:
             with problems.collecting():
                 headers[file] = future.result()
     problems.raise_any()
     return headers
 
 
-def _read_header(folder: InputFolder, file: str) -> tuple[Tensors, WeightFile]:
+def _read_header(folder: InputFolder, file: str, parse: Parse) -> tuple[Tensors, WeightFile]:
     path, place = folder.path / file, folder.place(file)
     if remote := folder.remote.get(file):
-        return parse_header(remote.read, remote.size, path, place)
+        return parse(remote.read, remote.size, path, place)
     with open_regular(folder.locate(file), place) as (read, status):
-        return parse_header(read, status.st_size, path, place, stamp_of(status))
+        return parse(read, status.st_size, path, place, stamp_of(status))
 
 
 def _check_index(index: _Index, headers: Mapping[str, tuple[Tensors, WeightFile]], place: str) -> None:

@@ -94,6 +94,8 @@ WIDE_GRAIN = 64
 
 
 class Sum:
+    """Products that are added."""
+
     def __init__(self, factors: list[Product]) -> None:
         self._factors = factors
         self.grain = 1 if not factors[0]._transposed else WIDE_GRAIN

@@ -21,7 +21,7 @@ from mergecore import hookimpl
 from mergecore.config import HUB, exists_below, nearest
 from mergecore.errors import ConfigError, InputError, MergecoreError, Problems
 from mergecore.files import ReadAt
-from mergecore.models import RemoteFile, is_side_file, open_adapter, open_folder, read_header
+from mergecore.models import RemoteFile, is_side_file, open_adapter, open_folder, read_header, read_torch
 from mergecore.types import Checkpoint, ModelReference, ModelSource, OpenOptions, TellFetch, WeightFile
 
 
@@ -266,7 +266,8 @@ def _fetch(model: _HubModel, commit: str, files: Sequence[WeightFile], tell: Tel
     """Download the weights, and make sure that they are those that were planned with."""
     _download(model, commit, {file.path.name: file.size for file in files}, tell)
     for planned in files:
-        _, file = read_header(planned.path, f"{model.reference.path}/{planned.path.name}")
+        read = read_torch if planned.path.suffix == ".bin" else read_header
+        _, file = read(planned.path, f"{model.reference.path}/{planned.path.name}")
         if (file.size, file.header_sha256) != (planned.size, planned.header_sha256):
             name = planned.path.name
             what = f"'{model.reference}': {name} was downloaded, but is not the file that was planned with"

@@ -216,11 +216,27 @@ def test_a_truncated_adapter_is_refused() -> None:
     assert_refused("E206", "ad/adapter_model.safetensors: ")
 
 
-def test_a_pickled_adapter_is_refused() -> None:
-    Path("ad/adapter_model.safetensors").rename("ad/adapter_model.bin")
-    with pytest.raises(MergecoreError, match=r"ad: the adapter is a pickle \(adapter_model\.bin\)") as caught:
+def test_an_old_adapter_is_read_without_unpickling() -> None:
+    wanted = merged("base+ad")
+    Path("ad/adapter_model.safetensors").unlink()
+    torch.save(factors(), "ad/adapter_model.bin")
+    made = merged("base+ad")
+    assert all(torch.equal(made[name], wanted[name]) for name in wanted)
+
+
+def test_a_pickle_that_runs_something_is_refused_and_not_run() -> None:
+    class Runs:
+        def __reduce__(self) -> Any:
+            return Path.touch, (Path("HIT"),)
+
+    Path("ad/adapter_model.safetensors").unlink()
+    torch.save({**factors(), "x": Runs()}, "ad/adapter_model.bin")
+    with pytest.raises(
+        MergecoreError, match=r"ad/adapter_model\.bin: the pickle asks for '[\w.]+', which"
+    ) as caught:
         merged("base+ad")
-    assert (caught.value.code, caught.value.exit_code) == ("E303", 4)
+    assert (caught.value.code, caught.value.exit_code) == ("E304", 4)
+    assert not Path("HIT").exists()
 
 
 def test_an_adapter_without_weights_is_refused() -> None:

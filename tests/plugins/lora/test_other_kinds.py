@@ -168,9 +168,19 @@ FAULTY: tuple[tuple[Any, dict[str, Any], dict[str, Any], str], ...] = (
     (IA3, {}, {"ia3_l": torch.ones(3, 1)}, f"E252.*'{Q}.weight' \\[3, 1\\], the base has \\[48, 48\\]"),
     (ADALORA, {}, {"lora_E": None}, f"E250.*'{Q}' has no lora_E"),
     (ADALORA, {}, {"lora_A": torch.ones(3, 48)}, "lora_A has the shape \\[3, 48\\], expected \\[12, 48\\]"),
-    (VERA, {}, {"vera_A": None}, "E251.*VERA without 'vera_A' and 'vera_B' cannot be merged"),
+    (
+        VERA,
+        {},
+        {"vera_A": None},
+        "E251.*VERA without 'vera_A' and 'vera_B' cannot be .*Hint: save it with 'save_projection: true'",
+    ),
     (VERA, {}, {"vera_lambda_d": torch.ones(9)}, "vera_lambda_d has the shape \\[9\\], expected \\[4\\]"),
-    (LOHA, {}, {"hada_w1_a": None}, f"E250.*'{Q}.hada_w1_a' is not there; .*the adapter has \\[48, 3\\]"),
+    (
+        LOHA,
+        {},
+        {"hada_w1_a": None},
+        f"E250.*'{Q}.hada_w1_a' is not there; .* has \\[48, 3\\].*Hint: the config and the weights must go together",
+    ),
     (LOHA, {"r": 5}, {}, "E250.*layers.1.self_attn.q_proj.hada_w1_a' is \\[48, 3\\]; .* has \\[48, 5\\]"),
     (LOHA, {"r": 10**12}, {}, "E250.*the adapter has \\[48, 1000000000000\\]"),
     (LOHA, {"r": "x"}, {}, f"E250.*PEFT cannot put the adapter on '{Q}'"),
@@ -194,6 +204,19 @@ def test_what_does_not_go_together_is_refused_in_the_plan(
     text = " | ".join(f"{one.code} {one}" for one in listed)
     assert error.exit_code == 3
     assert re.search(told, text), text
+
+
+def test_layers_without_a_known_form_are_refused(tmp_path: Path) -> None:
+    """Embeddings have no output of their own that IA3 could multiply."""
+    pair = write_pair(tmp_path, llama, on(peft.IA3Config, ["q_proj"], feedforward_modules=[]))
+    held = tensors_of(pair.adapter)
+    held = {name.replace(Q, "model.embed_tokens"): one for name, one in held.items()}
+    save_file(held, pair.adapter / "adapter_model.safetensors")
+    with pytest.raises(
+        MergecoreError, match=r"IA3 on 'model\.embed_tokens' is not read: no layer of its form"
+    ) as caught:
+        mergecore.plan({"merge_method": "passthrough", "models": [{"model": pair.reference}]})
+    assert caught.value.code == "E251"
 
 
 def test_another_base_is_told(tmp_path: Path) -> None:
