@@ -48,7 +48,7 @@ from mergecore_architectures.roles import (
 
 @hookimpl
 def mergecore_architectures() -> Iterator[Architecture]:
-    yield Architecture(name="names", describe=describe, rank=90, layout=layout, loaded=loaded)
+    yield Architecture(name="names", describe=describe, rank=90, map_keys=map_keys, loaded=loaded)
 
 
 def describe(checkpoint: Checkpoint) -> Description:
@@ -82,7 +82,7 @@ def modules_with(
     return tuple(modules), owners
 
 
-def layout(checkpoint: Checkpoint, wanted: Checkpoint) -> Mapping[str, TensorInfo] | None:
+def map_keys(checkpoint: Checkpoint, wanted: Checkpoint) -> Mapping[str, TensorInfo] | None:
     """The tensors of `checkpoint` under the names of `wanted`, where they differ by one prefix throughout.
 
     A model without its head is saved without the prefix that it has within one with a head.

@@ -20,7 +20,7 @@ from mergecore_architectures import names, plain
 from mergecore_architectures.roles import outer_role
 from mergecore_architectures.transformers_code import with_undeclared
 from mergecore_architectures.transformers_fit import KNOWN, fit, without_layers_ahead
-from mergecore_architectures.transformers_layouts import layout
+from mergecore_architectures.transformers_keys import map_keys
 from mergecore_architectures.transformers_loaded import loaded
 from mergecore_architectures.transformers_models import (
     CannotBuildError,
@@ -42,7 +42,7 @@ def mergecore_architectures() -> Iterator[Architecture]:
         rank=40,
         slow=True,
         fit=fit,
-        layout=layout,
+        map_keys=map_keys,
         loaded=loaded,
         keeps_f32=keeps_f32,
         completed=completed,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mergecore.types import Checkpoint, Loaded, LoadedModule, ModuleKind
-from mergecore_architectures.transformers_layouts import in_the_model, put_together
+from mergecore_architectures.transformers_keys import in_the_model, put_together
 from mergecore_architectures.transformers_models import CannotBuildError, MetaModel, build
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from mergecore.types import (
 from mergecore_architectures import transformers_models
 from mergecore_architectures.transformers import completed, describe, keeps_f32, mergecore_architectures
 from mergecore_architectures.transformers_fit import fit
-from mergecore_architectures.transformers_layouts import layout
+from mergecore_architectures.transformers_keys import map_keys
+from mergecore_architectures.transformers_loaded import loaded
 from mergecore_architectures.transformers_models import CannotBuildError, build
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -63,7 +64,8 @@ def test_it_is_asked_before_names_and_only_where_it_matters() -> None:
         rank=40,
         slow=True,
         fit=fit,
-        layout=layout,
+        map_keys=map_keys,
+        loaded=loaded,
         keeps_f32=keeps_f32,
         completed=completed,
     )

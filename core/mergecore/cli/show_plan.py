@@ -147,11 +147,11 @@ def _models(plan: Plan) -> list[str]:
         stacks = ", ".join(f"{stack.count} × {stack.prefix.rstrip('.')}" for stack in found)
         size = size_text(sum(file.size for file in model.weight_files))
         primary = "; gives config and side files" if number == plan.primary else ""
-        layout = f"; {model.layout}" if model.layout else ""
+        mapped = f"; {model.mapped}" if model.mapped else ""
         revision = f" at {model.revision[:12]}" if model.revision else ""
         lines.append(
             f"  {model.name}{revision}: {family or 'unknown family'}, {len(model.tensors)} tensors, "
-            f"{size}, {'/'.join(formats)}{f', {stacks}' if stacks else ''}{primary}{layout}"
+            f"{size}, {'/'.join(formats)}{f', {stacks}' if stacks else ''}{primary}{mapped}"
         )
     return lines
 

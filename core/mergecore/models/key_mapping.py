@@ -1,7 +1,7 @@
-"""Several layouts of one model on disk: each is read in that of the base; read `in_one_layout`.
+"""Several names and layouts of one model on disk: each is read with the keys of the base; read `with_keys_of_base`.
 
 The same weights are saved under other names, experts in one tensor or each in its own, by other releases of one
-library.  Only names that are missing on the one side and too many on the other make us look for such a layout.
+library.  Only names that are missing on the one side and too many on the other make us look for such a mapping.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from mergecore.models.opener import Opener
 from mergecore.types import Architecture, Checkpoint, Joined, TensorInfo
 
 
-def in_one_layout(checkpoints: Sequence[Checkpoint], opener: Opener) -> tuple[Checkpoint, ...]:
+def with_keys_of_base(checkpoints: Sequence[Checkpoint], opener: Opener) -> tuple[Checkpoint, ...]:
     """The checkpoints with the tensors of all but the first under the names and in the parts of the first."""
     if not checkpoints:
         return ()
     base, *others = checkpoints
-    return (base, *(_in_layout_of(base, one, opener) for one in others))
+    return (base, *(_with_keys_of(base, one, opener) for one in others))
 
 
 def under_prefix(checkpoint: Checkpoint, old: str, new: str, place: Place | None) -> Checkpoint:
@@ -40,7 +40,7 @@ def under_prefix(checkpoint: Checkpoint, old: str, new: str, place: Place | None
         raise ConfigError("E105", what, place=place)
     tensors = {name: replace(checkpoint.tensors[own], name=name) for name, own in moved.items()}
     told = f"'{old}' read as '{new}': {len(moved)} renamed"
-    return replace(checkpoint, tensors={**tensors, **kept}, layout=told)
+    return replace(checkpoint, tensors={**tensors, **kept}, mapped=told)
 
 
 def check_prefix(checkpoint: Checkpoint, words: str, place: Place | None) -> None:
@@ -52,18 +52,18 @@ def check_prefix(checkpoint: Checkpoint, words: str, place: Place | None) -> Non
         raise ConfigError("E105", what, place=place)
 
 
-def _in_layout_of(base: Checkpoint, checkpoint: Checkpoint, opener: Opener) -> Checkpoint:
+def _with_keys_of(base: Checkpoint, checkpoint: Checkpoint, opener: Opener) -> Checkpoint:
     """`checkpoint` as the describer knows it that brings most of it under the names of `base`; cheap ones first."""
     best, by = checkpoint.tensors, ""
-    for architecture in opener.layouts():
+    for architecture in opener.key_mappers():
         if not _differ(base.tensors, best):
             break
         with opener.registry.calling(Architecture, architecture.name):
-            assert architecture.layout is not None
-            found = architecture.layout(checkpoint, base)
+            assert architecture.map_keys is not None
+            found = architecture.map_keys(checkpoint, base)
         if found is not None and _shared(base.tensors, found) > _shared(base.tensors, best):
             best, by = found, architecture.name
-    return replace(checkpoint, tensors=best, layout=_told(checkpoint.tensors, best, by)) if by else checkpoint
+    return replace(checkpoint, tensors=best, mapped=_told(checkpoint.tensors, best, by)) if by else checkpoint
 
 
 def _differ(base: Mapping[str, TensorInfo], tensors: Mapping[str, TensorInfo]) -> bool:
@@ -82,4 +82,4 @@ def _told(before: Mapping[str, TensorInfo], after: Mapping[str, TensorInfo], by:
     rest = len(changed) - renamed
     parts = [f"{renamed} renamed"] if renamed else []
     parts += [f"{rest} joined or cut"] if rest else []
-    return f"read in the layout of the base ({by}: {', '.join(parts)})"
+    return f"read with the keys of the base ({by}: {', '.join(parts)})"

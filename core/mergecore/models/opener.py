@@ -77,7 +77,7 @@ class Opener:
             what = f"'{reference}' is made from itself: {way}"
             raise InputError("E701", what, place=self.place_of(path))
         further = partial(self._open_further, reference, path)
-        options = replace(self.options, open_model=further, in_layout=self._in_layout)
+        options = replace(self.options, open_model=further, map_keys=self._map_keys)
         for source in sorted(self.registry.all(ModelSource), key=lambda one: (one.rank, one.name)):
             with placed(self.place_of(path)), self.registry.calling(ModelSource, source.name):
                 if source.accepts(reference, options):
@@ -103,11 +103,11 @@ class Opener:
         options = replace(self.options, weights=weights, adapter=adapter)
         return replace(self, options=options, opening=(*self.opening, outer)).open(reference, path)
 
-    def _in_layout(self, checkpoint: Checkpoint, wanted: Checkpoint) -> Mapping[str, TensorInfo] | None:
+    def _map_keys(self, checkpoint: Checkpoint, wanted: Checkpoint) -> Mapping[str, TensorInfo] | None:
         """The tensors of `checkpoint` as `wanted` has them, by the first describer that knows how."""
-        for one in self.layouts():
+        for one in self.key_mappers():
             with self.registry.calling(Architecture, one.name):
-                tensors = one.layout(checkpoint, wanted) if one.layout else None
+                tensors = one.map_keys(checkpoint, wanted) if one.map_keys else None
             if tensors is not None:
                 return tensors
         return None
@@ -179,9 +179,9 @@ class Opener:
                     return config
         return None
 
-    def layouts(self) -> list[Architecture]:
-        """The describers that know layouts, the cheap ones first."""
-        return sorted((one for one in self._architectures() if one.layout), key=lambda one: one.slow)
+    def key_mappers(self) -> list[Architecture]:
+        """The describers that can map keys, the cheap ones first."""
+        return sorted((one for one in self._architectures() if one.map_keys), key=lambda one: one.slow)
 
     def _architectures(self) -> list[Architecture]:
         return sorted(self.registry.all(Architecture), key=lambda one: (one.rank, one.name))

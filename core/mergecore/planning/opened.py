@@ -10,7 +10,7 @@ from mergecore.config.grammar import MergeConfig, OutputSlice
 from mergecore.config.values import OtherToken
 from mergecore.errors import Place
 from mergecore.files.yaml_document import DocPath
-from mergecore.models.key_mapping import check_prefix, in_one_layout, under_prefix
+from mergecore.models.key_mapping import check_prefix, under_prefix, with_keys_of_base
 from mergecore.models.opener import Opener
 from mergecore.types import Checkpoint, Description, ModelReference, TensorInfo
 
@@ -67,7 +67,7 @@ def open_models(config: MergeConfig, opener: Opener, quick: bool = False) -> Ope
         else one
         for reference, one in zip(everyone, opened, strict=True)
     ]
-    checkpoints = in_one_layout(moved, opener)
+    checkpoints = with_keys_of_base(moved, opener)
     thorough = selects_layers(config) and not quick
     descriptions = tuple(opener.describe(checkpoint, thorough) for checkpoint in checkpoints)
     parts = frozenset(i for i, reference in enumerate(everyone) if reference in prefixes)

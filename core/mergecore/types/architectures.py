@@ -148,7 +148,7 @@ class Architecture:
     slow: describing takes a second or more; such a describer is asked only where more than names decides
         something: when layers or modules are chosen, roles are asked for, or vocabularies are aligned.
     fit: whether a model that is to be made of selected layers would load; None when it cannot tell.
-    layout: the tensors of a checkpoint under the names, and cut or joined to the parts, that another one has;
+    map_keys: the tensors of a checkpoint under the names, and cut or joined to the parts, that another one has;
         None when it knows no way.  Every stored tensor is still there, under its own name if it has no place.
     loaded: the modules that a loader makes of the first checkpoint, by the class that the config of the second names;
         None when it does not know it.
@@ -162,7 +162,7 @@ class Architecture:
     rank: int = 50
     slow: bool = False
     fit: Callable[[Proposal], Fit | None] | None = None
-    layout: Callable[[Checkpoint, Checkpoint], Mapping[str, TensorInfo] | None] | None = None
+    map_keys: Callable[[Checkpoint, Checkpoint], Mapping[str, TensorInfo] | None] | None = None
     keeps_f32: Callable[[Checkpoint, str], Collection[str]] | None = None
     completed: Callable[[Checkpoint], Mapping[str, Json] | None] | None = None
     loaded: Callable[[Checkpoint, Checkpoint], Loaded | None] | None = None

@@ -70,14 +70,14 @@ class OpenModel(Protocol):
         """
 
 
-class InLayout(Protocol):
+class MapKeys(Protocol):
     """Brings the tensors of a model into the names and parts that another one has on disk."""
 
     def __call__(self, checkpoint: Checkpoint, wanted: Checkpoint) -> Mapping[str, TensorInfo] | None:
         """The tensors of `checkpoint` as `wanted` has them; None when nobody knows how."""
 
 
-def _no_layout(checkpoint: Checkpoint, wanted: Checkpoint) -> Mapping[str, TensorInfo] | None:
+def _no_mapping(checkpoint: Checkpoint, wanted: Checkpoint) -> Mapping[str, TensorInfo] | None:
     return None
 
 
@@ -91,7 +91,7 @@ class OpenOptions:
     adapter: bool = False
     """Whether an adapter is asked for and not a model: the tensors of its own file, without a config."""
     open_model: OpenModel = field(default=_nothing_opens, compare=False, repr=False)
-    in_layout: InLayout = field(default=_no_layout, compare=False, repr=False)
+    map_keys: MapKeys = field(default=_no_mapping, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class Checkpoint:
     revision: str | None = None
     fetch: Callable[[TellFetch], None] | None = None
     """Brings the weight files to where `tensors` says they are, and says how far it is; None when they are there."""
-    layout: str = ""
+    mapped: str = ""
     """How `tensors` differ from what is stored, where they were given the names and parts of another model."""
     small: Mapping[str, SmallFile] = field(default_factory=dict)
     """What identifies the side files, by the same names."""

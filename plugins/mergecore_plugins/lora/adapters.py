@@ -123,14 +123,14 @@ def _applied(
             *(f"{adapter.name}: {note}" for note in (*found.notes, *_other_base(base, config))),
         ),
         parts=(*made.parts, adapter),
-        layout=_told(made, base, adapter, len(found.changes.keys() | found.wholes.keys())),
+        mapped=_told(made, base, adapter, len(found.changes.keys() | found.wholes.keys())),
     )
     return _with_files(changed, adapter)
 
 
 def _told(made: Checkpoint, base: Checkpoint, adapter: Checkpoint, count: int) -> str:
     """What the plan says of an adapter."""
-    before = f"{made.layout}; " if made.parts else ""
+    before = f"{made.mapped}; " if made.parts else ""
     tensors = "1 tensor" if count == 1 else f"{count} tensors"
     return f"{before}{tensors} changed by '{adapter.name}' on '{base.name}'"
 
@@ -142,7 +142,7 @@ def _pieces(shapes: Mapping[str, tuple[int, ...]], *, options: OpenOptions, base
     }
     model = replace(base, tensors=tensors)
     found: dict[str, list[tuple[int, str, int, int]]] = {}
-    for name, tensor in (options.in_layout(model, base) or {}).items():
+    for name, tensor in (options.map_keys(model, base) or {}).items():
         data = tensor.data
         if isinstance(data, Joined):
             found[name] = [

@@ -175,7 +175,7 @@ def test_a_language_model_is_merged_into_one_that_sees() -> None:
     made = planned(config)
     step = next(one for one in made.steps if one.name.startswith("multi"))
     assert (step.outputs[0].dtype, step.note) == ("F32", "no other model has this part")
-    assert made.models[1].layout == "'' read as 'language_model.': 21 renamed"
+    assert made.models[1].mapped == "'' read as 'language_model.': 21 renamed"
     assert made.dropped == ()
 
 

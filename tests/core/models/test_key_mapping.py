@@ -86,8 +86,8 @@ def test_the_plan_tells_of_the_layout(tmp_path: Path) -> None:
     a = write_checkpoint(tmp_path / "a", one, config)
     b = write_checkpoint(tmp_path / "b", stripped(one), config)
     made = plan(mean(a, b), registry=registry())
-    assert made.models[1].layout == "read in the layout of the base (names: 11 renamed)"
-    assert made.models[0].layout == ""
+    assert made.models[1].mapped == "read with the keys of the base (names: 11 renamed)"
+    assert made.models[0].mapped == ""
     assert sources(made, "model.norm.weight") == ["norm.weight", "model.norm.weight"][::-1]
     assert made.dropped == ()
 
@@ -100,13 +100,13 @@ def sources(made: Plan, name: str) -> list[str]:
 
 def test_equal_names_ask_no_describer(tmp_path: Path) -> None:
     def fail(*_: object) -> None:
-        raise AssertionError("a layout was looked for")
+        raise AssertionError("a mapping was looked for")
 
     a = write_checkpoint(tmp_path / "a", llama(1), llama_config(1))
     b = write_checkpoint(tmp_path / "b", llama(1), llama_config(1))
     found = Registry.discover()
     for architecture in found.all(Architecture):
-        object.__setattr__(architecture, "layout", fail)
+        object.__setattr__(architecture, "map_keys", fail)
     plan(mean(a, b), registry=found)
 
 
@@ -157,7 +157,7 @@ def test_the_plan_tells_which_part_of_which_tensor_is_read(tmp_path: Path) -> No
     b = write_checkpoint(tmp_path / "b", fused(mixtral(2)), MIXTRAL)
     made = plan(mean(a, b), registry=registry())
     assert (
-        made.models[1].layout == "read in the layout of the base (transformers: 1 renamed, 6 joined or cut)"
+        made.models[1].mapped == "read with the keys of the base (transformers: 1 renamed, 6 joined or cut)"
     )
     name = "model.layers.0.block_sparse_moe.experts.1.w3.weight"
     assert told_sources(made, name)[1] == f"{b}: part of model.layers.0.mlp.experts.gate_up_proj F32"
@@ -251,7 +251,7 @@ def test_a_describer_that_fails_with_a_layout_is_blamed(
         "def f(a, b): raise KeyError('x')\n"
         "@hookimpl\n"
         "def mergecore_architectures():\n"
-        "    yield Architecture(name='v', describe=lambda one: None, layout=f, rank=1)\n"
+        "    yield Architecture(name='v', describe=lambda one: None, map_keys=f, rank=1)\n"
     )
     write_plugin("p", code, {"v": "p"})
     config = llama_config(1, **UNHEARD)

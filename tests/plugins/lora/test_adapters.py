@@ -153,7 +153,7 @@ def test_slices_take_layers_of_a_model_with_an_adapter() -> None:
 
 def test_the_plan_names_base_and_adapter() -> None:
     plan = mergecore.plan({"merge_method": "passthrough", "models": [{"model": {"adapter": "ad"}}]})
-    assert plan.models[0].layout == "2 tensors changed by 'ad' on 'base'"
+    assert plan.models[0].mapped == "2 tensors changed by 'ad' on 'base'"
 
 
 def test_another_base_than_the_adapter_names_is_said() -> None:

@@ -1,4 +1,4 @@
-"""Brings a checkpoint into the layout of another of the same model, as the loader of transformers would; read `layout`.
+"""Brings a checkpoint into the keys of another of the same model, as the loader of transformers would; read `map_keys`.
 
 Both layouts are known by what the loader makes of them: tensors that are renamed, stacked, joined and cut.  So a
 tensor of the one is a row of pieces of the model, and each of these is a row of pieces of the other.
@@ -18,7 +18,7 @@ Group = list[tuple[str, str]]
 """Names on disk with the patterns they match, in the order of the loader."""
 
 
-def layout(checkpoint: Checkpoint, wanted: Checkpoint) -> Mapping[str, TensorInfo] | None:
+def map_keys(checkpoint: Checkpoint, wanted: Checkpoint) -> Mapping[str, TensorInfo] | None:
     """The tensors of `checkpoint` as `wanted` has them; None when transformers knows nothing of the model."""
     try:
         model = build(wanted.config)
