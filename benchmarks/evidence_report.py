@@ -103,7 +103,7 @@ def _results(seeds: Sequence[Seed], names: Sequence[str]) -> list[list[str]]:
 def _unmerged(name: str, seeds: Sequence[Seed], which: Callable[[Seed], Fitness]) -> list[str]:
     right = spread([mean(which(seed).accuracy.values()) for seed in seeds])
     return [
-        f"{name}: {right} % read rightly",
+        f"{name}: {right} % read correctly",
         spread([which(seed).normalised for seed in seeds]),
         "",
         "",

@@ -86,7 +86,7 @@ def test_the_tables_show_scores_gains_scales_and_what_no_scale_gives() -> None:
     lines = report(SEEDS, (0.1, 1.0), {"a": "takes 1", "b": "takes 2", "c": "takes 1"}).splitlines()
     cells = {line.split(" | ")[0].strip("| "): line.strip("| ").split(" | ")[1:] for line in lines}
     assert cells["**averaging** (linear)"] == ["82.0 ± 2.8", "", "", "none to pick", "82.0 ± 2.8"]
-    assert cells["*the base*: 35.0 ± 0.0 % read rightly"][0] == "70.0 ± 0.0"
+    assert cells["*the base*: 35.0 ± 0.0 % read correctly"][0] == "70.0 ± 0.0"
     first = next(line for line in lines if line.startswith("| task_arithmetic"))
     assert first == "| task_arithmetic | 82.0 ± 1.4 | +0.0 ± 1.4 | 1 of 2 | 0.1 to 1 | 20.0 ± 0.0 |"
     assert lines[-1] == "| task_arithmetic | 50 | 20 |"  # (50 + 51) / 2, to the even number

@@ -96,6 +96,7 @@ def progress(event: StepDone) -> list[str]:
 
 
 def joined(*parts: str) -> str:
+    """The parts that are not empty, with commas between."""
     return ", ".join(part for part in parts if part)
 
 

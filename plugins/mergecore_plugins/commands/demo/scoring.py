@@ -59,7 +59,7 @@ def load(folder: Path) -> ViTForImageClassification:
 def accuracies(
     model: ViTForImageClassification, digits: Digits, tasks: Sequence[str] = TASKS
 ) -> dict[str, float]:
-    """For every task, the share of `digits` that the model reads rightly, in percent."""
+    """For every task, the share of `digits` that the model reads correctly, in percent."""
     return {task: _accuracy(model, digits.seen_as(task)) for task in tasks}
 
 
@@ -100,5 +100,5 @@ def _accuracy(model: ViTForImageClassification, digits: Digits) -> float:
 
 
 _HEADING = """
-Digits read rightly, in percent, of {count} that no model was trained on:
+Digits read correctly, in percent, of {count} that no model was trained on:
 """
