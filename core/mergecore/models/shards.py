@@ -294,7 +294,7 @@ def _check_index(index: _Index, headers: Mapping[str, tuple[Tensors, WeightFile]
 
 
 def _disagreement(what: str, place: str) -> MergecoreError:
-    hint = "the index belongs to other files; download the model again, or write the index anew"
+    hint = "the index belongs to other files; download the model again, or save the index again"
     return InputError("E213", what, place=place, hint=hint)
 
 

@@ -142,7 +142,7 @@ def _reason(models: OpenedModels, slices: Sequence[Slice], model: int, name: str
     if sliced:
         return f"tensors outside the layers come from the {'last' if facts.after else 'first'} slice"
     if given and is_buffer(models.checkpoints[model].tensors[name]):
-        return "it is no weight, and that of another model is taken"
+        return "it is not a weight, and that of another model is copied"
     return "another model gives it" if given else LACKED
 
 

@@ -238,7 +238,7 @@ def test_weights_of_further_modules_are_merged_where_all_have_them() -> None:
     with_dense(encoder("b", 0.002), 2.0)
     made = plan(mean("./a", "./b"), registry=registry())
     assert [(one.names, one.reason) for one in made.dropped] == [
-        (("embeddings.position_ids",), "it is no weight, and that of another model is taken")
+        (("embeddings.position_ids",), "it is not a weight, and that of another model is copied")
     ]
     assert made.warnings == ()
     out = merged(mean("./a", "./b"))

@@ -160,7 +160,7 @@ class _Machine:
     def _import(self, module: str, name: str) -> None:
         found = _Global(module, name)
         if found not in _KNOWN:
-            what = f"the pickle asks for {_short(f'{module}.{name}')}, which is no part of a tensor"
+            what = f"the pickle asks for {_short(f'{module}.{name}')}, which does not belong to a tensor"
             raise PolicyError("E304", what, place=self._place, hint=_CONVERT)
         self._stack.append(found)
 
@@ -234,7 +234,7 @@ class _Machine:
         """Attributes of a dictionary, such as `_metadata`, do not matter."""
         self._stack.pop()
         if not isinstance(self._stack[-1], dict):
-            what = "the pickle sets the state of an object that is no dictionary"
+            what = "the pickle sets the state of an object that is not a dictionary"
             raise PolicyError("E304", what, place=self._place, hint=_CONVERT)
 
 

@@ -84,7 +84,7 @@ def find_pairs(now: Checkpoint, before: Checkpoint, planner: Planner) -> Pairs:
         and not found.rows
     ):
         absent = some(sorted(name for name, one in pairs.items() if one.before is None))
-        what = f"{now.name} is no fine-tune of {before.name}, which has no {absent}"
+        what = f"{now.name} is not a fine-tune of {before.name}, which has no {absent}"
         raise InputError("E231", what, hint="name the model that the fine-tune was trained from")
     kept = {name: one for name, one in loaded.ties.items() if name not in other.tensors}
     return Pairs(now.config, loaded.modules, pairs, kept, found.rows)

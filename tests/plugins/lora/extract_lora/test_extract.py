@@ -244,7 +244,7 @@ def test_models_that_do_not_belong_together_are_refused(cli: Cli) -> None:
     )
     outcome = cli("extract-lora", "tuned", "other", "adapter")
     assert outcome.code == 3
-    assert "tuned is no fine-tune of other, which has no 'lm_head.weight'" in outcome.err
+    assert "tuned is not a fine-tune of other, which has no 'lm_head.weight'" in outcome.err
     assert "Hint: name the model that the fine-tune was trained from" in outcome.err
     grown = {name: torch.cat([one, one]) if "up_proj" in name else one for name, one in llama(1).items()}
     write_checkpoint(Path("grown"), grown, llama_config(1))
