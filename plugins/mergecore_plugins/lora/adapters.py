@@ -60,7 +60,7 @@ def open_adapted(reference: ModelReference, options: OpenOptions) -> Checkpoint:
             adapter = options.open_model(ModelReference(one.path, one.revision), adapter=True)
             opened.append((one, adapter, config_of(adapter)))
     problems.raise_any()
-    base = options.open_model(_base_of(reference, opened[0][2]), weights=options.weights)
+    base = _open_base(reference, opened[0][2], options)
     made = base
     for one, adapter, config in opened:
         made = _applied(made, base, adapter, config, one.scale, options)
@@ -71,6 +71,19 @@ def config_of(adapter: Checkpoint) -> AdapterConfig:
     """What an opened adapter says of itself."""
     place = f"{adapter.name}/{NAME}"
     return read_config(parse_json(adapter.side_files[NAME].read_bytes(), code="E250", place=place), place)
+
+
+def _open_base(reference: ModelReference, config: AdapterConfig, options: OpenOptions) -> Checkpoint:
+    """The base; where only the adapter names it and it is not there, the error says so."""
+    try:
+        return options.open_model(_base_of(reference, config), weights=options.weights)
+    except InputError as error:
+        if reference.path or error.code != "E701":
+            raise
+        adapter = reference.adapters[0]
+        what = f"'{adapter}' names '{config.base}' as its base, which is not there: {error.what}"
+        hint = f"name the place of the base: 'BASE+{adapter}'"
+        raise InputError("E701", what, place=error.place, hint=hint) from None
 
 
 def _base_of(reference: ModelReference, config: AdapterConfig) -> ModelReference:

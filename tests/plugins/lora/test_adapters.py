@@ -179,7 +179,8 @@ def test_a_head_of_another_size_than_the_embeddings_is_refused() -> None:
     rows = BASE["lm_head.weight"].shape[0] + 3
     saved = {"base_model.model.lm_head.weight": torch.ones(rows, HIDDEN)}
     write_adapter(Path("ad"), factors() | saved, modules_to_save=["lm_head"])
-    assert_refused("E252", rf"'lm_head\.weight' \[{rows}, {HIDDEN}\].*{rows} tokens.*{rows - 3}")
+    sizes = f"it was trained with {rows} tokens, and the base has {rows - 3}; name the base, with"
+    assert_refused("E252", rf"'lm_head\.weight' \[{rows}, {HIDDEN}\].*{sizes}")
 
 
 # ---- what is wrong -----------------------------------------------------------------------------------------
@@ -214,6 +215,15 @@ def test_a_truncated_adapter_is_refused() -> None:
     path = Path("ad/adapter_model.safetensors")
     path.write_bytes(path.read_bytes()[:-4])
     assert_refused("E206", "ad/adapter_model.safetensors: ")
+
+
+def test_a_base_that_only_the_adapter_names_must_be_there() -> None:
+    write_adapter(Path("ad"), base_model_name_or_path="far")
+    assert_refused(
+        "E701",
+        r"'ad' names 'far' as its base, which is not there: .*Hint: name the place of the base: 'BASE\+ad'",
+        {"adapter": "ad"},
+    )
 
 
 def test_an_old_adapter_is_read_without_unpickling() -> None:
