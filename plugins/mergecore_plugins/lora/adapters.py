@@ -29,9 +29,10 @@ from mergecore.types import (
 from mergecore_plugins.lora.changes import Whole
 from mergecore_plugins.lora.config import NAME, AdapterConfig, read_config
 from mergecore_plugins.lora.data import adapted
-from mergecore_plugins.lora.fitting import Pieces, fit
+from mergecore_plugins.lora.fitting import fit
 from mergecore_plugins.lora.lookup import is_head, is_table
 from mergecore_plugins.lora.names import parts_of
+from mergecore_plugins.lora.wholes import Pieces
 
 Fetch = Callable[[TellFetch], None]
 
@@ -117,11 +118,15 @@ def _applied(
     )
     tensors = dict(made.tensors)
     for name, source in found.copies.items():
-        tensors[name] = replace(made.tensors[source], name=name)
+        if not name.endswith(".bias"):
+            tensors[name] = replace(made.tensors[source], name=name)
     for name, whole in found.wholes.items():
         tensors[name] = (
             whole if scale == 1 or name not in tensors else adapted(tensors[name], (Whole(whole),), scale)
         )
+    for name, source in found.copies.items():
+        if name.endswith(".bias"):  # that of the trained model
+            tensors[name] = replace(tensors[source], name=name)
     for name, changes in found.changes.items():
         tensors[name] = adapted(tensors[name], changes, scale)
     untied = any(is_head(name) and name not in made.tensors for name in (*found.copies, *found.wholes))

@@ -6,8 +6,8 @@ own names, by names without the words that versions of transformers move about, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from mergecore.errors import Collector, InputError
 from mergecore.types import Json, TensorInfo
@@ -17,13 +17,9 @@ from mergecore_plugins.lora.config import AdapterConfig
 from mergecore_plugins.lora.kinds.others import other_changes
 from mergecore_plugins.lora.lookup import Lookup, holds_in_out, is_head, is_table
 from mergecore_plugins.lora.low_rank import Experts, LowRank
+from mergecore_plugins.lora.names import Module, Use, modules
 from mergecore_plugins.lora.names import Part as Named
-from mergecore_plugins.lora.names import Use
-
-Pieces = Mapping[str, Sequence[tuple[int, str, int, int]]]
-"""By the name of a tensor of the base: from which element, of which tensor of the model, from where, how many."""
-Layout = Callable[[Mapping[str, tuple[int, ...]]], Pieces]
-"""How tensors of the model, given with their shapes, lie in the files of the base."""
+from mergecore_plugins.lora.wholes import Layout, placed
 
 
 @dataclass(frozen=True)
@@ -37,15 +33,6 @@ class Fitted:
     copies: Mapping[str, str]
     """A head that was trained apart from the embeddings to which the base ties it: its name, and theirs."""
     notes: tuple[str, ...] = ()
-
-
-@dataclass
-class _Module:
-    """The tensors of an adapter for one module."""
-
-    name: str
-    depth: int
-    tensors: dict[Use, TensorInfo] = field(default_factory=dict)
 
 
 def fit(
@@ -81,6 +68,7 @@ class _Fitter:
         self._copies: dict[str, str] = {}
         self._notes: list[str] = []
         self._absent: list[str] = []
+        self._unplaced: list[Named] = []
         self._fused: list[tuple[str, tuple[int, ...], Change]] = []
 
     def fit(self, parts: Sequence[Named]) -> Fitted:
@@ -93,7 +81,8 @@ class _Fitter:
                     self._whole(part)
         with problems.collecting():
             self._others([part for part in parts if part.use is Use.OTHER])
-        for module in _modules(parts):
+        self._place_wholes()
+        for module in modules(parts):
             with problems.collecting():
                 self._module(module)
         with problems.collecting():
@@ -111,15 +100,24 @@ class _Fitter:
     def _whole(self, part: Named) -> None:
         name = self._lookup.find(part.module)
         if name is None and not is_head(part.module):
-            if not self._is_saved(part.module):
-                self._absent.append(part.module)
-                return
-            self._notes.append(f"'{part.module}' is not in the base; the adapter brings it")
+            self._unplaced.append(part)
+            return
         name = name or part.module
         there = self._base.get(name)
         if there and there.shape != part.tensor.shape and not self._may_resize(there, part.tensor):
             raise faults.misfit(self._place, self._config.base, name, part.tensor.shape, there.shape)
         self._wholes[name] = replace(part.tensor, name=name)
+
+    def _place_wholes(self) -> None:
+        """Put whole tensors where the base stores them; what it has nowhere is new, if it was meant to be saved."""
+        found, used = placed(self._unplaced, self._layout, self._base)
+        self._wholes |= found
+        for part in (one for one in self._unplaced if one.module not in used):
+            if self._is_saved(part.module):
+                self._notes.append(f"'{part.module}' is not in the base; the adapter brings it")
+                self._wholes[part.module] = replace(part.tensor, name=part.module)
+            else:
+                self._absent.append(part.module)
 
     def _is_saved(self, name: str) -> bool:
         module = name.rpartition(".")[0]
@@ -143,7 +141,7 @@ class _Fitter:
 
     # ---- low rank ----
 
-    def _module(self, module: _Module) -> None:
+    def _module(self, module: Module) -> None:
         found = module.tensors
         if Use.TRAINED_ROWS in found:
             self._token_rows(module)
@@ -172,7 +170,7 @@ class _Fitter:
         if Use.B_BIAS in found:
             self._bias(module, found[Use.B_BIAS])
 
-    def _embedding(self, module: _Module, a: TensorInfo, b: TensorInfo) -> None:
+    def _embedding(self, module: Module, a: TensorInfo, b: TensorInfo) -> None:
         name = self._name(f"{module.name}.weight")
         if name is None:
             self._absent.append(f"{module.name}.weight")
@@ -183,7 +181,7 @@ class _Fitter:
             raise faults.misfit(self._place, self._config.base, name, (a.shape[1], b.shape[0]), there.shape)
         self._add(name, LowRank(a, b, self._scale(module.name), True, *self._variant(module), rank))
 
-    def _linear(self, module: _Module, a: TensorInfo, b: TensorInfo) -> None:
+    def _linear(self, module: Module, a: TensorInfo, b: TensorInfo) -> None:
         parameter = self._parameter(module, a, b)
         if parameter is not None:
             self._parameter_change(parameter, module, a, b)
@@ -210,10 +208,10 @@ class _Fitter:
             return there == trained[::-1]
         return holds_in_out(self._base_config, module, self._config.fan_in_fan_out)
 
-    def _variant(self, module: _Module) -> tuple[TensorInfo | None, str | None]:
+    def _variant(self, module: Module) -> tuple[TensorInfo | None, str | None]:
         return module.tensors.get(Use.MAGNITUDE), self._config.residual
 
-    def _bias(self, module: _Module, tensor: TensorInfo) -> None:
+    def _bias(self, module: Module, tensor: TensorInfo) -> None:
         name = self._name(f"{module.name}.bias")
         if name is None:
             what = f"the trained bias of '{module.name}' has no place: the base has no bias there"
@@ -222,7 +220,7 @@ class _Fitter:
             raise faults.misfit(self._place, self._config.base, name, tensor.shape, self._there(name).shape)
         self._add(name, Added(tensor, self._scale(module.name)))
 
-    def _token_rows(self, module: _Module) -> None:
+    def _token_rows(self, module: Module) -> None:
         trained = module.tensors[Use.TRAINED_ROWS]
         places = next(
             (
@@ -249,7 +247,7 @@ class _Fitter:
 
     # ---- parameters that are no modules ----
 
-    def _parameter(self, module: _Module, a: TensorInfo, b: TensorInfo) -> str | None:
+    def _parameter(self, module: Module, a: TensorInfo, b: TensorInfo) -> str | None:
         """The parameter of the module that was trained, by its name in the model; None for that of a layer."""
         wanted = [one for one in self._config.target_parameters if _ends_with_module(module.name, one)]
         names = [f"{module.name}.{one.rpartition('.')[2]}" for one in wanted]
@@ -261,7 +259,7 @@ class _Fitter:
             raise InputError("E250", what, place=self._place)
         return names[len(names) - 1 - module.depth]
 
-    def _parameter_change(self, parameter: str, module: _Module, a: TensorInfo, b: TensorInfo) -> None:
+    def _parameter_change(self, parameter: str, module: Module, a: TensorInfo, b: TensorInfo) -> None:
         scale, rank = self._scale(parameter), self._config.rank_of(parameter)
         if a.shape[0] != b.shape[1] or a.shape[0] % rank:
             raise faults.wrong_rank(parameter, a, b, rank, self._place)
@@ -341,9 +339,16 @@ class _Fitter:
             return name
         found = self._lookup.find(name)
         if found is None and is_head(name) and self._lookup.head:
-            self._copies[name] = str(self._lookup.embeddings)
+            self._untie(name)
             return name
         return found
+
+    def _untie(self, head: str) -> None:
+        """Give the head a weight of its own; its bias is tied too where that lies beside it."""
+        self._copies[head] = str(self._lookup.embeddings)
+        bias = self._lookup.bias_of(head)
+        if bias:
+            self._copies[head.removesuffix("weight") + "bias"] = bias
 
     def _there(self, name: str) -> TensorInfo:
         """What is changed under that name."""
@@ -361,7 +366,7 @@ class _Fitter:
             embeddings in self._wholes and self._wholes[embeddings].shape != self._base[embeddings].shape
         )
         if (trained or embeddings in self._wholes) and not resized:
-            self._copies[head] = str(embeddings)
+            self._untie(head)
             self._notes.append(
                 "the head keeps the embeddings of the base, which were trained without it: untied"
             )
@@ -377,15 +382,6 @@ class _Fitter:
         if a.shape[:1] != (rank,) or b.shape[1:2] != (rank,) or any(size != 1 for size in b.shape[2:]):
             raise faults.wrong_rank(module, a, b, rank, self._place)
         return rank
-
-
-def _modules(parts: Sequence[Named]) -> Iterator[_Module]:
-    found: dict[tuple[str, int], _Module] = {}
-    for part in parts:
-        if part.use not in (Use.WHOLE, Use.OTHER):
-            module = found.setdefault((part.module, part.depth), _Module(part.module, part.depth))
-            module.tensors[part.use] = part.tensor
-    return iter(found.values())
 
 
 def _ends_with_module(module: str, parameter: str) -> bool:

@@ -35,10 +35,18 @@ class Lookup:
         """What the head would be called if the base did not tie it to its embeddings; None when it does not."""
         architectures = self._config.get("architectures")
         first = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+        fills = first.endswith(("ForMaskedLM", "ForPreTraining"))
         generates = first.endswith(("ForCausalLM", "ForConditionalGeneration", "LMHeadModel"))
-        if not generates or self.embeddings is None or any(is_head(name) for name in self._base):
+        if not (generates or fills) or self.embeddings is None or any(is_head(name) for name in self._base):
             return None
+        if fills:
+            return "cls.predictions.decoder.weight"
         return "embed_out.weight" if self._config.get("model_type") == "gpt_neox" else "lm_head.weight"
+
+    def bias_of(self, head: str) -> str | None:
+        """The bias that the model ties to that of an untied head, as BERT's does; None where there is none."""
+        beside = head.removesuffix("decoder.weight") + "bias"
+        return beside if head.endswith("decoder.weight") and beside in self._base else None
 
 
 def holds_in_out(config: Mapping[str, Json], module: str, otherwise: bool) -> bool:
@@ -64,8 +72,10 @@ def is_table(name: str) -> bool:
     return is_head(name) or bool(_INPUT_TABLE.search(name))
 
 
-_HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output_projection)\.weight$")
-_INPUT_TABLE = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|shared|embed_in|tok_embeddings)\.weight$")
+_HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output_projection|cls\.predictions\.decoder)\.weight$")
+_INPUT_TABLE = re.compile(
+    r"(^|\.)(embed_tokens|wte|word_embeddings|shared|embed_in|tok_embeddings|backbone\.embeddings)\.weight$"
+)
 
 
 def _short(name: str) -> str:

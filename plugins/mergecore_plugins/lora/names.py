@@ -7,8 +7,8 @@ prefix out, or keep the adapter's own name (`lora_A.default.weight`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 
 from mergecore.types import TensorInfo
@@ -43,9 +43,28 @@ class Part:
     """What another kind of adapter calls it, such as `hada_w1_a`."""
 
 
+@dataclass
+class Module:
+    """The tensors of an adapter for one module."""
+
+    name: str
+    depth: int
+    tensors: dict[Use, TensorInfo] = field(default_factory=dict)
+
+
 def parts_of(tensors: Iterable[TensorInfo]) -> list[Part]:
     """What each tensor of an adapter is."""
     return [_part(tensor) for tensor in tensors]
+
+
+def modules(parts: Sequence[Part]) -> Iterator[Module]:
+    """The tensors that go together, one after the other; whole ones stand for themselves."""
+    found: dict[tuple[str, int], Module] = {}
+    for part in parts:
+        if part.use not in (Use.WHOLE, Use.OTHER):
+            module = found.setdefault((part.module, part.depth), Module(part.module, part.depth))
+            module.tensors[part.use] = part.tensor
+    return iter(found.values())
 
 
 def plain(name: str) -> str:
@@ -100,7 +119,7 @@ _USES: tuple[tuple[re.Pattern[str], Use], ...] = (
     (_use(rf"(token_adapter\.)?trainable_tokens_delta{_OWN_NAME}"), Use.TRAINED_ROWS),
 )
 _WRAPPED_WHOLE = re.compile(
-    r"\.((modules_to_save|ln_tuning_layers)(\.(?!weight$|bias$)[^.]+(?=\.(weight|bias)$))?|base_layer|original_module)\."
+    r"\.((modules_to_save|ln_tuning_layers)(\.(?!weight$|bias$)[^.]+(?=\.(weight|bias)$))?|base_layer(\.base_layer)*)\."
 )
 """What stands between a module and its own tensors where the whole of it was trained."""
 _SHARED = re.compile(r"(?P<word>vera_[AB])(\.[^.]+)?")

@@ -39,7 +39,8 @@ def test_at_full_rank_peft_makes_the_fine_tune(family: str, cli: Cli) -> None:
     assert verified.code == 0, verified.err
 
 
-BACK = ("llama", "llama-tied", "llama-without-head", "llama-of-classes", "qwen2", "gpt2", "bert-of-classes")
+BACK = [family for family in FAMILIES if family != "t5"]
+"""T5 has one table for three modules; adapters of its encoder and decoder cannot be put on it."""
 
 
 @pytest.mark.parametrize("family", BACK)
