@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "mergecore_contrib": {"mergecore", "mergecore_contrib"},
 }
 
-SHARED = "mergecore_plugins.methods.steps"
+SHARED = "mergecore_plugins.methods.common"
 """The steps that merge methods consist of; any plugin may use them."""
 
 

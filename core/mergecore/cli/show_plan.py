@@ -211,7 +211,7 @@ def _tensor(plan: Plan, step: Step) -> list[str]:
     if step.base:
         lines.append(f"  base {_source(plan, step.base)}")
     lines += [f"  from {_source(plan, one)}" for one in step.inputs]
-    lines += [f"  looks at {_source(plan, one)}" for one in step.extra]
+    lines += [f"  looks at {_source(plan, one)}" for one in step.matrices]
     values = step.params.model_dump(by_alias=True) if step.params is not None else {}
     if values:
         lines.append("  with " + ", ".join(f"{name} {_shown(value)}" for name, value in values.items()))
@@ -262,6 +262,6 @@ def _tensor_as_json(plan: Plan, step: Step) -> dict[str, Json]:
         "t": step.depth.t if step.depth else None,
         "base": _source(plan, step.base) if step.base else None,
         "inputs": [_source(plan, one) for one in step.inputs],
-        "extra": [_source(plan, one) for one in step.extra],
+        "matrices": [_source(plan, one) for one in step.matrices],
         "parameters": step.params.model_dump(mode="json", by_alias=True) if step.params is not None else None,
     }

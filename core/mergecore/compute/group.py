@@ -72,7 +72,7 @@ class StreamedGroup:
         index: int = 0,
         models: Sequence[int] = (),
         state: Json = None,
-        extra: Sequence[ExtraRows] = (),
+        matrices: Sequence[ExtraRows] = (),
         whole: bool = True,
         outputs: Sequence[OutputTensor] = (),
     ) -> None:
@@ -90,7 +90,7 @@ class StreamedGroup:
         """Which model each input is of, as a number: equal ones are of one model."""
         self.state = state
         """What the method's `prepare` returned."""
-        self.extra = tuple(extra)
+        self.matrices = tuple(matrices)
         """What the step reads beside its inputs."""
         self.count = torch.Size(shape).numel()
         self.finished = False

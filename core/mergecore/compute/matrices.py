@@ -1,6 +1,6 @@
 """What a method reads beside the inputs of a step: matrices of any shape, row by row or whole.
 
-Read `ExtraRows`; a step says which matrices, and which of their rows, by `Step.extra`.
+Read `ExtraRows`; a step says which matrices, and which of their rows, by `Step.matrices`.
 """
 
 from __future__ import annotations

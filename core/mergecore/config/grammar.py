@@ -259,7 +259,7 @@ def read_config(
     except ValidationError as error:
         for detail in error.errors():
             problems.add(explained(detail, document, MergeConfig, str(method), params))
-    for found in (*_choices(document), *_twins(document)):
+    for found in (*_choices(document), *_duplicates(document)):
         problems.add(found)
     unsure += _check_settings(document, str(method), params, elsewhere, problems)
     for doubt in sorted(unsure, key=_line):
@@ -358,7 +358,7 @@ def _choices(document: Document) -> Iterator[ConfigError]:
         yield ConfigError("E104", what, place=place, hint="write the source within 'tokenizer'")
 
 
-def _twins(document: Document) -> Iterator[ConfigError]:
+def _duplicates(document: Document) -> Iterator[ConfigError]:
     """Models that are listed twice; slices may hold the same model several times."""
     seen: dict[tuple[DocPath, str], DocPath] = {}
     for path, part in parts(document.data):

@@ -121,7 +121,7 @@ class Runner:
             try:
                 merge_group(method, group, step.params)
             finally:
-                for one in group.extra:  # a method that trips over a NaN is not to blame
+                for one in group.matrices:  # a method that trips over a NaN is not to blame
                     one.raise_faults()
 
     def _group(self, step: Step, method: MergeMethod[Any], crew: Workers, sink: Sink) -> StreamedGroup:
@@ -144,7 +144,7 @@ class Runner:
             index=self.places[step.name],
             models=[one.model for one in step.inputs],
             state=self.states.get(method.name),
-            extra=[ExtraRows(one, self._inputs([one], crew)) for one in step.extra],
+            matrices=[ExtraRows(one, self._inputs([one], crew)) for one in step.matrices],
             whole=method.whole,
         )
 

@@ -141,7 +141,7 @@ def _decoded(data: bytes) -> str:
 def _decoder(infinite: bool, long: bool) -> json.JSONDecoder:
     """The parser; `long`: there may be numbers of so many digits that each has to be looked at."""
     return json.JSONDecoder(
-        object_pairs_hook=_without_twins,
+        object_pairs_hook=_without_duplicates,
         parse_constant=_infinity if infinite else _no_constant,
         parse_float=_finite,
         parse_int=_bounded if long else None,
@@ -151,7 +151,7 @@ def _decoder(infinite: bool, long: bool) -> json.JSONDecoder:
 _LONG = re.compile(rb"[0-9]{%d}" % MAX_DIGITS)
 
 
-def _without_twins(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+def _without_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     value = dict(pairs)
     if len(value) != len(pairs):
         seen: set[str] = set()

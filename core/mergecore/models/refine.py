@@ -76,7 +76,7 @@ def _check_key(key: tuple[str, ...], checkpoint: Checkpoint) -> None:
         found = found[word]
 
 
-def said_in_vain(known: ArchitectureFile, models: Sequence[Checkpoint]) -> Iterator[str]:
+def unused_rules(known: ArchitectureFile, models: Sequence[Checkpoint]) -> Iterator[str]:
     """A sentence for everything in a file that is true of none of the models."""
     meant = [model for model in models if known.match.accepts(model.config)]
     if not meant:

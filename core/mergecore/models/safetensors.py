@@ -166,7 +166,7 @@ def _tensors(entries: Mapping[str, Json], path: Path, data: int, place: str) -> 
             problems.add(_tensor_error(fault, name, place))
             if len(problems.errors) == _ENOUGH:
                 break
-    _check_twins(entries, place, problems)
+    _check_duplicates(entries, place, problems)
     problems.raise_any()
     found.sort(key=lambda item: item[:2])
     return tuple(tensor for _, _, tensor in found)
@@ -189,7 +189,7 @@ def _check_name(name: str) -> None:
         raise _Fault("E208", "control character in the name")
 
 
-def _check_twins(names: Mapping[str, Json], place: str, problems: Collector) -> None:
+def _check_duplicates(names: Mapping[str, Json], place: str, problems: Collector) -> None:
     seen: dict[str, str] = {}
     for name in names:
         if not name.isascii():

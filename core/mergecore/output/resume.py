@@ -73,7 +73,7 @@ def described(identity: Mapping[str, Json], layout: Layout) -> dict[str, Json]:
                 for file in layout.files
             ],
             "slots_sha256": _sha256(json.dumps(slots).encode()),
-            "extra": {name: _sha256(data) for name, data in layout.extra.items()},
+            "extra": {name: _sha256(data) for name, data in layout.index_files.items()},
         },
     }
 

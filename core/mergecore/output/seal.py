@@ -60,7 +60,7 @@ def check_names(layout: Layout) -> None:
     Raises:
         PluginError: E402.
     """
-    names = [file.name for file in layout.files] + list(layout.extra)
+    names = [file.name for file in layout.files] + list(layout.index_files)
     for name in names:
         if not is_inside(name) or not is_beside(name) or names.count(name) > 1 or name == manifest.NAME:
             raise PluginError(

@@ -76,7 +76,7 @@ class Before:
     def _promised(self, name: str, plan: Plan) -> Checkpoint:
         """What opening the output of a plan will give: its side files are there, its weights are not."""
         folder = Path(mkdtemp(dir=self.scratch()))
-        for file, content in {**plan.layout.extra, **plan.side_files}.items():
+        for file, content in {**plan.layout.index_files, **plan.side_files}.items():
             data = (
                 content
                 if isinstance(content, bytes)

@@ -17,7 +17,7 @@ from mergecore.config.parameters import parameters_of
 from mergecore.errors import Collector, ConfigError, InputError, MergecoreError
 from mergecore.files.yaml_document import Document
 from mergecore.models.opener import Opener, check_architectures
-from mergecore.models.refine import said_in_vain
+from mergecore.models.refine import unused_rules
 from mergecore.models.row_names import contradictions
 from mergecore.planning.composition import check_composition
 from mergecore.planning.formats import Formats
@@ -207,4 +207,4 @@ def _doubts(config: MergeConfig, models: OpenedModels, opener: Opener, stacked: 
     yield from unconfigured(models.comparable, models.first)
     yield from differences(models.comparable, models.first, opener.completed, stacked=stacked)
     for known in config.architecture:
-        yield from said_in_vain(known, models.checkpoints)
+        yield from unused_rules(known, models.checkpoints)

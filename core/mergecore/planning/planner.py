@@ -357,7 +357,7 @@ def _of_step(step: Step, models: int) -> Iterator[str]:
         shape = list(step.outputs[0].shape)
         yield f"step '{step.name}' has no method, so it must have one input, of the shape {shape}"
     if len({one.shape for one in step.operands}) > 1:
-        yield f"step '{step.name}' has inputs of different shapes: those beside the first belong into `extra`"
+        yield f"step '{step.name}' has inputs of different shapes: those beside the first belong into `matrices`"
     for one in step.everything:
         if not 0 <= one.model < models:
             yield f"step '{step.name}' reads model {one.model}, and there are {models}"

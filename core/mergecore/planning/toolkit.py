@@ -120,8 +120,8 @@ def _with_folder(layout: Layout, folder: str, inner: Layout) -> Layout:
         f"{folder}/{name}": replace(slot, file=slot.file + len(layout.files))
         for name, slot in inner.slots.items()
     }
-    extra = {f"{folder}/{name}": data for name, data in inner.extra.items()}
-    return Layout((*layout.files, *files), {**layout.slots, **slots}, {**layout.extra, **extra})
+    index_files = {f"{folder}/{name}": data for name, data in inner.index_files.items()}
+    return Layout((*layout.files, *files), {**layout.slots, **slots}, {**layout.index_files, **index_files})
 
 
 def check_shard_size(writer: OutputWriter[Any], shard_size: int | None) -> None:
@@ -142,13 +142,13 @@ def checked_side_files(layout: Layout, side_files: Mapping[str, Path | bytes]) -
         PluginError: E402 when a side file would take the place of another file.
         PolicyError: E301 when the name of a side file leads out of the folder.
     """
-    taken = {MANIFEST, *(file.name for file in layout.files), *layout.extra}
+    taken = {MANIFEST, *(file.name for file in layout.files), *layout.index_files}
     for name in side_files:
         if not is_inside(name):
             raise PolicyError("E301", f"the side file '{name}' would be written outside the output folder")
         if name in taken:
             raise PluginError("E402", f"the side file '{name}' would replace a file of the merged model")
-    return {**layout.extra, **side_files}
+    return {**layout.index_files, **side_files}
 
 
 def versions(registry: Registry, used: Iterable[tuple[type, str]]) -> dict[str, str]:

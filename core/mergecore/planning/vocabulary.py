@@ -70,7 +70,7 @@ def _decided(config: MergeConfig, models: OpenedModels, opener: Opener) -> tuple
         models=models.merging,
         primary=models.primary,
         descriptions=models.descriptions[: models.merged],
-        extra=models.checkpoints[len(models.merging) :],
+        token_models=models.checkpoints[len(models.merging) :],
         source=_source(config, models, opener),
         tokens=tuple((wanted.tokens if wanted else None) or ()),
     )
@@ -122,7 +122,7 @@ def _source(config: MergeConfig, models: OpenedModels, opener: Opener) -> Checkp
 
 
 def _check(name: str, vocabulary: Vocabulary, request: TokenizerRequest) -> None:
-    count = len(request.models) + len(request.extra)
+    count = len(request.models) + len(request.token_models)
     lost = [token for token in request.tokens if token not in vocabulary.ids]
     if lost or (vocabulary.rows and len(vocabulary.rows) != count):
         what = f"the token '{lost[0]}'" if lost else f"the rows of {count} models"

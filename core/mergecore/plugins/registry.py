@@ -80,7 +80,7 @@ class Registry:
         self._streams = Streams()
         self._chosen: dict[tuple[type, str], Claim | None] = {}
         self._complete = False
-        self._deaf: set[str] = set()
+        self._silenced: set[str] = set()
 
     @classmethod
     def discover(cls, disabled: Collection[str] = (), environ: Mapping[str, str] | None = None) -> Registry:
@@ -199,13 +199,13 @@ class Registry:
         failures = []
         own = {slot.key for slot in self._active() if slot.plugin.built_in}
         for name, hear in self._loader.reporters().items():
-            if name in self._deaf:
+            if name in self._silenced:
                 continue
             try:
                 with self._streams.of_results() if name in own else self._streams.of_plugins():
                     hear(event)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a reporter is somebody else's code
-                self._deaf.add(name)
+                self._silenced.add(name)
                 origin = next(slot.plugin.origin for slot in self._active() if slot.key == name)
                 failures.append(f"reporter '{name}' ({origin}) failed and is silenced: {told(error)}")
         return failures

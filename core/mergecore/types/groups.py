@@ -158,7 +158,7 @@ class TensorGroup(Protocol):
         """What the method's `prepare` returned."""
 
     @property
-    def extra(self) -> Sequence[Matrix]:
+    def matrices(self) -> Sequence[Matrix]:
         """What the step reads beside its inputs."""
 
     @property

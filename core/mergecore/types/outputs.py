@@ -70,7 +70,7 @@ class Layout:
 
     files: tuple[OutputFile, ...]
     slots: Mapping[str, Slot]
-    extra: Mapping[str, bytes] = field(default_factory=dict)
+    index_files: Mapping[str, bytes] = field(default_factory=dict)
     """Small files that belong to the weights, such as an index."""
 
     @property

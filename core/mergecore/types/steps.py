@@ -60,7 +60,7 @@ class Step:
     role: str = ""
     note: str = ""
     """Why it is copied, or what is unusual."""
-    extra: tuple[TensorInput, ...] = ()
+    matrices: tuple[TensorInput, ...] = ()
     """Matrices of any shape that the method reads beside its inputs, row by row."""
 
     @property
@@ -81,7 +81,7 @@ class Step:
     @property
     def everything(self) -> tuple[TensorInput, ...]:
         """All that is read for it: inputs, base, and what the method reads beside them."""
-        return (*self.operands, *self.extra)
+        return (*self.operands, *self.matrices)
 
 
 CANDIDATES = 2**21

@@ -45,7 +45,7 @@ class TokenizerRequest:
     primary: int
     """Index of the model that gives config and side files."""
     descriptions: tuple[Description, ...]
-    extra: tuple[Checkpoint, ...] = ()
+    token_models: tuple[Checkpoint, ...] = ()
     """Models that are not merged, and only give the embeddings of single tokens."""
     source: Checkpoint | None = None
     """The model whose vocabulary is asked for by name; it may be one of the others."""
@@ -61,7 +61,7 @@ class Vocabulary:
 
     files: Mapping[str, Path | bytes]
     rows: tuple[Rows | None, ...] = ()
-    """For each model of the request, extra ones last: the row of each id of the output, -1 where it has none.
+    """For each model of the request, token models last: the row of each id of the output, -1 where it has none.
 
     None for a model whose tensors are taken as they are; so are all where there are no rows at all.
     """

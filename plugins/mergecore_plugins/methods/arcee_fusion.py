@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from mergecore import MergeMethod, Params, hookimpl
-from mergecore_plugins.methods.steps import choose_
+from mergecore_plugins.methods.common import choose_
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, hookimpl
-from mergecore_plugins.methods.steps import (
+from mergecore_plugins.methods.common import (
     BAND,
     OutlierParams,
     elect_and_sum_,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mergecore import MergeMethod, hookimpl
-from mergecore_plugins.methods.steps import (
+from mergecore_plugins.methods.common import (
     ConsensusParams,
     check_consensus,
     keep_consensus_,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, PerModel, hookimpl
-from mergecore_plugins.methods.steps import (
+from mergecore_plugins.methods.common import (
     TRIM,
     ConsensusParams,
     Fraction,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, Params, hookimpl
-from mergecore_plugins.methods.steps.sphere import cosines, dot_products, lengths, sum_on_sphere_
+from mergecore_plugins.methods.common.sphere import cosines, dot_products, lengths, sum_on_sphere_
 
 if TYPE_CHECKING:
     from torch import Tensor

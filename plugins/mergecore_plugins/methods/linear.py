@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, Params, PerModel, hookimpl
-from mergecore_plugins.methods.steps import check_sum, shares, weighted_sum_
+from mergecore_plugins.methods.common import check_sum, shares, weighted_sum_
 
 if TYPE_CHECKING:
     from mergecore import TensorGroup

@@ -7,8 +7,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, Params, hookimpl
-from mergecore_plugins.methods.steps import weighted_sum_
-from mergecore_plugins.methods.steps.sphere import cosines, lengths
+from mergecore_plugins.methods.common import weighted_sum_
+from mergecore_plugins.methods.common.sphere import cosines, lengths
 
 if TYPE_CHECKING:
     from torch import Tensor

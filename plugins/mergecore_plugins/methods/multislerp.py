@@ -7,8 +7,8 @@ from math import fsum, sqrt
 from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeError, MergeMethod, Params, PerModel, hookimpl
-from mergecore_plugins.methods.steps import check_sum, shares, weighted_sum_
-from mergecore_plugins.methods.steps.sphere import dot_products, sum_on_sphere_
+from mergecore_plugins.methods.common import check_sum, shares, weighted_sum_
+from mergecore_plugins.methods.common.sphere import dot_products, sum_on_sphere_
 
 if TYPE_CHECKING:
     from mergecore import TensorGroup

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, Params, PerModel, hookimpl
-from mergecore_plugins.methods.steps import weighted_sum_
-from mergecore_plugins.methods.steps.sphere import arc, cosines, lengths
+from mergecore_plugins.methods.common import weighted_sum_
+from mergecore_plugins.methods.common.sphere import arc, cosines, lengths
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, Params, hookimpl
-from mergecore_plugins.methods.steps.activity import keep_active_, sum_and_count_
+from mergecore_plugins.methods.common.activity import keep_active_, sum_and_count_
 
 if TYPE_CHECKING:
     from torch import Tensor

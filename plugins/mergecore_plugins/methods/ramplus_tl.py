@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, hookimpl
+from mergecore_plugins.methods.common.activity import keep_active_, sum_and_count_
 from mergecore_plugins.methods.ram import RamParams
-from mergecore_plugins.methods.steps.activity import keep_active_, sum_and_count_
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, Params, hookimpl
-from mergecore_plugins.methods.steps import shares
+from mergecore_plugins.methods.common import shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

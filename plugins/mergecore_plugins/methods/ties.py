@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, hookimpl
-from mergecore_plugins.methods.steps import TRIM, MagnitudeParams, elect_and_sum_
+from mergecore_plugins.methods.common import TRIM, MagnitudeParams, elect_and_sum_
 
 if TYPE_CHECKING:
     from mergecore import TensorGroup

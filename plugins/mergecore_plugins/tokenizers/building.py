@@ -144,9 +144,9 @@ def build(
         rows_by_name(table, ids, size, gaps if stated.ids.items() >= own.ids.items() else [])
         for table, stated in zip(known.tables, known.stated, strict=True)
     ]
-    for model in request.extra:
-        extra = request.read(model)
-        rows.append(rows_by_name(extra or _NOTHING, ids, size, []))
+    for model in request.token_models:
+        table = request.read(model)
+        rows.append(rows_by_name(table or _NOTHING, ids, size, []))
     return Vocabulary(
         files=edited_files(owner, [*further, *asked], removed),
         rows=tuple(rows),

@@ -30,7 +30,7 @@ BATCH = 64
 
 def filled(group: TensorGroup, params: FillParams) -> Merged:
     """The rows of the donor's vocabulary; where the method cannot make one, it is the mean of the model's."""
-    tokens, own = group.extra[:2]
+    tokens, own = group.matrices[:2]
     average = mean_row(tokens)
     tokens.raise_faults()
     fill = _FILLS[params.method](group, params, average)
@@ -67,12 +67,12 @@ def _mean(group: TensorGroup, params: FillParams, average: Tensor) -> Fill:
 
 
 def _random(group: TensorGroup, params: FillParams, average: Tensor) -> Fill:
-    width = spread(group.extra[0], average)
+    width = spread(group.matrices[0], average)
     return _drawn(lambda numbers: average + width * numbers)
 
 
 def _john_hewitt(group: TensorGroup, params: FillParams, average: Tensor) -> Fill:
-    spread_out = covariance(group.extra[0], average)
+    spread_out = covariance(group.matrices[0], average)
     ridge = 1e-9 * spread_out.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)
     root = torch.linalg.cholesky(spread_out + ridge * torch.eye(len(average), dtype=torch.float64))
     return _drawn(lambda numbers: average + numbers @ root.T)
@@ -88,7 +88,7 @@ def _drawn(make: Callable[[Tensor], Tensor]) -> Fill:
 
 def _subword(group: TensorGroup, params: FillParams, average: Tensor) -> Fill:
     """Rows of pieces stand one after the other, those of one token up to a row that is not there."""
-    pieces = group.extra[2]
+    pieces = group.matrices[2]
     ends = np.flatnonzero(~pieces.known)
     head = group.role.startswith("head")
 
@@ -127,7 +127,7 @@ def piece_weights(pieces: str, count: int, head: bool) -> Tensor:
 
 
 def _omp(group: TensorGroup, params: FillParams, average: Tensor) -> Fill:
-    mine, theirs = group.extra[3:]
+    mine, theirs = group.matrices[3:]
     rows, whole = mine.whole(), theirs.whole()
     origin, centre = (mean_row(theirs), mean_row(mine)) if params.center else (None, None)
     atoms = Atoms(whole, origin)
@@ -155,7 +155,7 @@ def pursued(atoms: Atoms, rows: Tensor, centre: Tensor | None, targets: Tensor, 
 
 
 def _common_interpolation(group: TensorGroup, params: FillParams, average: Tensor) -> Fill:
-    rows, atoms = group.extra[3].whole(), Atoms(group.extra[4].whole())
+    rows, atoms = group.matrices[3].whole(), Atoms(group.matrices[4].whole())
     k, cosine = min(params.k, len(atoms)), params.metric == "cosine"
 
     def make(targets: Tensor) -> Tensor:
@@ -167,12 +167,12 @@ def _common_interpolation(group: TensorGroup, params: FillParams, average: Tenso
 
 
 def _landmark_pca(group: TensorGroup, params: FillParams, average: Tensor) -> Fill:
-    return _by_donor(group, procrustes(group.extra[4], group.extra[3]), BATCH)
+    return _by_donor(group, procrustes(group.matrices[4], group.matrices[3]), BATCH)
 
 
 def _by_donor(group: TensorGroup, make: Callable[[Tensor], Tensor], batch: int) -> Fill:
     """Rows made of those of the donor; where that has none, or zero, there is none."""
-    theirs = group.extra[2]
+    theirs = group.matrices[2]
 
     def fill(block: Block, first: int, places: Tensor) -> tuple[Tensor, Tensor]:
         found = theirs.read(first, first + int(places[-1]) + 1)[places]

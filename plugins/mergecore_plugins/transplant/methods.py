@@ -81,9 +81,9 @@ def _holds(step: Step) -> tuple[int, int]:
     method, k = step.params.method, step.params.k
     if method not in BY_DONOR:
         return (WORKING + 8 * 3 * columns**2 * (method == "john_hewitt"), WORKING)
-    donor = step.extra[2].shape[1]
+    donor = step.matrices[2].shape[1]
     if method == "landmark_pca":
         return WORKING + 8 * 4 * (donor + columns) ** 2, WORKING
-    landmarks: list[TensorInput] = list(step.extra[3:])
+    landmarks: list[TensorInput] = list(step.matrices[3:])
     kept = sum(nbytes(one.tensor.dtype, one.shape) + 8 * math.prod(one.shape[:1]) for one in landmarks)
     return kept + WORKING, 2 * WORKING + 8 * 3 * max(k * columns, min(64 * k * donor, 1 << 22))

@@ -155,7 +155,7 @@ class Surgery:
             params=self.asked.params,
             role=role,
             note=f"{self._told()}; the others by {self.asked.method}",
-            extra=(self._tokens(tensor), own, *self._further(tensor, role)),
+            matrices=(self._tokens(tensor), own, *self._further(tensor, role)),
         )
 
     def _told(self) -> str:

@@ -318,7 +318,7 @@ def mergecore_recipes():
         ),
         (
             "[{'method': 'linear', 'base': TensorInput(0, model.tensors['lm_head.weight'])}]",
-            "step 'x' has inputs of different shapes: those beside the first belong into `extra`",
+            "step 'x' has inputs of different shapes: those beside the first belong into `matrices`",
         ),
         ("[{'dtype': 'f32'}]", "step 'x' makes f32, which is not a dtype"),
         ("[{'shape': (3,)}]", "step 'x' has no method, so it must have one input, of the shape [3]"),

@@ -27,7 +27,7 @@ class Nothing(Params):
     pass
 
 def look(group, params):
-    [extra] = group.extra
+    [extra] = group.matrices
     assert extra.known.tolist() == [True, False, True], extra.known
     assert extra.shape == (3, 5)
     whole = extra.whole()
@@ -49,7 +49,7 @@ def compile(document, planner):
     moved = MovedRows(0, 3, 3, (RowSource(1, tall, rows),))
     extra = TensorInput(1, TensorInfo("tall", moved))
     made = OutputTensor("small", small.dtype, small.shape)
-    step = Step((made,), (TensorInput(0, small),), "look", Nothing(), extra=(extra,))
+    step = Step((made,), (TensorInput(0, small),), "look", Nothing(), matrices=(extra,))
     return planner.plan(models, [step], planner.side_files(models, [step]))
 
 @hookimpl
@@ -92,7 +92,7 @@ def test_a_plan_shows_what_is_looked_at(plan: Plan, cli: Cli) -> None:
     done = cli("plan", "d.yml", "--tensor", "small")
     assert "  looks at ./b: tall F32, rows: 2 own, 1 zero" in done.out, done.err
     facts = json.loads(cli("plan", "d.yml", "--json").out)
-    assert facts["tensors"][0]["extra"] == ["./b: tall F32, rows: 2 own, 1 zero"]
+    assert facts["tensors"][0]["matrices"] == ["./b: tall F32, rows: 2 own, 1 zero"]
     more = json.loads(cli("plan", "d.yml", "--json", "-j", "3").out)["peak_memory"]
     one = json.loads(cli("plan", "d.yml", "--json", "-j", "1").out)["peak_memory"]
     assert 10_000_000 <= more - one < 11_000_000
@@ -115,7 +115,7 @@ def test_what_is_not_finite_is_blamed_on_the_model(plan: Plan) -> None:
 
 def test_the_rows_that_are_looked_at_are_part_of_the_identity(plan: Plan) -> None:
     digest = identity(plan)["made_of_sha256"]
-    data = plan.steps[0].extra[0].tensor.data
+    data = plan.steps[0].matrices[0].tensor.data
     assert isinstance(data, MovedRows)
     data.sources[0].rows[1] = 1
     assert identity(plan)["made_of_sha256"] != digest

@@ -11,7 +11,7 @@ from task_vectors import GOLDEN_WEIGHTS, close, golden, merged, method_called
 from torch import Tensor
 
 from mergecore.testing import run_method
-from mergecore_plugins.methods.steps.magnitude import band_counts
+from mergecore_plugins.methods.common.magnitude import band_counts
 
 TEN = torch.tensor([1.0, -2, 3, -4, 5, -6, 7, -8, 9, -10])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mergecore_plugins.methods.steps import choose_
+from mergecore_plugins.methods.common import choose_
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

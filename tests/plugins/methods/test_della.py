@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mergecore import ConfigError
 from mergecore.compute.philox import random_key, random_words, uniform
-from mergecore_plugins.methods.steps.pre import ascending, keep_probabilities
+from mergecore_plugins.methods.common.pre import ascending, keep_probabilities
 
 EIGHT = torch.tensor([[0.0, -8, 4, 2], [5, 5, -5, 6]])
 

@@ -69,7 +69,7 @@ def test_a_layout_lists_the_tensors_in_the_order_given() -> None:
 def test_one_file_needs_no_index() -> None:
     layout = lay_out(zeros(2, 10), SafetensorsParams(shard_size=20))
     assert [file.name for file in layout.files] == ["model.safetensors"]
-    assert layout.extra == {}
+    assert layout.index_files == {}
 
 
 def test_tensors_are_packed_in_order_up_to_the_shard_size() -> None:
@@ -81,7 +81,7 @@ def test_tensors_are_packed_in_order_up_to_the_shard_size() -> None:
         "model-00002-of-00003.safetensors",
         "model-00003-of-00003.safetensors",
     ]
-    assert json.loads(layout.extra["model.safetensors.index.json"]) == {
+    assert json.loads(layout.index_files["model.safetensors.index.json"]) == {
         "metadata": {"total_size": 50},
         "weight_map": {
             "t0": "model-00001-of-00003.safetensors",

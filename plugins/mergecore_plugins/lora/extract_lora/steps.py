@@ -59,11 +59,11 @@ class _Steps:
             turned=layer.turned,
         )
         made = [] if self.asked.only_facts else self._factors(layer)
-        extra: tuple[TensorInput, ...] = ()
+        matrices: tuple[TensorInput, ...] = ()
         if layer.kind == "experts":
             count = params.experts
             parts = [(model, i) for model in (0, 1) for i in range(count)]
-            extra = tuple(
+            matrices = tuple(
                 TensorInput(model, _part((pair.now, pair.before)[model], shape, i)) for model, i in parts
             )
         return Step(
@@ -73,7 +73,7 @@ class _Steps:
             method="low_rank",
             params=params,
             role=pair.role,
-            extra=extra,
+            matrices=matrices,
             note=f"rank {layer.rank} of {min(shape)}, {'randomised' if params.randomised else 'exact'}",
         )
 

@@ -37,10 +37,10 @@ def _single(group: TensorGroup, params: FactorParams, dtype: torch.dtype) -> tup
 
 
 def _experts(group: TensorGroup, params: FactorParams, dtype: torch.dtype) -> tuple[list[Pair], list[Tensor]]:
-    """The factors of each expert; `group.extra` are the experts, and then what they were."""
+    """The factors of each expert; `group.matrices` are the experts, and then what they were."""
     pairs, facts = [], []
     for index in range(params.experts):
-        now, before = group.extra[index], group.extra[params.experts + index]
+        now, before = group.matrices[index], group.matrices[params.experts + index]
         height = now.shape[0]
         change = now.read(0, height, group.dtype).sub_(before.read(0, height, group.dtype))
         for one in (now, before):

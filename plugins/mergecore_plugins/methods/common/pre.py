@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from mergecore_plugins.methods.steps.parameters import Rescale
+from mergecore_plugins.methods.common.parameters import Rescale
 
 if TYPE_CHECKING:
     from torch import Tensor

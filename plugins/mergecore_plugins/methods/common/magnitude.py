@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mergecore import ConfigError
 from mergecore.types import Json, Step
-from mergecore_plugins.methods.steps.parameters import MagnitudeParams
-from mergecore_plugins.methods.steps.pre import Sparse, norm_matched, norm_ratio, norm_sums, scaled
+from mergecore_plugins.methods.common.parameters import MagnitudeParams
+from mergecore_plugins.methods.common.pre import Sparse, norm_matched, norm_ratio, norm_sums, scaled
 
 if TYPE_CHECKING:
     from torch import Tensor

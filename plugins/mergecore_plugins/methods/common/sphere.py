@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mergecore_plugins.methods.steps.combine import weighted_sum_
+from mergecore_plugins.methods.common.combine import weighted_sum_
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,14 +5,14 @@ what users write into numbers, `combine` makes one of n, `post` works on what wa
 Functions ending in `_` overwrite what they are given.
 """
 
-from mergecore_plugins.methods.steps.coefficients import (
+from mergecore_plugins.methods.common.coefficients import (
     check_sum,
     shares,
     task_weights,
 )
-from mergecore_plugins.methods.steps.combine import choose_, elect_and_sum_, weighted_sum_
-from mergecore_plugins.methods.steps.magnitude import BAND, TRIM, ByMagnitude
-from mergecore_plugins.methods.steps.parameters import (
+from mergecore_plugins.methods.common.combine import choose_, elect_and_sum_, weighted_sum_
+from mergecore_plugins.methods.common.magnitude import BAND, TRIM, ByMagnitude
+from mergecore_plugins.methods.common.parameters import (
     ConsensusParams,
     DropParams,
     Epsilon,
@@ -27,8 +27,8 @@ from mergecore_plugins.methods.steps.parameters import (
     check_consensus,
     check_ranks,
 )
-from mergecore_plugins.methods.steps.post import keep_consensus_
-from mergecore_plugins.methods.steps.pre import Sparse, dropped, dropped_by_rank, norm_matched, scaled
+from mergecore_plugins.methods.common.post import keep_consensus_
+from mergecore_plugins.methods.common.pre import Sparse, dropped, dropped_by_rank, norm_matched, scaled
 
 __all__ = [
     "BAND",
