@@ -6,14 +6,14 @@ adapter on it and merges it.  PEFT is imported only then.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mergecore.errors import InputError
+from mergecore.files import parse_json
 from mergecore.types import Json, TensorInfo
 from mergecore_plugins.lora.changes import Opened, Read, Rows, as_matrix
 
@@ -100,7 +100,8 @@ class Defined:
         with torch.no_grad():
             for one, numbers in target.named_parameters():
                 numbers.copy_(before) if one == self.parameter else numbers.zero_()
-            _adapted(model, json.loads(self.config), self.layer.name)
+            config = cast("dict[str, Json]", parse_json(self.config, code="E250"))
+            _adapted(model, config, self.layer.name)
             _fill(model, {key: read(one) for key, one in self.named().items()})
             layer: Any = model.get_submodule(self.layer.name)
             layer.merge()
