@@ -572,7 +572,7 @@ def test_the_schema_has_the_parameters_of_what_is_installed(install: Install, cl
     }
     assert {
         json.loads(when)["properties"]["output"]["properties"]["writer"]["const"] for when in branches
-    } >= {
+    } == {
         "safetensors",
         "peft",
         "raw",
