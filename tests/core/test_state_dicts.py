@@ -337,11 +337,11 @@ class Half(nn.Module):
             "E108",
             "unknown merge method 'linera'; did you mean 'linear'?",
         ),
-        (lambda: mergecore.merge_tensors("linear", []), "E104", "there is no model to merge"),
+        (lambda: mergecore.merge_tensors("linear", []), "E104", "no models were given to merge"),
         (
             lambda: mergecore.merge_state_dicts({"merge_method": "linear"}, {}),
             "E104",
-            "there is no model to merge",
+            "no models were given to merge",
         ),
         (
             lambda: mergecore.merge_tensors("linear", [ONE, torch.ones(3)], weight=1.0),

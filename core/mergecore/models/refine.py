@@ -36,7 +36,7 @@ def refined(description: Description, checkpoint: Checkpoint, known: Architectur
     """The description with what a file says; the same one when the file is for other models.
 
     Raises:
-        ConfigError: E105 when the file speaks of layers that the model does not have.
+        ConfigError: E105 when the file names layers that the model does not have.
     """
     if not known.match.accepts(checkpoint.config):
         return description

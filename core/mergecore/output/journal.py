@@ -56,7 +56,7 @@ class Journal:
         return {name for name, run in self._run_of.items() if not boot or self._boots.get(run) != boot}
 
     def append(self, records: Sequence[Record]) -> None:
-        """Add `records`, durably.  The bytes they speak of must be durable before.
+        """Add `records`, durably.  The bytes that they stand for must be durable before.
 
         Raises:
             OutputError: E506 when another process has written to the journal.

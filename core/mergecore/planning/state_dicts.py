@@ -44,7 +44,7 @@ class StateDicts:
         if strange := [name for name in models if not (name and isinstance(name, str))]:
             raise ConfigError("E104", f"{strange[0]!r} is not the name of a model; text is expected")
         if not models:
-            raise ConfigError("E104", "there is no model to merge")
+            raise ConfigError("E104", "no models were given to merge")
         problems = Collector()
         self.opened: set[str] = set()
         self._given: dict[str, Mapping[str, Array]] = {}

@@ -1,7 +1,7 @@
 """The output of a merge while it is made: any tensor in any order, nothing lost to an interruption.
 
 `Stage.open` begins or takes up a run, workers call `write` and `finish`, `seal` completes the folder and puts
-it under its name.  Bytes become durable before the journal speaks of them, the manifest after everything, and
+it under its name.  Bytes become durable before the journal lists them, the manifest after everything, and
 the rename comes last: so the target is absent or complete at any instant.
 """
 

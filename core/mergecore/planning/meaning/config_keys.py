@@ -1,4 +1,4 @@
-"""Which keys of a config.json give weights a meaning, and which speak of files, tokens, training or use.
+"""Which keys of a config.json give weights a meaning, and which are about files, tokens, training or use.
 
 Whatever is not known to be without meaning has one.
 """
@@ -49,7 +49,7 @@ _COUNTS = re.compile(
 
 
 def is_of_use(key: str) -> bool:
-    """Whether a key, wherever it stands, speaks of files, tokens, training or use: weights mean the same without it."""
+    """Whether a key, wherever it stands, is about files, tokens, training or use: weights mean the same without it."""
     return bool(_NO_MEANING.fullmatch(key))
 
 

@@ -29,7 +29,7 @@ class Said:
 
 
 def meaning(config: Mapping[str, Json], *, stacked: bool = False, hoisted: bool = False) -> dict[Path, Said]:
-    """By what it speaks of, everything in `config` that gives weights a meaning.
+    """By its subject, everything in `config` that gives weights a meaning.
 
     stacked: leave out what tells the layers apart, which a model of chosen layers gets anew.
     hoisted: what is said of a nested text model counts as said of the whole.

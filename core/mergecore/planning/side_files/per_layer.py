@@ -160,7 +160,7 @@ class _Rows:
         return kept
 
     def _leading(self, name: str, primary: int) -> int | None:
-        """How many of the first layers are of those that the key speaks of; None when others are too."""
+        """How many of the first layers are of the kind that the key counts; None when others are too."""
         flags = []
         for source, index in self.layers:
             value = self._value(source, name)

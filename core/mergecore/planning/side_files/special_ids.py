@@ -69,7 +69,7 @@ class SpecialIds:
         return stated
 
     def _complete(self, config: dict[str, Json], stated: Mapping[str, Json]) -> bool:
-        """Add the ids that the config does not speak of, and the tokenizer knows; whether there were any."""
+        """Add the ids that the config lacks and the tokenizer knows; whether there were any."""
         added: dict[str, Json] = {}
         for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
             spoken = any(

@@ -32,7 +32,7 @@ class Texts:
     roles: Mapping[str, str] = field(default_factory=dict)
     """The token of each role."""
     lent: frozenset[str] = frozenset()
-    """Roles that no file speaks of, and that the tokens of others play besides."""
+    """Roles that no file states, and that the tokens of others play besides."""
 
 
 @dataclass(frozen=True)
