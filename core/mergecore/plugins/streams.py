@@ -39,10 +39,30 @@ class Streams:
         """Within the work of plugins, let what is printed be a result again."""
         results, self._results = self._results, None
         try:
-            with redirect_stdout(results or sys.stdout):
+            with redirect_stdout(_OfThisThread(results) if results else sys.stdout):
                 yield
         finally:
             self._results = results
+
+
+class _OfThisThread(io.TextIOBase):
+    """Results for the thread that made it; what workers print meanwhile goes to standard error."""
+
+    def __init__(self, results: TextIO) -> None:
+        self._results = results
+        self._thread = threading.current_thread()
+
+    def _stream(self) -> TextIO:
+        return self._results if threading.current_thread() is self._thread else sys.stderr
+
+    def write(self, text: str) -> int:
+        return self._stream().write(text)
+
+    def flush(self) -> None:
+        self._stream().flush()
+
+    def isatty(self) -> bool:
+        return self._results.isatty()
 
 
 def keep_descriptor_for_results() -> None:
