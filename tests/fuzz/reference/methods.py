@@ -71,6 +71,18 @@ METHODS: dict[str, Known] = {
     "linear": Known(
         others.linear, "primary", 1, 4, {"weight": SHARE, "normalize": Parameter("flag", default=True)}
     ),
+    "average": Known(
+        others.average,
+        "primary",
+        1,
+        4,
+        {
+            "schedule": Parameter(
+                "choice", default="uniform", choices=("uniform", "ema", "linear", "minus-sqrt")
+            ),
+            "decay": Parameter("number", default=0.5, high=0.95),
+        },
+    ),
     "passthrough": Known(
         others.passthrough, "primary", 1, 1, {"scale": Parameter("number", per_model=True, low=-1, high=2)}
     ),

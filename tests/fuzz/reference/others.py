@@ -19,6 +19,24 @@ def linear(inputs: Inputs, params: Params) -> Result:
     return Result(np.sum(terms, axis=0), np.sum(np.abs(terms), axis=0))
 
 
+def average(inputs: Inputs, params: Params) -> Result:
+    """Model after model: the mean so far, a part of the way, or the change scaled by what is left of the decay."""
+    total, size = np.zeros_like(inputs.models[0]), np.zeros_like(inputs.models[0])
+    for i, model in enumerate(inputs.models):
+        before = inputs.models[max(0, i - 1)]
+        match params["schedule"]:
+            case "uniform":
+                total = total + (model - total) / (i + 1)
+            case "ema":
+                total = params["decay"] * total + (1 - params["decay"]) * model if i else model
+            case "linear":
+                total = total + (1 - i / len(inputs.models)) * (model - before) if i else model
+            case _:
+                total = total + (1 - np.sqrt(i / len(inputs.models))) * (model - before) if i else model
+        size = size + np.abs(model)
+    return Result(total, size)
+
+
 def passthrough(inputs: Inputs, params: Params) -> Result:
     """The tensor itself, perhaps scaled."""
     [only], scale = inputs.models, params["scale"][0]

@@ -1,7 +1,7 @@
 """The steps that merge methods are made of, as pure functions; read a method's file first, then what it uses.
 
-One module for each slot: `pre` and `magnitude` make task vectors sparse, `coefficients` and `parameters` turn
-what users write into numbers, `combine` makes one of n, `post` works on what was combined.
+One module for each slot: `pre` and `magnitude` make task vectors sparse, `coefficients`, `schedules` and `parameters`
+turn what users write into numbers, `combine` makes one of n, `post` works on what was combined.
 Functions ending in `_` overwrite what they are given.
 """
 
@@ -29,9 +29,11 @@ from mergecore_plugins.methods.common.parameters import (
 )
 from mergecore_plugins.methods.common.post import keep_consensus_
 from mergecore_plugins.methods.common.pre import Sparse, dropped, dropped_by_rank, norm_matched, scaled
+from mergecore_plugins.methods.common.schedules import DECAYS, Schedule, schedule_weights
 
 __all__ = [
     "BAND",
+    "DECAYS",
     "TRIM",
     "ByMagnitude",
     "ConsensusParams",
@@ -42,6 +44,7 @@ __all__ = [
     "OutlierParams",
     "RankParams",
     "Rescale",
+    "Schedule",
     "Sparse",
     "SparseParams",
     "TaskVectorParams",
@@ -56,6 +59,7 @@ __all__ = [
     "keep_consensus_",
     "norm_matched",
     "scaled",
+    "schedule_weights",
     "shares",
     "task_weights",
     "weighted_sum_",
