@@ -18,7 +18,7 @@ Roots = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Part:
+class FoundModule:
     """A module: its name, the parts of the tree it is, its layers, and what other tools call it."""
 
     name: str
@@ -29,7 +29,7 @@ class Part:
 
 def modules_of(
     names: Iterable[str], stacks: Sequence[Stack], main: Stack | None
-) -> tuple[list[Part], dict[str, str]]:
+) -> tuple[list[FoundModule], dict[str, str]]:
     """The modules in order, and the module of each tensor; nothing where there is a single one."""
     tree = _Tree(list(names), stacks)
     everything = list(tree.roots(""))
@@ -40,7 +40,7 @@ def modules_of(
         return [], {}
     titles = _titles(kept)
     parts = [
-        Part(titles[roots], roots, stack, tuple(one for one in aliases if one != titles[roots]))
+        FoundModule(titles[roots], roots, stack, tuple(one for one in aliases if one != titles[roots]))
         for roots in kept
         for stack in [tree.stack_of(roots, main)]
         for aliases in [_aliases(roots, stack, main, kept, tree)]

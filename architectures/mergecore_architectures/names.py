@@ -14,10 +14,10 @@ from itertools import takewhile
 
 from mergecore import hookimpl
 from mergecore.models import (
-    config_sections,
     find_stacks,
     is_text,
     layer_counts,
+    nested_configs,
     split_name,
     vocabulary_sizes,
     without_layers_ahead,
@@ -248,7 +248,7 @@ def _tied(
     complete = any(facts[name].vocabulary_axis == 0 and len(tensors[name].shape) == 2 for name in heads)
     if not embeddings or classifies or complete:
         return {}
-    parts = [part for path, part in config_sections(config) if not path or is_text(path)]
+    parts = [part for path, part in nested_configs(config) if not path or is_text(path)]
     flags = [part["tie_word_embeddings"] for part in parts if "tie_word_embeddings" in part]
     tie = flags[0] if flags else _family_has_head(config)
     return {tied_head(tensors): embeddings[0]} if tie is True else {}
@@ -276,7 +276,7 @@ def _layer_count_key(stack: Stack | None, config: Mapping[str, Json]) -> tuple[s
 
 def _layer_lists(stack: Stack, config: Mapping[str, Json]) -> Iterator[tuple[str, ...]]:
     """Where the config has a list or a pattern with an entry for each layer of a stack, and no number."""
-    for path, section in config_sections(config):
+    for path, section in nested_configs(config):
         for key in ("layers_block_type", "layer_types", "hybrid_override_pattern"):
             value = section.get(key)
             if isinstance(value, (list, str)) and len(value) == stack.count:

@@ -19,7 +19,7 @@ from mergecore.types import Architecture, Checkpoint, Description, Json, Stack, 
 from mergecore_architectures import names, plain
 from mergecore_architectures.roles import outer_role
 from mergecore_architectures.transformers_code import with_undeclared
-from mergecore_architectures.transformers_fit import KNOWN, fit, without_layers_ahead
+from mergecore_architectures.transformers_fit import KNOWN, loadability, without_layers_ahead
 from mergecore_architectures.transformers_keys import map_keys
 from mergecore_architectures.transformers_loaded import loaded
 from mergecore_architectures.transformers_models import (
@@ -41,7 +41,7 @@ def mergecore_architectures() -> Iterator[Architecture]:
         describe=describe,
         rank=40,
         slow=True,
-        fit=fit,
+        loadability=loadability,
         map_keys=map_keys,
         loaded=loaded,
         keeps_f32=keeps_f32,

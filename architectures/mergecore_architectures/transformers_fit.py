@@ -1,4 +1,4 @@
-"""Whether transformers would load a model made of selected layers, and load it as it is meant; read `fit`.
+"""Whether transformers would load a model made of selected layers, and load it as it is meant; read `loadability`.
 
 A config that counts layers and derives the rest from their positions (every sixth attends to everything, experts
 from the third on) says something false of layers that moved.  Where it can say the truth in a list, it is made to;
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mergecore.models import split_name
-from mergecore.types import Fit, Json, Layers, Proposal, Stack
+from mergecore.types import Json, Layers, Loadability, Proposal, Stack
 from mergecore_architectures import names, plain
 from mergecore_architectures.transformers_models import CannotBuildError, MetaModel, Shape, build
 
@@ -26,7 +26,7 @@ KNOWN = 0.95
 """Of the tensors on disk, those that must have their place and shape in the model, or it is another one."""
 
 
-def fit(proposal: Proposal) -> Fit | None:
+def loadability(proposal: Proposal) -> Loadability | None:
     """The config that tells the truth of all layers, and what is wrong; None when transformers knows nothing of it.
 
     A plain model of layers of plain models loads; transformers is imported only for others.
@@ -34,7 +34,7 @@ def fit(proposal: Proposal) -> Fit | None:
     return _plain_fit(proposal) or fit_of_models(proposal)
 
 
-def _plain_fit(proposal: Proposal) -> Fit | None:
+def _plain_fit(proposal: Proposal) -> Loadability | None:
     """The answer where config and names are enough for it; None where they are not."""
     primary = proposal.primary
     before = plain.lists_of(primary.config, {name: one.shape for name, one in primary.tensors.items()})
@@ -54,10 +54,10 @@ def _plain_fit(proposal: Proposal) -> Fit | None:
     wrong = {name: values for name, values in wanted.items() if after[name] != values}
     if wrong and not plain.takes_lists(proposal.config):
         return None
-    return Fit({**proposal.config, **wrong}, lists={layers.stack: before})
+    return Loadability({**proposal.config, **wrong}, lists={layers.stack: before})
 
 
-def fit_of_models(proposal: Proposal) -> Fit | None:
+def fit_of_models(proposal: Proposal) -> Loadability | None:
     """The same, from the models that transformers makes."""
     try:
         before = build(proposal.primary.config)
@@ -76,13 +76,13 @@ def fit_of_models(proposal: Proposal) -> Fit | None:
         stacks = [Stack(layers.stack, len(layers.sources)) for layers in proposal.layers]
         found = _compared(after, without_layers_ahead(proposal.shapes, stacks))
     except CannotBuildError as error:
-        return Fit(config, (str(error),))
+        return Loadability(config, (str(error),))
     lists: dict[str, dict[str, Json]] = {
         layers.stack: {**before.layer_values(layers.count_key[:-1])}
         for layers in proposal.layers
         if layers.count_key is not None
     }
-    return Fit(config, tuple(found.beyond(ground)), lists)
+    return Loadability(config, tuple(found.beyond(ground)), lists)
 
 
 def without_layers_ahead(tensors: Mapping[str, T], stacks: Iterable[Stack]) -> dict[str, T]:

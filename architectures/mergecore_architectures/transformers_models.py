@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mergecore.files import parse_json
-from mergecore.models import config_sections
+from mergecore.models import nested_configs
 from mergecore.types import Json
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class MetaModel:
 
     def sections(self) -> list[tuple[tuple[str, ...], Mapping[str, Json]]]:
         """The config with all its defaults, and the configs nested in it."""
-        return config_sections(self.model.config.to_dict())
+        return nested_configs(self.model.config.to_dict())
 
     def _asked(self, question: str) -> nn.Module | None:
         """The module a method of the model returns, None where the class has no answer."""
@@ -138,7 +138,7 @@ def may_keep_f32(config: Mapping[str, Json]) -> bool:
     """Whether a class of the model wants some tensors in float32: what its source says, since importing it is slow."""
     found = importlib.util.find_spec("transformers")
     roots = found.submodule_search_locations if found else None
-    kinds = [section.get("model_type") for _, section in config_sections(config)]
+    kinds = [section.get("model_type") for _, section in nested_configs(config)]
     for kind in kinds if roots else ():
         folder = Path((roots or [""])[0], "models", re.sub(r"\W", "_", str(kind)))
         for file in folder.glob("modeling_*.py"):
@@ -229,7 +229,7 @@ _UNWANTED = ("auto_map", "quantization_config", "attn_implementation", "experts_
 
 def _check_counts(config: Mapping[str, Json]) -> None:
     """Refuse what would keep us busy for hours: a config is not to be trusted."""
-    for _, section in config_sections(config):
+    for _, section in nested_configs(config):
         for key, value in section.items():
             if isinstance(value, int) and value > _MOST and _COUNTS.search(key):
                 raise CannotBuildError(f"{key} {value} is not plausible")

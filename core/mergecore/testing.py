@@ -114,7 +114,9 @@ class _Watched(StreamedGroup):
     @property
     def x(self) -> Tensor:
         if not self._whole:
-            raise AssertionError("the method reads `x`: say whole=True, so that its memory is planned for")
+            raise AssertionError(
+                "the method reads `x`: say needs_whole_tensors=True, so that its memory is planned for"
+            )
         return super().x
 
     def _completed(self, block: StreamedBlock, result: Tensor) -> Tensor:
@@ -159,7 +161,8 @@ def _run(
             index=index,
             models=range(len(models)),
             state=state,
-            whole=method.whole or kind is StreamedGroup,  # only checks insist that it is said
+            needs_whole_tensors=method.needs_whole_tensors
+            or kind is StreamedGroup,  # only checks insist that it is said
         )
 
     state = method.prepare(Groups(len(names), group), [params] * len(names)) if method.prepare else None

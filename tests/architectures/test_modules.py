@@ -8,7 +8,7 @@ import pytest
 
 from mergecore.models.layers import find_stacks
 from mergecore.types import Stack
-from mergecore_architectures.modules import Part, modules_of
+from mergecore_architectures.modules import FoundModule, modules_of
 from mergecore_architectures.names import main_stack, thick_stacks
 
 LAYER = ("q.weight", "k.weight", "v.weight")
@@ -18,7 +18,7 @@ def layers(prefix: str, count: int = 2) -> list[str]:
     return [f"{prefix}{i}.{name}" for i in range(count) for name in LAYER]
 
 
-def modules(*names: str) -> tuple[list[Part], dict[str, str]]:
+def modules(*names: str) -> tuple[list[FoundModule], dict[str, str]]:
     stacks = find_stacks(names)
     return modules_of(names, thick_stacks(stacks, names), main_stack(stacks, names, {}))
 
@@ -43,9 +43,13 @@ def test_a_model_that_sees_as_it_is_published() -> None:
     )
     text, vision = Stack("language_model.model.layers.", 3), Stack("vision_tower.encoder.layers.", 2)
     assert parts == [
-        Part("vision_tower", ("vision_tower.",), vision, ("vision_model", "vision_tower.encoder.layers")),
-        Part("multi_modal_projector", ("multi_modal_projector.",), None),
-        Part("language_model", ("language_model.",), text, ("text_decoder", "language_model.model.layers")),
+        FoundModule(
+            "vision_tower", ("vision_tower.",), vision, ("vision_model", "vision_tower.encoder.layers")
+        ),
+        FoundModule("multi_modal_projector", ("multi_modal_projector.",), None),
+        FoundModule(
+            "language_model", ("language_model.",), text, ("text_decoder", "language_model.model.layers")
+        ),
     ]
     assert owners(found, "language_model.lm_head.weight", "vision_tower.post_layernorm.weight") == [
         "language_model",

@@ -22,7 +22,7 @@ from mergecore.types import (
 )
 from mergecore_architectures import transformers_models
 from mergecore_architectures.transformers import completed, describe, keeps_f32, mergecore_architectures
-from mergecore_architectures.transformers_fit import fit
+from mergecore_architectures.transformers_fit import loadability
 from mergecore_architectures.transformers_keys import map_keys
 from mergecore_architectures.transformers_loaded import loaded
 from mergecore_architectures.transformers_models import CannotBuildError, build
@@ -63,7 +63,7 @@ def test_it_is_asked_before_names_and_only_where_it_matters() -> None:
         describe=describe,
         rank=40,
         slow=True,
-        fit=fit,
+        loadability=loadability,
         map_keys=map_keys,
         loaded=loaded,
         keeps_f32=keeps_f32,
@@ -215,14 +215,15 @@ def proposed(
 def test_layers_that_are_all_alike_can_be_stacked() -> None:
     primary = checkpoint(llama_shapes(2), llama_config(2))
     config = llama_config(3)
-    found = fit(proposed(primary, config, 0, 1, 1))
+    found = loadability(proposed(primary, config, 0, 1, 1))
     assert found is not None
     assert (found.config, found.faults) == (config, ())
 
 
 def test_a_config_that_says_another_number_of_layers_is_told() -> None:
     primary = checkpoint(llama_shapes(2), llama_config(2))
-    more, fewer = fit(proposed(primary, llama_config(3), 0, 1)), fit(proposed(primary, llama_config(1), 0, 1))
+    more = loadability(proposed(primary, llama_config(3), 0, 1))
+    fewer = loadability(proposed(primary, llama_config(1), 0, 1))
     assert more is not None
     assert more.faults == ("9 tensors would be missing, such as 'model.layers.2.self_attn.q_proj.weight'",)
     assert fewer is not None
@@ -241,7 +242,7 @@ GEMMA = {
 def test_what_a_config_derives_from_positions_is_written_down_when_they_change() -> None:
     """Every second layer attends to everything; the layers 1, 2 and 1 are one of these, none, and one."""
     primary = of_class(GEMMA)
-    found = fit(proposed(primary, GEMMA, 1, 2, 1))
+    found = loadability(proposed(primary, GEMMA, 1, 2, 1))
     assert found is not None
     full, sliding = "full_attention", "sliding_attention"
     assert found.config == {**GEMMA, "layer_types": [full, sliding, full]}
@@ -261,7 +262,7 @@ def test_a_setting_that_no_list_can_replace_is_told() -> None:
         "num_experts": 1,
         "mamba_dt_rank": 2,
     }
-    found = fit(proposed(of_class(config), {**config, "num_hidden_layers": 3}, 0, 1, 1))
+    found = loadability(proposed(of_class(config), {**config, "num_hidden_layers": 3}, 0, 1, 1))
     assert found is not None
     assert len(found.faults) == 2
     assert found.faults[0].startswith("12 tensors would be missing, such as 'model.layers.2.mamba.")
@@ -271,7 +272,7 @@ def test_a_setting_that_no_list_can_replace_is_told() -> None:
 def test_tensors_of_another_shape_are_told() -> None:
     primary = checkpoint(llama_shapes(2), llama_config(2))
     proposal = proposed(primary, llama_config(2, intermediate_size=12), 0, 1)
-    found = fit(proposal)
+    found = loadability(proposal)
     assert found is not None
     assert found.faults == (
         "6 tensors would have another shape, such as 'model.layers.0.mlp.down_proj.weight'",
@@ -280,7 +281,7 @@ def test_tensors_of_another_shape_are_told() -> None:
 
 def test_a_config_that_its_class_refuses_is_told() -> None:
     primary = of_class(GEMMA)
-    found = fit(proposed(primary, {**GEMMA, "layer_types": ["full_attention"]}, 0, 1, 2))
+    found = loadability(proposed(primary, {**GEMMA, "layer_types": ["full_attention"]}, 0, 1, 2))
     assert found is not None
     assert "transformers does not make a model of its config: " in found.faults[0]
 
@@ -289,12 +290,12 @@ def test_what_the_donor_lacks_itself_is_no_fault() -> None:
     """A tensor too many in a layer of the primary model, and so in the stacked ones."""
     shapes = {**llama_shapes(2), "model.layers.0.rotary_emb.inv_freq": (1,)}
     primary = checkpoint(shapes, llama_config(2))
-    found = fit(proposed(primary, llama_config(3), 1, 0, 0))
+    found = loadability(proposed(primary, llama_config(3), 1, 0, 0))
     assert found is not None
     assert found.faults == ()
 
 
 def test_of_a_model_that_is_not_the_one_on_disk_nothing_is_said() -> None:
     shapes = {name.replace("self_attn", "attention"): shape for name, shape in llama_shapes(2).items()}
-    assert fit(proposed(checkpoint(shapes, llama_config(2)), llama_config(1), 0)) is None
-    assert fit(proposed(checkpoint(shapes, {}), {}, 0)) is None
+    assert loadability(proposed(checkpoint(shapes, llama_config(2)), llama_config(1), 0)) is None
+    assert loadability(proposed(checkpoint(shapes, {}), {}, 0)) is None

@@ -47,14 +47,14 @@ def needs(method: MergeMethod[Any]) -> str:
 def method_as_text(method: MergeMethod[Any], plugin: Plugin) -> tuple[str, str]:
     """Formula, source, needs and parameters; and the example, whose lines are to be copied as they are."""
     works_on = "differences to the base" if method.space == "delta" else "the tensors themselves"
-    cost = f"{method.passes} pass{'es' if method.passes > 1 else ''} over the inputs"
+    cost = f"{method.input_passes} pass{'es' if method.input_passes > 1 else ''} over the inputs"
     lines = [
         f"{method.name}: {_first_line(method)}",
         "",
         f"  formula    {method.formula}",
         f"  source     {method.paper or '-'}",
         f"  needs      {needs(method)}; works on {works_on}",
-        f"  cost       {cost}, {'whole tensors' if method.whole else 'blocks'} in memory",
+        f"  cost       {cost}, {'whole tensors' if method.needs_whole_tensors else 'blocks'} in memory",
         f"  result     the same bytes {'on any machine' if method.reproducible == 'bitwise' else 'on one machine'}",
         f"  comes with {plugin.origin}",
         "",
@@ -77,8 +77,8 @@ def method_as_json(method: MergeMethod[Any]) -> dict[str, Json]:
         "space": method.space,
         "base": method.base,
         "models": list(method.models),
-        "passes": method.passes,
-        "whole": method.whole,
+        "input_passes": method.input_passes,
+        "needs_whole_tensors": method.needs_whole_tensors,
         "reproducible": method.reproducible,
         "parameters": parameters,
         "example": textwrap.dedent(method.example).strip(),

@@ -9,14 +9,14 @@ from mergecore.files.on_demand import on_demand
 if TYPE_CHECKING:
     from mergecore.compute.reduction import gram, tree_sum
     from mergecore.compute.topk import kept_count
-    from mergecore.compute.topk_model import ModelCut, find_cuts, parts_of_models
+    from mergecore.compute.topk_model import ModelCut, find_cuts, inputs_by_model
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
             "reduction": "gram tree_sum",
             "topk": "kept_count",
-            "topk_model": "ModelCut find_cuts parts_of_models",
+            "topk_model": "ModelCut find_cuts inputs_by_model",
         },
     )
 
@@ -24,7 +24,7 @@ __all__ = [
     "ModelCut",
     "find_cuts",
     "gram",
+    "inputs_by_model",
     "kept_count",
-    "parts_of_models",
     "tree_sum",
 ]

@@ -73,10 +73,10 @@ class StreamedGroup:
         models: Sequence[int] = (),
         state: Json = None,
         matrices: Sequence[ExtraRows] = (),
-        whole: bool = True,
+        needs_whole_tensors: bool = True,
         outputs: Sequence[OutputTensor] = (),
     ) -> None:
-        """`whole`: whether the method says that it reads `x`.  `outputs`: left out, one tensor like the inputs."""
+        """Without `outputs`, one tensor like the inputs is made; `x` is there for `needs_whole_tensors`."""
         self.name = name
         self.shape = shape
         self.outputs = tuple(outputs) or (OutputTensor(name, "F32", shape),)
@@ -102,7 +102,7 @@ class StreamedGroup:
         self._delta = delta
         self._seed = seed
         self._passing = False
-        self._whole = whole
+        self._whole = needs_whole_tensors
 
     @property
     def device(self) -> torch.device:
@@ -118,7 +118,7 @@ class StreamedGroup:
     def x(self) -> Tensor:
         """All inputs, whole: (n, *shape).  Costs the memory of n float32 tensors."""
         if not self._whole:
-            raise wrong("it reads `x`, which is all inputs at once, and has not said so by whole=True")
+            raise wrong("it reads `x`, all inputs at once, and does not say needs_whole_tensors=True")
         whole = torch.empty((self.n, self.count), dtype=self.dtype, device=self.device)
 
         def copy(block: Block) -> None:

@@ -38,7 +38,7 @@ class Groups(Sequence[TensorGroup]):
         return self._make(self._places[index])
 
 
-class Part(NamedTuple):
+class GroupInput(NamedTuple):
     """Where a model takes part: input `slot` of a group, its elements, and its blocks."""
 
     group: int
@@ -47,12 +47,12 @@ class Part(NamedTuple):
     blocks: int
 
 
-def parts_of_models(groups: Sequence[TensorGroup]) -> dict[int, list[Part]]:
+def inputs_by_model(groups: Sequence[TensorGroup]) -> dict[int, list[GroupInput]]:
     """By model, in order of appearance, all the inputs that are of it."""
-    parts: dict[int, list[Part]] = {}
+    parts: dict[int, list[GroupInput]] = {}
     for index, group in enumerate(groups):
         for slot, model in enumerate(group.models):
-            parts.setdefault(model, []).append(Part(index, slot, group.count, group.blocks))
+            parts.setdefault(model, []).append(GroupInput(index, slot, group.count, group.blocks))
     return parts
 
 
@@ -90,7 +90,7 @@ def find_cuts(
 
     A few passes over everything, shared by all cuts; memory does not grow with the number of elements.
     """
-    parts = parts_of_models(groups)
+    parts = inputs_by_model(groups)
     wide = any(group.dtype == torch.float64 for group in groups)
     searches = {
         model: [
@@ -109,14 +109,14 @@ def find_cuts(
     return {model: [_placed(search.cut, parts[model]) for search in row] for model, row in searches.items()}
 
 
-def _search(k: int, parts: Sequence[Part], dtype: torch.dtype, sharing: int) -> Search:
+def _search(k: int, parts: Sequence[GroupInput], dtype: torch.dtype, sharing: int) -> Search:
     elements, blocks = sum(part.elements for part in parts), sum(part.blocks for part in parts)
     return Search(k, elements, blocks, dtype, sharing=sharing)
 
 
 def _look(
     groups: Sequence[TensorGroup],
-    parts: Mapping[int, Sequence[Part]],
+    parts: Mapping[int, Sequence[GroupInput]],
     pending: Mapping[int, Sequence[Search]],
     wide: bool,
 ) -> None:
@@ -136,7 +136,7 @@ def _look(
         group.visit(look)
 
 
-def _placed(cut: Cut, parts: Sequence[Part]) -> ModelCut:
+def _placed(cut: Cut, parts: Sequence[GroupInput]) -> ModelCut:
     """The cut with its block counted from the start of its input."""
     value = min(cut.value, sys.float_info.max)  # a cut that keeps nothing stands in JSON, too
     block = cut.boundary

@@ -58,12 +58,12 @@ def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-class _Part(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
     title: ClassVar[str]
 
 
-class Matching(_Part):
+class Matching(_Section):
     """The models that a file is for: all conditions that are given hold."""
 
     title = "the conditions"
@@ -79,7 +79,7 @@ class Matching(_Part):
         )
 
 
-class TensorRule(_Part):
+class TensorRule(_Section):
     """What is true of the tensors that a filter matches."""
 
     title = "a rule for tensors"
@@ -89,7 +89,7 @@ class TensorRule(_Part):
     after: bool | None = Field(default=None, description="applied after the layers, as a final norm is")
 
 
-class ArchitectureFile(_Part):
+class ArchitectureFile(_Section):
     """What is known of a model family."""
 
     title = "an architecture"

@@ -1,4 +1,4 @@
-"""Documents of every kind: those written in Python, and what all of them may say; read `settings_of`."""
+"""Documents of every kind: those written in Python, and what all of them may say; read `read_document`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError, create_model
 
 from mergecore.config.chosen import check_chosen
-from mergecore.config.grammar import SECTIONS, ExecutorConfig, OutputConfig, Part, Seed, WhereRun
+from mergecore.config.grammar import SECTIONS, ExecutorConfig, OutputConfig, Section, Seed, WhereRun
 from mergecore.config.messages import explained
 from mergecore.config.reference import exists_below
 from mergecore.config.values import ChosenFiles
@@ -66,7 +66,7 @@ def _key(key: object, place: str) -> str:
 # ---- what every document may say ---------------------------------------------------------------------------
 
 
-class Common(Part):
+class CommonSection(Section):
     """The keys that mean the same in every document."""
 
     name: str | None = None
@@ -76,21 +76,21 @@ class Common(Part):
     side_files: ChosenFiles = Field(default={})
 
 
-def common_of(document: Document) -> Common:
+def common_of(document: Document) -> CommonSection:
     """What a document, which was read before, says under the keys that all documents have."""
-    return Common.model_validate(
-        {key: document.data[key] for key in Common.model_fields if key in document.data}
+    return CommonSection.model_validate(
+        {key: document.data[key] for key in CommonSection.model_fields if key in document.data}
     )
 
 
 def whole(schema: type[BaseModel], recipe: str) -> type[BaseModel]:
     """The class of a whole document of a recipe: what `schema` declares, and what every document may say."""
-    made = create_model(schema.__name__, __base__=(schema, Common))
+    made = create_model(schema.__name__, __base__=(schema, CommonSection))
     made.title = getattr(schema, "title", f"a document of the recipe '{recipe}'")  # type: ignore[attr-defined]
     return made
 
 
-def settings_of(
+def read_document(
     document: Document, schema: type[S], recipe: str, registry: Registry, doubts: list[ConfigError] | None
 ) -> S:
     """What a document of a recipe says, as `schema` declares it.

@@ -39,9 +39,9 @@ from mergecore.config.values import (
     ChosenFiles,
     Dtypes,
     LayerRange,
+    RawParameters,
     Reference,
     Selectors,
-    Settings,
     TokenText,
     Vocabulary,
     Whole,
@@ -60,14 +60,14 @@ ParamsOf: TypeAlias = Callable[[str], "type[Params] | None"]
 # ---- the grammar -------------------------------------------------------------------------------------------
 
 
-class Part(BaseModel):
+class Section(BaseModel):
     """A mapping of the config; keys that are not in it are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
     title: ClassVar[str]
 
 
-class Chosen(Part):
+class PluginSection(Section):
     """A mapping that chooses a plugin; the keys beside its own are parameters of that."""
 
     model_config = ConfigDict(extra="allow")
@@ -78,7 +78,7 @@ class Chosen(Part):
         return dict(self.model_extra or {})
 
 
-class InputModel(Part):
+class ModelConfig(Section):
     """A model that takes part as a whole."""
 
     title = "a model entry"
@@ -87,7 +87,7 @@ class InputModel(Part):
         default="", alias="from", description="a prefix of its tensor names that is replaced by 'into'"
     )
     into: str = Field(default="", description="the prefix that its tensors have in the base")
-    parameters: Settings = Field(default={}, description="parameters for this model")
+    parameters: RawParameters = Field(default={}, description="parameters for this model")
 
     @property
     def prefixes(self) -> tuple[str, str] | None:
@@ -95,34 +95,34 @@ class InputModel(Part):
         return (self.from_, self.into) if self.from_ != self.into else None
 
 
-class InputSlice(Part):
+class SourceConfig(Section):
     """Layers of a model."""
 
     title = "a source of a slice"
     model: Reference
     layer_range: LayerRange
-    parameters: Settings = Field(default={}, description="parameters for this model in this slice")
+    parameters: RawParameters = Field(default={}, description="parameters for this model in this slice")
 
 
-class OutputSlice(Part):
+class SliceConfig(Section):
     """Consecutive layers of the output."""
 
     title = "a slice"
-    sources: Annotated[tuple[InputSlice, ...], BeforeValidator(not_empty)]
+    sources: Annotated[tuple[SourceConfig, ...], BeforeValidator(not_empty)]
     base_model: Reference | None = None
-    parameters: Settings = Field(default={}, description="parameters for this slice")
+    parameters: RawParameters = Field(default={}, description="parameters for this slice")
 
 
-class OutputModule(Part):
+class ModuleConfig(Section):
     """One module of the output, such as the text model of a model that also sees: either models or slices."""
 
     title = "a module"
-    models: tuple[InputModel, ...] | None = None
-    slices: tuple[OutputSlice, ...] | None = None
-    parameters: Settings = Field(default={}, description="parameters for this module")
+    models: tuple[ModelConfig, ...] | None = None
+    slices: tuple[SliceConfig, ...] | None = None
+    parameters: RawParameters = Field(default={}, description="parameters for this module")
 
 
-class TokenConfig(Part):
+class TokenConfig(Section):
     """Where the embedding of one token comes from."""
 
     title = "a token"
@@ -130,7 +130,7 @@ class TokenConfig(Part):
     force: bool = Field(default=False, description="give every model this embedding")
 
 
-class TokenizerConfig(Chosen):
+class TokenizerConfig(PluginSection):
     """The vocabulary of the output: a strategy by its name, or the model that it is taken from."""
 
     title = "the tokenizer"
@@ -147,14 +147,14 @@ class TokenizerConfig(Chosen):
         return ALL_TOKENS if self.source is None else OF_MODEL
 
 
-class OutputConfig(Chosen):
+class OutputConfig(PluginSection):
     """How the output is written."""
 
     title = "the output"
     writer: str = WRITER
 
 
-class ExecutorConfig(Chosen):
+class ExecutorConfig(PluginSection):
     """Where the steps run."""
 
     title = "the executor"
@@ -176,21 +176,21 @@ SECTIONS: Sections = {
 """Where a config chooses plugins."""
 
 
-class MergeConfig(Part):
+class MergeConfig(Section):
     """A whole config; dtypes are the names of headers, such as "BF16"."""
 
     title = "a merge config"
     merge_method: str
-    models: tuple[InputModel, ...] | None = Field(default=None, description="whole models")
-    slices: tuple[OutputSlice, ...] | None = Field(default=None, description="layers put together")
-    modules: dict[str, OutputModule] | None = Field(default=None, description="models or slices by module")
+    models: tuple[ModelConfig, ...] | None = Field(default=None, description="whole models")
+    slices: tuple[SliceConfig, ...] | None = Field(default=None, description="layers put together")
+    modules: dict[str, ModuleConfig] | None = Field(default=None, description="models or slices by module")
     base_model: Reference | None = None
     include: Selectors = Field(
         default=(), description="which tensors are merged; the base's others are copied"
     )
     exclude: Selectors = Field(default=(), description="which tensors are copied from the base")
     architecture: Architectures = Field(default=(), description="what a YAML file says of the tensors")
-    parameters: Settings = Field(default={}, description="parameters for everything")
+    parameters: RawParameters = Field(default={}, description="parameters for everything")
     dtype: Dtypes | None = Field(default=None, description="precision of the output, or that by filter")
     out_dtype: Dtypes | None = Field(default=None, description="precision of the output, before 'dtype'")
     keep_f32: bool = Field(

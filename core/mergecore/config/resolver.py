@@ -43,7 +43,7 @@ class TensorPosition:
 
 
 @dataclass(frozen=True)
-class ModelInput:
+class ModelEntry:
     """One input of that tensor: the model, its name for the tensor, the `parameters:` of the model alone."""
 
     model: str
@@ -173,7 +173,7 @@ class Resolver(Generic[P]):
         self._words: set[str] = set()
 
     def resolve(
-        self, tensor: TensorPosition, inputs: Sequence[ModelInput], shared: Sequence[ParameterSource] = ()
+        self, tensor: TensorPosition, inputs: Sequence[ModelEntry], shared: Sequence[ParameterSource] = ()
     ) -> P:
         """The parameters for `tensor`.
 
@@ -226,7 +226,7 @@ class Resolver(Generic[P]):
         levels: Sequence[ParameterSource],
         name: str,
         tensor: TensorPosition,
-        model: ModelInput | None,
+        model: ModelEntry | None,
     ) -> object:
         """The value of a parameter; what is wrong is gathered."""
         try:
@@ -260,7 +260,7 @@ class Resolver(Generic[P]):
         levels: Sequence[ParameterSource],
         name: str,
         tensor: TensorPosition,
-        model: ModelInput | None,
+        model: ModelEntry | None,
     ) -> object:
         for source in levels:
             setting = self._setting(source, parameter)
@@ -324,7 +324,7 @@ class Resolver(Generic[P]):
         )
         return self._said.setdefault(("uncovered", parameter.name, repr(source.path)), uncovered)
 
-    def _missing(self, parameter: Parameter, tensor: TensorPosition, model: ModelInput | None) -> ConfigError:
+    def _missing(self, parameter: Parameter, tensor: TensorPosition, model: ModelEntry | None) -> ConfigError:
         place = self._place_of(model.path if model else ("merge_method",))
         name = model.model if model else None
         missing = missing_parameter(self._method, parameter.name, name, place, tensor.name)

@@ -19,12 +19,12 @@ from mergecore.types.params import NoParams
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
-Chosen: TypeAlias = TokenizerStrategy[Any] | OutputWriter[Any] | Executor[Any]
+Choosable: TypeAlias = TokenizerStrategy[Any] | OutputWriter[Any] | Executor[Any]
 
 
 def schema(
     methods: Iterable[MergeMethod[Any]],
-    chosen: Iterable[Chosen] = (),
+    chosen: Iterable[Choosable] = (),
     files: Iterable[SideFile[Any]] = (),
 ) -> dict[str, Json]:
     """The JSON schema (draft 2020-12) of a config that uses one of `methods`, and any of `chosen` and `files`.
@@ -43,7 +43,7 @@ def schema(
 
 
 def recipe_schema(
-    recipe: Recipe, chosen: Iterable[Chosen] = (), files: Iterable[SideFile[Any]] = ()
+    recipe: Recipe, chosen: Iterable[Choosable] = (), files: Iterable[SideFile[Any]] = ()
 ) -> dict[str, Json]:
     """The JSON schema of the documents of a recipe; of one that declares nothing, what every document may say."""
     schema = recipe.schema or NoParams
@@ -55,7 +55,7 @@ def recipe_schema(
     return {"$schema": _DRAFT, **grammar, "title": recipe.name, "allOf": [*map(_choice, chosen)]}
 
 
-def _choice(one: Chosen) -> Json:
+def _choice(one: Choosable) -> Json:
     """What a section may hold when it chooses this plugin."""
     section, is_chosen = _chooses(one)
     own: dict[str, Json] = dict.fromkeys(SECTIONS[section], True)
@@ -87,7 +87,7 @@ def _of_side_file(one: SideFile[Any]) -> Json:
     return {"type": ["boolean", "object", "null"], "properties": known, "additionalProperties": False}
 
 
-def _chooses(one: Chosen) -> tuple[str, dict[str, Json]]:
+def _chooses(one: Choosable) -> tuple[str, dict[str, Json]]:
     """The section of the config that a plugin can be chosen in, and what it looks like then."""
     if isinstance(one, TokenizerStrategy):
         unnamed: Json = {"not": {"required": ["strategy"], "properties": {"strategy": {"type": "string"}}}}

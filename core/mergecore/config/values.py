@@ -243,11 +243,11 @@ _FILES_SCHEMA: dict[str, Any] = {
     "description": "files beside the weights by name: whether they are made, or their parameters",
 }
 if TYPE_CHECKING:
-    Settings: TypeAlias = Mapping[str, Json]
+    RawParameters: TypeAlias = Mapping[str, Json]
     ChosenFiles: TypeAlias = Mapping[str, bool | Mapping[str, Json]]
 else:  # pydantic cannot take the recursive type
     ChosenFiles = Annotated[dict[str, Any], AfterValidator(_chosen_files), WithJsonSchema(_FILES_SCHEMA)]
-    Settings = Annotated[
+    RawParameters = Annotated[
         dict[str, Any],
         BeforeValidator(lambda value: {} if value is None else value),
         WithJsonSchema({"type": ["object", "null"]}),

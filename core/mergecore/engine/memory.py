@@ -104,18 +104,18 @@ def _width(step: Step) -> int:
 
 def _held(step: Step) -> tuple[int, int]:
     """Bytes that the inputs keep: once, and again for each worker, which works on one input after the other."""
-    kept = [one.tensor.data.holds for one in step.everything]
+    kept = [one.tensor.data.extra_memory for one in step.everything]
     return sum(once for once, _ in kept), max((each for _, each in kept), default=0)
 
 
 def _holds(step: Step, methods: Mapping[str, MergeMethod[Any]]) -> tuple[int, int]:
     """Bytes that the method keeps for a step: once, and again for each worker."""
-    holds = methods[step.method].holds if step.method else None
-    return holds(step) if holds else (0, 0)
+    extra_memory = methods[step.method].extra_memory if step.method else None
+    return extra_memory(step) if extra_memory else (0, 0)
 
 
 def _whole(step: Step, methods: Mapping[str, MergeMethod[Any]]) -> int:
-    if step.method is None or not methods[step.method].whole:
+    if step.method is None or not methods[step.method].needs_whole_tensors:
         return 0
     made = sum(one.count for one in step.outputs)
     return (math.prod(step.shape) * len(step.inputs) + made) * _width(step)

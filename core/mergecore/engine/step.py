@@ -145,7 +145,7 @@ class Runner:
             models=[one.model for one in step.inputs],
             state=self.states.get(method.name),
             matrices=[ExtraRows(one, self._inputs([one], crew)) for one in step.matrices],
-            whole=method.whole,
+            needs_whole_tensors=method.needs_whole_tensors,
         )
 
     def _inputs(self, tensors: Sequence[TensorInput], crew: Workers) -> StepInputs:

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from mergecore.models.input_folder import RemoteFile
     from mergecore.models.layers import (
         LAYER_COUNT_KEYS,
-        config_sections,
         find_stacks,
         is_text,
         layer_counts,
+        nested_configs,
         split_name,
         without_layers_ahead,
     )
@@ -30,7 +30,7 @@ else:
             "config_json": "vocabulary_sizes",
             "folder": "is_side_file is_terms open_adapter open_file open_folder",
             "input_folder": "RemoteFile",
-            "layers": "LAYER_COUNT_KEYS config_sections find_stacks is_text layer_counts split_name "
+            "layers": "LAYER_COUNT_KEYS nested_configs find_stacks is_text layer_counts split_name "
             "without_layers_ahead",
             "refine": "refinement",
             "safetensors": "read_header",
@@ -42,13 +42,13 @@ else:
 __all__ = [
     "LAYER_COUNT_KEYS",
     "RemoteFile",
-    "config_sections",
     "find_stacks",
     "is_pickle",
     "is_side_file",
     "is_terms",
     "is_text",
     "layer_counts",
+    "nested_configs",
     "open_adapter",
     "open_file",
     "open_folder",

@@ -14,10 +14,10 @@ from mergecore.models.input_folder import InputFolder
 from mergecore.models.layers import (
     AHEAD,
     LAYER_COUNT_KEYS,
-    Section,
-    config_sections,
+    NestedConfig,
     find_stacks,
     is_text,
+    nested_configs,
     split_name,
 )
 from mergecore.types import Json, Origin, Stack, TensorInfo
@@ -68,7 +68,7 @@ def disagreements(
 
 def quantisation(config: Mapping[str, Json], tensors: Iterable[Origin], shown: str) -> MergecoreError | None:
     """The error E233 when the weights are quantised, naming the format; else None."""
-    for path, section in config_sections(config):
+    for path, section in nested_configs(config):
         for key in ("quantization_config", "compression_config"):
             stated = section.get(key)
             if isinstance(stated, dict) and stated:
@@ -87,15 +87,15 @@ def vocabulary_sizes(config: Mapping[str, Json]) -> set[int]:
     """Every size of a vocabulary that `config` states, of all models nested in it."""
     return {
         size
-        for _, section in config_sections(config)
+        for _, section in nested_configs(config)
         for key, size in section.items()
         if key.endswith("vocab_size") and isinstance(size, int) and not isinstance(size, bool)
     }
 
 
-def _language_sections(config: Mapping[str, Json]) -> list[Section]:
+def _language_sections(config: Mapping[str, Json]) -> list[NestedConfig]:
     """The part about the text model, if there is one, and the top."""
-    text = [(path, part) for path, part in config_sections(config) if is_text(path)]
+    text = [(path, part) for path, part in nested_configs(config) if is_text(path)]
     return [*text[:1], ((), config)]
 
 

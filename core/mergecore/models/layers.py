@@ -27,7 +27,7 @@ LAYER_COUNT_KEYS = (
 """Keys under which configs hold a number of layers, the most telling first."""
 
 
-Section: TypeAlias = tuple[tuple[str, ...], Mapping[str, Json]]
+NestedConfig: TypeAlias = tuple[tuple[str, ...], Mapping[str, Json]]
 """A part of a config: its path from the top, and its keys."""
 
 
@@ -68,14 +68,14 @@ AHEAD = re.compile(r"(^|\.)(eh_proj|enorm|hnorm|shared_head|mtp\w*|nextn\w*)\.")
 
 def layer_counts(config: Mapping[str, Json]) -> Iterator[tuple[tuple[str, ...], int]]:
     """Where `config` holds numbers of layers, and the numbers: those of the text model first."""
-    for path, section in config_sections(config):
+    for path, section in nested_configs(config):
         for key in LAYER_COUNT_KEYS:
             value = section.get(key)
             if isinstance(value, int) and not isinstance(value, bool):
                 yield (*path, key), value
 
 
-def config_sections(config: Mapping[str, Json]) -> list[Section]:
+def nested_configs(config: Mapping[str, Json]) -> list[NestedConfig]:
     """The config and the configs nested in it: those of text models first, then from the top on."""
     sections = list(_nested((), config, 3))
     return sorted(sections, key=lambda item: (not is_text(item[0]), len(item[0])))
@@ -86,14 +86,14 @@ def is_text(path: tuple[str, ...]) -> bool:
     return bool(path) and path[-1] in ("text_config", "llm_config", "language_config")
 
 
-def _nested(path: tuple[str, ...], section: Mapping[str, Json], depth: int) -> Iterator[Section]:
+def _nested(path: tuple[str, ...], section: Mapping[str, Json], depth: int) -> Iterator[NestedConfig]:
     yield path, section
     for key, value in section.items():
         if isinstance(value, dict) and depth:
             yield from _nested((*path, key), value, depth - 1)
 
 
-def config_section(config: Mapping[str, Json], path: Sequence[str]) -> dict[str, Json]:
+def nested_config(config: Mapping[str, Json], path: Sequence[str]) -> dict[str, Json]:
     """The part of a config at `path`; an empty one where it has none."""
     section: Json = cast("dict[str, Json]", config)
     for key in path:

@@ -18,8 +18,8 @@ from mergecore.types import (
     Architecture,
     Checkpoint,
     Description,
-    Fit,
     Json,
+    Loadability,
     Loaded,
     ModelReference,
     ModelSource,
@@ -150,12 +150,12 @@ class Opener:
                     return found
         return Loaded({}, checkpoint.tensors)
 
-    def fit(self, proposal: Proposal) -> Fit | None:
+    def loadability(self, proposal: Proposal) -> Loadability | None:
         """What the first describer that can judge a model to be made says of it; None when no one can."""
         for architecture in self._architectures():
-            if architecture.fit is not None:
+            if architecture.loadability is not None:
                 with self.registry.calling(Architecture, architecture.name):
-                    fit = architecture.fit(proposal)
+                    fit = architecture.loadability(proposal)
                 if fit is not None:
                     return fit
         return None

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from mergecore.models.layers import config_sections
+from mergecore.models.layers import nested_configs
 from mergecore.types import Checkpoint, Description, Json, TensorInfo
 
 LABEL = "label"
@@ -42,7 +42,7 @@ def namings(
     """
     found: dict[tuple[str, ...], Naming] = {}
     for config in (model.config, further):
-        for path, section in sorted(config_sections(config), key=lambda one: len(one[0])):
+        for path, section in sorted(nested_configs(config), key=lambda one: len(one[0])):
             for key in sorted(section, key=lambda one: not one.startswith("id")):
                 subject, names = subject_of(key), _names(section[key])
                 known = found.get((*path, subject))
@@ -56,7 +56,7 @@ def namings(
 
 def contradictions(model: Checkpoint) -> Iterator[str]:
     """A sentence for each two keys of a config that call one row by different names."""
-    for path, section in config_sections(model.config):
+    for path, section in nested_configs(model.config):
         seen: dict[str, tuple[str, dict[int, str]]] = {}
         for key in sorted(section, key=lambda one: not one.startswith("id")):
             subject, names = subject_of(key), _names(section[key])

@@ -9,9 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mergecore.config.grammar import MergeConfig, OutputSlice
+from mergecore.config.grammar import MergeConfig, SliceConfig
 from mergecore.config.parameters import parameters_of
-from mergecore.config.resolver import ModelInput, ParameterSource, Resolver, TensorPosition, missing_parameter
+from mergecore.config.resolver import (
+    ModelEntry,
+    ParameterSource,
+    Resolver,
+    TensorPosition,
+    missing_parameter,
+)
 from mergecore.config.settings import parse_setting
 from mergecore.errors import Collector, ConfigError, placed
 from mergecore.files.yaml_document import DocPath, PlaceOf
@@ -82,7 +88,7 @@ def _groups(config: MergeConfig, method: MergeMethod[Any]) -> Iterator[_Group]:
 
 
 def _of_slice(
-    one: OutputSlice, base: ModelReference | None, levels: Sequence[ParameterSource], path: DocPath
+    one: SliceConfig, base: ModelReference | None, levels: Sequence[ParameterSource], path: DocPath
 ) -> _Group:
     entries = tuple(
         _entry(source, (*path, "sources", j), source.layer_range[1] - source.layer_range[0])
@@ -145,14 +151,14 @@ class _Check:
         """Tell of parameters that nothing sets; let the method judge those that are the same for all tensors."""
         if self._missing(entries, shared) or not self._constant(entries, shared):
             return
-        rows = [ModelInput(str(one.model), "", (one.parameters,), one.path) for one in entries]
+        rows = [ModelEntry(str(one.model), "", (one.parameters,), one.path) for one in entries]
         resolver: Resolver[Params] = Resolver(self.method.params, self.method.name, self.place_of)
         with self.problems.collecting():
             params = resolver.resolve(TensorPosition(""), rows, shared)
-            if self.method.check and rows:
+            if self.method.check_params and rows:
                 place = self.place_of(rows[0].sources[0].path)
                 with placed(place), self.registry.calling(MergeMethod, self.method.name):
-                    self.method.check(params, len(rows))
+                    self.method.check_params(params, len(rows))
 
     def _missing(self, entries: Sequence[_Entry], shared: Sequence[ParameterSource]) -> bool:
         count = len(self.problems.errors)

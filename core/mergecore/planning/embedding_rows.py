@@ -40,7 +40,7 @@ class TokenRule:
 
 
 @dataclass(frozen=True)
-class Common:
+class OutputTokens:
     """What is the same for all tensors: the vocabulary, its rules, and how many rows the output gets."""
 
     vocabulary: Vocabulary
@@ -58,7 +58,10 @@ class Aligner:
     """Brings the inputs of steps to the rows of the output, and remembers what the user should know of it."""
 
     def __init__(
-        self, common: Common, find: Callable[[int, str], TensorInfo | None], name_of: Callable[[int], str]
+        self,
+        common: OutputTokens,
+        find: Callable[[int, str], TensorInfo | None],
+        name_of: Callable[[int], str],
     ) -> None:
         """`find` gives the tensor of a model that has a name, or is tied to it."""
         self.common = common

@@ -21,7 +21,7 @@ LACKED = "the base, or else the first model, lacks it"
 
 
 @dataclass(frozen=True)
-class Part:
+class SliceInput:
     """One model in a slice: which of its layers (None: all), and the parameters written for it."""
 
     model: int
@@ -35,8 +35,8 @@ class Part:
 class Slice:
     """Layers that are merged from several models; the base only where the method works on differences to it."""
 
-    parts: tuple[Part, ...]
-    base: Part | None
+    parts: tuple[SliceInput, ...]
+    base: SliceInput | None
     levels: tuple[ParameterSource, ...]
     """Parameters for all parts, the closest first."""
     base_model: int | None = None
@@ -45,7 +45,7 @@ class Slice:
     """The module whose tensors are merged so, by its name in the primary model; None for all tensors."""
 
     @property
-    def everyone(self) -> tuple[Part, ...]:
+    def everyone(self) -> tuple[SliceInput, ...]:
         """The base, if any, and the parts."""
         return (self.base, *self.parts) if self.base else self.parts
 
@@ -102,7 +102,7 @@ def _scopes(models: OpenedModels, slices: Sequence[Slice]) -> Iterator[_Scope]:
     description = models.descriptions[models.primary]
     for name in [one.name for one in description.modules] or ["default"]:
         own = tuple(one for one in slices if one.module == name)
-        copy = Slice((Part(models.primary, None, ParameterSource({})),), None, (), module=name)
+        copy = Slice((SliceInput(models.primary, None, ParameterSource({})),), None, (), module=name)
         yield _Scope(own or (copy,), name if description.modules else None, bool(own))
 
 

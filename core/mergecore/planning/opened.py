@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mergecore.config.grammar import MergeConfig, OutputSlice
+from mergecore.config.grammar import MergeConfig, SliceConfig
 from mergecore.config.values import OtherToken
 from mergecore.errors import Place
 from mergecore.files.yaml_document import DocPath
@@ -150,7 +150,7 @@ def _mentioned(config: MergeConfig) -> Iterator[tuple[ModelReference, DocPath]]:
                 yield source.model, (*prefix, "slices", i, "sources", j, "model")
 
 
-def bodies(config: MergeConfig) -> Iterator[tuple[DocPath, Sequence[Any], Sequence[OutputSlice]]]:
+def bodies(config: MergeConfig) -> Iterator[tuple[DocPath, Sequence[Any], Sequence[SliceConfig]]]:
     """The path of each body of a config, its models and its slices."""
     yield (), config.models or (), config.slices or ()
     for name, module in (config.modules or {}).items():

@@ -13,8 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 from pydantic import BaseModel
 
 from mergecore.config.chosen import Choice, read_params
-from mergecore.config.documents import Common as CommonKeys
-from mergecore.config.documents import common_of, document_of, settings_of
+from mergecore.config.documents import CommonSection, common_of, document_of, read_document
 from mergecore.config.reference import exists_below, parse_reference
 from mergecore.errors import ConfigError, PluginError, placed
 from mergecore.files.dtypes import DTYPES
@@ -22,7 +21,7 @@ from mergecore.files.strict_json import parse_mapping
 from mergecore.files.yaml_document import DocPath, Document
 from mergecore.models.opener import Opener
 from mergecore.planning.before import Before
-from mergecore.planning.embedding_rows import Common
+from mergecore.planning.embedding_rows import OutputTokens
 from mergecore.planning.opened import OpenedModels
 from mergecore.planning.side_files.cleaning import cleaned
 from mergecore.planning.side_files.collect import CONFIG, collected, named_template
@@ -57,7 +56,7 @@ from mergecore.types import (
     Vocabulary,
 )
 from mergecore.types.params import Params
-from mergecore.types.plans import Chosen, ConfigEdit, PlanOptions
+from mergecore.types.plans import ConfigEdit, PlanOptions, PluginChoice
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -99,9 +98,9 @@ class DocumentPlanner:
 
     # ---- reading ----
 
-    def settings(self, schema: type[S]) -> S:
+    def read_document(self, schema: type[S]) -> S:
         """The document as `schema` declares it."""
-        return settings_of(self.document, schema, self.recipe, self.registry, self.doubts)
+        return read_document(self.document, schema, self.recipe, self.registry, self.doubts)
 
     def open(
         self,
@@ -183,8 +182,8 @@ class DocumentPlanner:
         files, edited, told = output_files(
             opened,
             steps,
-            Common(vocabulary, multiple=pad_to_multiple_of),
-            self.opener.fit,
+            OutputTokens(vocabulary, multiple=pad_to_multiple_of),
+            self.opener.loadability,
             selected=selected,
             strict=bool(self.recipe) or self.options.complete,
             edit=config,
@@ -216,7 +215,7 @@ class DocumentPlanner:
         selected: Origins = NOTHING,
         unused: Mapping[int, str] = NOTHING,
         warnings: Sequence[str] = (),
-        output: Chosen | None = None,
+        output: PluginChoice | None = None,
         descriptions: Sequence[Description] = (),
         dropped: Sequence[Dropped] | None = None,
         used: Iterable[tuple[type, str]] = (),
@@ -226,7 +225,7 @@ class DocumentPlanner:
         dropped: what no step reads, where that is known.  used: further plugins that take part.
         """
         self._check(models, steps)
-        writer = output or Chosen(self._common.output.writer, self._common.output.params)
+        writer = output or PluginChoice(self._common.output.writer, self._common.output.params)
         methods = {step.method: (MergeMethod, step.method) for step in steps if step.method}
         own = [(Recipe, self.recipe)] if self.recipe else []
         taken = [*own, *(one for name, one in methods.items() if name not in self._own_methods)]
@@ -290,7 +289,7 @@ class DocumentPlanner:
                 yield f"{option} has no effect on a document of the recipe '{self.recipe}'"
 
     @cached_property
-    def _common(self) -> CommonKeys:
+    def _common(self) -> CommonSection:
         return common_of(self.document)
 
     @property

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mergecore.config.grammar import MergeConfig, OutputSlice
+from mergecore.config.grammar import MergeConfig, SliceConfig
 from mergecore.config.resolver import ParameterSource
 from mergecore.errors import Collector, ConfigError, InputError, MergecoreError, Place, did_you_mean
 from mergecore.files.yaml_document import DocPath, PlaceOf
-from mergecore.planning.matching import Part, Slice
+from mergecore.planning.matching import Slice, SliceInput
 from mergecore.planning.opened import OpenedModels, bodies, references
 from mergecore.types import MergeMethod, ModelReference, Module, Stack
 
@@ -106,7 +106,7 @@ class _Builder:
         self._same_depth(entries, self._module(prefix))
         return self._slice(entries, base, levels, (*prefix, "models"))
 
-    def _stacked(self, one: OutputSlice, path: DocPath, levels: tuple[ParameterSource, ...]) -> Slice:
+    def _stacked(self, one: SliceConfig, path: DocPath, levels: tuple[ParameterSource, ...]) -> Slice:
         problems = Collector()
         entries = []
         module = self._module(path)
@@ -185,8 +185,8 @@ class _Builder:
                 hint="choose layers with 'slices:', the same number from each model",
             )
 
-    def _part(self, entry: _Entry) -> Part:
-        return Part(entry.model, entry.layers, entry.parameters, entry.path)
+    def _part(self, entry: _Entry) -> SliceInput:
+        return SliceInput(entry.model, entry.layers, entry.parameters, entry.path)
 
     def _source(self, mapping: Mapping[str, Any] | None, path: DocPath) -> ParameterSource:
         return ParameterSource(mapping or {}, path)

@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mergecore.config.grammar import MergeConfig
-from mergecore.config.resolver import ModelInput, Resolver, TensorPosition
+from mergecore.config.resolver import ModelEntry, Resolver, TensorPosition
 from mergecore.errors import Collector, InputError, MergecoreError, of_tensor, placed, some
 from mergecore.files.dtypes import DTYPES, MERGEABLE
 from mergecore.files.yaml_document import PlaceOf
 from mergecore.models.module_folders import module_folder
 from mergecore.models.opener import Opener
-from mergecore.planning.embedding_rows import Aligner, Common
+from mergecore.planning.embedding_rows import Aligner, OutputTokens
 from mergecore.planning.formats import Formats
-from mergecore.planning.matching import LACKED, Match, Part, Slice, Target, is_buffer
+from mergecore.planning.matching import LACKED, Match, Slice, SliceInput, Target, is_buffer
 from mergecore.planning.meaning.row_meaning import RowMeanings
 from mergecore.planning.opened import OpenedModels
 from mergecore.planning.vocabulary import output_vocabulary
@@ -62,13 +62,13 @@ class Compiler:
         self._sound: dict[tuple[int, int], Params] = {}
         self._names = [checkpoint.name for checkpoint in models.checkpoints]
 
-    def vocabulary(self, opener: Opener) -> tuple[str, Common]:
+    def vocabulary(self, opener: Opener) -> tuple[str, OutputTokens]:
         """The tokenizer strategy and what it decides; nothing yet when it finds something wrong."""
         with self.problems.collecting():
             name, common = output_vocabulary(self.config, self.models, opener)
             self.aligner = Aligner(common, self.models.find, self._name)
             return name, common
-        return "", Common(VocabularyOfOutput({}))
+        return "", OutputTokens(VocabularyOfOutput({}))
 
     def steps(self, found: Match) -> list[Step]:
         """The steps, in the order of the targets.
@@ -92,10 +92,10 @@ class Compiler:
         return [step for step in steps if step is not None]
 
     def _check_all(self, steps: Sequence[Step]) -> None:
-        if self.method.check_all:
+        if self.method.check_plan:
             names = [checkpoint.name for checkpoint in self.models.checkpoints]
             with self.problems.collecting(), self.registry.calling(MergeMethod, self.method.name):
-                self.method.check_all(steps, names)
+                self.method.check_plan(steps, names)
 
     def warnings(self, steps: Sequence[Step]) -> list[str]:
         """What was found that does not stop the merge."""
@@ -144,14 +144,14 @@ class Compiler:
             self._check_mergeable(one)
         return self._merge(target, present)
 
-    def _not_merged(self, target: Target, found: Sequence[tuple[Part, TensorInput | None]]) -> str:
+    def _not_merged(self, target: Target, found: Sequence[tuple[SliceInput, TensorInput | None]]) -> str:
         """Why a tensor is no weight to merge, or cannot be; or nothing."""
         if target.selected and all(is_buffer(one.tensor) for _, one in found if one):
             return BUFFER
         lacking = module_folder(target.name) and any(one is None for _, one in found)
         return NOT_ALL if lacking else ""
 
-    def _carried(self, target: Target, found: Sequence[tuple[Part, TensorInput | None]]) -> str:
+    def _carried(self, target: Target, found: Sequence[tuple[SliceInput, TensorInput | None]]) -> str:
         """Why the leading tensor is copied as it is stored, or nothing."""
         if not target.selected:
             return "not selected"
@@ -160,7 +160,9 @@ class Compiler:
             return "no other model has this part"
         return ""
 
-    def _aligned(self, target: Target, present: Sequence[tuple[Part, TensorInput]]) -> list[TensorInput]:
+    def _aligned(
+        self, target: Target, present: Sequence[tuple[SliceInput, TensorInput]]
+    ) -> list[TensorInput]:
         """The inputs of an output tensor, all of one shape: with the rows that the vocabulary wants."""
         inputs, axis = [one for _, one in present], target.facts.vocabulary_axis
         if axis is not None and self.aligner is None:
@@ -176,7 +178,7 @@ class Compiler:
         self._check_shapes(target.name, inputs)
         return inputs
 
-    def _merge(self, target: Target, present: list[tuple[Part, TensorInput]]) -> Step:
+    def _merge(self, target: Target, present: list[tuple[SliceInput, TensorInput]]) -> Step:
         if target.slice.base and target.base is None and self.options.missing == "skip":
             what = f"'{target.name}': {self._name(target.slice.base.model)} is the base here, and lacks it"
             raise InputError("E231", what, tensor=target.name, hint="use --missing base")
@@ -199,18 +201,18 @@ class Compiler:
             role=target.facts.role,
         )
 
-    def _params(self, target: Target, present: Sequence[tuple[Part, TensorInput]]) -> Params:
+    def _params(self, target: Target, present: Sequence[tuple[SliceInput, TensorInput]]) -> Params:
         position = TensorPosition(target.name, target.depth.t if target.depth else 0.0, target.facts.role)
         rows = [
-            ModelInput(self._name(part.model), one.tensor.name, (part.parameters,), part.path)
+            ModelEntry(self._name(part.model), one.tensor.name, (part.parameters,), part.path)
             for part, one in present
         ]
         params = self.resolver.resolve(position, rows, target.slice.levels)
-        if self.method.check and (id(params), len(rows)) not in self._sound:
+        if self.method.check_params and (id(params), len(rows)) not in self._sound:
             place = self.place_of((*present[0][0].parameters.path,))
             calling = self.registry.calling(MergeMethod, self.method.name)
             with of_tensor(target.name), placed(place), calling:
-                self.method.check(params, len(rows))
+                self.method.check_params(params, len(rows))
             self._sound[id(params), len(rows)] = params
         return params
 

@@ -23,7 +23,7 @@ from mergecore.errors import (
     did_you_mean,
 )
 from mergecore.models.opener import Opener
-from mergecore.planning.embedding_rows import Common, Row, TokenRule
+from mergecore.planning.embedding_rows import OutputTokens, Row, TokenRule
 from mergecore.planning.opened import OpenedModels, token_path
 from mergecore.planning.side_files.collect import named_template
 from mergecore.tokenizers.chat_template import chosen_template, with_template
@@ -38,7 +38,7 @@ from mergecore.types import (
 )
 
 
-def output_vocabulary(config: MergeConfig, models: OpenedModels, opener: Opener) -> tuple[str, Common]:
+def output_vocabulary(config: MergeConfig, models: OpenedModels, opener: Opener) -> tuple[str, OutputTokens]:
     """The name of the tokenizer strategy, and what it decides; with the chat template that the config wants.
 
     Raises:
@@ -60,7 +60,7 @@ def output_vocabulary(config: MergeConfig, models: OpenedModels, opener: Opener)
     return name, replace(common, vocabulary=checked(common.vocabulary, source.name))
 
 
-def _decided(config: MergeConfig, models: OpenedModels, opener: Opener) -> tuple[str, Common]:
+def _decided(config: MergeConfig, models: OpenedModels, opener: Opener) -> tuple[str, OutputTokens]:
     """The name of the tokenizer strategy, and what it decides."""
     wanted = config.vocabulary
     name = UNCHANGED if wanted is None else wanted.chosen
@@ -84,9 +84,9 @@ def _decided(config: MergeConfig, models: OpenedModels, opener: Opener) -> tuple
         raise _with_others(error, request) from None
     _check(name, vocabulary, request)
     if wanted is None:
-        return name, Common(vocabulary)
+        return name, OutputTokens(vocabulary)
     rules = _rules(wanted, vocabulary, models, request, opener)
-    return name, Common(vocabulary, rules, wanted.pad_to_multiple_of or 1)
+    return name, OutputTokens(vocabulary, rules, wanted.pad_to_multiple_of or 1)
 
 
 def _with_others(error: InputError, request: TokenizerRequest) -> MergecoreError:

@@ -7,8 +7,8 @@ from mergecore.files.strict_json import Json
 from mergecore.types.architectures import (
     Architecture,
     Description,
-    Fit,
     Layers,
+    Loadability,
     Loaded,
     LoadedModule,
     Module,
@@ -33,12 +33,12 @@ from mergecore.types.methods import Merged, MergeMethod
 from mergecore.types.models import (
     AdapterReference,
     Checkpoint,
+    FetchProgress,
     ModelReference,
     ModelSource,
     OpenModel,
     OpenOptions,
     SmallFile,
-    TellFetch,
     TensorInfo,
     WeightFile,
 )
@@ -52,7 +52,6 @@ from mergecore.types.outputs import (
     Slot,
 )
 from mergecore.types.plans import (
-    Chosen,
     ConfigEdit,
     Dropped,
     Earlier,
@@ -60,6 +59,7 @@ from mergecore.types.plans import (
     Plan,
     Planner,
     PlanOptions,
+    PluginChoice,
     Recipe,
 )
 from mergecore.types.side_files import SideFile, SideFileRequest, SideFiles
@@ -76,7 +76,7 @@ from mergecore.types.tensors.data import (
     StateDict,
     Stored,
     TensorData,
-    held,
+    extra_memory_of,
     one_by_one,
     prepared,
 )
@@ -90,7 +90,6 @@ __all__ = [
     "Block",
     "Blocks",
     "Checkpoint",
-    "Chosen",
     "Codec",
     "Computed",
     "ConfigEdit",
@@ -102,9 +101,9 @@ __all__ = [
     "Earlier",
     "Event",
     "Executor",
+    "FetchProgress",
     "Fetching",
     "Finished",
-    "Fit",
     "ForEach",
     "InMemory",
     "Job",
@@ -113,6 +112,7 @@ __all__ = [
     "Layers",
     "Layout",
     "LayoutRequest",
+    "Loadability",
     "Loaded",
     "LoadedModule",
     "MapBlock",
@@ -136,6 +136,7 @@ __all__ = [
     "PlanOptions",
     "PlanReady",
     "Planner",
+    "PluginChoice",
     "Prepares",
     "Progress",
     "Proposal",
@@ -157,7 +158,6 @@ __all__ = [
     "StepDone",
     "StepResult",
     "Stored",
-    "TellFetch",
     "TensorData",
     "TensorFacts",
     "TensorGroup",
@@ -171,7 +171,7 @@ __all__ = [
     "WeightFile",
     "Workers",
     "Written",
-    "held",
+    "extra_memory_of",
     "one_by_one",
     "prepared",
 ]

@@ -102,7 +102,7 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class Fit:
+class Loadability:
     """What a loader would make of a `Proposal`."""
 
     config: Mapping[str, Json]
@@ -147,7 +147,7 @@ class Architecture:
 
     slow: describing takes a second or more; such a describer is asked only where more than names decides
         something: when layers or modules are chosen, roles are asked for, or vocabularies are aligned.
-    fit: whether a model that is to be made of selected layers would load; None when it cannot tell.
+    loadability: whether a model that is to be made of selected layers would load; None when it cannot tell.
     map_keys: the tensors of a checkpoint under the names, and cut or joined to the parts, that another one has;
         None when it knows no way.  Every stored tensor is still there, under its own name if it has no place.
     loaded: the modules that a loader makes of the first checkpoint, by the class that the config of the second names;
@@ -161,7 +161,7 @@ class Architecture:
     describe: Callable[[Checkpoint], Description | None]
     rank: int = 50
     slow: bool = False
-    fit: Callable[[Proposal], Fit | None] | None = None
+    loadability: Callable[[Proposal], Loadability | None] | None = None
     map_keys: Callable[[Checkpoint, Checkpoint], Mapping[str, TensorInfo] | None] | None = None
     keeps_f32: Callable[[Checkpoint, str], Collection[str]] | None = None
     completed: Callable[[Checkpoint], Mapping[str, Json] | None] | None = None

@@ -167,7 +167,10 @@ class TensorGroup(Protocol):
 
     @property
     def x(self) -> Tensor:
-        """All inputs, whole: (n, *shape).  Costs the memory of n float32 tensors; for methods that say `whole`."""
+        """All inputs, whole: (n, *shape).  Costs the memory of n float32 tensors.
+
+        A method that reads it says `needs_whole_tensors`.
+        """
 
     def map(self, merge_block: MapBlock, rows: bool = False) -> Blocks:
         """Make the result block by block: `merge_block` returns the merged numbers, of the shape of `x[0]`."""

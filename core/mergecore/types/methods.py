@@ -29,16 +29,16 @@ class MergeMethod(Generic[P]):
     summary: what it does, in one line of at most 59 characters; else the first line of its docstring.
     family: the heading under which it is listed.
     reproducible: "bitwise" on any machine, or only on the "same-machine".
-    passes: how often the inputs are read, for estimates.
-    whole: the function uses `group.x`, so whole tensors are held in memory.
-    check: further conditions on one tensor's parameters, found while planning; it gets the parameters and
-        the number of inputs, and raises a `MergecoreError`.
-    check_all: the same for all tensors together; it gets their steps and the names of `Plan.models`.
+    input_passes: how often the inputs are read, for estimates.
+    needs_whole_tensors: the function uses `group.x`, so whole tensors are held in memory.
+    check_params: checks the parameters of one tensor while planning, beyond their types; it gets the parameters
+        and the number of inputs, and raises a `MergecoreError`.
+    check_plan: checks all tensors together; it gets their steps and the names of `Plan.models`.
     prepare: what takes all tensors before the first is merged, such as a threshold for the whole model.  It
         gets their groups in the order of the plan, each made anew whenever it is taken, and the parameters of
         each.  What it returns is `group.state` from then on and stands in the manifest, so it is small and
         plain values; None when these parameters need nothing, and then it reads nothing.
-    holds: bytes that it keeps for a step beside its blocks: once, and again for each worker.
+    extra_memory: bytes that it keeps for a step beside its blocks: once, and again for each worker.
     """
 
     name: str
@@ -53,12 +53,12 @@ class MergeMethod(Generic[P]):
     formula: str = ""
     example: str = ""
     reproducible: Literal["bitwise", "same-machine"] = "bitwise"
-    passes: int = 1
-    whole: bool = False
-    check: Callable[[P, int], None] | None = None
-    check_all: Callable[[Sequence[Step], Sequence[str]], None] | None = None
+    input_passes: int = 1
+    needs_whole_tensors: bool = False
+    check_params: Callable[[P, int], None] | None = None
+    check_plan: Callable[[Sequence[Step], Sequence[str]], None] | None = None
     prepare: Callable[[Sequence[TensorGroup], Sequence[P]], Json] | None = None
-    holds: Callable[[Step], tuple[int, int]] | None = None
+    extra_memory: Callable[[Step], tuple[int, int]] | None = None
 
     @property
     def base_alone(self) -> bool:

@@ -51,7 +51,7 @@ def _nothing_opens(
     raise InputError("E701", f"'{reference}': there are no plugins here that could open it")
 
 
-TellFetch: TypeAlias = Callable[[str, int, int], object]
+FetchProgress: TypeAlias = Callable[[str, int, int], object]
 """Takes how far a download is: a file, its bytes that are here, all its bytes; in the thread that fetches."""
 
 
@@ -161,7 +161,7 @@ class Checkpoint:
     side_files: Mapping[str, Path] = field(default_factory=dict)
     """Everything but weights, by name relative to the folder; the real paths, without links."""
     revision: str | None = None
-    fetch: Callable[[TellFetch], None] | None = None
+    fetch: Callable[[FetchProgress], None] | None = None
     """Brings the weight files to where `tensors` says they are, and says how far it is; None when they are there."""
     mapped: str = ""
     """How `tensors` differ from what is stored, where they were given the names and parts of another model."""

@@ -117,7 +117,7 @@ ConfigEdit: TypeAlias = "Mapping[str, Json] | Callable[[dict[str, Json]], Mappin
 
 
 @dataclass(frozen=True)
-class Chosen:
+class PluginChoice:
     """A plugin by its name, and its parameters as a document would write them."""
 
     name: str
@@ -127,7 +127,7 @@ class Chosen:
 class Planner(Protocol):
     """What a recipe makes a plan with; it knows the document, the plugins to use and what the command line adds.
 
-    A recipe reads its `settings`, opens models, makes steps of their tensors, and has `side_files` and `plan` made.
+    A recipe reads its document, opens models, makes steps of their tensors, and has `side_files` and `plan` made.
     Everything that it does not say is as in a merge.
     """
 
@@ -135,7 +135,7 @@ class Planner(Protocol):
     def options(self) -> PlanOptions:
         """What the command line adds."""
 
-    def settings(self, schema: type[S]) -> S:
+    def read_document(self, schema: type[S]) -> S:
         """The document as `schema` declares it; what is wrong is told with its place, and which key was meant.
 
         Every document may also say `name`, `seed`, `output`, `executor` and `side_files`, as a merge config does;
@@ -241,7 +241,7 @@ class Planner(Protocol):
         selected: Mapping[str, Sequence[tuple[int, int]]] = ...,
         unused: Mapping[int, str] = ...,
         warnings: Sequence[str] = (),
-        output: Chosen | None = None,
+        output: PluginChoice | None = None,
     ) -> Plan:
         """The plan of `steps`, whose methods are those of the recipe, or merge methods.
 

@@ -17,13 +17,13 @@ from mergecore.tokenizers import is_tokenizer_file
 from mergecore.types import (
     AdapterReference,
     Checkpoint,
+    FetchProgress,
     Joined,
     Json,
     ModelReference,
     ModelSource,
     OpenOptions,
     Stored,
-    TellFetch,
     TensorInfo,
 )
 from mergecore_plugins.lora.changes import Whole
@@ -34,7 +34,7 @@ from mergecore_plugins.lora.lookup import is_head, is_table
 from mergecore_plugins.lora.names import parts_of
 from mergecore_plugins.lora.wholes import Pieces
 
-Fetch = Callable[[TellFetch], None]
+Fetch = Callable[[FetchProgress], None]
 
 
 @hookimpl
@@ -200,7 +200,7 @@ def _both(one: Fetch | None, other: Fetch | None) -> Fetch | None:
     return partial(_fetch, (one, other))
 
 
-def _fetch(each: tuple[Fetch, ...], tell: TellFetch) -> None:
+def _fetch(each: tuple[Fetch, ...], tell: FetchProgress) -> None:
     for fetch in each:
         fetch(tell)
 

@@ -178,7 +178,7 @@ class _ReplacedRows:
 
 
 @dataclass(frozen=True)
-class Part:
+class RowsOfChange:
     """The change of a larger tensor, of which this one is the rows from `row` on."""
 
     change: Change
@@ -201,10 +201,10 @@ class Part:
         return self.change.held(self.whole)
 
     def open(self, read: Read, rows: Rows, shape: tuple[int, ...]) -> Opened:
-        return _Part(self.change.open(read, rows, self.whole), self.row)
+        return _RowsOfChange(self.change.open(read, rows, self.whole), self.row)
 
 
-class _Part:
+class _RowsOfChange:
     def __init__(self, opened: Opened, row: int) -> None:
         self._opened, self._row = opened, row
         self.grain = math.gcd(opened.grain, row) if row else opened.grain

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mergecore.types import ForEach, Read, Reader, TensorData, TensorInfo, held, one_by_one, prepared
+from mergecore.types import (
+    ForEach,
+    Read,
+    Reader,
+    TensorData,
+    TensorInfo,
+    extra_memory_of,
+    one_by_one,
+    prepared,
+)
 from mergecore_plugins.lora.changes import Change, Opened, Scaled
 from mergecore_plugins.lora.kinds.defined import Defined
 from mergecore_plugins.lora.kinds.factored import Multiplied
@@ -48,9 +57,9 @@ class Adapted:
         return "; ".join([self.base.identity, *(one.identity for one in self.changes)])
 
     @property
-    def holds(self) -> tuple[int, int]:
+    def extra_memory(self) -> tuple[int, int]:
         """The factors once, and for each worker rows on their way."""
-        once, each = held([self.base])
+        once, each = extra_memory_of([self.base])
         rows, columns = self._matrix
         width = 8 * columns * min(rows, max(self._grain, -(-_BLOCK // max(1, columns))) + 2 * self._grain)
         return once + sum(one.held(self.shape) for one in self.changes), each + 4 * width

@@ -8,7 +8,7 @@ from mergecore.errors import InputError
 from mergecore.types import TensorInfo
 from mergecore_plugins.lora.config import MERGE_WITH_PEFT, NAME
 from mergecore_plugins.lora.lookup import is_table
-from mergecore_plugins.lora.names import Part, Use
+from mergecore_plugins.lora.names import AdapterTensor, Use
 
 Shape = tuple[int, ...]
 
@@ -44,7 +44,7 @@ def unknown(place: str, base: str | None, names: Iterable[str]) -> InputError:
     return InputError("E252", f"the base has no {shown}{more}", place=place, hint=hint)
 
 
-def twice(place: str, parts: Sequence[Part]) -> Iterator[InputError]:
+def twice(place: str, parts: Sequence[AdapterTensor]) -> Iterator[InputError]:
     """Tensors that two names of the file stand for."""
     seen: dict[tuple[str, Use, int, str], str] = {}
     for part in parts:
@@ -55,7 +55,7 @@ def twice(place: str, parts: Sequence[Part]) -> Iterator[InputError]:
         seen.setdefault(key, part.tensor.name)
 
 
-def not_read(place: str, part: Part) -> InputError:
+def not_read(place: str, part: AdapterTensor) -> InputError:
     """A tensor whose part in the adapter is not known."""
     what = f"'{part.tensor.name}' belongs to a kind of adapter that is not read"
     return InputError("E251", what, place=place, hint=MERGE_WITH_PEFT)

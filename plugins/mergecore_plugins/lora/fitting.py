@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from mergecore.errors import Collector, InputError
 from mergecore.types import Json, TensorInfo
 from mergecore_plugins.lora import faults
-from mergecore_plugins.lora.changes import Added, Change, Part, ReplacedRows, as_matrix
+from mergecore_plugins.lora.changes import Added, Change, ReplacedRows, RowsOfChange, as_matrix
 from mergecore_plugins.lora.config import AdapterConfig
 from mergecore_plugins.lora.kinds.others import other_changes
 from mergecore_plugins.lora.lookup import Lookup, holds_in_out, is_head, is_table
 from mergecore_plugins.lora.low_rank import Experts, LowRank
-from mergecore_plugins.lora.names import Module, Use, modules
-from mergecore_plugins.lora.names import Part as Named
+from mergecore_plugins.lora.names import AdapterModule, AdapterTensor, Use, modules
 from mergecore_plugins.lora.wholes import Layout, placed
 
 
@@ -36,7 +35,7 @@ class Fitted:
 
 
 def fit(
-    parts: Sequence[Named],
+    parts: Sequence[AdapterTensor],
     config: AdapterConfig,
     base: Mapping[str, TensorInfo],
     base_config: Mapping[str, Json],
@@ -68,10 +67,10 @@ class _Fitter:
         self._copies: dict[str, str] = {}
         self._notes: list[str] = []
         self._absent: list[str] = []
-        self._unplaced: list[Named] = []
+        self._unplaced: list[AdapterTensor] = []
         self._fused: list[tuple[str, tuple[int, ...], Change]] = []
 
-    def fit(self, parts: Sequence[Named]) -> Fitted:
+    def fit(self, parts: Sequence[AdapterTensor]) -> Fitted:
         problems = Collector()
         for error in faults.twice(self._place, parts):
             problems.add(error)
@@ -97,7 +96,7 @@ class _Fitter:
 
     # ---- whole tensors ----
 
-    def _whole(self, part: Named) -> None:
+    def _whole(self, part: AdapterTensor) -> None:
         name = self._lookup.find(part.module)
         if name is None and not is_head(part.module):
             self._unplaced.append(part)
@@ -129,7 +128,7 @@ class _Fitter:
 
     # ---- other kinds ----
 
-    def _others(self, parts: Sequence[Named]) -> None:
+    def _others(self, parts: Sequence[AdapterTensor]) -> None:
         def find(name: str) -> tuple[str, TensorInfo] | None:
             found = self._name(name)
             return (found, self._there(found)) if found else None
@@ -141,7 +140,7 @@ class _Fitter:
 
     # ---- low rank ----
 
-    def _module(self, module: Module) -> None:
+    def _module(self, module: AdapterModule) -> None:
         found = module.tensors
         if Use.TRAINED_ROWS in found:
             self._token_rows(module)
@@ -170,7 +169,7 @@ class _Fitter:
         if Use.B_BIAS in found:
             self._bias(module, found[Use.B_BIAS])
 
-    def _embedding(self, module: Module, a: TensorInfo, b: TensorInfo) -> None:
+    def _embedding(self, module: AdapterModule, a: TensorInfo, b: TensorInfo) -> None:
         name = self._name(f"{module.name}.weight")
         if name is None:
             self._absent.append(f"{module.name}.weight")
@@ -181,7 +180,7 @@ class _Fitter:
             raise faults.misfit(self._place, self._config.base, name, (a.shape[1], b.shape[0]), there.shape)
         self._add(name, LowRank(a, b, self._scale(module.name), True, *self._variant(module), rank))
 
-    def _linear(self, module: Module, a: TensorInfo, b: TensorInfo) -> None:
+    def _linear(self, module: AdapterModule, a: TensorInfo, b: TensorInfo) -> None:
         parameter = self._parameter(module, a, b)
         if parameter is not None:
             self._parameter_change(parameter, module, a, b)
@@ -208,10 +207,10 @@ class _Fitter:
             return there == trained[::-1]
         return holds_in_out(self._base_config, module, self._config.fan_in_fan_out)
 
-    def _variant(self, module: Module) -> tuple[TensorInfo | None, str | None]:
+    def _variant(self, module: AdapterModule) -> tuple[TensorInfo | None, str | None]:
         return module.tensors.get(Use.MAGNITUDE), self._config.residual
 
-    def _bias(self, module: Module, tensor: TensorInfo) -> None:
+    def _bias(self, module: AdapterModule, tensor: TensorInfo) -> None:
         name = self._name(f"{module.name}.bias")
         if name is None:
             what = f"the trained bias of '{module.name}' has no place: the base has no bias there"
@@ -220,7 +219,7 @@ class _Fitter:
             raise faults.misfit(self._place, self._config.base, name, tensor.shape, self._there(name).shape)
         self._add(name, Added(tensor, self._scale(module.name)))
 
-    def _token_rows(self, module: Module) -> None:
+    def _token_rows(self, module: AdapterModule) -> None:
         trained = module.tensors[Use.TRAINED_ROWS]
         places = next(
             (
@@ -247,7 +246,7 @@ class _Fitter:
 
     # ---- parameters that are no modules ----
 
-    def _parameter(self, module: Module, a: TensorInfo, b: TensorInfo) -> str | None:
+    def _parameter(self, module: AdapterModule, a: TensorInfo, b: TensorInfo) -> str | None:
         """The parameter of the module that was trained, by its name in the model; None for that of a layer."""
         wanted = [one for one in self._config.target_parameters if _ends_with_module(module.name, one)]
         names = [f"{module.name}.{one.rpartition('.')[2]}" for one in wanted]
@@ -259,7 +258,7 @@ class _Fitter:
             raise InputError("E250", what, place=self._place)
         return names[len(names) - 1 - module.depth]
 
-    def _parameter_change(self, parameter: str, module: Module, a: TensorInfo, b: TensorInfo) -> None:
+    def _parameter_change(self, parameter: str, module: AdapterModule, a: TensorInfo, b: TensorInfo) -> None:
         scale, rank = self._scale(parameter), self._config.rank_of(parameter)
         if a.shape[0] != b.shape[1] or a.shape[0] % rank:
             raise faults.wrong_rank(parameter, a, b, rank, self._place)
@@ -329,7 +328,7 @@ class _Fitter:
                 f"'{stored}' is stored otherwise than the adapter was trained, and the change cannot be cut"
             )
             raise InputError("E251", what, place=self._place, hint="merge it with PEFT, and name the result")
-        return Part(change, whole, start // columns)
+        return RowsOfChange(change, whole, start // columns)
 
     # ---- tied heads ----
 

@@ -29,7 +29,7 @@ class Use(Enum):
 
 
 @dataclass(frozen=True)
-class Part:
+class AdapterTensor:
     """A tensor of an adapter: its module (for a whole tensor, the name of that), and what it is for it.
 
     `depth` counts the adapters that wrap the module further in: several parameters of one module were trained.
@@ -44,7 +44,7 @@ class Part:
 
 
 @dataclass
-class Module:
+class AdapterModule:
     """The tensors of an adapter for one module."""
 
     name: str
@@ -52,17 +52,17 @@ class Module:
     tensors: dict[Use, TensorInfo] = field(default_factory=dict)
 
 
-def parts_of(tensors: Iterable[TensorInfo]) -> list[Part]:
+def parts_of(tensors: Iterable[TensorInfo]) -> list[AdapterTensor]:
     """What each tensor of an adapter is."""
     return [_part(tensor) for tensor in tensors]
 
 
-def modules(parts: Sequence[Part]) -> Iterator[Module]:
+def modules(parts: Sequence[AdapterTensor]) -> Iterator[AdapterModule]:
     """The tensors that go together, one after the other; whole ones stand for themselves."""
-    found: dict[tuple[str, int], Module] = {}
+    found: dict[tuple[str, int], AdapterModule] = {}
     for part in parts:
         if part.use not in (Use.WHOLE, Use.OTHER):
-            module = found.setdefault((part.module, part.depth), Module(part.module, part.depth))
+            module = found.setdefault((part.module, part.depth), AdapterModule(part.module, part.depth))
             module.tensors[part.use] = part.tensor
     return iter(found.values())
 
@@ -82,18 +82,18 @@ def plain(name: str) -> str:
 _PREFIXES = ("base_model.model.", "base_model.", "module.", "_orig_mod.", "_fsdp_wrapped_module.")
 
 
-def _part(tensor: TensorInfo) -> Part:
+def _part(tensor: TensorInfo) -> AdapterTensor:
     name = plain(tensor.name)
     for pattern, use in _USES:
         if found := pattern.fullmatch(name):
             module, depth = _unwrapped(found["module"])
-            return Part(module, use, tensor, depth)
+            return AdapterTensor(module, use, tensor, depth)
     if found := _SHARED.fullmatch(name):
-        return Part("", Use.OTHER, tensor, 0, found["word"])
+        return AdapterTensor("", Use.OTHER, tensor, 0, found["word"])
     if found := _OTHER.fullmatch(name):
         module, depth = _unwrapped(found["module"])
-        return Part(module, Use.OTHER, tensor, depth, found["word"])
-    return Part(_WRAPPED_WHOLE.sub(".", name), Use.WHOLE, tensor)
+        return AdapterTensor(module, Use.OTHER, tensor, depth, found["word"])
+    return AdapterTensor(_WRAPPED_WHOLE.sub(".", name), Use.WHOLE, tensor)
 
 
 def _unwrapped(module: str) -> tuple[str, int]:

@@ -14,7 +14,7 @@ from mergecore.files import nbytes, size_text
 from mergecore.types import Checkpoint, Json
 from mergecore_plugins.lora.adapters import config_of
 from mergecore_plugins.lora.config import LOW_RANK, AdapterConfig
-from mergecore_plugins.lora.names import Part, Use, parts_of
+from mergecore_plugins.lora.names import AdapterTensor, Use, parts_of
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def shown(path: str, registry: Registry, offline: bool) -> Shown:
     return Shown(path, {**_facts(config, parts), **_sizes(opened, parts)}, _kinds(parts), ())
 
 
-def _facts(config: AdapterConfig, parts: list[Part]) -> dict[str, Json]:
+def _facts(config: AdapterConfig, parts: list[AdapterTensor]) -> dict[str, Json]:
     ranks = sorted({one.tensor.shape[0] for one in parts if one.use in (Use.A, Use.EMBEDDING_A)})
     words = [
         ("rsLoRA", config.rslora),
@@ -87,7 +87,7 @@ def _facts(config: AdapterConfig, parts: list[Part]) -> dict[str, Json]:
     }
 
 
-def _sizes(opened: Checkpoint, parts: list[Part]) -> dict[str, Json]:
+def _sizes(opened: Checkpoint, parts: list[AdapterTensor]) -> dict[str, Json]:
     return {
         "parameters": sum(one.tensor.count for one in parts),
         "size": size_text(sum(nbytes(one.tensor.dtype, one.tensor.shape) for one in parts)),
@@ -96,7 +96,7 @@ def _sizes(opened: Checkpoint, parts: list[Part]) -> dict[str, Json]:
     }
 
 
-def _kinds(parts: list[Part]) -> dict[str, int]:
+def _kinds(parts: list[AdapterTensor]) -> dict[str, int]:
     """How many modules of each kind have an adapter."""
     modules = {one.module for one in parts if one.use is not Use.WHOLE}
     return dict(sorted(Counter(map(_kind, modules)).items()))

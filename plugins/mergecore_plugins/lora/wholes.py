@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from mergecore.types import Joined, Segment, TensorInfo
-from mergecore_plugins.lora.names import Part
+from mergecore_plugins.lora.names import AdapterTensor
 
 Pieces: TypeAlias = Mapping[str, Sequence[tuple[int, str, int, int]]]
 """By the name of a tensor of the base: from which element, of which tensor of the model, from where, how many."""
@@ -15,7 +15,7 @@ Layout: TypeAlias = Callable[[Mapping[str, tuple[int, ...]]], Pieces]
 
 
 def placed(
-    parts: Sequence[Part], layout: Layout, base: Mapping[str, TensorInfo]
+    parts: Sequence[AdapterTensor], layout: Layout, base: Mapping[str, TensorInfo]
 ) -> tuple[dict[str, TensorInfo], set[str]]:
     """What takes the place of tensors of the base, by their names, and the names of the trained tensors that are used.
 

@@ -93,6 +93,6 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
             dtype: bfloat16
         """,
         reproducible="same-machine",
-        passes=3,
-        holds=divergences_held,
+        input_passes=3,
+        extra_memory=divergences_held,
     )

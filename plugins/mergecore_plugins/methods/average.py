@@ -37,7 +37,7 @@ def average(group: TensorGroup, params: AverageParams) -> Merged:
     return group.map(lambda block: weighted_sum_(block.x, weights))
 
 
-def check(params: AverageParams, inputs: int) -> None:
+def check_params(params: AverageParams, inputs: int) -> None:
     """Raise E105 for steps that do not rise, and for some without others, or without a schedule that uses them."""
     steps = _steps(params.step, inputs)
     if steps is None:
@@ -88,5 +88,5 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
             parameters: {schedule: minus-sqrt}
             dtype: bfloat16
         """,
-        check=check,
+        check_params=check_params,
     )

@@ -52,7 +52,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
                 parameters: {weight: 0.4, density: 0.8, gamma: 0.05}
             dtype: bfloat16
         """,
-        passes=3,
-        check_all=BAND.check_all,
+        input_passes=3,
+        check_plan=BAND.check_plan,
         prepare=BAND.prepare,
     )

@@ -36,7 +36,7 @@ def consensus_ta(group: TensorGroup, params: ConsensusTaParams) -> Merged:
     return group.map(merge)
 
 
-def check(params: ConsensusTaParams, inputs: int) -> None:
+def check_params(params: ConsensusTaParams, inputs: int) -> None:
     """Raise E105 for more votes than models."""
     check_consensus(params.k, inputs)
 
@@ -64,5 +64,5 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
             parameters: {k: 2, lambda: 0.6}
             dtype: bfloat16
         """,
-        check=check,
+        check_params=check_params,
     )

@@ -48,7 +48,7 @@ def consensus_ties(group: TensorGroup, params: ConsensusTiesParams) -> Merged:
     return group.map(merge)
 
 
-def check(params: ConsensusTiesParams, inputs: int) -> None:
+def check_params(params: ConsensusTiesParams, inputs: int) -> None:
     """Raise E105 for more votes than models."""
     check_consensus(params.k, inputs)
 
@@ -77,6 +77,6 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
             parameters: {k: 2, lambda: 0.6}
             dtype: bfloat16
         """,
-        passes=3,
-        check=check,
+        input_passes=3,
+        check_params=check_params,
     )

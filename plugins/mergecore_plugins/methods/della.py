@@ -33,7 +33,7 @@ def della(group: TensorGroup, params: DellaParams) -> Merged:
     )
 
 
-def check(params: DellaParams, inputs: int) -> None:
+def check_params(params: DellaParams, inputs: int) -> None:
     """Raise E105 for keep probabilities outside of (0, 1)."""
     check_ranks(params.density, params.epsilon)
 
@@ -62,5 +62,5 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
                 parameters: {weight: 0.4, density: 0.5, epsilon: 0.1}
             dtype: bfloat16
         """,
-        check=check,
+        check_params=check_params,
     )

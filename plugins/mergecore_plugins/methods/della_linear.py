@@ -30,7 +30,7 @@ def della_linear(group: TensorGroup, params: DellaLinearParams) -> Merged:
     return group.map(lambda block: weighted_sum_(sparse(block), weights), rows=True)
 
 
-def check(params: DellaLinearParams, inputs: int) -> None:
+def check_params(params: DellaLinearParams, inputs: int) -> None:
     """Raise E105 for keep probabilities outside of (0, 1)."""
     check_ranks(params.density, params.epsilon)
 
@@ -58,5 +58,5 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
                 parameters: {weight: 0.4, density: 0.5, epsilon: 0.1}
             dtype: bfloat16
         """,
-        check=check,
+        check_params=check_params,
     )

@@ -102,5 +102,5 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
             dtype: bfloat16
         """,
         reproducible="same-machine",
-        passes=2,
+        input_passes=2,
     )

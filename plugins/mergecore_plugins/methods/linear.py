@@ -26,7 +26,7 @@ def linear(group: TensorGroup, params: LinearParams) -> Merged:
     return group.map(lambda block: weighted_sum_(block.x, weights))
 
 
-def check(params: LinearParams, inputs: int) -> None:
+def check_params(params: LinearParams, inputs: int) -> None:
     """Raise E404 for weights that cannot be normalised."""
     if params.normalize:
         check_sum(params.weight)
@@ -51,5 +51,5 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
                 parameters: {weight: 0.3}
             dtype: bfloat16
         """,
-        check=check,
+        check_params=check_params,
     )

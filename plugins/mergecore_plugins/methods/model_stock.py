@@ -72,5 +72,5 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
               - model: ./b
             dtype: bfloat16
         """,
-        passes=2,
+        input_passes=2,
     )

@@ -74,7 +74,7 @@ def _length(group: TensorGroup, gram: Sequence[Sequence[float]], factors: Sequen
     return sqrt(max(0.0, square))
 
 
-def check(params: MultislerpParams, inputs: int) -> None:
+def check_params(params: MultislerpParams, inputs: int) -> None:
     """Raise E404 for weights that cannot be normalised."""
     if params.normalize_weights and inputs > 1:
         check_sum(params.weight, option="normalize_weights")
@@ -104,6 +104,6 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
                 parameters: {weight: 0.2}
             dtype: bfloat16
         """,
-        passes=2,
-        check=check,
+        input_passes=2,
+        check_params=check_params,
     )

@@ -99,5 +99,5 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
             dtype: bfloat16
         """,
         reproducible="same-machine",
-        passes=2,
+        input_passes=2,
     )

@@ -75,5 +75,5 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
             parameters: {r: 0.1, alpha: 0.2, epsilon: 1.0e-5}
             dtype: bfloat16
         """,
-        passes=2,
+        input_passes=2,
     )

@@ -162,5 +162,5 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
             parameters: {select_topk: 0.1}
             dtype: bfloat16
         """,
-        passes=4,
+        input_passes=4,
     )

@@ -48,7 +48,7 @@ def position(params: SlerpParams) -> float:
     return other / (base + other)
 
 
-def check(params: SlerpParams, inputs: int) -> None:
+def check_params(params: SlerpParams, inputs: int) -> None:
     """Raise E105 when neither `t` nor the weights are given, E404 when the weights sum to 0."""
     weights = [weight for weight in params.weight if weight is not None]
     if params.t is None and not weights:
@@ -84,6 +84,6 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
                 - value: 0.5
             dtype: bfloat16
         """,
-        passes=2,
-        check=check,
+        input_passes=2,
+        check_params=check_params,
     )

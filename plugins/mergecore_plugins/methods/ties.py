@@ -49,7 +49,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
                 parameters: {weight: 0.4, density: 0.5}
             dtype: bfloat16
         """,
-        passes=3,
-        check_all=TRIM.check_all,
+        input_passes=3,
+        check_plan=TRIM.check_plan,
         prepare=TRIM.prepare,
     )

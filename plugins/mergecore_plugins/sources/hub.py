@@ -22,7 +22,7 @@ from mergecore.config import HUB, exists_below, nearest
 from mergecore.errors import ConfigError, InputError, MergecoreError, Problems
 from mergecore.files import ReadAt
 from mergecore.models import RemoteFile, is_side_file, open_adapter, open_folder, read_header, read_torch
-from mergecore.types import Checkpoint, ModelReference, ModelSource, OpenOptions, TellFetch, WeightFile
+from mergecore.types import Checkpoint, FetchProgress, ModelReference, ModelSource, OpenOptions, WeightFile
 
 
 @hookimpl
@@ -214,7 +214,7 @@ def _ranged(model: _HubModel, commit: str, name: str) -> ReadAt:
 
 
 def _download(
-    model: _HubModel, commit: str, sizes: Mapping[str, int], tell: TellFetch = lambda *_: None
+    model: _HubModel, commit: str, sizes: Mapping[str, int], tell: FetchProgress = lambda *_: None
 ) -> None:
     """Bring files into the cache, several at a time; `sizes` are theirs, for what is told."""
     from huggingface_hub import hf_hub_download
@@ -262,7 +262,7 @@ def _counter(here: dict[str, int], name: str) -> type:
     return Counter
 
 
-def _fetch(model: _HubModel, commit: str, files: Sequence[WeightFile], tell: TellFetch) -> None:
+def _fetch(model: _HubModel, commit: str, files: Sequence[WeightFile], tell: FetchProgress) -> None:
     """Download the weights, and make sure that they are those that were planned with."""
     _download(model, commit, {file.path.name: file.size for file in files}, tell)
     for planned in files:

@@ -18,7 +18,7 @@ from mergecore_plugins.transplant.methods import methods
 if TYPE_CHECKING:
     from mergecore import Document
     from mergecore.types import Planner
-    from mergecore_plugins.transplant.settings import TransplantDocument
+    from mergecore_plugins.transplant.document import TransplantDocument
 
 
 @hookimpl
@@ -44,7 +44,7 @@ def _accepts(document: Mapping[str, Json]) -> bool:
 
 
 def _schema() -> type[TransplantDocument]:
-    from mergecore_plugins.transplant.settings import TransplantDocument
+    from mergecore_plugins.transplant.document import TransplantDocument
 
     return TransplantDocument
 

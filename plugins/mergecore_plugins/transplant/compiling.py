@@ -9,8 +9,8 @@ from dataclasses import replace
 from mergecore.errors import Collector, InputError
 from mergecore.tokenizers import template_of
 from mergecore.types import Checkpoint, ModelReference, Plan, Planner, TokenTable, Vocabulary
+from mergecore_plugins.transplant.document import Transplant, TransplantDocument
 from mergecore_plugins.transplant.methods import BY_DONOR
-from mergecore_plugins.transplant.settings import Transplant, TransplantDocument
 from mergecore_plugins.transplant.steps import Pair, Surgery
 from mergecore_plugins.transplant.tokens.counterparts import Texts, counterparts, texts_of
 from mergecore_plugins.transplant.tokens.pieces import Cutter
@@ -22,7 +22,7 @@ def plan_transplant(planner: Planner) -> Plan:
     Raises:
         MergecoreError: what is wrong with the settings or the models; several as `Problems`.
     """
-    settings = planner.settings(TransplantDocument)
+    settings = planner.read_document(TransplantDocument)
     asked = settings.transplant
     pair = _opened(asked, planner)
     surgery = _surgery(asked, pair, planner)

@@ -60,7 +60,7 @@ def methods() -> tuple[MergeMethod[Any], ...]:
             models=(1, 1),
             formula=text,
             reproducible="same-machine",
-            holds=_holds,
+            extra_memory=_extra_memory,
         )
         for name, text in METHODS.items()
     )
@@ -72,7 +72,7 @@ def _filled(group: TensorGroup, params: FillParams) -> Merged:
     return filled(group, params)
 
 
-def _holds(step: Step) -> tuple[int, int]:
+def _extra_memory(step: Step) -> tuple[int, int]:
     """Bytes kept once, and by each worker: shared rows, and what is computed of them."""
     from mergecore.files import nbytes
 

@@ -22,8 +22,8 @@ from mergecore.types import (
     TensorInfo,
     TensorInput,
 )
+from mergecore_plugins.transplant.document import Transplant
 from mergecore_plugins.transplant.methods import BY_DONOR
-from mergecore_plugins.transplant.settings import Transplant
 from mergecore_plugins.transplant.tokens.counterparts import Counterparts, Texts
 from mergecore_plugins.transplant.tokens.pieces import Cutter
 

@@ -51,7 +51,7 @@ def far(group, params):
 
 @hookimpl
 def mergecore_merge_methods():
-    yield MergeMethod(name="far", merge=far, params=NoParams, whole=True)
+    yield MergeMethod(name="far", merge=far, params=NoParams, needs_whole_tensors=True)
 '''
     write_plugin("far", code)
 

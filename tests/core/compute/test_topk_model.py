@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mergecore import MergeMethod, Params, TensorGroup
 from mergecore.compute import group, topk
-from mergecore.compute.topk_model import Groups, ModelCut, find_cuts, parts_of_models
+from mergecore.compute.topk_model import Groups, ModelCut, find_cuts, inputs_by_model
 from mergecore.testing import run_model
 from mergecore.types import Blocks, Json
 
@@ -135,7 +135,7 @@ class _Group:
 def test_a_model_takes_part_wherever_it_is_an_input() -> None:
     """Model 5 is twice an input of the first group, and not one of the last."""
     groups: Any = [_Group([5, 7, 5], 6), _Group([7, 5], 1), _Group([7], 8)]
-    assert parts_of_models(groups) == {
+    assert inputs_by_model(groups) == {
         5: [(0, 0, 6, 2), (0, 2, 6, 2), (1, 1, 1, 1)],
         7: [(0, 1, 6, 2), (1, 0, 1, 1), (2, 0, 8, 2)],
     }

@@ -50,7 +50,7 @@ def test_a_merge_by_a_method_that_reads_whole_tensors_unsaid_is_refused(tmp_path
     config = {"merge_method": "odd", "models": [{"model": write_llama(tmp_path / name, 1)} for name in "ab"]}
 
     with pytest.raises(
-        PluginError, match=r"reads `x`, which is all inputs at once, and has not said so"
+        PluginError, match=r"reads `x`, all inputs at once, and does not say needs_whole_tensors=True"
     ) as caught:
         mergecore.merge(config, tmp_path / "out", registry=registry)
 
@@ -61,9 +61,9 @@ def test_a_merge_by_a_method_that_reads_whole_tensors_unsaid_is_refused(tmp_path
 def test_the_testing_kit_finds_both() -> None:
     with pytest.raises(AssertionError, match=r"writes into `block\.base`"):
         check_method(method(spoils_base, space="delta"), NoParams())
-    with pytest.raises(AssertionError, match="reads `x`: say whole=True"):
+    with pytest.raises(AssertionError, match="reads `x`: say needs_whole_tensors=True"):
         check_method(method(reads_whole), NoParams())
-    check_method(method(reads_whole, whole=True), NoParams())
+    check_method(method(reads_whole, needs_whole_tensors=True), NoParams())
 
 
 def unseeded(group: TensorGroup, params: NoParams) -> Merged:

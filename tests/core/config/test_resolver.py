@@ -9,7 +9,13 @@ from typing import Annotated
 
 import pytest
 
-from mergecore.config.resolver import ModelInput, ParameterSource, Resolver, TensorPosition, check_parameters
+from mergecore.config.resolver import (
+    ModelEntry,
+    ParameterSource,
+    Resolver,
+    TensorPosition,
+    check_parameters,
+)
 from mergecore.errors import Collector, ConfigError, MergecoreError, Problems
 from mergecore.files.yaml_document import parse_document
 from mergecore.types import Json
@@ -36,7 +42,7 @@ def weights(
     out: str = "x",
     role: str = "",
 ) -> tuple[float, ...]:
-    inputs = [ModelInput(f"m{i}", name, (one,)) for i, one in enumerate(own)]
+    inputs = [ModelEntry(f"m{i}", name, (one,)) for i, one in enumerate(own)]
     return Resolver(Linear, "linear").resolve(TensorPosition(out, t, role), inputs, shared).weight
 
 
@@ -77,14 +83,16 @@ def test_vector_5_what_matches_nothing_falls_through_to_the_next_level() -> None
 def test_vector_7_a_module_goes_before_the_top_level() -> None:
     resolver = Resolver(Linear, "linear")
     shared = (source(weight=3, normalize=0), source(weight=9))
-    params = resolver.resolve(TensorPosition("x"), [ModelInput("one", "x", (source(),))], shared)
+    params = resolver.resolve(TensorPosition("x"), [ModelEntry("one", "x", (source(),))], shared)
     assert (params.weight, params.normalize) == ((3.0,), False)
 
 
 def test_an_empty_list_falls_through_to_the_next_level_and_then_to_the_default() -> None:
     assert weights(source(weight=[]), shared=(source(weight=4),)) == (4.0,)
     params = Resolver(Linear, "linear").resolve(
-        TensorPosition("x"), [ModelInput("a", "x", (source(weight=1, density=[]),))], (source(rounds=[]),)
+        TensorPosition("x"),
+        [ModelEntry("a", "x", (source(weight=1, density=[]),))],
+        (source(rounds=[]),),
     )
     assert (params.density, params.rounds) == ((1.0,), 3)
 
@@ -92,7 +100,7 @@ def test_an_empty_list_falls_through_to_the_next_level_and_then_to_the_default()
 def test_filters_of_shared_parameters_see_the_name_in_the_output() -> None:
     shared = (source(rounds={"filter": "layers.3.", "value": 7}),)
     resolver = Resolver(Linear, "linear")
-    inputs = [ModelInput("a", "layers.1.x", (source(weight=1),))]
+    inputs = [ModelEntry("a", "layers.1.x", (source(weight=1),))]
     assert resolver.resolve(TensorPosition("layers.3.x"), inputs, shared).rounds == 7
     assert resolver.resolve(TensorPosition("layers.1.x"), inputs, shared).rounds == 3
 
@@ -106,7 +114,7 @@ def test_filters_on_roles_see_the_role_of_the_tensor() -> None:
 def test_aliases_and_text_that_is_a_number_are_read() -> None:
     resolver = Resolver(Linear, "linear")
     shared = (ParameterSource({"lambda": "1e-5", "normalize": "off"}),)
-    params = resolver.resolve(TensorPosition("x"), [ModelInput("a", "x", (source(weight="0.5"),))], shared)
+    params = resolver.resolve(TensorPosition("x"), [ModelEntry("a", "x", (source(weight="0.5"),))], shared)
     assert (params.factor, params.normalize, params.weight) == (1e-5, False, (0.5,))
 
 
@@ -143,8 +151,8 @@ def test_vector_11_a_missing_parameter_names_the_model_and_the_first_tensor_once
     resolver = Resolver(Linear, "linear", document.place)
     problems = Collector()
     inputs = [
-        ModelInput("m/a", "x", (source(weight=1),), ("models", 0)),
-        ModelInput("m/b", "x", (), ("models", 1)),
+        ModelEntry("m/a", "x", (source(weight=1),), ("models", 0)),
+        ModelEntry("m/b", "x", (), ("models", 1)),
     ]
     for name in ("first.weight", "second.weight"):
         with problems.collecting():
@@ -174,7 +182,7 @@ def test_what_lies_between_two_knots_must_fit_the_type_too() -> None:
     document = parse_document(LINEAR, "c.yml")
     resolver = Resolver(Linear, "linear", document.place)
     top = ParameterSource({"rounds": [5, 10]}, ("parameters",))
-    inputs = [ModelInput("m/a", "x", (source(weight=1),))]
+    inputs = [ModelEntry("m/a", "x", (source(weight=1),))]
     assert resolver.resolve(TensorPosition("x", 0.2), inputs, (top,)).rounds == 6
     message = (
         r"^c\.yml:6:22: parameter 'rounds' is 7.5; a whole number is expected "
@@ -200,7 +208,7 @@ def test_a_condition_on_several_parameters_is_told_with_the_method() -> None:
 
 
 def test_everything_wrong_with_a_tensor_is_told_together() -> None:
-    inputs = [ModelInput("a", "x"), ModelInput("b", "x", (source(weight="half"),))]
+    inputs = [ModelEntry("a", "x"), ModelEntry("b", "x", (source(weight="half"),))]
     with pytest.raises(Problems) as caught:
         Resolver(Linear, "linear").resolve(TensorPosition("x"), inputs, (source(normalize=2),))
     assert [error.code for error in caught.value.errors] == ["E105", "E104", "E104"]
@@ -216,7 +224,7 @@ def test_filters_that_match_nothing_are_told() -> None:
         ("models", 0, "parameters"),
     )
     resolver = Resolver(Linear, "linear", document.place)
-    resolver.resolve(TensorPosition("x"), [ModelInput("a", "x", (own,))])
+    resolver.resolve(TensorPosition("x"), [ModelEntry("a", "x", (own,))])
     assert resolver.idle_filters() == [
         "c.yml:1:52: the filter '*.mlp.*' matches no tensor; it is looked for literally: "
         "write 'glob:*.mlp.*' for a pattern"
@@ -226,7 +234,7 @@ def test_filters_that_match_nothing_are_told() -> None:
 def test_a_filter_that_is_near_a_part_of_a_name_is_corrected() -> None:
     own = ParameterSource({"weight": [{"filter": "q_porj", "value": 1}, {"value": 2}]}, ())
     resolver = Resolver(Linear, "linear")
-    resolver.resolve(TensorPosition("layers.0.q_proj.weight"), [ModelInput("a", "x", (own,))])
+    resolver.resolve(TensorPosition("layers.0.q_proj.weight"), [ModelEntry("a", "x", (own,))])
     assert resolver.idle_filters() == ["the filter 'q_porj' matches no tensor; did you mean 'q_proj'?"]
 
 

@@ -37,7 +37,7 @@ def tree() -> Tree:
 def test_the_keys_are_those_of_the_grammar(tree: Tree) -> None:
     assert set(tree["properties"]) == set(MergeConfig.model_fields)
     assert tree["additionalProperties"] is False
-    assert tree["$defs"]["InputSlice"]["required"] == ["model", "layer_range"]
+    assert tree["$defs"]["SourceConfig"]["required"] == ["model", "layer_range"]
 
 
 def test_installed_methods_are_listed(tree: Tree) -> None:

@@ -37,13 +37,13 @@ def merge(group, params):
     assert group.state is None or group.state["names"][group.index] == group.name
     return group.map(lambda block: block.x[0] - mean)
 
-def check_all(steps, names):
+def check_plan(steps, names):
     if any(step.params.wanted for step in steps) and not all(step.params.wanted for step in steps):
         raise ConfigError("E105", f"{{names[0]}}: {{len(steps)}} tensors want different things")
 
 @hookimpl
 def mergecore_merge_methods():
-    yield MergeMethod(name="centred", merge=merge, params=P, prepare={prepare}, check_all=check_all)
+    yield MergeMethod(name="centred", merge=merge, params=P, prepare={prepare}, check_plan=check_plan)
 """
 
 

@@ -140,7 +140,11 @@ class Steps:
 def method(merge: Merge, delta: bool = False) -> MergeMethod[Any]:
     space: Mapping[bool, Any] = {False: "weight", True: "delta"}
     return MergeMethod(
-        name="test", merge=lambda group, _: merge(group), params=Params, space=space[delta], whole=True
+        name="test",
+        merge=lambda group, _: merge(group),
+        params=Params,
+        space=space[delta],
+        needs_whole_tensors=True,
     )
 
 

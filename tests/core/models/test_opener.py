@@ -17,7 +17,7 @@ from mergecore.types import (
     Architecture,
     Checkpoint,
     Description,
-    Fit,
+    Loadability,
     ModelReference,
     ModelSource,
     OpenOptions,
@@ -111,15 +111,20 @@ def test_a_source_that_makes_something_else_is_blamed() -> None:
 
 
 def test_the_first_that_can_judge_a_model_does() -> None:
-    def judging(rank: int, answer: Fit | None) -> Architecture:
+    def judging(rank: int, answer: Loadability | None) -> Architecture:
         return Architecture(
-            name=f"j{rank}", describe=lambda one: None, rank=rank, fit=lambda proposal: answer
+            name=f"j{rank}", describe=lambda one: None, rank=rank, loadability=lambda proposal: answer
         )
 
     proposal = Proposal(checkpoint(), {}, {}, ())
-    yes = Fit({}, ("no",))
-    assert opener(says("n", 1), judging(3, Fit({})), judging(2, yes), judging(1, None)).fit(proposal) is yes
-    assert opener(says("n", 1), judging(1, None)).fit(proposal) is None
+    yes = Loadability({}, ("no",))
+    assert (
+        opener(says("n", 1), judging(3, Loadability({})), judging(2, yes), judging(1, None)).loadability(
+            proposal
+        )
+        is yes
+    )
+    assert opener(says("n", 1), judging(1, None)).loadability(proposal) is None
 
 
 def test_a_network_that_is_down_is_told_once_for_all_models() -> None:

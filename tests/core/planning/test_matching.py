@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mergecore.config.resolver import ParameterSource
-from mergecore.planning.matching import LACKED, Match, Part, Slice, dropped, match
+from mergecore.planning.matching import LACKED, Match, Slice, SliceInput, dropped, match
 from mergecore.planning.opened import OpenedModels
 from mergecore.types import Checkpoint, ModelReference, Stored, TensorInfo
 from mergecore_architectures.names import describe
@@ -31,8 +31,8 @@ def models(*names: Iterable[str], primary: int = 0) -> OpenedModels:
 
 
 def slice_of(*parts: tuple[int, range | None], base: tuple[int, range | None] | None = None) -> Slice:
-    made = [Part(model, layers, ParameterSource({})) for model, layers in parts]
-    return Slice(tuple(made), Part(*base, ParameterSource({})) if base else None, ())
+    made = [SliceInput(model, layers, ParameterSource({})) for model, layers in parts]
+    return Slice(tuple(made), SliceInput(*base, ParameterSource({})) if base else None, ())
 
 
 def whole(*of: int) -> Slice:

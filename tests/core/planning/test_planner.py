@@ -46,7 +46,7 @@ def drawn(group: TensorGroup, params: NoParams) -> Merged:
 
 
 def compile_experts(document: Document, planner: Planner) -> Plan:
-    wanted = planner.settings(Experts).experts
+    wanted = planner.read_document(Experts).experts
     models = [planner.open(one, ("experts", i)) for i, one in enumerate(wanted)]
     steps = []
     for name, tensor in models[0].tensors.items():
@@ -160,7 +160,7 @@ def test_experts_are_the_weights_of_their_models_and_what_is_left_is_listed(
 
 NORMS = """
 from mergecore import Recipe, hookimpl
-from mergecore.types import Chosen, OutputTensor, Step, TensorInput
+from mergecore.types import PluginChoice, OutputTensor, Step, TensorInput
 
 def compile(document, planner):
     model = planner.open(document.data["norms"])
@@ -171,7 +171,7 @@ def compile(document, planner):
         more={"adapter_config.json": b'{"base": "/home/me/a"}'}, card={"library_name": "peft", "from": "/home/me/a"},
         made_by="taking norms",
     )
-    output = Chosen("safetensors", {"stem": "adapter_model"})
+    output = PluginChoice("safetensors", {"stem": "adapter_model"})
     return planner.plan([model], steps, files, output=output, warnings=["only norms"])
 
 @hookimpl
@@ -239,7 +239,7 @@ class Pairs(Params):
     right: PerModel[int]
 
 def compile(document, planner):
-    planner.settings(Pairs)
+    planner.read_document(Pairs)
 
 @hookimpl
 def mergecore_recipes():

@@ -40,7 +40,7 @@ def look(group, params):
 def holds(step):
     return 7_000_000, 5_000_000
 
-METHOD = MergeMethod(name="look", merge=look, params=Nothing, models=(1, 1), holds=holds)
+METHOD = MergeMethod(name="look", merge=look, params=Nothing, models=(1, 1), extra_memory=holds)
 
 def compile(document, planner):
     models = [planner.open(one, ("looked", i)) for i, one in enumerate(document.data["looked"])]

@@ -619,7 +619,8 @@ CALLED = {
     "    yield Architecture(name='v', describe=f, rank=1)\n",
     "recipe": "def f(*a): raise KeyError('x')\n@hookimpl\ndef mergecore_recipes():\n"
     "    yield Recipe(name='v', accepts=f, compile=f)\n",
-    "merge method": method("v").replace("params=", "check=f, params=") + "def f(*a): raise KeyError('x')\n",
+    "merge method": method("v").replace("params=", "check_params=f, params=")
+    + "def f(*a): raise KeyError('x')\n",
 }
 
 

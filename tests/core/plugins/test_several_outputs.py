@@ -152,7 +152,7 @@ def compile(document, planner):
 
 @hookimpl
 def mergecore_recipes():
-    method = MergeMethod(name="wrong", merge=merge, params=NoParams, whole=True)
+    method = MergeMethod(name="wrong", merge=merge, params=NoParams, needs_whole_tensors=True)
     yield Recipe(name="wrong", accepts=lambda data: "wrong" in data, compile=compile, methods=(method,))
 """
 SCATTERED = "group.scatter(lambda block: [(0, 0, block.x[0, :3]), {}])"

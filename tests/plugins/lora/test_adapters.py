@@ -20,7 +20,7 @@ from mergecore.errors import MergecoreError, Problems
 from mergecore.types import Json, Stored, TensorInfo
 from mergecore_plugins.lora.config import AdapterConfig
 from mergecore_plugins.lora.fitting import fit
-from mergecore_plugins.lora.names import Part, Use
+from mergecore_plugins.lora.names import AdapterTensor, Use
 
 Q = "model.layers.0.self_attn.q_proj"
 UP = "model.layers.1.mlp.up_proj"
@@ -350,7 +350,7 @@ def test_experts_that_are_cut_in_columns_cannot_be_placed() -> None:
         TensorInfo(name, Stored(name, "F32", shape, Path(), 0))
         for name, shape in (("a", (4, 6)), ("b", (4, 4)), ("one", (2, 6)))
     )
-    parts = [Part("experts", Use.A, a), Part("experts", Use.B, b)]
+    parts = [AdapterTensor("experts", Use.A, a), AdapterTensor("experts", Use.B, b)]
     config = AdapterConfig("LORA", rank=2, alpha=2, target_parameters=("experts.w",))
     with pytest.raises(
         MergecoreError,

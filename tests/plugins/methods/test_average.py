@@ -18,7 +18,7 @@ from torch import Tensor
 from mergecore import ConfigError, execute, plan
 from mergecore.testing import run_method
 from mergecore.types import Json
-from mergecore_plugins.methods.average import AverageParams, check
+from mergecore_plugins.methods.average import AverageParams, check_params
 from mergecore_plugins.methods.common import schedule_weights
 
 AVERAGE = method_called("average")
@@ -177,7 +177,7 @@ def test_a_step_can_be_given_for_each_model(tmp_path: Path) -> None:
 )
 def test_steps_that_make_no_sense_are_refused(params: dict[str, object], text: str) -> None:
     with pytest.raises(ConfigError, match=text) as caught:
-        check(AverageParams.model_validate(params), 2)
+        check_params(AverageParams.model_validate(params), 2)
     assert caught.value.code == "E105"
 
 

@@ -44,8 +44,8 @@ def test_a_single_model_gives_itself() -> None:
 def test_more_votes_than_models_keep_nothing_and_are_refused() -> None:
     for name in ("consensus_ta", "consensus_ties"):
         method = method_called(name)
-        assert method.check
+        assert method.check_params
         with pytest.raises(ConfigError, match="k is 3, and only 2 models are merged") as caught:
-            method.check(method.params.model_validate({"weight": [1, 1], "k": 3}), 2)
+            method.check_params(method.params.model_validate({"weight": [1, 1], "k": 3}), 2)
         assert caught.value.code == "E105"
         assert caught.value.hint == "choose a k from 1 to 2"

@@ -56,7 +56,7 @@ def test_a_method_says_what_it_does(name: str) -> None:
     assert dedent(method.example).strip().startswith(f"merge_method: {name}\n")
     assert all(row.help for row in describe_params(method.params))
     assert method.merge.__doc__
-    assert method.passes >= 1
+    assert method.input_passes >= 1
 
 
 @every_method

@@ -107,10 +107,10 @@ def test_density_0_leaves_the_base() -> None:
 def test_probabilities_must_lie_between_0_and_1(density: float, epsilon: float, told: str) -> None:
     for name in ("della", "della_linear"):
         method = method_called(name)
-        assert method.check
+        assert method.check_params
         params = method.params.model_validate({"weight": 1, "density": [1, density], "epsilon": epsilon})
         with pytest.raises(ConfigError, match=told) as caught:
-            method.check(params, 2)
+            method.check_params(params, 2)
         assert caught.value.code == "E105"
         assert caught.value.hint == "choose an epsilon below 0.1"
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mergecore import MergeError
 from mergecore.testing import run_method
-from mergecore_plugins.methods.linear import LinearParams, check
+from mergecore_plugins.methods.linear import LinearParams, check_params
 
 LINEAR = method_called("linear")
 
@@ -51,10 +51,10 @@ def test_weights_that_sum_to_0_cannot_be_normalised(weight: tuple[float, ...]) -
     with pytest.raises(
         MergeError, match=r"the weights sum to 0 \(.*\), so they cannot be normalised"
     ) as caught:
-        check(LinearParams(weight=weight), len(weight))
+        check_params(LinearParams(weight=weight), len(weight))
     assert caught.value.code == "E404"
     assert "normalize: false" in str(caught.value)
-    check(LinearParams(weight=weight, normalize=False), len(weight))
+    check_params(LinearParams(weight=weight, normalize=False), len(weight))
 
 
 @pytest.mark.parametrize(

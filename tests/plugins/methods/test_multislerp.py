@@ -106,9 +106,9 @@ def test_directions_of_three_that_cancel_are_an_error() -> None:
 
 
 def test_weights_that_sum_to_zero_are_refused_unless_they_are_not_normalised() -> None:
-    check = method_called("multislerp").check
-    assert check is not None
+    check_params = method_called("multislerp").check_params
+    assert check_params is not None
     with pytest.raises(MergeError, match=r"weights sum to 0") as error:
-        check(params_of("multislerp", weight=[1, -1]), 2)
+        check_params(params_of("multislerp", weight=[1, -1]), 2)
     assert error.value.hint == "change a weight, or set normalize_weights: false"
-    check(params_of("multislerp", weight=[1, -1], normalize_weights=False), 2)
+    check_params(params_of("multislerp", weight=[1, -1], normalize_weights=False), 2)

@@ -91,8 +91,8 @@ def cases(
 def accepted(drawn: Drawn, n: int) -> bool:
     """Whether a plan would accept the parameters."""
     try:
-        if drawn.method.check:
-            drawn.method.check(drawn.params, n)
+        if drawn.method.check_params:
+            drawn.method.check_params(drawn.params, n)
     except (ValidationError, MergecoreError):
         return False
     return True

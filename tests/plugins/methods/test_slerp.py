@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mergecore import ConfigError, MergeError
 from mergecore.testing import run_method
-from mergecore_plugins.methods.slerp import SlerpParams, check, position
+from mergecore_plugins.methods.slerp import SlerpParams, check_params, position
 
 SLERP = method_called("slerp")
 
@@ -94,7 +94,7 @@ def test_golden_numbers_come_out() -> None:
 )
 def test_weights_are_shares_of_the_arc(weight: tuple[float | None, float | None], t: float) -> None:
     params = SlerpParams(weight=weight)
-    check(params, 2)
+    check_params(params, 2)
     assert position(params) == t
 
 
@@ -104,11 +104,11 @@ def test_t_goes_before_weights() -> None:
 
 def test_without_t_and_weights_there_is_no_position() -> None:
     with pytest.raises(ConfigError, match=r"slerp needs 't'.*parameters: \{t: 0\.5\}") as caught:
-        check(SlerpParams(), 2)
+        check_params(SlerpParams(), 2)
     assert caught.value.code == "E105"
 
 
 def test_weights_that_sum_to_0_are_no_position() -> None:
     with pytest.raises(MergeError, match="the weights sum to 0") as caught:
-        check(SlerpParams(weight=(1, -1)), 2)
+        check_params(SlerpParams(weight=(1, -1)), 2)
     assert caught.value.code == "E404"

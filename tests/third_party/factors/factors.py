@@ -19,7 +19,7 @@ def accepts(document: Mapping[str, Json]) -> bool:
 
 
 def compile_factors(document: Document, planner: Planner) -> Plan:
-    model = planner.open(planner.settings(Factors).factors, ("factors",))
+    model = planner.open(planner.read_document(Factors).factors, ("factors",))
     steps = []
     for name, one in model.tensors.items():
         *rows, columns = one.shape

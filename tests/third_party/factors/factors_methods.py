@@ -30,6 +30,6 @@ def halve(group: TensorGroup, params: NoParams) -> Merged:
 
 
 METHODS = (
-    MergeMethod(name="factor", merge=factor, params=NoParams, whole=True),
+    MergeMethod(name="factor", merge=factor, params=NoParams, needs_whole_tensors=True),
     MergeMethod(name="halve", merge=halve, params=NoParams),
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mergecore.types import Computed, Reader, held
+from mergecore.types import Computed, Reader, extra_memory_of
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class LowRankSum(Computed):
     scale: float
 
     @property
-    def holds(self) -> tuple[int, int]:
+    def extra_memory(self) -> tuple[int, int]:
         (rows, columns), (_, rank), _ = (part.shape for part in self.parts)
         rows = min(rows, 2 + 2**18 // columns)  # of a block
-        once, each = held(self.parts)
+        once, each = extra_memory_of(self.parts)
         return once, each + 8 * (rank * (rows + columns) + rows * columns)
 
     def load(self, reader: Reader, start: int, stop: int, into: Tensor) -> None:

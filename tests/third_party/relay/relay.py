@@ -17,7 +17,7 @@ def accepts(document: Mapping[str, Json]) -> bool:
 
 
 def compile_relay(document: Document, planner: Planner) -> Plan:
-    first, *others = planner.settings(Relay).relay
+    first, *others = planner.read_document(Relay).relay
     for number, model in enumerate(others[:-1], 1):
         planner.before(f"leg-{number}", average(planner, first, model))
         first = f"leg-{number}"

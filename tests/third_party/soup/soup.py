@@ -17,7 +17,7 @@ def accepts(document: Mapping[str, Json]) -> bool:
 
 
 def compile_soup(document: Document, planner: Planner) -> Plan:
-    models = planner.settings(Soup).soup
+    models = planner.read_document(Soup).soup
     entries = [{"model": model, "parameters": {"weight": 1}} for model in models]
     return planner.compile({"merge_method": "linear", "models": entries})
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from mergecore.files.dtypes import DTYPES
-from mergecore.models.layers import config_sections
+from mergecore.models.layers import nested_configs
 from mergecore.planning.side_files.per_layer import restack
 from mergecore.types import Json, Layers
 
@@ -40,7 +40,7 @@ def output_config(
         warnings += restack(config, layers)
     if untied:
         config[TIE] = False
-        for _, section in config_sections(config):
+        for _, section in nested_configs(config):
             if section.get(TIE) is True:
                 cast("dict[str, Json]", section)[TIE] = False
         warnings.append("the head is written on its own, so tie_word_embeddings becomes false")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import cast
 
-from mergecore.models.layers import AHEAD, config_sections
+from mergecore.models.layers import AHEAD, nested_configs
 from mergecore.planning.opened import OpenedModels
 from mergecore.types import Description, Json, Step, TensorFacts
 
@@ -21,7 +21,7 @@ def settle_ahead(config: dict[str, Json], models: OpenedModels, steps: Sequence[
     """Set to 0 in `config` what counts such layers where no input has any; what the user should know."""
     promised = [
         (section, key, value)
-        for _, section in config_sections(config)
+        for _, section in nested_configs(config)
         for key, value in section.items()
         if _PROMISES.fullmatch(key) and isinstance(value, int) and not isinstance(value, bool) and value > 0
     ]

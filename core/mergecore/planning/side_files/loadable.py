@@ -10,7 +10,7 @@ from mergecore.errors import ConfigError
 from mergecore.planning.opened import OpenedModels
 from mergecore.planning.side_files.per_layer import UNSURE
 from mergecore.planning.side_files.periods import cache_fault, settle_periods
-from mergecore.types import Fit, Json, Layers, Proposal, Step
+from mergecore.types import Json, Layers, Loadability, Proposal, Step
 
 Origins: TypeAlias = Mapping[str, Sequence[tuple[int, int]]]
 """Of each stack whose layers were selected, by its prefix: for each layer the model and layer that stand first."""
@@ -22,7 +22,7 @@ def fitted(
     steps: Sequence[Step],
     config: dict[str, Json],
     warnings: list[str],
-    fit: Callable[[Proposal], Fit | None],
+    fit: Callable[[Proposal], Loadability | None],
     strict: bool,
 ) -> tuple[dict[str, Json], list[str]]:
     """The config, and the warnings that are left when a loader was asked.
@@ -40,7 +40,7 @@ def fitted(
     )
     judged = fit(proposal)
     if judged is None:
-        told = settled(proposal, config, Fit(config))
+        told = settled(proposal, config, Loadability(config))
         unsure = "nothing that is installed can tell whether the model of these layers loads"
         return config, [*warnings, unsure, *told]
     warnings = [text for text in warnings if not text.endswith(UNSURE)]
@@ -53,7 +53,7 @@ def fitted(
     return config, [*warnings, *settled(proposal, config, judged)]
 
 
-def settled(proposal: Proposal, config: dict[str, Json], judged: Fit) -> list[str]:
+def settled(proposal: Proposal, config: dict[str, Json], judged: Loadability) -> list[str]:
     """What to say of readers that take more for granted than the config says, which is put right."""
     told = cache_fault(config)
     for layers in proposal.layers:

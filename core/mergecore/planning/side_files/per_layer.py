@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mergecore.models.layers import config_section
+from mergecore.models.layers import nested_config
 from mergecore.planning.side_files.places import settle_places
 from mergecore.types import Json, Layers
 
@@ -47,7 +47,7 @@ def restack(config: dict[str, Json], layers: Layers) -> list[str]:
     if layers.count_key is None:
         return []
     *path, key = layers.count_key
-    section = config_section(config, path)
+    section = nested_config(config, path)
     before = _length(section[key])
     rows = _Rows(path, before, layers.sources)
     same = [index for _, index in layers.sources] == list(range(before))
@@ -176,7 +176,7 @@ class _Rows:
         return _leading(flags[::-1])
 
     def _value(self, source: Mapping[str, Json], name: str) -> Json:
-        return config_section(source, self.path).get(name)
+        return nested_config(source, self.path).get(name)
 
 
 def _unfolded(value: Json) -> list[Json]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mergecore.models.layers import config_section
+from mergecore.models.layers import nested_config
 from mergecore.types import Json, Layers
 
 _KEYS: dict[str, tuple[str, ...]] = {
@@ -72,7 +72,7 @@ def settle_periods(
     if layers.count_key is None:
         return []
     path = layers.count_key[:-1]
-    section, before = config_section(config, path), config_section(primary, path)
+    section, before = nested_config(config, path), nested_config(primary, path)
     stated = before.get(layers.count_key[-1])
     count = len(stated) if isinstance(stated, (list, str)) else stated
     if not isinstance(count, int):
@@ -83,7 +83,7 @@ def settle_periods(
         cycle = _cycle(about, before, count, known)
         if cycle is None:
             continue
-        moved = [_kind(cycle, config_section(source, path), index) for source, index in layers.sources]
+        moved = [_kind(cycle, nested_config(source, path), index) for source, index in layers.sources]
         kinds = _kinds(about, section, len(moved)) or moved
         wrong = next((i for i, kind in enumerate(kinds) if kind != cycle.at(i)), None)
         if wrong is not None:

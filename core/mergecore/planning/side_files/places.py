@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mergecore.models.layers import config_section
+from mergecore.models.layers import nested_config
 from mergecore.types import Json, Layers
 
 _PAIRS = ("attn_layer", "expert_layer")
@@ -21,7 +21,7 @@ def settle_places(section: dict[str, Json], path: Sequence[str], layers: Layers)
 
     What no numbers can say stays as it is.
     """
-    sources = [(config_section(config, path), index) for config, index in layers.sources]
+    sources = [(nested_config(config, path), index) for config, index in layers.sources]
     for name in _PAIRS:
         keys = f"{name}_period", f"{name}_offset"
         flags = [_at(index, *(_number(one, section, key) for key in keys)) for one, index in sources]

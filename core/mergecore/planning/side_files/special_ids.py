@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from mergecore.files.strict_json import parse_json, read_json
-from mergecore.models.layers import config_sections, is_text
+from mergecore.models.layers import is_text, nested_configs
 from mergecore.types import Checkpoint, Json, Rows, Vocabulary
 
 GENERATION = "generation_config.json"
@@ -39,7 +39,7 @@ class SpecialIds:
         """Change the ids in a config, in place; whether any was another one."""
         stated = self._stated(name)
         changed = False
-        for path, section in config_sections(config):
+        for path, section in nested_configs(config):
             for key, value in section.items():
                 if _KEYS.fullmatch(key) and value is not None and (not path or is_text(path)):
                     new = self._found(name, key, value, _at(stated, path) if stated else {})
@@ -73,7 +73,7 @@ class SpecialIds:
         added: dict[str, Json] = {}
         for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
             spoken = any(
-                key in section for path, section in config_sections(config) if not path or is_text(path)
+                key in section for path, section in nested_configs(config) if not path or is_text(path)
             )
             number = self._of_tokenizer(key, stated.get(key)) if config and not spoken else None
             if self.vocabulary.roles is not None and number is not None:
@@ -167,7 +167,7 @@ def generation_config(model: Checkpoint) -> dict[str, Json]:
 
 def set_vocabulary_size(config: dict[str, Json], size: int) -> None:
     """Write the number of rows under the keys that are there, for the whole model and its text models."""
-    for path, section in config_sections(config):
+    for path, section in nested_configs(config):
         if not path or is_text(path):
             for key in ("vocab_size", "padded_vocab_size"):
                 if key in section:

@@ -9,9 +9,9 @@ from types import MappingProxyType
 
 from mergecore.files.dtypes import DTYPES
 from mergecore.models.folder import is_terms
-from mergecore.models.layers import config_sections
+from mergecore.models.layers import nested_configs
 from mergecore.models.module_folders import module_folder
-from mergecore.planning.embedding_rows import Common
+from mergecore.planning.embedding_rows import OutputTokens
 from mergecore.planning.opened import OpenedModels
 from mergecore.planning.side_files.cleaning import as_json
 from mergecore.planning.side_files.config_json import TIE, output_config
@@ -25,15 +25,15 @@ from mergecore.planning.side_files.special_ids import (
     set_vocabulary_size,
 )
 from mergecore.tokenizers.files import is_tokenizer_file
-from mergecore.types import Checkpoint, Fit, Json, Layers, Proposal, Step
+from mergecore.types import Checkpoint, Json, Layers, Loadability, Proposal, Step
 from mergecore.types.plans import ConfigEdit
 
 
 def output_files(
     models: OpenedModels,
     steps: Sequence[Step],
-    common: Common,
-    fit: Callable[[Proposal], Fit | None],
+    common: OutputTokens,
+    fit: Callable[[Proposal], Loadability | None],
     *,
     selected: Origins = MappingProxyType({}),
     strict: bool = True,
@@ -79,7 +79,7 @@ def _edited(config: dict[str, Json], edit: ConfigEdit | None) -> dict[str, Json]
 
 def _follow_vocabulary(
     models: OpenedModels,
-    common: Common,
+    common: OutputTokens,
     config: dict[str, Json],
     files: dict[str, Path | bytes],
     layers: Sequence[Layers],
@@ -144,7 +144,7 @@ def _untied(models: OpenedModels, selected: Origins, steps: Sequence[Step]) -> b
         return True
     embeddings, heads = [step for step in steps if step.role == "embed"], _matrices(steps)
     config = models.first.config
-    says_tied = any(section.get(TIE) is True for _, section in config_sections(config))
+    says_tied = any(section.get(TIE) is True for _, section in nested_configs(config))
     if not (selected and says_tied and heads and embeddings):
         return False
     return {one.model for one in heads[-1].inputs} != {one.model for one in embeddings[0].inputs}

@@ -24,7 +24,7 @@ from mergecore.types.tensors.data import (
     Reader,
     TensorData,
     described,
-    held,
+    extra_memory_of,
     one_by_one,
     prepared,
 )
@@ -50,7 +50,7 @@ _ROOMS = 4
 class Computed:
     """A base for tensors that are computed of others: a subclass adds its fields and `load`.
 
-    The first of the `parts` gives format and shape.  What `load` borrows from the reader counts in `holds`.
+    The first of the `parts` gives format and shape.  What `load` borrows from the reader counts in `extra_memory`.
     """
 
     parts: tuple[TensorData, ...]
@@ -79,9 +79,9 @@ class Computed:
         return repr((type(self).__qualname__, others, [described(part) for part in self.parts]))
 
     @property
-    def holds(self) -> tuple[int, int]:
+    def extra_memory(self) -> tuple[int, int]:
         """What the parts keep."""
-        return held(self.parts)
+        return extra_memory_of(self.parts)
 
     def prepare(self, reader: Reader, for_each: ForEach) -> Self:
         """The same, with those parts prepared that need it."""
@@ -136,9 +136,9 @@ class Joined:
         return any(one.data.computed for one in self.segments)
 
     @property
-    def holds(self) -> tuple[int, int]:
+    def extra_memory(self) -> tuple[int, int]:
         """What its segments keep."""
-        return held(one.data for one in self.segments)
+        return extra_memory_of(one.data for one in self.segments)
 
     def prepare(self, reader: Reader, for_each: ForEach) -> TensorData:
         """The same, with those tensors prepared that need it."""
@@ -224,10 +224,10 @@ class MovedRows:
         return digest.hexdigest()
 
     @property
-    def holds(self) -> tuple[int, int]:
+    def extra_memory(self) -> tuple[int, int]:
         """The numbers of the rows once; and for each worker, rows on their way."""
         size = max(min(BLOCK, math.prod(self.shape)), self.shape[-1])
-        once, each = held(one.tensor.data for one in self.sources)
+        once, each = extra_memory_of(one.tensor.data for one in self.sources)
         return once + sum(one.rows.nbytes for one in self.sources), each + 8 * _ROOMS * size
 
     @property

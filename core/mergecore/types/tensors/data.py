@@ -68,7 +68,7 @@ class TensorData(Protocol):
         """
 
     @property
-    def holds(self) -> tuple[int, int]:
+    def extra_memory(self) -> tuple[int, int]:
         """Bytes that it keeps beside a block: once, and again for each worker."""
 
     def load(self, reader: Reader, start: int, stop: int, into: Tensor) -> None:
@@ -139,9 +139,9 @@ def described(data: TensorData) -> tuple[str, ...]:
     return (data.identity, *(read.tensor.name for read in data.reads))
 
 
-def held(parts: Iterable[TensorData]) -> tuple[int, int]:
+def extra_memory_of(parts: Iterable[TensorData]) -> tuple[int, int]:
     """Bytes that tensors keep together: once, and again for each worker."""
-    kept = [one.holds for one in {id(part): part for part in parts}.values()]
+    kept = [one.extra_memory for one in {id(part): part for part in parts}.values()]
     return sum(once for once, _ in kept), max((each for _, each in kept), default=0)
 
 
@@ -166,7 +166,7 @@ class Stored:
 
     computed = False
     identity = ""
-    holds = (0, 0)
+    extra_memory = (0, 0)
 
     @property
     def reads(self) -> tuple[Read, ...]:
@@ -186,7 +186,7 @@ class InMemory:
     array: Array
 
     computed = False
-    holds = (0, 0)
+    extra_memory = (0, 0)
 
     @cached_property
     def dtype(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mergecore.errors import Collector
-from mergecore.types import Checkpoint, Chosen, Json, Plan, Planner, SideFiles
+from mergecore.types import Checkpoint, Json, Plan, Planner, PluginChoice, SideFiles
 from mergecore_plugins.lora.extract_lora.adapter_config import NAME, adapter_config
 from mergecore_plugins.lora.extract_lora.choosing import Choice, choose
 from mergecore_plugins.lora.extract_lora.pairs import Pairs, find_pairs
@@ -19,7 +19,7 @@ def plan_extraction(planner: Planner) -> Plan:
     Raises:
         MergecoreError: what is wrong with the settings or the models; several as `Problems`.
     """
-    asked = planner.settings(ExtractionDocument).extract_lora
+    asked = planner.read_document(ExtractionDocument).extract_lora
     now, before = _opened(asked, planner)
     found = find_pairs(now, before, planner)
     choice = choose(asked, found)
@@ -43,7 +43,7 @@ def plan_extraction(planner: Planner) -> Plan:
         files,
         unused={0: reason, 1: "the fine-tune has no such tensor, or another one that is stored whole"},
         warnings=[*choice.notes, *_warnings(choice, found, now, before)],
-        output=Chosen("peft"),
+        output=PluginChoice("peft"),
     )
 
 

@@ -56,7 +56,7 @@ def methods() -> tuple[MergeMethod[Any], ...]:
             models=(1, 1),
             formula="the singular vectors of the change, each times the root of its singular value",
             reproducible="same-machine",
-            holds=_holds,
+            extra_memory=_extra_memory,
         ),
         MergeMethod(
             name="difference",
@@ -93,7 +93,7 @@ def _measured(group: TensorGroup, params: MeasureParams) -> Merged:
     return measured(group, params)
 
 
-def _holds(step: Step) -> tuple[int, int]:
+def _extra_memory(step: Step) -> tuple[int, int]:
     """Bytes that a worker keeps: the change, and what is computed of it."""
     assert isinstance(step.params, FactorParams)
     m, n = step.shape

@@ -15,7 +15,7 @@ from mergecore_plugins.lora.kinds import defined
 from mergecore_plugins.lora.kinds.defined import Defined, Layer
 from mergecore_plugins.lora.kinds.factored import Factored, Multiplied
 from mergecore_plugins.lora.lookup import holds_in_out, is_head, is_table
-from mergecore_plugins.lora.names import Part
+from mergecore_plugins.lora.names import AdapterTensor
 
 Find = Callable[[str], "tuple[str, TensorInfo] | None"]
 """A tensor by its name in the model: its name in the result, and what the base has there."""
@@ -31,7 +31,11 @@ class Others:
 
 
 def other_changes(
-    parts: Sequence[Part], config: AdapterConfig, base_config: Mapping[str, Json], find: Find, place: str
+    parts: Sequence[AdapterTensor],
+    config: AdapterConfig,
+    base_config: Mapping[str, Json],
+    find: Find,
+    place: str,
 ) -> Others:
     """The changes that `parts`, tensors of another kind than LoRA, stand for.
 
@@ -52,7 +56,7 @@ class _Kinds:
     absent: list[str] = field(default_factory=list)
     shared: dict[str, TensorInfo] = field(default_factory=dict)
 
-    def changes(self, parts: Sequence[Part]) -> Others:
+    def changes(self, parts: Sequence[AdapterTensor]) -> Others:
         problems = Collector()
         modules: dict[str, dict[str, TensorInfo]] = {}
         for part in parts:

@@ -1,7 +1,7 @@
 """The slot *pre*, by magnitude: which entries of the task vectors are kept, of each tensor or of the whole model.
 
 `TRIM` keeps the largest, `BAND` those that come after the largest.  A method calls `sparse`; it hands `prepare` and
-`check_all` to the core, which calls them for `scope: model`.
+`check_plan` to the core, which calls them for `scope: model`.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class ByMagnitude:
         """With `scope: model`, by model: the cuts through its task vector, and what restores the norm of that."""
         if not params or params[0].scope != "model":
             return None
-        from mergecore.compute import find_cuts, parts_of_models
+        from mergecore.compute import find_cuts, inputs_by_model
 
         counts = {}
-        for model, parts in parts_of_models(groups).items():
+        for model, parts in inputs_by_model(groups).items():
             first = params[parts[0].group]
             row = [getattr(first, name)[parts[0].slot] for name in self.fractions]
             counts[model] = self.counts(*row, sum(part.elements for part in parts))
@@ -67,7 +67,7 @@ class ByMagnitude:
             for model, row in cuts.items()
         ]
 
-    def check_all(self, steps: Sequence[Step], names: Sequence[str]) -> None:
+    def check_plan(self, steps: Sequence[Step], names: Sequence[str]) -> None:
         """Raise E105 when `scope: model` holds for some tensors only, or what is kept differs between them."""
         scopes = {_params(step).scope: step.name for step in steps}
         if len(scopes) > 1:
