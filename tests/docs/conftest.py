@@ -11,11 +11,12 @@ from safetensors.torch import save_file
 from tiny import HIDDEN, llama, llama_config, write_checkpoint
 from tiny_tokenizers import tokenizer_json
 from torch import Tensor
+from training_runs import write_run
 
 
 @pytest.fixture(scope="session")
 def tiny_llamas(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the checkpoints `base`, `code` and `math`, of four layers each; two that see, a part of such."""
+    """A folder with the checkpoints `base`, `code` and `math`, of four layers each; and others."""
     folder = tmp_path_factory.mktemp("models")
     for seed, name in enumerate(("base", "code", "math")):
         write_checkpoint(folder / name, llama(4, seed=seed), llama_config(4))
@@ -27,6 +28,7 @@ def tiny_llamas(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     write_checkpoint(folder / "speaking", llama(2, seed=5), llama_config(2))
     write_adapter(folder / "style")
+    write_run(folder / "run", 1000, 1500, 2000, 2500, 3000, tokens=4000)
     return folder
 
 

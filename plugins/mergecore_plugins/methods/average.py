@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
 from mergecore import ConfigError, Field, MergeMethod, Params, PerModel, hookimpl
-from mergecore_plugins.methods.common import DECAYS, Schedule, schedule_weights, weighted_sum_
+from mergecore_plugins.methods.common import DECAY, DECAYS, Schedule, schedule_weights, weighted_sum_
 
 if TYPE_CHECKING:
     from mergecore import TensorGroup
@@ -23,7 +23,7 @@ class AverageParams(Params):
         "uniform", description="how the checkpoints are weighted; list the oldest first"
     )
     decay: Decay = Field(
-        0.5, description="ema: what is left of the average when the next checkpoint joins it"
+        DECAY, description="ema: what is left of the average when the next checkpoint joins it"
     )
     step: PerModel[float | None] = Field(
         (None,),

@@ -29,10 +29,11 @@ from mergecore_plugins.methods.common.parameters import (
 )
 from mergecore_plugins.methods.common.post import keep_consensus_
 from mergecore_plugins.methods.common.pre import Sparse, dropped, dropped_by_rank, norm_matched, scaled
-from mergecore_plugins.methods.common.schedules import DECAYS, Schedule, schedule_weights
+from mergecore_plugins.methods.common.schedules import DECAY, DECAYS, Schedule, schedule_weights
 
 __all__ = [
     "BAND",
+    "DECAY",
     "DECAYS",
     "TRIM",
     "ByMagnitude",

@@ -9,6 +9,8 @@ from typing import Literal, TypeAlias
 
 Schedule: TypeAlias = Literal["uniform", "ema", "linear", "minus-sqrt"]
 
+DECAY = 0.5
+"""What `ema` leaves of the average where nothing is said."""
 DECAYS: Mapping[str, Callable[[float], float]] = {
     "linear": lambda x: 1 - x,
     "minus-sqrt": lambda x: 1 - sqrt(x),
@@ -17,7 +19,7 @@ DECAYS: Mapping[str, Callable[[float], float]] = {
 
 
 def schedule_weights(
-    schedule: Schedule, count: int, *, decay: float = 0.5, at: Sequence[float] | None = None
+    schedule: Schedule, count: int, *, decay: float = DECAY, at: Sequence[float] | None = None
 ) -> tuple[float, ...]:
     """The weight of each of `count` checkpoints, oldest first; they sum to 1.
 

@@ -1,0 +1,141 @@
+"""The command `mergecore average`: its options, written as a merge config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from mergecore import MergecoreError
+from mergecore.cli import GroupedCommand, common_options, output_options, run_options, size_options
+from mergecore.errors import Problems
+from mergecore_plugins.averaging.choosing import Window, chosen, config_of, parse_steps, parse_tokens, weights
+from mergecore_plugins.averaging.runs import read_run
+from mergecore_plugins.averaging.show import Shown
+from mergecore_plugins.methods.common import DECAY, Schedule
+
+if TYPE_CHECKING:
+    from mergecore import RunOptions
+    from mergecore.types import Json
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path), required=False)
+@click.option("--last", type=click.IntRange(1), metavar="N", help="The N newest checkpoints; 5 by default.")
+@click.option("--steps", metavar="A:B", help="Those from step A to step B, both included.")
+@click.option("--tokens", metavar="N", help="Those of the last N tokens, such as 2B or 500M.")
+@click.option(
+    "--every", type=click.IntRange(1), metavar="N", help="Leave out those nearer than N steps to the next."
+)
+@click.option(
+    "--schedule",
+    type=click.Choice(get_args(Schedule)),
+    default="uniform",
+    show_default=True,
+    help="How checkpoints are weighted: see `mergecore methods show average`.",
+)
+@click.option(
+    "--decay",
+    type=click.FloatRange(0, 1, max_open=True),
+    metavar="X",
+    help="ema: what is left of the average at each checkpoint; 0.5 by default.",
+)
+@click.option(
+    "--final-step",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Count the model in RUN_DIR itself, as that of step N.",
+)
+@click.option("--base", metavar="MODEL", help="The base of adapters; by default the one that they name.")
+@click.option(
+    "--dtype", metavar="NAME", help="Number format of the output, such as bfloat16; by default as stored."
+)
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would be done; read headers only.")
+@click.option("--print-config", is_flag=True, help="Print the merge config that says the same.")
+@click.option("--offline", is_flag=True, help="Do not use the network; read hub models from the cache.")
+@size_options
+@output_options
+@common_options
+def average(
+    run_dir: Path,
+    out: Path | None,
+    only_plan: bool,
+    print_config: bool,
+    disabled: Sequence[str],
+    **given: Any,
+) -> None:
+    """Average checkpoints of the training run in RUN_DIR, as a new model OUT.
+
+    RUN_DIR is the output_dir of Trainer, TRL or axolotl, with folders such as checkpoint-500.  Only weights are
+    read; config.json and tokenizer are those of the newest checkpoint.
+    """
+    how = run_options(given)
+    if out is None and not (only_plan or print_config):
+        raise click.UsageError("OUT is missing; it is needed but with --plan and --print-config")
+    if given["decay"] is not None and given["schedule"] != "ema":
+        raise click.UsageError(f"--decay says nothing with --schedule {given['schedule']}; it is for ema")
+    run = read_run(run_dir, given["final_step"])
+    window = Window(
+        last=given["last"],
+        steps=parse_steps(given["steps"]) if given["steps"] else (None, None),
+        tokens=parse_tokens(given["tokens"]) if given["tokens"] else None,
+        every=given["every"],
+    )
+    decay = DECAY if given["decay"] is None else given["decay"]
+    found = chosen(run, window)
+    document = config_of(found, given["schedule"], decay, base=given["base"], dtype=given["dtype"])
+    if print_config:
+        import yaml
+
+        click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
+        return
+    shown = Shown(run, found, weights(found, given["schedule"], decay))
+    _merge(document, shown, None if only_plan else out, disabled, how, given)
+
+
+def _merge(
+    document: dict[str, Json],
+    shown: Shown,
+    out: Path | None,
+    disabled: Sequence[str],
+    how: RunOptions,
+    given: dict[str, Any],
+) -> None:
+    """Carry out the config in the folder `out`, or show its plan without one."""
+    from mergecore import PlanOptions, Registry, execute, plan
+    from mergecore.cli import plan_shown, show_text
+
+    registry = Registry.discover(disabled)
+    options = PlanOptions(given["offline"], shard_size=given["shard_size"])
+    with _told_of_bases(shown, given["base"]):
+        made = plan(document, registry=registry, options=options)
+    made = replace(made, warnings=(*shown.warnings, *made.warnings))
+    if out is not None:
+        if given["as_json"]:
+            click.echo(json.dumps({"event": "Chosen", **shown.as_json()}))
+        elif not given["quiet"]:
+            click.echo(shown.as_text())
+        execute(made, out, registry=registry, options=how)
+    elif given["as_json"]:
+        click.echo(json.dumps({**shown.as_json(), **json.loads(plan_shown(made, registry, given))}))
+    else:
+        click.echo(f"{shown.as_text()}\n")
+        show_text(plan_shown(made, registry, given))
+
+
+@contextmanager
+def _told_of_bases(shown: Shown, base: str | None) -> Iterator[None]:
+    """Say with an error of the body about a base that is not there how this command is told of one."""
+    try:
+        yield
+    except MergecoreError as error:
+        for one in error.errors if isinstance(error, Problems) else (error,):
+            if one.code == "E701" and base is None and any(saved.kind == "adapter" for saved in shown.found):
+                one.hint = "say where the base of the adapters is: --base MODEL"
+        raise
