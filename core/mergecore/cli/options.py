@@ -135,17 +135,18 @@ def plan_options(command: Any) -> Any:
         ),
         click.option(
             "--missing",
-            type=click.Choice(["error", "base", "skip"]),
+            type=click.Choice(["error", "base", "skip", "drop"]),
             default="error",
             show_default=True,
-            help="If a model lacks a tensor: refuse, take it from the base, or merge the others.",
+            help="If a model lacks a tensor: refuse, take it from the base, merge the others, or leave it out.",
         ),
         click.option(
             "--unexpected",
-            type=click.Choice(["error", "copy", "drop"]),
+            type=click.Choice(["error", "copy", "drop", "merge"]),
             default="error",
             show_default=True,
-            help="If only one model has a tensor: refuse, copy it, or leave it out.",
+            help="If the base (or the first model) lacks a tensor: refuse, copy it, leave it out, or merge "
+            "the models that have it.",
         ),
         click.option("--allow-crimes", is_flag=True, help="Merge models of different architectures."),
         click.option(

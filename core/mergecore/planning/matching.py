@@ -18,6 +18,7 @@ from mergecore.planning.opened import OpenedModels
 from mergecore.types import Depth, Description, Dropped, Stack, TensorFacts, TensorInfo
 
 LACKED = "the base, or else the first model, lacks it"
+NOT_EVERYWHERE = "not all models have it"
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,8 @@ def _reason(models: OpenedModels, slices: Sequence[Slice], model: int, name: str
         return f"tensors outside the layers come from the {'last' if facts.after else 'first'} slice"
     if given and is_buffer(models.checkpoints[model].tensors[name]):
         return "it is not a weight, and that of another model is copied"
+    if not given and models.find(models.primary, name) is not None:
+        return NOT_EVERYWHERE
     return "another model gives it" if given else LACKED
 
 

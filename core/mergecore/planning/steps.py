@@ -31,6 +31,14 @@ from mergecore.types.plans import PlanOptions
 BUFFER = "no weight: loaders make it themselves"
 NOT_ALL = "not all models have this module"
 ONLY_BASE = "no model beside the base has it"
+_INSTEAD = {
+    "base": "the base's is taken",
+    "skip": "the others are merged",
+    "copy": "taken over",
+    "drop": "left out",
+    "merge": "merged from the models that have it",
+}
+"""What the options --missing and --unexpected do."""
 
 
 class Compiler:
@@ -120,20 +128,31 @@ class Compiler:
             chosen = lead or (present[0][1] if note == BUFFER else None)
             return self._copy(target, [chosen], note, as_stored=note == BUFFER) if chosen else None
         if lead is None:
-            if self.options.unexpected == "drop" or not target.selected:
-                return None
-            return self._copy(target, self._aligned(target, [present[0]]), LACKED)
+            return self._lacked(target, present)
         if reason := self._carried(target, found):
             inputs = self._aligned(target, [pair for pair in present if pair[1] is lead])
             return self._copy(target, inputs, reason, as_stored=True)
-        if self.options.missing == "error" and any(
-            one is None and part.model not in self.models.parts for part, one in found
-        ):
+        lacking = any(one is None and part.model not in self.models.parts for part, one in found)
+        if lacking and self.options.missing in ("error", "drop"):
             return None  # who lacks it is told, once for all tensors
         if self.options.missing == "base":
             present = [
                 (part, one or lead) for part, one in found if one or part.model not in self.models.parts
             ]
+        return self._made(target, present, lead)
+
+    def _lacked(self, target: Target, present: list[tuple[SliceInput, TensorInput]]) -> Step | None:
+        """The step of a tensor that the leading model lacks."""
+        if self.options.unexpected == "drop" or not target.selected:
+            return None
+        if self.options.unexpected == "merge":
+            return self._made(target, present, present[0][1])
+        return self._copy(target, self._aligned(target, [present[0]]), LACKED)
+
+    def _made(
+        self, target: Target, present: Sequence[tuple[SliceInput, TensorInput]], lead: TensorInput
+    ) -> Step | None:
+        """The step that merges what is there, or copies what has no numbers to merge."""
         inputs = self._aligned(target, present)
         present = [(part, one) for (part, _), one in zip(present, inputs, strict=True)]
         if not DTYPES[lead.tensor.dtype].floating or lead.tensor.count == 0:
@@ -179,9 +198,11 @@ class Compiler:
         return inputs
 
     def _merge(self, target: Target, present: list[tuple[SliceInput, TensorInput]]) -> Step:
-        if target.slice.base and target.base is None and self.options.missing == "skip":
+        if target.slice.base and present[0][0] is not target.slice.base:
             what = f"'{target.name}': {self._name(target.slice.base.model)} is the base here, and lacks it"
-            raise InputError("E231", what, tensor=target.name, hint="use --missing base")
+            first = target.slice.base.model == self._lead(target.slice)
+            hint = "use --unexpected copy" if first else "use --missing base"
+            raise InputError("E231", what, tensor=target.name, hint=hint)
         base = present.pop(0)[1] if target.slice.base else None
         if base and not present and self.method.base_alone:
             return self._copy(target, [base], ONLY_BASE)
@@ -278,9 +299,9 @@ class Compiler:
     def _tell_missing(self, found: Match) -> None:
         for model, names in _listed(found.missing):
             if self.options.missing != "error":
-                instead = "the base's is taken" if self.options.missing == "base" else "the others are merged"
                 self.notes.append(
-                    f"{_tensors(names)} missing in {self._name(model)}, {instead}: {some(names, 3)}"
+                    f"{_tensors(names)} missing in {self._name(model)}, {_INSTEAD[self.options.missing]}: "
+                    f"{some(names, 3)}"
                 )
                 continue
             self.problems.add(
@@ -289,16 +310,16 @@ class Compiler:
                     f"{_tensors(names)} missing in {self._name(model)}: {some(names, 3)}",
                     tensor=names[0],
                     hint="is it a fine-tune of the same model? --missing base takes the base's tensor, "
-                    "--missing skip merges the others",
+                    "--missing skip merges the others, --missing drop leaves it out",
                 )
             )
 
     def _tell_unexpected(self, found: Match) -> None:
         for model, names in _listed(found.unexpected):
             if self.options.unexpected != "error":
-                instead = "taken over" if self.options.unexpected == "copy" else "left out"
                 self.notes.append(
-                    f"{_tensors(names)} only in {self._name(model)}, {instead}: {some(names, 3)}"
+                    f"{_tensors(names)} only in {self._name(model)}, {_INSTEAD[self.options.unexpected]}: "
+                    f"{some(names, 3)}"
                 )
                 continue
             self.problems.add(
@@ -306,7 +327,8 @@ class Compiler:
                     "E232",
                     f"{_tensors(names)} unexpected in {self._name(model)}: {some(names, 3)}",
                     tensor=names[0],
-                    hint=f"{LACKED}; --unexpected copy takes it over, --unexpected drop leaves it out",
+                    hint=f"{LACKED}; --unexpected copy takes it over, --unexpected drop leaves it out, "
+                    "--unexpected merge merges the models that have it",
                 )
             )
 

@@ -97,8 +97,10 @@ class PlanOptions:
     """What the command line adds to a config."""
 
     offline: bool = False
-    missing: Literal["error", "base", "skip"] = "error"
-    unexpected: Literal["error", "copy", "drop"] = "error"
+    missing: Literal["error", "base", "skip", "drop"] = "error"
+    """What to do about a tensor that a model lacks: refuse, take that of the base, merge the others, leave it out."""
+    unexpected: Literal["error", "copy", "drop", "merge"] = "error"
+    """What to do about one that the base, or else the first model, lacks; `merge`: merge those that have it."""
     allow_crimes: bool = False
     """Merge models of different architectures as long as the tensors fit."""
     seed: int | None = None

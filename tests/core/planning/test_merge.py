@@ -232,7 +232,7 @@ def test_missing_tensors_are_named_with_the_ways_out() -> None:
         "E231 4 tensors missing in m/b: 'model.layers.0.input_layernorm.weight',"
         " 'model.layers.0.post_attention_layernorm.weight', 'model.layers.1.input_layernorm.weight' and 1 more."
         " Hint: is it a fine-tune of the same model? --missing base takes the base's tensor,"
-        " --missing skip merges the others"
+        " --missing skip merges the others, --missing drop leaves it out"
     ]
 
 
@@ -274,7 +274,8 @@ def test_unexpected_tensors_are_named_with_the_ways_out() -> None:
     write("b", {**llama(2), "extra.weight": torch.ones(2)})
     assert refused(linear("a", "b")) == [
         "E232 1 tensor unexpected in m/b: 'extra.weight'. Hint: the base, or else the first model, lacks it;"
-        " --unexpected copy takes it over, --unexpected drop leaves it out"
+        " --unexpected copy takes it over, --unexpected drop leaves it out, "
+        "--unexpected merge merges the models that have it"
     ]
 
 
