@@ -19,9 +19,10 @@ from mergecore.models.config_json import MAX_CONFIG, disagreements, quantisation
 from mergecore.models.config_json import NAME as CONFIG
 from mergecore.models.input_folder import InputFolder, RemoteFile, input_folder
 from mergecore.models.module_folders import FOLDER, MODULES, module_folder
-from mergecore.models.safetensors import parse_header, read_header
+from mergecore.models.safetensors import parse_header
 from mergecore.models.shards import Weights, is_pickle, read_headers, read_weights
 from mergecore.models.torch_files.archive import parse_torch
+from mergecore.models.torch_files.plain import read_plain_file, read_plain_folder
 from mergecore.tokenizers.files import is_tokenizer_file
 from mergecore.types import Checkpoint, Json, ModelReference, SmallFile, TensorInfo, WeightFile
 
@@ -54,7 +55,7 @@ def open_folder(
     with problems.collecting():
         config = read_config(home) if _is_configured(home) else {}
     with problems.collecting():
-        found = read_weights(home)
+        found = read_weights(home) if _is_configured(home) else read_plain_folder(home)
     _check_together(config, found, home, problems)
     sides, small = _all_side_files(files, home, problems)
     inner = _modules(files, home, problems)
@@ -158,18 +159,16 @@ def open_adapter(
 
 
 def open_file(file: Path, reference: ModelReference) -> Checkpoint:
-    """The tensors of one safetensors file, without config and side files.
+    """The tensors of one file of safetensors or of `torch.save`, without config and side files.
 
     Raises:
-        MergecoreError: what a header may raise, and E233 when the tensors are quantised.
+        MergecoreError: what a header or a pickle may raise, and E233 when the tensors are quantised.
     """
     path = file.absolute()
-    tensors, weight_file = read_header(path, reference.path)
-    if packed := quantisation({}, tensors, reference.path):
+    found = read_plain_file(path, reference.path)
+    if packed := quantisation({}, found.tensors.values(), reference.path):
         raise packed
-    return Checkpoint(
-        reference, path.parent, {one.name: TensorInfo(one.name, one) for one in tensors}, (weight_file,)
-    )
+    return Checkpoint(reference, path.parent, found.tensors, found.files, notes=found.notes)
 
 
 def is_side_file(name: str) -> bool:

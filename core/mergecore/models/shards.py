@@ -42,11 +42,22 @@ def read_weights(folder: InputFolder) -> Weights:
         MergecoreError: E201, E210, E212, E213, E301 … E303, those of headers; several as `Problems`.
     """
     index_name, files = _weight_set(folder)
+    return weights_of(folder, files, index_name)
+
+
+def weights_of(
+    folder: InputFolder, files: Sequence[str], index_name: str | None = None, parse: Parse = parse_header
+) -> Weights:
+    """The weights in `files`, or in those of an index.
+
+    Raises:
+        MergecoreError: E212 when a file is missing, E213 when they disagree with the index or hold a tensor twice.
+    """
     index = _read_index(folder, index_name) if index_name else None
     if index:
         files = sorted(set(index.files.values()))
     _check_present(folder, files, index_name)
-    headers = read_headers(folder, files)
+    headers = read_headers(folder, files, parse)
     if index:
         _check_index(index, headers, folder.place(index.name))
     tensors = {
@@ -66,7 +77,7 @@ def _weight_set(folder: InputFolder) -> tuple[str | None, Sequence[str]]:
     names = sorted(folder.names)
     indices = [name for name in names if name.endswith(f"{_SUFFIX}.index.json")]
     index = f"{SINGLE}.index.json" if f"{SINGLE}.index.json" in indices else next(iter(indices), None)
-    sets = _file_sets(names)
+    sets = file_sets(names)
     if SINGLE in sets:
         rival = index or next((files[0] for stem, files in sets.items() if stem.startswith("model ")), None)
         if rival:
@@ -82,32 +93,40 @@ def _weight_set(folder: InputFolder) -> tuple[str | None, Sequence[str]]:
         raise _ambiguous([files[0] for files in sets.values()], folder)
     if not sets:
         raise no_weights(folder)
-    return None, _complete(next(iter(sets.values())), folder)
+    return None, complete(next(iter(sets.values())), folder)
 
 
 _SUFFIX = ".safetensors"
-_NUMBERED = re.compile(r"(.+)-(\d+)-of-(\d+)\.safetensors")
+_NUMBERED = re.compile(r"(.+)-(\d+)-of-(\d+)(\.\w+)")
 
 
-def _file_sets(names: Sequence[str]) -> dict[str, list[str]]:
+def _is_safetensors(name: str) -> bool:
+    return name.endswith(_SUFFIX) and not name.startswith((".", "adapter_"))
+
+
+def file_sets(names: Sequence[str], wanted: Callable[[str], bool] = _is_safetensors) -> dict[str, list[str]]:
     """Files that belong together: numbered ones of one name and total, or one alone."""
     sets: dict[str, list[str]] = {}
     for name in names:
-        if name.endswith(_SUFFIX) and not name.startswith((".", "adapter_")):
+        if wanted(name):
             numbered = _NUMBERED.fullmatch(name)
             sets.setdefault(f"{numbered[1]} of {numbered[3]}" if numbered else name, []).append(name)
     return sets
 
 
-def _complete(files: list[str], folder: InputFolder) -> list[str]:
-    """`files` when none of the numbers they count up to is missing."""
+def complete(files: list[str], folder: InputFolder) -> list[str]:
+    """`files` when none of the numbers they count up to is missing.
+
+    Raises:
+        InputError: E212 when one is.
+    """
     numbered = _NUMBERED.fullmatch(files[0])
     if numbered is None:
         return files
     total = int(numbered[3])
     if len(files) < total:
         number = next(i for i, name in enumerate([*files, ""], 1) if _number(name) != i)
-        name = f"{numbered[1]}-{number:0{len(numbered[2])}}-of-{numbered[3]}{_SUFFIX}"
+        name = f"{numbered[1]}-{number:0{len(numbered[2])}}-of-{numbered[3]}{numbered[4]}"
         what = f"missing; {total - len(files)} of {total} files of this name are not there"
         raise InputError("E212", what, place=folder.place(name), hint="download or copy the model again")
     return files
@@ -132,7 +151,8 @@ def no_weights(folder: InputFolder) -> MergecoreError:
         shards = all(re.fullmatch(r"pytorch_model-\d+-of-\d+\.bin", name) for name in pickles)
         source = pickles[0] if len(pickles) == 1 else "pytorch_model-*.bin" if shards else ""
         command = _command(folder.place(source), folder.place(SINGLE)) if source else ""
-        return pickled(f"the weights are pickles ({_listed(pickles)})", folder.shown, command)
+        why = "a model with a config is read from safetensors only"
+        return _pickled(f"the weights are pickles ({_listed(pickles)})", folder.shown, command, why)
     others = sorted(name for name in folder.names if name.endswith(_FOREIGN))
     instead = f"; {_listed(others)} cannot be used" if others else ""
     what = f"no weights found, expected {SINGLE} or {SINGLE}.index.json{instead}"
@@ -143,16 +163,17 @@ def no_weights(folder: InputFolder) -> MergecoreError:
     return InputError("E201", f"{what}; there are some in {_listed(inside)}", place=folder.shown, hint=hint)
 
 
-def pickled(what: str, place: str, command: str = "") -> MergecoreError:
-    """The error for weights that are pickles; `command` converts them."""
-    hint = f"convert them to safetensors{command}; mergecore does not read pickles"
+def _pickled(what: str, place: str, command: str, why: str) -> MergecoreError:
+    """The error for weights that are pickles; `command` converts them, and `why` says what could be read."""
+    hint = f"convert them to safetensors{command}; {why}"
     return PolicyError("E303", f"{what}, which can run code when they are read", place=place, hint=hint)
 
 
 def pickled_file(path: str) -> MergecoreError:
-    """The error for a file that is a pickle."""
+    """The error for a file that is a pickle and no archive of `torch.save`, which could be read without running it."""
     command = _command(path, re.sub(r"\.\w+$", _SUFFIX, path))
-    return pickled("the weights are a pickle", path, command)
+    why = "what torch.save writes today is read without running anything, older files are not"
+    return _pickled("the weights are a pickle", path, command, why)
 
 
 _FOREIGN = (".gguf", ".onnx", ".h5", ".msgpack", ".ot", ".tflite", ".npz", ".safetensors")

@@ -38,7 +38,7 @@ def check_target(
 
     Raises:
         OutputError: E501 it exists, E502 it is an input, E503 the disk is too small, E505 no permission,
-            E510 its name is too long.
+            E510 its name is too long, or that of a file.
     """
     path = absolute(target)
     _check_name(target, path)
@@ -66,6 +66,17 @@ def _check_name(target: Path, path: Path) -> None:
                 f"the name of the output folder is too long for this disk ({len(os.fsencode(longest))} bytes)"
             )
             raise _error("E510", target, what, "choose a shorter name; most disks take 255 bytes") from None
+    if path.suffix in _OF_FILES and not path.exists():
+        folder = target.with_suffix("")
+        what = "the output is a folder, and this is the name of a file"
+        hint = (
+            f"write {folder}: the weights are then in {folder}/model.safetensors, or in NAME.safetensors with "
+            "'output: {stem: NAME}' in the config"
+        )
+        raise _error("E510", target, what, hint)
+
+
+_OF_FILES = (".safetensors", ".sft", ".bin", ".pt", ".pth", ".ckpt", ".gguf")
 
 
 def absolute(target: Path) -> Path:

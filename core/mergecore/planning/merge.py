@@ -23,6 +23,7 @@ from mergecore.planning.composition import check_composition
 from mergecore.planning.formats import Formats
 from mergecore.planning.matching import Slice, dropped, match
 from mergecore.planning.meaning.config_differences import differences, unconfigured
+from mergecore.planning.meaning.factors import factors
 from mergecore.planning.opened import OpenedModels, open_models
 from mergecore.planning.planner import DocumentPlanner
 from mergecore.planning.slices import slices_of
@@ -80,7 +81,11 @@ def plan_merge(document: Document, planner: DocumentPlanner) -> Plan:
         side_files,
         primary=models.primary,
         selected=found.layers,
-        warnings=[*compiler.warnings(steps), *_doubts(config, models, opener, bool(found.layers))],
+        warnings=[
+            *compiler.warnings(steps),
+            *_doubts(config, models, opener, bool(found.layers)),
+            *factors(models.checkpoints, steps),
+        ],
         descriptions=models.descriptions,
         dropped=dropped(models, slices, used),
         used=[(MergeMethod, method.name), (TokenizerStrategy, strategy)],

@@ -1,4 +1,4 @@
-"""Models in local folders, and single safetensors files.
+"""Models in local folders, and single files of tensors.
 
 `accepts` says which references mean a path; `open_local` opens it.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from mergecore import hookimpl
 from mergecore.config import HUB, exists_below, nearest
 from mergecore.errors import ConfigError, InputError
-from mergecore.models import is_pickle, open_adapter, open_file, open_folder, pickled_file
+from mergecore.models import is_pickle, open_adapter, open_file, open_folder
 from mergecore.types import Checkpoint, ModelReference, ModelSource, OpenOptions
 from mergecore_plugins.sources.hub import cached_snapshot, is_hub_id
 
@@ -56,11 +56,10 @@ def open_local(reference: ModelReference, options: OpenOptions) -> Checkpoint:
         return open_adapter(path, reference)
     if path.is_dir():
         return open_folder(path, reference, weights=options.weights)
-    if path.suffix == ".safetensors":
+    if path.suffix in (".safetensors", ".sft") or is_pickle(path.name):
         return open_file(path, reference)
-    if is_pickle(path.name):
-        raise pickled_file(reference.path)
-    raise InputError("E201", f"'{reference.path}': expected a directory or a safetensors file")
+    what = f"'{reference.path}': expected a folder, or a file of tensors"
+    raise InputError("E201", what, hint="its name ends in .safetensors, .bin, .pt, .pth or .ckpt")
 
 
 def _exists(path: Path) -> bool:

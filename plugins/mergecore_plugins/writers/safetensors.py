@@ -36,7 +36,7 @@ class SafetensorsParams(Params):
     """How the tensors are divided into files."""
 
     shard_size: Size = Field(default=5_000_000_000, gt=0, description="largest size of a file, such as 5GB")
-    stem: str = Field(default="model", pattern=r"^\w+$", description="how the names of the files begin")
+    stem: str = Field(default="model", pattern=r"^\w[\w-]*$", description="how the names of the files begin")
 
 
 def lay_out(tensors: Sequence[OutputTensor], params: SafetensorsParams) -> Layout:

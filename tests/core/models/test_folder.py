@@ -270,7 +270,8 @@ def test_pickles_alone_are_refused_with_the_command_to_convert_them(
     error = refusal(model, "E303", r"the weights are pickles \(pytorch_model\.bin\).*run code")
     assert error.exit_code == 4
     assert "glob.glob('m/bad/pytorch_model.bin')" in str(error)
-    assert "mergecore does not read pickles" in str(error)
+    assert "Hint: convert them to safetensors (python" in str(error)
+    assert str(error).endswith("; a model with a config is read from safetensors only")
     write(model, "pytorch_model-2.bin", "")
     assert "torch.load" not in str(refusal(model, "E303", "pytorch_model-2.bin"))
 

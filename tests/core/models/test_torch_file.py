@@ -266,7 +266,7 @@ def test_steps_beyond_all_measure_are_refused(tmp_path: Path, monkeypatch: pytes
     refused(
         archive(tmp_path / "a.bin", b"\x80\x02" + b"}" * 2**24 + b"."),
         "E308",
-        "limit 16777216. Hint: save the adapter as safetensors",
+        "limit 16777216. Hint: save it as safetensors",
     )
 
 
@@ -276,7 +276,7 @@ def test_archives_that_torch_does_not_write_are_refused(tmp_path: Path) -> None:
         archive(path, tensor(), zipfile.ZIP_DEFLATED, _0=TWO),
         "E202",
         "is compressed; torch.save leaves its members as they are",
-        "save the adapter again with torch, or",
+        "save it again with torch, or as safetensors",
     )
     refused(archive(path, tensor()), "E205", "the file has nothing")
     refused(archive(path, tensor(), _1=TWO), "E205", "the file has nothing")

@@ -92,7 +92,7 @@ def test_a_path_that_is_not_there(path: str) -> None:
 
 def test_another_file_is_no_model(working_directory: Path) -> None:
     (working_directory / "notes.txt").write_text("")
-    refusal(ModelReference("notes.txt"), "E201", r"'notes\.txt': expected a directory or a safetensors file")
+    refusal(ModelReference("notes.txt"), "E201", r"'notes\.txt': expected a folder, or a file of tensors")
 
 
 def test_a_path_has_no_revision() -> None:

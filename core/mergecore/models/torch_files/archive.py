@@ -7,26 +7,36 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from mergecore.errors import InputError, MergecoreError, PolicyError
 from mergecore.files.dtypes import DTYPES
 from mergecore.files.safe_open import NO_STAMP, ReadAt, open_regular, resolved, stamp_of
 from mergecore.models.safetensors import Tensors
 from mergecore.models.shards import pickled_file
-from mergecore.models.torch_files.pickled import MAX_PICKLE, View, read_pickle
+from mergecore.models.torch_files.pickled import MAX_PICKLE, View, only_tensors, read_pickle
 from mergecore.types import Stored, WeightFile
 
 MAX_DIRECTORY = 2**24
+Choose: TypeAlias = Callable[[Mapping[Any, Any], str], dict[str, View]]
+"""The tensors in what a pickle holds; the second argument is the file as messages show it."""
 
 
 def parse_torch(
-    read: ReadAt, size: int, path: Path, place: str, stamp: tuple[int, ...] = NO_STAMP
+    read: ReadAt,
+    size: int,
+    path: Path,
+    place: str,
+    stamp: tuple[int, ...] = NO_STAMP,
+    choose: Choose = only_tensors,
 ) -> tuple[Tensors, WeightFile]:
     """The tensors of a file of `size` bytes in the order of their bytes, and what identifies the file.
+
+    choose: finds them in what the pickle holds.
 
     Raises:
         MergecoreError: E202 … E208, E303 for a pickle without an archive, E304 for one that asks for more than
@@ -47,11 +57,11 @@ def parse_torch(
     pickle = members[f"{root}data.pkl"]
     if pickle.size > MAX_PICKLE:
         what = f"the pickle has {pickle.size} bytes, limit {MAX_PICKLE}"
-        raise PolicyError("E308", what, place=place, hint="save the adapter as safetensors")
+        raise PolicyError("E308", what, place=place, hint="save it as safetensors")
     data = read(_start(pickle, read, size, place), pickle.size)
     found = [
         _stored(name, view, members.get(f"{root}data/{view.storage.key}"), read, size, path, place)
-        for name, view in read_pickle(data, place).items()
+        for name, view in choose(read_pickle(data, place), place).items()
     ]
     if not found:
         raise InputError("E201", "contains no tensors", place=place)
@@ -60,13 +70,13 @@ def parse_torch(
     return tuple(found), WeightFile(path, size, digest, stamp)
 
 
-def read_torch(path: Path, place: str) -> tuple[Tensors, WeightFile]:
+def read_torch(path: Path, place: str, choose: Choose = only_tensors) -> tuple[Tensors, WeightFile]:
     """The same for the file at `path`; symbolic links are followed."""
     with open_regular(resolved(path, place), place) as (read, status):
-        return parse_torch(read, status.st_size, path, place, stamp_of(status))
+        return parse_torch(read, status.st_size, path, place, stamp_of(status), choose)
 
 
-_AGAIN = "copy it again, or save the adapter as safetensors"
+_AGAIN = "copy it again, or save it as safetensors"
 
 
 # ---- the archive -------------------------------------------------------------------------------------------
@@ -144,7 +154,7 @@ def _check_members(members: dict[str, _Member], read: ReadAt, size: int, root: s
     for one in members.values():
         if not one.plain:
             what = f"'{one.name[:80]}' is compressed; torch.save leaves its members as they are"
-            hint = "save the adapter again with torch, or as safetensors"
+            hint = "save it again with torch, or as safetensors"
             raise InputError("E202", what, place=place, hint=hint)
     order = members.get(f"{root}byteorder")
     if order and (order.size != 6 or read(_start(order, read, size, place), 6) != b"little"):

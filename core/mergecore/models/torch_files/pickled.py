@@ -7,7 +7,7 @@ Nothing that a pickle names is imported or called, so nothing in it can run.
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,8 +36,8 @@ class View:
     strides: tuple[int, ...]
 
 
-def read_pickle(data: bytes, place: str) -> dict[str, View]:
-    """The tensors by name.
+def read_pickle(data: bytes, place: str) -> dict[Any, Any]:
+    """What the pickle holds by keys: tensors as a `View`, numbers, text, lists and mappings of them.
 
     Raises:
         MergecoreError: E304 for a pickle that asks for anything else, E202 for a damaged one, E308 for one beyond all
@@ -46,10 +46,19 @@ def read_pickle(data: bytes, place: str) -> dict[str, View]:
     found = _Machine(place).run(data)
     if not isinstance(found, dict):
         raise _damaged("the pickle holds no tensors by name", place)
+    return found
+
+
+def only_tensors(found: Mapping[Any, Any], place: str) -> dict[str, View]:
+    """The tensors by name, of a pickle that must hold nothing else.
+
+    Raises:
+        InputError: E202 when it does.
+    """
     for name, one in found.items():
         if not isinstance(name, str) or not isinstance(one, View):
             raise _damaged(f"the pickle holds more than tensors: {_short(name)}", place)
-    return found
+    return dict(found)
 
 
 def _damaged(what: str, place: str) -> MergecoreError:
@@ -108,7 +117,7 @@ class _Machine:
         for number, (step, value, _) in enumerate(pickletools.genops(data)):
             if number > MAX_STEPS:
                 what = f"the pickle has more than {MAX_STEPS} steps"
-                raise PolicyError("E308", what, place=self._place, hint="save the adapter as safetensors")
+                raise PolicyError("E308", what, place=self._place, hint="save it as safetensors")
             if step.name == "STOP":
                 (found,) = self._stack
                 return found

@@ -44,7 +44,7 @@ def differences(
 
 
 def unconfigured(models: Sequence[Checkpoint], primary: Checkpoint) -> Iterator[str]:
-    """A sentence for each model that has no config.json while another one has."""
+    """A sentence for each model that has no config.json while another one has, or one for all where none has."""
     for model in models:
         if not model.config and primary.config:
             yield (
@@ -56,6 +56,12 @@ def unconfigured(models: Sequence[Checkpoint], primary: Checkpoint) -> Iterator[
         yield (
             f"{primary.name} gives the config and has no config.json, so the output has none; to take that of "
             f"{configured[0]}, name {configured[0]} first or as base_model"
+        )
+    stored = [model for model in models if model.weight_files]
+    if len(stored) > 1 and not configured:
+        yield (
+            "no model has a config.json: tensors are merged by their names, and nothing tells whether they mean the "
+            "same in all models; no vocabulary is compared"
         )
 
 
