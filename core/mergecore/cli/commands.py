@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mergecore.cli.mergekit_options import MergeCommand
+from mergecore.cli.mergekit.merge import MergeCommand
 from mergecore.cli.options import common_options, output_options, plan_options, run_options
 from mergecore.cli.screen import show_table, show_text
 from mergecore.files.exhaustion import TO_PLAN, check_memory

@@ -164,44 +164,6 @@ def test_an_option_with_another_name_here_is_understood(
     assert one == other
 
 
-# the options of mergekit 0.1.5, as the help of each of its commands lists them
-SHARED = """--allow-crimes --no-allow-crimes --unsafe-truncate-embeddings --no-unsafe-truncate-embeddings
---trust-remote-code --no-trust-remote-code --transformers-cache= --lora-merge-cache= --lora-merge-dtype= --random-seed=7
--v --quiet --no-quiet --cuda --no-cuda --device=cpu --low-cpu-memory --no-low-cpu-memory --lazy-unpickle
---no-lazy-unpickle --read-to-gpu --no-read-to-gpu --multi-gpu --no-multi-gpu -j=2 --num-threads=2 --gpu-rich
---async-write --no-async-write --write-threads= --out-shard-size=5B --copy-tokenizer --no-copy-tokenizer
---clone-tensors --no-clone-tensors --write-model-card --no-write-model-card --safe-serialization
---no-safe-serialization"""
-OWN = """--load-in-4bit --load-in-8bit --i-understand-this-is-not-useful-without-training --out-path= -I=
---intermediate-dir= --lazy --no-lazy --model= --base-model= --max-rank= --distribute-scale --no-distribute-scale
---embed-lora --no-embed-lora --save-module= -e= --exclude-regex= -i= --include-regex= --sv-epsilon=
---skip-undecomposable --merge= --density= --weight= --method= --normalize --no-normalize --int8-mask --no-int8-mask
---bf16 --no-bf16 --naive-count --no-naive-count --print-yaml --no-print-yaml -i --tensor-intersection -u --tensor-union
--k= --k= -c --cosine-similarity -nc --no-cosine-similarity -a= --approximation-method= -w= --weight-scheme= -s=
---subword-method= --batch-size= -pm= --prefix-match= -bm= --byte-match= --magikarp --no-magikarp -nvn=
---new-vocab-noise= -nvs= --new-vocab-scale= -m= --write-yaml= --dry-run --fp16 --no-fp16 --full-random
---no-full-random -f --force -R --require-nameless --dtype= --compute-device=cpu --storage-device= --load-to-compute"""
-
-
-@pytest.mark.parametrize("option", dict.fromkeys((SHARED + " " + OWN).split()))
-def test_every_option_of_mergekit_is_understood_or_its_error_says_what_replaces_it(
-    option: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Path("c.yml").write_text(TWO + WEIGHT, encoding="utf-8")
-    name, given, value = option.partition("=")
-    words = [name, value or "1"] if given else [name]
-    code = run(["merge", "c.yml", "out", *words])
-    err = capsys.readouterr().err
-    if option in SHARED.split() and option != "--unsafe-truncate-embeddings":
-        assert code == 0, err
-    if code == 0:
-        assert Path("out/model.safetensors").exists()
-    else:
-        (error,) = err.splitlines()
-        assert error.startswith(f"mergecore: error E115: merge has no option {name}. Hint: "), error
-        assert "--help" not in error
-
-
 def test_a_dtype_on_the_command_line_is_led_into_the_config(capsys: pytest.CaptureFixture[str]) -> None:
     Path("c.yml").write_text(TWO + WEIGHT, encoding="utf-8")
     assert run(["merge", "c.yml", "out", "--dtype", "bfloat16", "--max-rank=4"]) == 2

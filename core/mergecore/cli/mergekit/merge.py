@@ -1,0 +1,115 @@
+"""What `merge` and `plan` do about the options of all of mergekit's commands."""
+
+from __future__ import annotations
+
+import re
+
+from mergecore.cli.mergekit.command import ForeignCommand, ForeignOptions
+from mergecore.config.leftovers import OPTIONS
+
+
+def size_of(value: str) -> str:
+    """A size in mergekit's words, such as 5B, in bytes."""
+    size = re.fullmatch(r"(\d+)([kmb]?)", value.lower())
+    return str(int(size[1]) * {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}[size[2]]) if size else value
+
+
+_RENAMED = {
+    "random_seed": "--seed {value}",
+    "num_threads": "--threads {value}",
+    "out_shard_size": "--shard-size {value}",
+    "max_shard_size": "--shard-size {value}",
+    "compute_device": "--device {value}",
+    "force": "--overwrite",
+    "f": "--overwrite",
+    "intermediate_dir": "--intermediate {value}",
+    "I": "--intermediate {value}",
+    "tensor_union": "--missing skip --unexpected merge",
+    "u": "--missing skip --unexpected merge",
+    "tensor_intersection": "--missing drop --unexpected drop",
+    "i": "--missing drop --unexpected drop",
+}
+_NO_MODEL_LOADED = "models are read as they are stored, a part at a time"
+_HARMLESS = {
+    **OPTIONS,
+    "no_quiet": "all is told unless --quiet says otherwise",
+    "no_allow_crimes": "models of different architectures are refused unless --allow-crimes says otherwise",
+    "storage_device": "--max-memory bounds the memory",
+    "load_to_compute": "--device chooses where to compute",
+    **dict.fromkeys(("naive_count", "int8_mask"), "it never changed a result"),
+    **dict.fromkeys(("no_bf16", "no_fp16"), "'dtype:' in the config says it"),
+    "no_print_yaml": "no config is printed",
+    "no_write_model_card": "'side_files: {model_card: false}' in the config leaves the card out",
+    "no_reshard": "models are read as they are",
+    "no_unsafe_truncate_embeddings": "nothing is ever cut off",
+    **dict.fromkeys(("load_in_4bit", "load_in_8bit"), _NO_MODEL_LOADED),
+    "i_understand_this_is_not_useful_without_training": "what the config says is built without such a word",
+}
+_IN_CONFIG = {
+    "dtype": "the config says it: write 'dtype: {value}' there, or 'out_dtype:' for the output alone",
+    "out_dtype": "the config says it: write 'out_dtype: {value}' there",
+    "bf16": "the config says it: write 'dtype: bfloat16' there",
+    "fp16": "the config says it: write 'dtype: float16' there",
+    "method": "the config says it: write 'merge_method: {value}' there",
+    "merge_method": "the config says it: write 'merge_method: {value}' there",
+    "base_model": "the config says it: write 'base_model: {value}' there",
+    "merge": "the config says it: write '- model: {value}' under 'models:' there",
+    "model": "the config says it: write '- model: {value}' under 'models:' there",
+    "m": "the config says it: write '- model: {value}' under 'models:' there",
+    "weight": "the config says it: write 'weight: {value}' under 'parameters:' there",
+    "w": "the config says it: write 'weight: {value}' under 'parameters:' there",
+    "density": "the config says it: write 'density: {value}' under 'parameters:' there",
+    "normalize": "the config says it: write 'normalize: true' or 'false' under 'parameters:' there",
+    "tokenizer_source": "the config says it: write 'tokenizer_source: {value}' there",
+    "chat_template": "the config says it: write 'chat_template: {value}' there",
+    "print_yaml": "the config is the one that you write; `mergecore plan` shows what it does",
+    "write_yaml": "the config is the one that you write; `mergecore plan` shows what it does",
+    "dry_run": "`mergecore plan CONFIG` shows what a merge would do",
+    "unsafe_truncate_embeddings": "nothing is cut off here: 'tokenizer_source:' in the config matches rows by token",
+    "out_path": "write the folder of the output behind the config: mergecore merge CONFIG OUT",
+    "output": "write the folder of the output behind the config: mergecore merge CONFIG OUT",
+    "output_dir": "write the folder of the output behind the config: mergecore merge CONFIG OUT",
+    "config": "write the config as the first word: mergecore merge CONFIG OUT",
+    "full_random": "`mergecore layershuffle` draws layers at random; or write them as 'slices:' in the config",
+}
+_OTHER_COMMANDS = {
+    "mergekit-multi": "intermediate_dir I lazy require_nameless R",
+    "mergekit-extract-lora": "max_rank distribute_scale embed_lora save_module exclude_regex include_regex e "
+    "sv_epsilon skip_undecomposable",
+    "mergekit-tokensurgeon": "k cosine_similarity c nc approximation_method a weight_scheme subword_method s "
+    "batch_size prefix_match pm byte_match bm magikarp new_vocab_noise nvn new_vocab_scale nvs",
+    "mergekit-evolve": "max_fevals vllm strategy in_memory storage_path num_gpus merge_cuda sigma0 wandb wandb_project "
+    "wandb_entity task_search_path i_understand_the_depths_of_the_evils_i_am_unleashing save_final_model reshard "
+    "timeout force_population_size",
+}
+_DONE_BY = {
+    "mergekit-multi": "which runs several configs; give each its own `mergecore merge`, in the order that they need",
+    "mergekit-extract-lora": "which makes an adapter, as `mergecore extract-lora` does; merge makes a model",
+    "mergekit-tokensurgeon": "which changes the tokenizer of a model, as `mergecore transplant` does",
+    "mergekit-evolve": "which searches for parameters; mergecore cannot search yet, merge needs them in the config",
+}
+
+
+class MergeCommand(ForeignCommand):
+    """A command that understands the options of `mergekit-yaml`, and knows those of its siblings."""
+
+    foreign = ForeignOptions(
+        renamed=_RENAMED,
+        harmless=_HARMLESS,
+        with_value={
+            "out_shard_size",
+            "write_threads",
+            "num_threads",
+            "transformers_cache",
+            "lora_merge_cache",
+            "lora_merge_dtype",
+            "storage_device",
+        },
+        elsewhere={
+            option: f"it is an option of {command}, {_DONE_BY[command]}"
+            for command, options in _OTHER_COMMANDS.items()
+            for option in options.split()
+        }
+        | _IN_CONFIG,
+        values={"out_shard_size": size_of},
+    )
