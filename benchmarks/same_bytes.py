@@ -29,7 +29,7 @@ SHAPE = LlamaShape(
     hidden=128, intermediate=384, layers=4, heads=4, key_value_heads=2, vocabulary=600, tied=False
 )
 WORDS = 29
-"""How many tokens the tokenizers of `write_set` have; those behind them are ours."""
+"""How many tokens the tokenizers of `write_set` have; those after them are ours."""
 
 
 @click.command()

@@ -10,7 +10,7 @@ from mergecore_architectures import names
 
 
 def from_file(name: str, file: Path | Traversable, rank: int = 20) -> Architecture:
-    """A describer of that name that knows what `file` says; `docs/how-to/new-architectures.md` tells the form.
+    """A describer of that name that knows what `file` says; `docs/how-to/new-architectures.md` describes the form.
 
     ::
 

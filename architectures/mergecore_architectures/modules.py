@@ -123,7 +123,7 @@ def _steps(prefix: str) -> Iterator[str]:
 
 
 def _owner(name: str, kept: Sequence[Roots], home: Roots) -> Roots:
-    """The longest part of the tree that holds a tensor, or else the one that makes text."""
+    """The longest part of the tree that holds a tensor, otherwise the one that makes text."""
     found = [(len(root), roots) for roots in kept for root in roots if name.startswith(root)]
     return max(found, key=lambda pair: pair[0], default=(0, home))[1]
 

@@ -190,7 +190,7 @@ def _facts(
 def _outside(
     tensor: TensorInfo, main: Stack | None, stacks: Sequence[Stack], rows: Collection[int]
 ) -> TensorFacts:
-    """What is known of a tensor outside the layers."""
+    """What is known about a tensor outside the layers."""
     name = tensor.name
     kind = modality(name)
     last = is_after(name) or is_after(_beside_layers(name, stacks))

@@ -1,4 +1,4 @@
-"""The modules of a model as far as the names and shapes of its tensors tell them; read `loaded`."""
+"""The modules of a model as far as the names and shapes of its tensors show them; read `loaded`."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def _is_buffer(name: str, family: _Family) -> bool:
 
 
 def kinds_of(config: Config) -> Lists | None:
-    """The lists of a config of such a family, given or derived; None where they cannot be told."""
+    """The lists of a config of such a family, given or derived; None where they are unknown."""
     family, sizes = _FAMILIES.get(str(config.get("model_type"))), _sizes(config)
     if family is None or sizes is None or not _is_sound(config, family):
         return None

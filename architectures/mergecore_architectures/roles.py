@@ -90,7 +90,7 @@ def modality(name: str) -> str | None:
 
 
 def _split(name: str) -> tuple[set[str], str]:
-    """The modules in a name, and the last of them: the tensor itself where it is no plain weight or bias."""
+    """The modules in a name, and the last of them: the tensor itself where it is not a plain weight or bias."""
     parts = name.split(".")
     leaf = parts[-2] if len(parts) > 1 and parts[-1] in _PARAMETERS else parts[-1]
     return set(parts), re.sub(r"_(bias|blocks|scales)$", "", leaf) if "correction" not in leaf else leaf

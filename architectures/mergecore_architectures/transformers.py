@@ -134,7 +134,7 @@ class _Counted:
     places: Mapping[str, Converted]
 
     def main_stack(self) -> Stack | None:
-        """The stack within the module that makes text; where there are several, what the names say of them."""
+        """The stack within the module that makes text; where there are several, what the names say about them."""
         known, model = self.known, self.model
         if model.decoder is None:
             return known.main

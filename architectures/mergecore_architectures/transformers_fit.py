@@ -2,7 +2,7 @@
 
 A config that counts layers and derives the rest from their positions (every sixth attends to everything, experts
 from the third on) says something false of layers that moved.  Where it can say the truth in a list, it is made to;
-where it cannot, the fault is told.
+where it cannot, the fault is reported.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KNOWN = 0.95
 
 
 def loadability(proposal: Proposal) -> Loadability | None:
-    """The config that tells the truth of all layers, and what is wrong; None when transformers knows nothing of it.
+    """The config that is true of all layers, and what is wrong; None when transformers knows nothing of it.
 
     A plain model of layers of plain models loads; transformers is imported only for others.
     """

@@ -79,7 +79,7 @@ class MetaModel:
         return [place.name, *(place.name.replace(first, other) for other in others)]
 
     def unexpected_is_fine(self, name: str) -> bool:
-        """Whether the class knows of tensors of that name which it does not load."""
+        """Whether the class knows about tensors of that name which it does not load."""
         patterns = getattr(self.model, "_keys_to_ignore_on_load_unexpected", None) or ()
         return any(re.search(pattern, name) for pattern in patterns)
 

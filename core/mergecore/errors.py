@@ -39,7 +39,7 @@ class Place:
 
 
 class MergecoreError(Exception):
-    """Something a user can mend; printed in one line, without a traceback."""
+    """An error the user can fix; printed in one line, without a traceback."""
 
     exit_code = 1
 

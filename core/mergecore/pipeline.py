@@ -340,7 +340,7 @@ def _after_earlier(
 
 
 def _stage(plan: Plan, target: Path, options: RunOptions, reads: Sequence[InputFile], started: Run) -> Stage:
-    """The output, begun or taken up; what stands in its way is found before anything is said to begin."""
+    """The output, begun or resumed; what stands in its way is found before anything is said to begin."""
     inputs = [_protected(model) for model in plan.models if model.folder != NOWHERE]
     known = identity(plan)
     described_as = described(known, plan.layout)

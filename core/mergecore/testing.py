@@ -123,7 +123,7 @@ class _Watched(StreamedGroup):
         handed_out, original = vars(block).get("base"), block.original
         if handed_out is not None and original is not None and not torch.equal(handed_out, original):
             raise AssertionError(
-                "the method writes into `block.base`, which is a copy: nobody reads what it writes"
+                "the method writes into `block.base`, which is a copy: what it writes is lost"
             )
         return super()._completed(block, result)
 

@@ -351,7 +351,7 @@ class Half(nn.Module):
         (
             lambda: mergecore.merge_tensors("linear", [ONE, [1.0, 2.0]], weight=1.0),  # type: ignore[list-item]
             "E233",
-            "tensors[1]: tensor 'tensor' is a list, not a tensor. Hint: hand over a plain tensor",
+            "tensors[1]: tensor 'tensor' is a list, not a tensor. Hint: pass a plain tensor",
         ),
         (
             lambda: mergecore.merge_tensors("linear", [ONE], wieght=1.0),
@@ -433,7 +433,7 @@ class Half(nn.Module):
                 {"a": {"w": ONE}, "b": {"w": ONE}},
             ),
             "E104",
-            "the config does not name 'b'. Hint: name it, or do not hand it over",
+            "the config does not name 'b'. Hint: name it in the config, or leave it out",
         ),
         (
             lambda: mergecore.merge_state_dicts(

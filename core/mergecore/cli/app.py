@@ -133,11 +133,11 @@ def _listen() -> None:
 
 
 def _of_the_system(error: Exception) -> MergecoreError | None:
-    """What to tell of an error that is no bug: the disk, the memory, or the working folder is not what it was."""
+    """What to say about an error that is not a bug: the disk, the memory, or the working folder is not what it was."""
     from mergecore.files.exhaustion import exhausted
 
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return OutputError("E504", "what the command says cannot be written: the disk is full")
+        return OutputError("E504", "the output of the command cannot be written: the disk is full")
     if isinstance(error, FileNotFoundError) and not _has_working_folder():
         hint = "change to a folder that exists, and run again"
         return ConfigError("E116", "the folder that the command runs in was deleted", hint=hint)

@@ -97,7 +97,7 @@ def run_options(given: Mapping[str, Any]) -> RunOptions:
     if given["resume"] and given["restart"]:
         raise click.UsageError("--resume and --restart exclude each other", context)
     if given["recheck"] and not given["resume"]:
-        raise click.UsageError("--recheck says nothing without --resume", context)
+        raise click.UsageError("--recheck has no effect without --resume", context)
     display = Display(
         style="jsonl" if given["as_json"] else "console",
         verbosity=-1 if given["quiet"] else given["verbose"],

@@ -105,7 +105,7 @@ def _wrapped(line: str, width: int) -> str:
 
 
 _LABEL = re.compile(r" *\S+(?: \S+)?  +(?=\S)")
-"""The label of a line such as `  comes with mergecore`, up to the text behind it."""
+"""The label of a line such as `  comes with mergecore`, up to the text after it."""
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

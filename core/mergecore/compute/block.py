@@ -25,7 +25,7 @@ class StreamedBlock:
     stop: int
     x: Tensor
     original: Tensor | None
-    """The base that is added back, which nobody else may write to."""
+    """The base that is added back, which nothing else may write to."""
     seed: int
     name: str
 

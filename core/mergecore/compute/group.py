@@ -44,7 +44,7 @@ def merge_group(method: MergeMethod[Any], group: StreamedGroup, params: Any) -> 
     elif not isinstance(merged, Blocks):
         raise wrong(f"it returned {kind_of(merged)}, not a tensor or what `map` returns")
     elif not group.finished:
-        raise wrong("it returned blocks that `map` has not made")
+        raise wrong("it returned blocks that `map` did not make")
 
 
 class StreamedGroup:
@@ -139,7 +139,7 @@ class StreamedGroup:
     def scatter(self, make_stretches: MakeStretches, rows: bool = False) -> Blocks:
         """Make the results from blocks of the inputs: `make_stretches` gives stretches of outputs.
 
-        Each is the number of an output, the first element, and the numbers behind one another; together they
+        Each is the number of an output, the first element, and the numbers after one another; together they
         are every element of every output, once.  Nothing is added to them.
         """
         made = Coverage([one.count for one in self.outputs])
@@ -340,7 +340,7 @@ class StreamedGroup:
 
     @contextmanager
     def _pass(self, check: bool) -> Iterator[None]:
-        """One pass over the inputs; what is wrong with their numbers is told at its end, if it was looked for."""
+        """One pass over the inputs; what is wrong with their numbers is reported at its end, if it was looked for."""
         if self._passing:
             raise wrong("it begins a pass over its inputs within another one, whose block would be lost")
         self._passing = True

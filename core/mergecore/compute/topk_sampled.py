@@ -34,7 +34,7 @@ class Found(NamedTuple):
 
 
 def window_of(sample: Keys, larger: float, count: int, limit: int) -> Window | None:
-    """Where the key should be that a share `larger` of `count` elements reaches, told from a sorted sample.
+    """Where the key should be that a share `larger` of `count` elements reaches, estimated from a sorted sample.
 
     None when more than `limit` elements may have one of the keys there that are not heavy.
     """

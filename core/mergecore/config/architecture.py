@@ -1,4 +1,4 @@
-"""What a short YAML file says of the tensors of a model family; read `parse_architecture` and `refined`.
+"""What a short YAML file says about the tensors of a model family; read `parse_architecture` and `refined`.
 
 ::
 
@@ -90,15 +90,13 @@ class TensorRule(_Section):
 
 
 class ArchitectureFile(_Section):
-    """What is known of a model family."""
+    """What is known about a model family."""
 
     title = "an architecture"
     match: Matching = Matching()
     layers: str | None = Field(default=None, description="prefix of the layers that layer ranges mean")
     layer_count_key: str | None = Field(default=None, description="where config.json counts them, with dots")
-    tied: dict[str, str] = Field(
-        default={}, description="names that may be missing, and what stands for them"
-    )
+    tied: dict[str, str] = Field(default={}, description="names that may be missing, and what replaces them")
     tensors: tuple[TensorRule, ...] = Field(default=(), description="the first rule that matches counts")
 
     def as_json(self) -> dict[str, Json]:

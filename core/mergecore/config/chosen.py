@@ -64,7 +64,7 @@ def check_plugins(
     problems: Collector,
     doubts: list[ConfigError],
 ) -> dict[str, object]:
-    """Gather what is wrong with the plugins of a merge config; what its grammar needs to know of them."""
+    """Gather what is wrong with the plugins of a merge config; what its grammar needs to know about them."""
     found: list[str | None] = []
     with problems.collecting():
         found.append(strategy_named(document, registry, exists, doubts))
@@ -84,7 +84,7 @@ def check_chosen(
 ) -> None:
     """Gather what is wrong with the plugins that a document chooses, and with their parameters.
 
-    strategy: what the source of the tokenizer names, if it is no model.
+    strategy: what the source of the tokenizer names, if it is not a model.
     """
     template = document.data.get("chat_template")
     if "chat_template" in sections and isinstance(template, str):
@@ -265,7 +265,7 @@ def _side_files(section: Mapping[str, Json], document: Document) -> Iterator[Cho
 
 
 def _no_choices(document: Document) -> Iterator[ConfigError]:
-    """What is said of side files and is neither yes, nor no, nor parameters."""
+    """What is said about side files and is neither yes, nor no, nor parameters."""
     section = document.data.get("side_files")
     for name, said in section.items() if isinstance(section, dict) else ():
         if not isinstance(said, bool | dict | None):
@@ -298,7 +298,7 @@ def check_template(text: str, registry: Registry) -> None:
 def _strategy(
     data: Mapping[str, Json], section: Mapping[str, Json], named: str | None
 ) -> tuple[Json, DocPath]:
-    """The strategy that is chosen, and where; None when nothing is said of the tokenizer."""
+    """The strategy that is chosen, and where; None when nothing is said about the tokenizer."""
     if data.get("tokenizer_source") is not None:
         return named or OF_MODEL, ("tokenizer_source",)
     if data.get("tokenizer") is None:

@@ -303,7 +303,7 @@ def _check_settings(
 
 
 def without_leftovers(document: Document) -> tuple[Document, list[ConfigError]]:
-    """The document without keys that mean nothing here, and what to say of them; places stay as they are.
+    """The document without keys that mean nothing here, and what to say about them; places stay as they are.
 
     Keys of the top level that begin with `x-` or a dot are the user's own, to hang anchors on.
     """

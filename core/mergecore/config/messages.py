@@ -1,4 +1,4 @@
-"""What pydantic says of a config, in our words and with places.
+"""What pydantic says about a config, in our words and with places.
 
 `fault` carries an error of ours through pydantic, `explained` translates what comes out of it.
 """
@@ -28,7 +28,7 @@ def explained(
 ) -> ConfigError:
     """One complaint of pydantic about `document` as a `ConfigError` with its place.
 
-    root: the class of the whole document; method, params: to tell a parameter that stands in a wrong place.
+    root: the class of the whole document; method, params: to recognise a parameter in the wrong place.
     """
     path, kind = detail["loc"], detail["type"]
     context = detail.get("ctx", {})
@@ -131,9 +131,9 @@ def _shown(value: object) -> str:
 
 
 _MISPLACED = {
-    "revision": "write it behind the model, as in 'model: NAME@REVISION'",
-    "adapter": "write it behind the model, as in 'model: NAME+ADAPTER', or in it, 'model: {model: NAME, adapter: …}'",
-    "lora": "write it behind the model, as in 'model: NAME+ADAPTER', or in it, 'model: {model: NAME, lora: …}'",
+    "revision": "write it after the model, as in 'model: NAME@REVISION'",
+    "adapter": "write it after the model, as in 'model: NAME+ADAPTER', or in it, 'model: {model: NAME, adapter: …}'",
+    "lora": "write it after the model, as in 'model: NAME+ADAPTER', or in it, 'model: {model: NAME, lora: …}'",
     "layer_range": "whole models are merged under 'models'; choose layers with 'slices:' and 'sources:'",
 }
 """Keys that people write beside a model, and what to do."""

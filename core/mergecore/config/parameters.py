@@ -1,4 +1,4 @@
-"""What a plugin declares of its parameters: what can be told from that.
+"""What a plugin declares of its parameters: what follows from that.
 
 A method subclasses `Params`.  The rest reads such a class: `parameters_of` gives one `Parameter` for each
 field, which converts what users write and says what it expects.
@@ -159,7 +159,7 @@ def describe_params(params: type[Params]) -> list[ParameterRow]:
 
 
 def counts_as(parameter: Parameter, written: object, value: object) -> ConfigError | None:
-    """What to say of `true` or of a text where a number is expected, which it then is; without a place."""
+    """What to say about `true` or about a text where a number is expected, which it then is; without a place."""
     if type(value) not in (int, float) or not isinstance(written, (bool, str)):
         return None
     if _SIZE in _alternatives(parameter.type):

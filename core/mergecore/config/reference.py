@@ -21,7 +21,7 @@ HUB = "hf:"
 
 
 def exists_below(folder: Path) -> Exists:
-    """Tells what exists, relative paths starting at `folder`."""
+    """Says what exists, relative paths starting at `folder`."""
 
     def exists(text: str) -> bool:
         try:
@@ -67,7 +67,7 @@ def parse_reference(value: Json, exists: Exists) -> ModelReference:
     if isinstance(value, Mapping):
         return _from_mapping(value, exists)
     raise ConfigError(
-        "E112", f"{value!r} names no model", hint="write a path or a hub id; numbers need quotes"
+        "E112", f"{value!r} does not name a model", hint="write a path or a hub id; numbers need quotes"
     )
 
 
@@ -91,7 +91,7 @@ def _part(part: str, text: str, exists: Exists) -> _Named:
     if "@" in revision:
         raise _bad(text, "has more than one '@'")
     if not path.removeprefix(HUB).strip() or (at and not revision.strip()):
-        raise _bad(text, "has an empty part" if text.strip() else "names no model")
+        raise _bad(text, "has an empty part" if text.strip() else "does not name a model")
     return path, revision or None
 
 
@@ -144,7 +144,7 @@ def _member(value: Json, exists: Exists) -> _Named:
         return _part(value, value, exists)
     if isinstance(value, Mapping):
         return _verbatim(value)
-    raise ConfigError("E112", f"{value!r} names no model", hint=_FORM)
+    raise ConfigError("E112", f"{value!r} does not name a model", hint=_FORM)
 
 
 def _verbatim(value: Mapping[str, Json], known: tuple[str, ...] = ("path", "revision")) -> _Named:

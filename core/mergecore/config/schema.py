@@ -29,7 +29,7 @@ def schema(
 ) -> dict[str, Json]:
     """The JSON schema (draft 2020-12) of a config that uses one of `methods`, and any of `chosen` and `files`.
 
-    Without `chosen`, nothing is said of parameters of tokenizer strategies, output writers and executors.
+    Without `chosen`, nothing is said about parameters of tokenizer strategies, output writers and executors.
     """
     methods = sorted(methods, key=lambda method: method.name)
     grammar = cast("dict[str, Json]", MergeConfig.model_json_schema())
@@ -79,7 +79,7 @@ def _add_side_files(grammar: dict[str, Json], files: Iterable[SideFile[Any]]) ->
 
 
 def _of_side_file(one: SideFile[Any]) -> Json:
-    """What a config may say of a side file."""
+    """What a config may say about a side file."""
     known: dict[str, Json] = {
         name: {"anyOf": [value_schema(parameter), {"type": "null"}]}
         for name, parameter in parameters_of(one.params).items()

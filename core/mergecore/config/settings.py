@@ -47,7 +47,7 @@ def parse_setting(raw: Json, name: str, path: DocPath = (), place_of: PlaceOf = 
     """The setting of parameter `name`, which is written at `path`.
 
     Raises:
-        ConfigError: E104 when it has another form, E105 for a filter that is no pattern.
+        ConfigError: E104 when it has another form, E105 for a filter that is not a pattern.
     """
     if isinstance(raw, list) and raw and all(isinstance(item, dict) for item in raw):
         return Setting(tuple(_case(item, name, (*path, i), place_of) for i, item in enumerate(raw)))

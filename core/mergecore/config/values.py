@@ -71,12 +71,12 @@ def _vocabulary_source(value: Json, info: ValidationInfo) -> VocabularySource:
     reference = _reference(value, info)
     if reference.path.startswith("model:"):
         path = reference.path.removeprefix("model:")
-        raise fault(ConfigError("E112", f"'{value}' names no model", hint=f"write '{path}'"))
+        raise fault(ConfigError("E112", f"'{value}' does not name a model", hint=f"write '{path}'"))
     return reference
 
 
 def _is_strategy(text: str, info: ValidationInfo) -> bool:
-    """Whether a source names a strategy; where nobody knows the plugins, a plain word that is no folder does."""
+    """Whether a source names a strategy; where the plugins are unknown, a plain word that is not a folder does."""
     context = info.context or {}
     if "strategy" in context:
         return bool(context["strategy"] == text)
@@ -110,7 +110,7 @@ def _layer_range(value: Json) -> tuple[int, int]:
         raise fault(ConfigError("E113", f"layer_range {text} is not two whole numbers", hint=hint))
     first, end = numbers
     if not 0 <= first < end:
-        raise fault(ConfigError("E113", f"layer_range {text} holds no layer", hint=hint))
+        raise fault(ConfigError("E113", f"layer_range {text} contains no layers", hint=hint))
     return first, end
 
 
@@ -174,11 +174,7 @@ def _dtypes(value: Json, one: Callable[[Json], str]) -> str | DtypeCases:
 
 def _token(text: str) -> str:
     if not text:
-        raise fault(
-            ConfigError(
-                "E105", "a token without text is found in no text", hint="write its text, or leave it out"
-            )
-        )
+        raise fault(ConfigError("E105", "a token needs a text", hint="write its text, or leave it out"))
     return text
 
 
@@ -186,7 +182,7 @@ def _whole(value: Json) -> Json:
     """A number that was not written as one is refused: `true` and `'5'` would count as 1 and 5."""
     if isinstance(value, bool) or (isinstance(value, str) and value.replace("_", "").strip().isdecimal()):
         hint = f"write {value}" if isinstance(value, str) and value.isdecimal() else None
-        what = f"{shown(value)} is not a whole number, and a whole number is expected"
+        what = f"{shown(value)} is not a whole number"
         raise fault(ConfigError("E104", what, hint=hint))
     return value
 

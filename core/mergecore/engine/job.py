@@ -113,5 +113,5 @@ def _check_portable(name: str, method: MergeMethod[Any]) -> None:
     except MergecoreError:
         raise
     except Exception as error:
-        what = f"method '{name}' was given in this session, and other processes cannot have it: {error}"
+        what = f"method '{name}' was defined in this session, so other processes cannot load it: {error}"
         raise PluginError("E605", what, hint="use the executor 'threads', or put it into a module") from error

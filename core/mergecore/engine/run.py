@@ -59,7 +59,7 @@ class Run:
         return time.monotonic() - self._begin
 
     def report(self, event: Event) -> None:
-        """Tell the caller and the reporters; a reporter that fails is named once."""
+        """Report to the caller and the reporters; a reporter that fails is named once."""
         if self.progress:
             with self.registry.of_results():
                 self.progress(event)
@@ -67,7 +67,7 @@ class Run:
             self.warn(failure)
 
     def warn(self, text: str) -> None:
-        """Tell the user, and the manifest."""
+        """Warn the user, and note it for the manifest."""
         self.warnings.append(text)
         self.report(Warned(self.options.display, text))
 
@@ -77,7 +77,7 @@ class Run:
         return known | ({"prepared": dict(self.states)} if self.states else {})
 
     def finished(self, storage: Bytes) -> Finished:
-        """What the recipe says of tensors that are all written."""
+        """What the recipe says about tensors that are all written."""
         if not self.plan.recipe:
             return Finished()
         recipe = self.registry.get(Recipe, self.plan.recipe)
@@ -175,7 +175,7 @@ class Run:
         )
 
     def _prepared(self, runner: Runner) -> dict[str, Json]:
-        """What methods take of all tensors before the first is merged; also when a run is taken up again."""
+        """What methods take of all tensors before the first is merged; also when a run is resumed."""
         preparing = {name: method for name, method in runner.methods.items() if method.prepare}
         if not preparing:
             return {}

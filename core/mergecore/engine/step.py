@@ -95,7 +95,9 @@ class Runner:
             try:
                 json.dumps(state, allow_nan=False)
             except (TypeError, ValueError) as error:
-                raise PluginError("E605", f"what it prepared is not plain values: {error}") from error
+                raise PluginError(
+                    "E605", f"what its `prepare` returned is not plain values: {error}"
+                ) from error
         return state
 
     def __call__(self, step: Step, crew: Workers) -> StepResult:
@@ -240,7 +242,7 @@ class _Nowhere:
     """The sink of groups that are looked at only."""
 
     def put(self, output: int, start: int, numbers: Tensor) -> None:
-        raise PluginError("E605", "it makes a result where it may look only")
+        raise PluginError("E605", "it makes a result where it may only read")
 
 
 class _Outputs:
@@ -335,7 +337,7 @@ class _Output:
         self._digests[index] = block_digest(block)
 
     def _note(self, start: int, numbers: Tensor, out: Tensor) -> None:
-        """Tell numbers that the output dtype cannot hold from those that were not finite before."""
+        """Distinguish numbers that the output dtype cannot hold from those that were not finite before."""
         places = nonfinite_places(out)
         exact = numbers.cpu()[places]
         fits = torch.isfinite(exact)

@@ -116,7 +116,7 @@ class WeightFiles:
         if state.st_size != size:
             raise self._changed(path, f"it has {state.st_size} bytes, not {size}")
         if stamp_of(state) != stamp:
-            raise self._changed(path, "its inode or modification time is another")
+            raise self._changed(path, "its inode or modification time has changed")
 
     @contextmanager
     def _telling(self, path: Path) -> Iterator[None]:
@@ -129,7 +129,7 @@ class WeightFiles:
 
     def _changed(self, path: Path, how: str) -> InputError:
         what = f"the file changed after the merge was planned: {how}"
-        return InputError("E235", what, place=self._name(path), hint="run again when nobody writes to it")
+        return InputError("E235", what, place=self._name(path), hint="run again once nothing writes to it")
 
     def _unreadable(self, path: Path, error: OSError) -> MergecoreError:
         if lacking := exhausted(error):
@@ -261,7 +261,7 @@ def _load_computed(data: TensorData, reader: Reader, start: int, stop: int, row:
 
 
 class InputReader:
-    """Reads the stored tensors of one input; `faults` takes what is wrong with them, None: nobody looks."""
+    """Reads the stored tensors of one input; `faults` takes what is wrong with them, None: they are not checked."""
 
     def __init__(
         self, files: WeightFiles, scratch: Scratch, faults: dict[Origin, Fault] | None = None

@@ -36,7 +36,7 @@ def telling(path: Path, doing: str) -> Iterator[None]:
 
 
 def failure(path: Path, doing: str, error: OSError) -> MergecoreError:
-    """What to tell of an OSError."""
+    """What to say about an OSError."""
     if lacking := exhausted(error):
         return lacking
     reason = error.strerror or str(error)
@@ -77,7 +77,7 @@ def sync(file: int) -> None:
 
 
 def write_all(file: int, chunks: Iterable[bytes]) -> None:
-    """Write `chunks` one behind the other from the begin of a file, durably."""
+    """Write `chunks` one after the other from the beginning of a file, durably."""
     offset = 0
     for chunk in chunks:
         write_at(file, memoryview(chunk), offset)

@@ -31,7 +31,7 @@ _FILES = (errno.EMFILE, errno.ENFILE)
 
 
 def exhausted(error: BaseException, needed: int = 0) -> MergeError | None:
-    """The error to tell when `error` says that memory or files ran out; `needed` is what a run needs, in bytes."""
+    """The error to report when `error` says that memory or files ran out; `needed` is what a run needs, in bytes."""
     for one in _chain(error):
         if _is_of_files(one):
             return too_many_files()

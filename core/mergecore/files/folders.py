@@ -77,12 +77,12 @@ class Folder:
         return durable.exchange((self.descriptor, name), (folder.descriptor, other))
 
     def remove(self, name: str) -> None:
-        """Remove a name that is no folder, if it is there; a link is removed, not what it leads to."""
+        """Remove a name that is not a folder, if it is there; a link is removed, not what it leads to."""
         if self.status(name) is not None:
             os.unlink(name, dir_fd=self.descriptor)
 
     def remove_folder(self, name: str) -> None:
-        """Remove an empty folder; one that is gone or not empty is no error."""
+        """Remove an empty folder; one that is gone or not empty is not an error."""
         try:
             os.rmdir(name, dir_fd=self.descriptor)
         except OSError as error:
@@ -93,7 +93,7 @@ class Folder:
         """Remove a folder with all in it, if it is there.
 
         Raises:
-            OutputError: E509 when it is no folder.
+            OutputError: E509 when it is not a folder.
         """
         if (status := self.status(name)) is None:
             return
@@ -134,7 +134,7 @@ class Folder:
         """A file in it, or in a folder in it, opened; made, with the folder, if `flags` say so.
 
         Raises:
-            OutputError: E509 when it is no regular file, has a second name, or belongs to somebody else.
+            OutputError: E509 when it is not a regular file, has a second name, or belongs to somebody else.
         """
         if "/" in name:
             inner, _, rest = name.partition("/")
@@ -195,7 +195,7 @@ class Folder:
             if name in folders:
                 self.folder(name).close()
             elif name not in files:
-                raise planted(self.path / name, "no part of a merge")
+                raise planted(self.path / name, "not part of a merge")
             elif fault := self._fault(self.status(name)):
                 raise planted(self.path / name, fault)
 

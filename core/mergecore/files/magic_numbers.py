@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class FileKind:
-    """A kind of file that is no safetensors file, and what to do about it."""
+    """A kind of file that is not a safetensors file, and what to do about it."""
 
     name: str
     cure: str

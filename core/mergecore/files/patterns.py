@@ -31,7 +31,7 @@ def searcher(pattern: str) -> Callable[[str], bool]:
     """Whether a text holds a match of `pattern`, as `re.search` says it.
 
     Raises:
-        ConfigError: E105 for what is no pattern, or one that cannot be matched in bounded time; without a place.
+        ConfigError: E105 for what is not a pattern, or one that cannot be matched in bounded time; without a place.
             The function raises it for a pattern that needs too many steps for a text.
     """
     if len(pattern) > MAX_PATTERN:

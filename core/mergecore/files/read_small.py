@@ -17,7 +17,7 @@ def read_small(path: Path, *, code: str, max_bytes: int, limit_code: str = "E308
 
     Raises:
         MergecoreError: `code` when it is missing, `limit_code` when it has more than `max_bytes`, E236 when
-            it cannot be read, E309 when it is no regular file.
+            it cannot be read, E309 when it is not a regular file.
     """
     place = str(path)
     try:

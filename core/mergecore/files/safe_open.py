@@ -45,7 +45,7 @@ def open_regular(path: Path, place: str) -> Iterator[tuple[ReadAt, os.stat_resul
     """A way to read parts of a regular file, and its status; `path` must be no symbolic link.
 
     Raises:
-        MergecoreError: E309 when it is no regular file, E236 when it cannot be opened or read.
+        MergecoreError: E309 when it is not a regular file, E236 when it cannot be opened or read.
     """
     try:
         _check_regular(os.lstat(path).st_mode, place)
@@ -83,7 +83,7 @@ _CHUNK = 2**20
 
 
 def unreadable(error: OSError, place: str) -> MergecoreError:
-    """The error E236 for what the operating system said, E407 where it is no matter of the file."""
+    """The error E236 for what the operating system said, E407 where it is not about the file."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return too_many_files()
     reason = error.strerror or str(error)

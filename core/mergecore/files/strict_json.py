@@ -25,8 +25,8 @@ def read_json(path: Path, *, code: str, max_bytes: int = MAX_BYTES, max_depth: i
     """The value in a JSON file.
 
     Raises:
-        MergecoreError: `code` when the file is missing, is no UTF-8 or no JSON; E308 beyond a limit; E309
-            when it is no regular file.
+        MergecoreError: `code` when the file is missing, is not UTF-8 or not JSON; E308 beyond a limit; E309
+            when it is not a regular file.
     """
     data = read_small(path, code=code, max_bytes=max_bytes)
     return parse_json(data, "", code=code, place=str(path), max_bytes=max_bytes, max_depth=max_depth)
@@ -47,7 +47,7 @@ def parse_json(
     infinite: take Infinity for a number, as Python writes it; configs of some state space models hold one.
 
     Raises:
-        MergecoreError: `code` when it is no UTF-8 or no JSON; E308 beyond a limit.
+        MergecoreError: `code` when it is not UTF-8 or not JSON; E308 beyond a limit.
     """
     try:
         data = source.encode() if isinstance(source, str) else source

@@ -208,7 +208,7 @@ class _Builder:
             near = did_you_mean(anchor, list(self._anchors))
             raise ConfigError(
                 "E101",
-                f"the alias '*{anchor}' stands for nothing{near}",
+                f"the alias '*{anchor}' is not defined{near}",
                 place=place,
                 hint=f"write '&{anchor}' before it",
             )
@@ -219,8 +219,8 @@ class _Builder:
             raise PolicyError("E107", f"aliases nest deeper than {MAX_DEPTH} levels", place=place)
         self._from_aliases += target.size
         if self._from_aliases > MAX_NODES:
-            what = f"aliases stand for more than {MAX_NODES} values"
-            raise PolicyError("E107", what, place=place, hint="repeat less by aliases")
+            what = f"aliases expand to more than {MAX_NODES} values"
+            raise PolicyError("E107", what, place=place, hint="use fewer aliases")
         return replace(target, place=place)
 
     def _list(self, events: Iterator[Event], place: Place, depth: int) -> Node:
@@ -258,7 +258,7 @@ class _Builder:
         sources = list(node.children.values()) if isinstance(node.value, list) else [node]
         for source in sources:
             if not isinstance(source.value, dict):
-                what = "'<<' merges mappings into this one; this is not a mapping"
+                what = "'<<' takes a mapping"
                 self.problems.add(ConfigError("E104", what, place=source.place, hint="write '<<: *name'"))
         return [source for source in sources if isinstance(source.value, dict)]
 

@@ -1,4 +1,4 @@
-"""From a model reference to an open checkpoint and what is known of its tensors; read `opener` first."""
+"""From a model reference to an open checkpoint and what is known about its tensors; read `opener` first."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _LONGEST = 100_000
 def read_card(files: InputFolder) -> dict[str, Json]:
     """The metadata of README.md; empty where there is none that can be read.
 
-    Nothing but the new card depends on it, so a damaged one is no error.
+    Nothing but the new card depends on it, so a damaged one is not an error.
     """
     if NAME not in files.names:
         return {}

@@ -49,7 +49,7 @@ def read_config(folder: InputFolder) -> dict[str, Json]:
 def disagreements(
     config: Mapping[str, Json], tensors: Mapping[str, TensorInfo], place: str
 ) -> Iterator[MergecoreError]:
-    """Errors E221: what `config`, shown as `place`, says of layers and vocabulary and the tensors deny."""
+    """Errors E221: what `config`, shown as `place`, says about layers and vocabulary and the tensors deny."""
     stacks = find_stacks(tensors)
     path, section = _language_sections(config)[0]
     key = next((key for key in _PRIMARY if isinstance(section.get(key), int)), "")

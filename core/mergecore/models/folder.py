@@ -236,7 +236,7 @@ def _not_an_adapter(files: InputFolder) -> MergecoreError:
     """The error for a folder without an adapter where one is wanted."""
     what = f"not an adapter: there is no {ADAPTER}"
     return InputError(
-        "E250", what, place=files.shown, hint="behind '+' stands an adapter of the model before it"
+        "E250", what, place=files.shown, hint="after '+', an adapter of the model before it is expected"
     )
 
 
@@ -278,7 +278,7 @@ _TERMS = re.compile(
     r"[\w .-]*(licen[sc]e|notice|copying|copyright|use[_ -]?policy)[\w .-]*?(\.(md|txt|rst|pdf|html?))?",
     re.ASCII | re.IGNORECASE,
 )
-"""What the authors of a model say of what may be done with it."""
+"""What the authors of a model say about what may be done with it."""
 _FOLDERS = re.compile(r"additional_chat_templates|custom_generate|[0-9]+_\w+", re.ASCII)
 
 
@@ -315,7 +315,7 @@ def _side_files(
 
 
 def _check_size(name: str, size: int, place: str) -> None:
-    """Raise E308 for what is no side file by its size; reading all of it would take minutes."""
+    """Raise E308 for what is not a side file by its size; reading all of it would take minutes."""
     limit = MAX_CONFIG if name == CONFIG else MAX_BYTES
     if size > limit and not name.endswith(".safetensors"):
         raise PolicyError("E308", f"the file has {size} bytes, limit {limit}", place=place)

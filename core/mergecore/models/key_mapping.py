@@ -36,7 +36,7 @@ def under_prefix(checkpoint: Checkpoint, old: str, new: str, place: Place | None
     check_prefix(checkpoint, old, place)
     if both := moved.keys() & kept.keys():
         name = min(both)
-        what = f"{checkpoint.name} has a tensor '{name}' already; '{moved[name]}' cannot be called so"
+        what = f"{checkpoint.name} has a tensor '{name}' already; '{moved[name]}' cannot be renamed to that"
         raise ConfigError("E105", what, place=place)
     tensors = {name: replace(checkpoint.tensors[own], name=name) for name, own in moved.items()}
     told = f"'{old}' read as '{new}': {len(moved)} renamed"

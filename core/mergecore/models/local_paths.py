@@ -1,4 +1,4 @@
-"""What is written into a merged model must not tell where its parts lay on this machine, nor whose it is."""
+"""What is written into a merged model must not reveal where its parts lay on this machine, nor whose it is."""
 
 from __future__ import annotations
 

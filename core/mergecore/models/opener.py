@@ -38,7 +38,7 @@ class Opener:
     options: OpenOptions
     place_of: PlaceOf
     architectures: tuple[ArchitectureFile, ...] = ()
-    """What the config itself knows of model families."""
+    """What the config itself knows about model families."""
     opening: tuple[ModelReference, ...] = ()
     """The models that are being opened, of which each needs the next."""
     known: Mapping[str, Checkpoint] = field(default_factory=dict)
@@ -113,7 +113,7 @@ class Opener:
         return None
 
     def check_local(self, text: str, path: DocPath) -> bool:
-        """Raise what is wrong with the model that `text` names; whether that can be told without a network."""
+        """Raise what is wrong with the model that `text` names; whether that is known without a network."""
         exists = exists_below(Path())
         local = self.options.offline or text.startswith(("/", "./", "../", "~")) or exists(text)
         if local:
@@ -121,7 +121,7 @@ class Opener:
         return local
 
     def describe(self, checkpoint: Checkpoint, thorough: bool = False) -> Description:
-        """What the first describer that knows the model says of it; slow ones are asked if `thorough`."""
+        """What the first describer that knows the model says about it; slow ones are asked if `thorough`."""
         for architecture in self._architectures():
             if architecture.slow and not thorough:
                 continue
@@ -151,7 +151,7 @@ class Opener:
         return Loaded({}, checkpoint.tensors)
 
     def loadability(self, proposal: Proposal) -> Loadability | None:
-        """What the first describer that can judge a model to be made says of it; None when no one can."""
+        """What the first describer that can judge a model to be made says about it; None when no one can."""
         for architecture in self._architectures():
             if architecture.loadability is not None:
                 with self.registry.calling(Architecture, architecture.name):
@@ -232,6 +232,6 @@ def check_architectures(checkpoints: Sequence[Checkpoint]) -> None:
         raise InputError(
             "E222",
             f"the models are of different architectures: {told}",
-            hint="remove the odd one, or say with 'from' and 'into' of which part of the others it is one; "
+            hint="remove the one that differs, or say with 'from' and 'into' which part of the others it matches; "
             "--allow-crimes merges them as long as names and shapes agree",
         )

@@ -1,4 +1,4 @@
-"""What the files of a config know of a family, added to a description."""
+"""What the files of a config know about a family, added to a description."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mergecore.types import Checkpoint, Description, Json, TensorFacts, TensorIn
 def refinement(
     text: str, file: str
 ) -> Callable[[Checkpoint, Callable[[Checkpoint], Description]], Description | None]:
-    """What a YAML file of that text knows of a family, as a function that describes its models.
+    """What a YAML file of that text knows about a family, as a function that describes its models.
 
     It gets a checkpoint and what describes it without the file, and returns None for models the file is not for.
 

@@ -1,7 +1,7 @@
 """Which tensors have rows that a config names one by one: labels of a head, languages, speakers, tasks.
 
 Read `namings`.  A key such as `id2label` or `lang2id` gives the names; a tensor has them by what it is called
-and by its size, so that families which nobody listed are found, too.
+and by its size, so that families that are not listed here are found, too.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def _header_bytes(read: ReadAt, size: int, place: str) -> bytes:
         raise PolicyError("E308", what, place=place, hint="no flag allows more; is it a safetensors file?")
     if not whole or length < 2:
         found = f"the file has only {size} bytes" if not whole else f"of {size} bytes, need at least 2"
-        hint = "it is damaged, or no safetensors file"
+        hint = "it is damaged, or not a safetensors file"
         raise InputError("E202", f"header length {length}, but {found}", place=place, hint=hint)
     head = start[: 8 + length]
     if missing := 8 + length - len(head):
@@ -94,7 +94,7 @@ def _refuse_other_kinds(start: bytes, place: str) -> None:
 
 
 def _entries(header: bytes, place: str) -> dict[str, Json]:
-    """What the header says of each tensor, by name."""
+    """What the header says about each tensor, by name."""
     if header.startswith(b"\xef\xbb\xbf"):
         raise InputError("E203", "header must begin with '{', found a byte order mark", place=place)
     if header[:1].isspace():

@@ -320,7 +320,7 @@ def _disagreement(what: str, place: str) -> MergecoreError:
 
 
 def _wrong_total(stated: Json, tensors: Iterable[TensorInfo]) -> str | None:
-    """What to say of a stated size that is wrong; right are also those with bools as bits, as old writers counted."""
+    """What to say about a stated size that is wrong; those with bools as bits are right too."""
     actual, packed = 0, Fraction(0)
     for tensor in tensors:
         size = nbytes(tensor.dtype, tensor.shape)

@@ -13,7 +13,7 @@ from mergecore.types import Json
 
 _NAMED = 3
 _CONSEQUENCES = ("side_files", "rows_sha256", "pieces_sha256", "plugins", "layout")
-"""What follows from config and models, and is told where these do not differ."""
+"""What follows from config and models, and is named only where these do not differ."""
 
 
 def told(old: Json, new: Mapping[str, Json]) -> str:
@@ -74,7 +74,7 @@ def _options(plan: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _models(old: Json, new: Json, *, same_config: bool) -> Iterator[str]:
-    """How models differ: which they are, if not the config tells it, and what is in their files."""
+    """How models differ: which they are, unless the config says so, and what is in their files."""
     before, now = _named(old, "reference"), _named(new, "reference")
     names, names_now = ([name for name, _ in models] for models in (before, now))
     if names != names_now:

@@ -1,6 +1,6 @@
 """The files that a plan was made from: what was checked is what is used, and a later run knows them again.
 
-`pinned` ends a plan, `input_files` says what tells the files of a plan from what they were and will be, and
+`pinned` ends a plan, `input_files` says what distinguishes the files of a plan from what they were and will be, and
 `differences` compares two such states.
 """
 
@@ -54,7 +54,7 @@ def pinned(plan: Plan) -> Plan:
 def changed(place: str) -> InputError:
     """The error E235 for a side file."""
     what = "the file changed after the merge was planned"
-    return InputError("E235", what, place=place, hint="run again when nobody writes to it")
+    return InputError("E235", what, place=place, hint="run again once nothing writes to it")
 
 
 def _check_stamp(path: Path, stamp: tuple[int, ...], place: str) -> None:
@@ -104,7 +104,7 @@ def fetched(files: Sequence[InputFile]) -> list[InputFile]:
 
 
 def check_unchanged(files: Sequence[InputFile]) -> None:
-    """Raise E235 when a file is not what it was when the plan was made, or else when it was fetched."""
+    """Raise E235 when a file is not what it was when the plan was made, or when it was fetched."""
     for file in files:
         if file.state and _facts(_state_now(file)) != _facts(file.state):
             raise changed(file.name)
@@ -133,7 +133,7 @@ def written_since(moment: int, files: Sequence[InputFile]) -> list[str]:
 
 
 def _has_digest(file: InputFile, digest: Json) -> bool:
-    """Whether the bytes of a file are known to have that digest; the name of a file of weights is no proof."""
+    """Whether the bytes of a file are known to have that digest; the name of a file of weights proves nothing."""
     return (
         bool(digest) and file.state.get("sha256") == digest and (not file.weights or _sha256(file) == digest)
     )

@@ -73,7 +73,7 @@ class Journal:
         self._append([{"inputs": dict(inputs)}])
 
     def forget(self, names: Iterable[str]) -> None:
-        """Take back what earlier runs said of these tensors, durably; raises as `append` does."""
+        """Take back what earlier runs said about these tensors, durably; raises as `append` does."""
         self._append([{"t": name, "b3": None, "run": self.run} for name in names])
 
     def close(self) -> None:

@@ -46,7 +46,7 @@ _WEIGHTS = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json"
 def carry_over(root: Folder, old: str, new: Folder) -> tuple[str, ...]:
     """Move files of the folder called `old` that its merge did not write into the new one; their names there.
 
-    May be repeated after an interruption.  A name that is taken in the new folder gets a `.kept` behind it.
+    May be repeated after an interruption.  A name that is taken in the new folder gets a `.kept` after it.
     """
     folder = replace(root, owner=None).folder(old) if root.has_folder(old) else None
     try:

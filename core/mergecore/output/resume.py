@@ -50,12 +50,12 @@ class Output:
 
     @property
     def fingerprint(self) -> str:
-        """What tells this plan from every other, in hex."""
+        """What distinguishes this plan from every other, in hex."""
         return fingerprint(self.plan)
 
 
 def fingerprint(plan: Mapping[str, Json]) -> str:
-    """What tells a described plan from every other, in hex."""
+    """What distinguishes a described plan from every other, in hex."""
     return _sha256(json.dumps(plan, sort_keys=True, separators=(",", ":")).encode())
 
 

@@ -85,7 +85,7 @@ class Staging:
 
     @property
     def partial(self) -> bool:
-        """Whether an earlier run left work that can be taken up."""
+        """Whether an earlier run left work that can be resumed."""
         return (self.path / WORK / PLAN).exists() and (self.path / MODEL).exists()
 
     def enter(self) -> None:
@@ -250,7 +250,7 @@ def _is_private(status: os.stat_result, owner: int, allowed: int) -> bool:
 
 
 def _fresh(parent: Folder) -> os.stat_result:
-    """What the system says of a folder that was just made for us alone."""
+    """What the system says about a folder that was just made for us alone."""
     name = f".mergecore-{uuid.uuid4().hex[:12]}"
     os.mkdir(name, 0o700, dir_fd=parent.descriptor)
     try:

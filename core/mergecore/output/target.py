@@ -144,10 +144,10 @@ def _check_inputs(target: Path, path: Path, inputs: Sequence[Path]) -> None:
 def _check_folder(target: Path, path: Path, overwrite: bool, plan: Mapping[str, Json] | None) -> bool:
     """Whether a folder that is there holds the result of this plan; raises where it must not be written."""
     if path.is_mount():
-        what = "the output folder is a mount point and cannot be put in place in one step"
+        what = "the output folder is a mount point and cannot be replaced in one step"
         raise _error("E505", target, what, f"choose a folder inside it, such as {target / 'merged'}")
     if not path.name or _is_working_folder(path):
-        what = "the output folder is the current folder and cannot be put in place in one step"
+        what = "the output folder is the current folder and cannot be replaced in one step"
         raise _error("E505", target, what, "choose a folder inside it")
     with durable.telling(target, "reading the output folder"):
         empty = not any(path.iterdir())

@@ -1,6 +1,6 @@
 """Reads a finished model back and compares it with its manifest: files, headers, every byte.
 
-`verify_folder` does all; `check_weight_files` is the part of it that reads no weights.  What a file says of its
+`verify_folder` does all; `check_weight_files` is the part of it that reads no weights.  What a file says about its
 tensors is read by the output writer that made it.
 """
 
@@ -129,7 +129,7 @@ def check_files(folder: Path, manifest: Manifest, suspects: Collection[str]) -> 
 def check_weight_files(folder: Path, manifest: Manifest, read: Read | None = None) -> Iterator[OutputError]:
     """What is wrong with the sizes and headers of the files of weights.
 
-    read: reads what a file says of its tensors, which is then compared too, not only the digest of its header.
+    read: reads what a file says about its tensors, which is then compared too, not only the digest of its header.
     """
     tensors: dict[str, dict[str, WrittenTensor]] = {file.name: {} for file in manifest.files}
     for name, tensor in manifest.tensors.items():

@@ -102,7 +102,7 @@ def in_order(plan: Plan, make: Callable[[Earlier], Actual], scratch: Callable[[]
     """The plan that reads what the plans before it make, each of which `make` carries out.
 
     Raises:
-        PluginError: E605 when a recipe makes another plan of models that are there than of those promised.
+        PluginError: E605 when a recipe makes a different plan once the earlier models exist.
     """
     made: dict[str, Actual] = {}
     while todo := [one for one in plan.earlier if one.name not in made]:
@@ -110,9 +110,7 @@ def in_order(plan: Plan, make: Callable[[Earlier], Actual], scratch: Callable[[]
         assert plan.again
         anew = plan.again(made, scratch)
         if anew.layout != plan.layout or _names(anew) != _names(plan):
-            raise _wrong(
-                f"recipe '{plan.recipe}' makes another plan of models that are there than of those promised"
-            )
+            raise _wrong(f"recipe '{plan.recipe}' makes a different plan once the earlier models exist")
         plan = anew
     return replace(plan, earlier=(), again=None)
 

@@ -30,7 +30,7 @@ from mergecore.types.params import Params
 def check_composition(
     config: MergeConfig, method: MergeMethod[Any], registry: Registry, place_of: PlaceOf, problems: Collector
 ) -> bool:
-    """Gather what no model could mend; whether models and method fit together, parameters aside.
+    """Gather what no model could fix; whether models and method fit together, parameters aside.
 
     E105 for a wrong number of models and for parameters, E110 for a missing base, E111 for one that stands twice,
     E113 for sources of different lengths; what the method has against its parameters.
@@ -148,7 +148,7 @@ class _Check:
         return f"{self.method.name} merges {wanted} model{'s' if wanted[-1] != '1' else ''}{beside}, not {number}"
 
     def _parameters(self, entries: Sequence[_Entry], shared: Sequence[ParameterSource]) -> None:
-        """Tell of parameters that nothing sets; let the method judge those that are the same for all tensors."""
+        """Report parameters that nothing sets; let the method judge those that are the same for all tensors."""
         if self._missing(entries, shared) or not self._constant(entries, shared):
             return
         rows = [ModelEntry(str(one.model), "", (one.parameters,), one.path) for one in entries]

@@ -55,7 +55,7 @@ class OutputTokens:
 
 
 class Aligner:
-    """Brings the inputs of steps to the rows of the output, and remembers what the user should know of it."""
+    """Brings the inputs of steps to the rows of the output, and remembers what the user should know about it."""
 
     def __init__(
         self,
@@ -104,12 +104,12 @@ class Aligner:
         moved = any(rows is not None and not isinstance(rows, range) for rows in vocabulary.rows)
         if self.aligned or (vocabulary.size is None and not moved):
             return
-        what = "no tensor is known to have a row for each token, so none can follow another vocabulary"
+        what = "no tensor is known to have a row for each token, so the vocabulary cannot change"
         way = "give the models one tokenizer" if vocabulary.size is None else "leave out 'tokenizer'"
         raise InputError("E240", what, hint=f"{way}, or install a plugin that knows the model")
 
     def warnings(self) -> list[str]:
-        """What the user should know of the rows."""
+        """What the user should know about the rows."""
         names = {number: token for token, number in self.common.vocabulary.ids.items()}
         tokens = [names[number] for number in self._orphans if number in names]
         told = list(self._shrunk.values())
@@ -129,7 +129,7 @@ class Aligner:
             )
 
     def _rows_of(self, one: TensorInput, axis: int, count: int) -> Rows | None:
-        """The row of each id of the output in a tensor, -1 for none; None when nobody knows."""
+        """The row of each id of the output in a tensor, -1 for none; None when that is unknown."""
         import numpy as np
 
         every = self.common.vocabulary.rows
@@ -194,7 +194,7 @@ class Aligner:
         stored = tensor.shape[axis]
         if one.row >= stored:
             what = (
-                f"token '{rule.token}' is taken from row {one.row} of {self._name_of(one.model)}, where "
+                f"token '{rule.token}' would be taken from row {one.row} of {self._name_of(one.model)}, where "
                 f"'{tensor.name}' has {stored} rows"
             )
             raise InputError("E240", what, tensor=tensor.name, hint="name a token that the model has")

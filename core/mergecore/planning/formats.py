@@ -21,7 +21,7 @@ WIDE = ("F32", "F64")
 
 
 class Formats:
-    """Chooses formats, and gathers what the user should know of the choice."""
+    """Chooses formats, and gathers what the user should know about the choice."""
 
     def __init__(
         self, config: MergeConfig, models: OpenedModels, keeps: Callable[[Checkpoint, str], Collection[str]]
@@ -93,7 +93,7 @@ class Formats:
         return self._held[key]
 
     def _several(self, steps: Sequence[Step]) -> Iterator[str]:
-        """That inputs in several formats make an output in several, where nobody asked for one."""
+        """That inputs in several formats make an output in several, although none was asked for."""
         made: dict[str, list[str]] = {}
         read: set[str] = set()
         for step in steps:
@@ -108,7 +108,7 @@ class Formats:
             )
             yield (
                 f"the models are stored in several formats and the config has no 'dtype', so the tensors of the "
-                f"output are, too: {told}; write 'dtype: bfloat16', say, for one"
+                f"output are, too: {told}; write for example 'dtype: bfloat16' to have one"
             )
 
 

@@ -73,7 +73,7 @@ class Match:
     missing: dict[int, dict[str, None]] = field(default_factory=dict)
     """By model, the output tensors that it lacks, in order."""
     unexpected: dict[int, dict[str, None]] = field(default_factory=dict)
-    """By model, the tensors that the leading one (the base, or else the first) lacks."""
+    """By model, the tensors that the leading one (the base, or the first if there is no base) lacks."""
     layers: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     """By the prefix of a stack whose layers were selected: for each layer the model and layer that stand first."""
 
@@ -248,7 +248,7 @@ class _Matcher:
         }
 
     def _ahead(self, one: Slice, out: str) -> None:
-        """The layers behind the others, which predict tokens further ahead: they stay behind them."""
+        """The layers after the others, which predict tokens further ahead: they stay after them."""
         stacks = [self._stack(part.model) for part in one.everyone]
         further = 0
         while any(

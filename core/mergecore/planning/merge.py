@@ -1,6 +1,6 @@
 """Compiles a merge config to a plan, from headers alone; read `plan_merge`, which is the whole order of events.
 
-Whatever is wrong is gathered as far as one can go on without it, and said together.
+Errors are collected as far as planning can go on, and reported together.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def _all_local(document: Document, opener: Opener, problems: Collector) -> bool:
 def _look_at_models(
     config: MergeConfig, fits: bool, opener: Opener, options: PlanOptions, problems: Collector
 ) -> None:
-    """Gather what is wrong with the models of a config that is wrong itself, as far as it is quickly told."""
+    """Gather what is wrong with the models of a config that is wrong itself, as far as it is quickly found."""
     method: MergeMethod[Any] = opener.registry.get(MergeMethod, config.merge_method)
     found = Collector()
     with found.collecting():
@@ -188,7 +188,7 @@ def _slices(
     opener: Opener,
     options: PlanOptions,
 ) -> tuple[Slice, ...]:
-    """The slices of models that belong together; what is wrong with their vocabularies is told along."""
+    """The slices of models that belong together; what is wrong with their vocabularies is reported as well."""
     problems = Collector()
     slices: tuple[Slice, ...] = ()
     if not options.allow_crimes:

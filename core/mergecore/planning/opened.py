@@ -20,7 +20,7 @@ class OpenedModels:
     """The models of a plan with their descriptions, and which of them gives the output its names and its config."""
 
     checkpoints: tuple[Checkpoint, ...]
-    """Those that are merged, and behind them those that only give the embeddings of tokens."""
+    """Those that are merged, and after them those that only give the embeddings of tokens."""
     descriptions: tuple[Description, ...]
     primary: int = 0
     parts: frozenset[int] = frozenset()

@@ -118,7 +118,7 @@ class DocumentPlanner:
         return replace(self.opener, options=options).open(model, path)
 
     def describe(self, model: Checkpoint, *, thorough: bool = False) -> Description:
-        """What is known of the tensors of a model."""
+        """What is known about the tensors of a model."""
         key = (id(model), thorough)
         if key not in self._described:  # the model is kept, so that its number stays its own
             self._described[key] = (model, self.opener.describe(model, thorough))
@@ -282,7 +282,7 @@ class DocumentPlanner:
         return bool(getattr(self.options, option) != getattr(_NO_OPTIONS, option))
 
     def _idle(self) -> Iterator[str]:
-        """What to say of options that only merges know."""
+        """What to say about options that only merges know."""
         for name in _OF_MERGES if self.recipe else ():
             if self._says(name):
                 option = f"--{name.replace('_', '-')}"

@@ -25,7 +25,7 @@ def slices_of(
 
     Raises:
         ConfigError: E105 for modules that there are not, E113 for layer ranges; all of them together.  What the
-            config alone shows is told by `check_composition` before.
+            config alone shows is reported by `check_composition` before.
     """
     index = {reference: number for number, (reference, _) in enumerate(references(config))}
     builder = _Builder(config, method, models, index, place_of)

@@ -35,7 +35,7 @@ class StateDicts:
         """Takes no copy of any tensor.
 
         Raises:
-            ConfigError: E104 for what is no state dict.
+            ConfigError: E104 for what is not a state dict.
             InputError: E233 for a tensor that cannot be merged; all together as `Problems`.
         """
         if not isinstance(models, Mapping):
@@ -66,7 +66,7 @@ class StateDicts:
         """Raise E104 for models that the config does not name."""
         if unused := [name for name in self._given if name not in self.opened]:
             what = f"the config does not name {some(unused)}"
-            raise ConfigError("E104", what, hint="name it, or do not hand it over")
+            raise ConfigError("E104", what, hint="name it in the config, or leave it out")
 
     def _has(self, reference: ModelReference, options: OpenOptions) -> bool:
         return str(reference) in self._given
@@ -157,7 +157,7 @@ def _state_dict(name: str, model: object) -> Mapping[str, Array]:
             problems.add(ConfigError("E104", f"{name}: the name {key!r} of a tensor is not text"))
         elif fault := _fault(one):
             what = f"{name}: tensor '{key}' is {fault}"
-            problems.add(InputError("E233", what, tensor=key, hint="hand over a plain tensor"))
+            problems.add(InputError("E233", what, tensor=key, hint="pass a plain tensor"))
     if not found:
         problems.add(InputError("E201", f"model '{name}' contains no tensors"))
     problems.raise_any()

@@ -1,4 +1,4 @@
-"""Makes the steps of a plan, one for each output tensor; what is wrong with any of them is told together.
+"""Makes the steps of a plan, one for each output tensor; errors of all steps are reported together.
 
 Read `Compiler.steps`, then `Compiler._step`: whether a tensor is copied or merged, and from what.
 """
@@ -28,7 +28,7 @@ from mergecore.types import Vocabulary as VocabularyOfOutput
 from mergecore.types.params import Params
 from mergecore.types.plans import PlanOptions
 
-BUFFER = "no weight: loaders make it themselves"
+BUFFER = "not a weight: loaders make it themselves"
 NOT_ALL = "not all models have this module"
 ONLY_BASE = "no model beside the base has it"
 _INSTEAD = {
@@ -164,7 +164,7 @@ class Compiler:
         return self._merge(target, present)
 
     def _not_merged(self, target: Target, found: Sequence[tuple[SliceInput, TensorInput | None]]) -> str:
-        """Why a tensor is no weight to merge, or cannot be; or nothing."""
+        """Why a tensor is not a weight to merge, or cannot be; or nothing."""
         if target.selected and all(is_buffer(one.tensor) for _, one in found if one):
             return BUFFER
         lacking = module_folder(target.name) and any(one is None for _, one in found)
@@ -273,7 +273,7 @@ class Compiler:
             tensor=name,
             hint="the vocabularies differ: choose 'tokenizer: {source: base}', union or a model"
             if vocabulary
-            else "merge models of one size, or leave the odd one out",
+            else "merge models of one size, or leave out the one that differs",
         )
 
     def _check_formats(self, name: str, inputs: Sequence[TensorInput]) -> None:

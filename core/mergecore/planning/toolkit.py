@@ -38,7 +38,7 @@ def methods_of(plan: Plan, registry: Registry) -> tuple[dict[str, MergeMethod[An
     """The methods of the steps, and the plugins that provide them, by name.
 
     Raises:
-        MergecoreError: E108 or E606 for a method that nobody provides.
+        MergecoreError: E108 or E606 for a method that no plugin provides.
     """
     names = sorted({step.method for step in plan.steps if step.method})
     own = {one.name: one for one in registry.get(Recipe, plan.recipe).methods} if plan.recipe else {}
@@ -54,7 +54,7 @@ def codecs_of(plan: Plan, registry: Registry) -> Mapping[str, Codec]:
     """The encodings of a plan's output writer, where it uses one.
 
     Raises:
-        MergecoreError: E108 or E606 for a writer that nobody provides.
+        MergecoreError: E108 or E606 for a writer that no plugin provides.
     """
     used = any(slot.encoding for slot in plan.layout.slots.values())
     return registry.get(OutputWriter, plan.writer).codecs if used else {}

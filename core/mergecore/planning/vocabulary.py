@@ -1,4 +1,4 @@
-"""The vocabulary of the output: asks the strategy that the config names, and follows what it says of tokens.
+"""The vocabulary of the output: asks the strategy that the config names, and follows what it says about tokens.
 
 Read `output_vocabulary`.
 """
@@ -149,7 +149,7 @@ def _rules(
     request: TokenizerRequest,
     opener: Opener,
 ) -> Mapping[int, TokenRule]:
-    """What the config says of tokens, by their ids in the output."""
+    """What the config says about tokens, by their ids in the output."""
     finder = _TokenFinder(vocabulary, models, request, opener)
     rules = {}
     problems = Collector()
@@ -203,6 +203,6 @@ class _TokenFinder:
         table = self.request.read(checkpoint)
         near = did_you_mean(wanted, sorted(table.special)) if table else ""
         has = f"has no token '{wanted}'{near}" if table else "has no tokenizer"
-        what = f"the embedding of '{token}' is to come from {checkpoint.name}, which {has}"
+        what = f"the embedding of '{token}' should come from {checkpoint.name}, which {has}"
         hint = "name one it has: {kind: model_token, model: M, token: T}, or its number with token_id"
         return ConfigError("E105", what, place=self.opener.place_of(token_path(token)), hint=hint)

@@ -1,4 +1,4 @@
-"""Who gets a name that several plugins claim, and what the others are told; read `chosen`."""
+"""Who gets a name that several plugins claim, and what is reported about the others; read `chosen`."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class Loader:
             raise
 
     def reporters(self) -> dict[str, Callable[[Event], object]]:
-        """The functions that hear events, by plugin."""
+        """The functions that take events, by plugin."""
         impls = self._manager.hook.mergecore_report.get_hookimpls()
         return {impl.plugin_name: impl.function for impl in impls}
 

@@ -60,7 +60,7 @@ class _Slot:
     plugin: Plugin
     load: Entry
     key: str
-    """What tells it from every other plugin: its name, with the distribution where two have one name."""
+    """What distinguishes it from every other plugin: its name, with the distribution where two have one name."""
     offers: list[Offer] = field(default_factory=list)
     lost: Plugin | None = None
     """The plugin with what it does not get, once all are loaded."""
@@ -124,7 +124,7 @@ class Registry:
         """The value of `kind` called `name`; `NAME@DISTRIBUTION` names one of several that claim a name.
 
         Raises:
-            ConfigError: E108 for a name near one that exists, E606 for another that nobody provides.
+            ConfigError: E108 for a name near one that exists, E606 for another that no plugin provides.
             PluginError: E601 to E605 or E607 when the plugin that should provide it cannot be used.
         """
         claim = self._choose(kind, name)
@@ -168,7 +168,7 @@ class Registry:
         ]
 
     def unusable(self) -> list[Plugin]:
-        """The plugins that cannot be used, wholly or in part, although nobody blocks them."""
+        """The plugins that cannot be used, wholly or in part, although they are not blocked."""
         return [plugin for plugin in self.plugins() if plugin.reason and plugin.status != "blocked"]
 
     @contextmanager
@@ -194,7 +194,7 @@ class Registry:
             raise PluginError("E604", what + told(error), plugin=plugin.name, hint=hint) from error
 
     def report(self, event: Event) -> list[str]:
-        """Tell every reporter of `event`; return a sentence for each that failed and will hear no more."""
+        """Hand `event` to every reporter; return a sentence for each that failed and gets no more events."""
         self.load_all()
         failures = []
         own = {slot.key for slot in self._active() if slot.plugin.built_in}
@@ -296,7 +296,7 @@ class Registry:
     # ---- what is not there ----
 
     def _absent(self, kind: type, name: str) -> MergecoreError:
-        """Why nobody provides the value `name`."""
+        """Why no plugin provides the value `name`."""
         plain, _, distribution = name.partition("@")
         claims = self._claims(kind, plain)
         if claims and not distribution:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def checked(vocabulary: Vocabulary, place: str) -> Vocabulary:
-    """The vocabulary with what the user should know of its files; `place` names the model they come from.
+    """The vocabulary with what the user should know about its files; `place` names the model they come from.
 
     Raises:
-        MergecoreError: E240 when the library cannot load a tokenizer that is to be aligned, or a file is no
+        MergecoreError: E240 when the library cannot load a tokenizer that is to be aligned, or a file is not
             JSON; E308 when the chat template is too large.
     """
     template = template_of(vocabulary.files, place)
@@ -55,7 +55,7 @@ def _loaded(content: bytes, place: str) -> Tokenizer:
         raise
     except BaseException as error:  # noqa: BLE001 - bare exceptions, and panics that are none
         what = f"the 'tokenizers' library cannot load it: {error}"
-        raise InputError("E240", what, place=place, hint="mend or replace the file") from None
+        raise InputError("E240", what, place=place, hint="correct or replace the file") from None
 
 
 _MARK = re.compile(
@@ -101,7 +101,7 @@ def _unknown_specials(tokenizer: Tokenizer, files: Mapping[str, Path | bytes], p
         return []
     told = ", ".join(f"'{text}' as {key}" for key, text in lacking.items())
     return [
-        f"the tokenizer names {told}, which the vocabulary lacks: transformers gives it an id behind all others, "
+        f"the tokenizer names {told}, which the vocabulary lacks: transformers gives it an id after all others, "
         "where the model may have no row ('tokens' in the config adds it with one)"
     ]
 

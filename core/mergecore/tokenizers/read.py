@@ -137,7 +137,7 @@ def _refuse_custom_class(files: TokenizerFiles) -> None:
         if isinstance(classes, dict) and "AutoTokenizer" in classes:
             raise PolicyError(
                 "E305",
-                "auto_map names a tokenizer class of its own, and code of models is never run",
+                "'auto_map' names a tokenizer class of its own, and mergecore never runs code of models",
                 place=files.place(name),
                 hint="files that are the same in all models are copied unread when the config says nothing of "
                 "'tokenizer'; no flag allows more",

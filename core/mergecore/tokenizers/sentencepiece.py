@@ -22,7 +22,7 @@ def read_pieces(data: bytes) -> list[Piece]:
     """The pieces, by id.
 
     Raises:
-        ValueError: saying why it is no such model.
+        ValueError: saying why it is not such a model.
     """
     pieces = [_piece(value) for field, value in _fields(data) if field == 1 and isinstance(value, bytes)]
     if not pieces:

@@ -1,4 +1,4 @@
-"""Architectures: what is known of a model's tensors, and who can describe them."""
+"""Architectures: what is known about a model's tensors, and who can describe them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mergecore.types.models import Checkpoint, TensorInfo
 class Stack:
     """Repeated layers: the tensors named `{prefix}{index}.…` for `count` indices from 0.
 
-    Layers behind these, which predict tokens further ahead, are tensors after the layers.
+    Layers after these, which predict tokens further ahead, are tensors after the layers.
     """
 
     prefix: str
@@ -23,7 +23,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class TensorFacts:
-    """What is known of one tensor: where it stands, and what it does if that is known."""
+    """What is known about one tensor: where it stands, and what it does if that is known."""
 
     stack: str | None = None
     """Prefix of its stack, None outside the layers."""
@@ -56,7 +56,7 @@ class Module:
 
 @dataclass(frozen=True)
 class Description:
-    """What a describer knows of a checkpoint.  It adds knowledge; it never adds or removes a tensor."""
+    """What a describer knows about a checkpoint.  It adds knowledge; it never adds or removes a tensor."""
 
     by: str
     family: str
@@ -72,7 +72,7 @@ class Description:
     """Its modules in order; none where it is a single one."""
 
     def module(self, name: str) -> Module | None:
-        """The module of that name, or else of that alias; a model of one module is called `default`."""
+        """The module of that name, otherwise of that alias; a model of one module is called `default`."""
         if not self.modules:
             return Module("default", self.main, self.layer_count_key) if name in ("", "default") else None
         named = [one for one in self.modules if one.name == name]

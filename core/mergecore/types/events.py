@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 @dataclass(frozen=True)
 class Display:
-    """How a run wants to be shown: which reporter speaks, how much, and whether to a person at a terminal."""
+    """How a run wants to be shown: which reporter is used, how much, and whether to a person at a terminal."""
 
     style: Literal["console", "jsonl", "none"] = "console"
     verbosity: int = 0

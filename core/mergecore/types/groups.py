@@ -49,7 +49,7 @@ class Block(Protocol):
 
     @property
     def stop(self) -> int:
-        """The first element behind it."""
+        """The first element after it."""
 
     @property
     def x(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Models: how they are opened, what is in their files, and what is known of their tensors."""
+"""Models: how they are opened, what is in their files, and what is known about their tensors."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class MapKeys(Protocol):
     """Brings the tensors of a model into the names and parts that another one has on disk."""
 
     def __call__(self, checkpoint: Checkpoint, wanted: Checkpoint) -> Mapping[str, TensorInfo] | None:
-        """The tensors of `checkpoint` as `wanted` has them; None when nobody knows how."""
+        """The tensors of `checkpoint` as `wanted` has them; None when no way is known."""
 
 
 def _no_mapping(checkpoint: Checkpoint, wanted: Checkpoint) -> Mapping[str, TensorInfo] | None:

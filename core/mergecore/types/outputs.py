@@ -81,7 +81,7 @@ class Layout:
 
 @dataclass(frozen=True, kw_only=True)
 class LayoutRequest:
-    """What an output writer lays out, and what it may say of it in the files."""
+    """What an output writer lays out, and what it may say about it in the files."""
 
     tensors: tuple[OutputTensor, ...]
     """In the order of the plan."""
@@ -94,7 +94,7 @@ class LayoutRequest:
     primary: Checkpoint | None = None
     """The model that gives config and side files."""
     description: Description | None = None
-    """What is known of the tensors of `primary`, by its names."""
+    """What is known about the tensors of `primary`, by its names."""
     title: str = ""
     """The name that the config gives the model."""
 

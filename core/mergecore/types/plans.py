@@ -138,7 +138,7 @@ class Planner(Protocol):
         """What the command line adds."""
 
     def read_document(self, schema: type[S]) -> S:
-        """The document as `schema` declares it; what is wrong is told with its place, and which key was meant.
+        """The document as `schema` declares it; errors say their place, and which key was meant.
 
         Every document may also say `name`, `seed`, `output`, `executor` and `side_files`, as a merge config does;
         they need not be declared, and `plan` follows them.
@@ -165,7 +165,7 @@ class Planner(Protocol):
         """
 
     def describe(self, model: Checkpoint, *, thorough: bool = False) -> Description:
-        """What is known of the tensors of a model; describers that take their time are asked if `thorough`."""
+        """What is known about the tensors of a model; describers that take their time are asked if `thorough`."""
 
     def loaded(self, model: Checkpoint, like: Checkpoint | None = None) -> Loaded:
         """The modules that a loader makes of a model, by the class that its own config names, or that of `like`."""
@@ -220,7 +220,7 @@ class Planner(Protocol):
 
         primary: index into `models`.
         made_by: how the model card says that the model was made; the name of the recipe if nothing is said.
-        config: what config.json says otherwise than the primary model's; None for no such file.  What the tensors
+        config: what config.json says differently from the primary model's; None for no such file.  What the tensors
             decide, such as the dtype and whether the head is tied, is put right before.
         vocabulary: another one than the primary model's, with a row of each id for each model; the ids in
             configs follow it.
@@ -258,7 +258,7 @@ class Planner(Protocol):
 
 @dataclass(frozen=True)
 class Finished:
-    """What can be said of an output once all its tensors are there."""
+    """What can be said about an output once all its tensors are there."""
 
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Side files of the plan with other bytes, such as a model card."""
@@ -275,7 +275,7 @@ class Recipe:
     schema: what such a document says, a class of `Params`, or of pydantic; for editors.  A function that returns it
         where importing it takes long.
     methods: what makes steps of its plans and can be named by no config; their plans name the recipe.
-    finish: what is said of an output in a folder before it is sealed; it gets the plan, and a function that reads a
+    finish: what is said about an output in a folder before it is sealed; it gets the plan, and a function that reads a
         tensor which was written.  It depends on nothing else, so that a run that is resumed says the same.
     """
 

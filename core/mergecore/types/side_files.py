@@ -15,7 +15,7 @@ from mergecore.types.steps import Step
 
 @dataclass(frozen=True)
 class SideFiles:
-    """Files by name, each as bytes or as the path of the file that is copied; and what the user should know of them."""
+    """Files by name, as bytes or as the path of a file to copy; and what the user should know about them."""
 
     files: Mapping[str, Path | bytes] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

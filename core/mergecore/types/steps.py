@@ -75,7 +75,7 @@ class Step:
 
     @property
     def operands(self) -> tuple[TensorInput, ...]:
-        """What the method works on: the inputs, and the base behind them."""
+        """What the method works on: the inputs, and the base after them."""
         return (*self.inputs, self.base) if self.base else self.inputs
 
     @property

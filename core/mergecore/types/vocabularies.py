@@ -66,7 +66,7 @@ class Vocabulary:
     None for a model whose tensors are taken as they are; so are all where there are no rows at all.
     """
     ids: Mapping[str, int] = field(default_factory=dict)
-    """The tokens of the output; empty when nobody had to read them."""
+    """The tokens of the output; empty when they did not have to be read."""
     size: int | None = None
     """How many ids the output has; None to keep the number of rows that the primary model's tensors have."""
     source: Checkpoint | None = None
@@ -81,7 +81,7 @@ class TokenizerStrategy(Generic[P]):
     """A way to choose the output vocabulary.
 
     `build` decides and raises a `MergecoreError` for models that do not fit together.  The core aligns the
-    tensors by its answer: rows that a model lacks, padding, and what the config says of single tokens.
+    tensors by its answer: rows that a model lacks, padding, and what the config says about single tokens.
 
     source: whether the config names a model for it, `TokenizerRequest.source`.
     """

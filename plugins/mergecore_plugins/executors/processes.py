@@ -45,7 +45,7 @@ def _packed(job: Job) -> bytes:
     except MergecoreError:
         raise
     except Exception as error:
-        what = f"this merge cannot be handed to another process: {error}"
+        what = f"this merge cannot be sent to another process: {error}"
         raise PluginError("E605", what, hint="use the executor 'threads'") from error
 
 

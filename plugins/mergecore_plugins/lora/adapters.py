@@ -69,7 +69,7 @@ def open_adapted(reference: ModelReference, options: OpenOptions) -> Checkpoint:
 
 
 def config_of(adapter: Checkpoint) -> AdapterConfig:
-    """What an opened adapter says of itself."""
+    """What an opened adapter says about itself."""
     place = f"{adapter.name}/{NAME}"
     return read_config(parse_json(adapter.side_files[NAME].read_bytes(), code="E250", place=place), place)
 
@@ -88,7 +88,7 @@ def _open_base(reference: ModelReference, config: AdapterConfig, options: OpenOp
 
 
 def _base_of(reference: ModelReference, config: AdapterConfig) -> ModelReference:
-    """The base that the reference names, or else the adapter does."""
+    """The base that the reference names, otherwise the one that the adapter names."""
     if reference.path:
         return replace(reference, adapters=())
     if not config.base:
@@ -147,7 +147,7 @@ def _applied(
 
 
 def _told(made: Checkpoint, base: Checkpoint, adapter: Checkpoint, count: int) -> str:
-    """What the plan says of an adapter."""
+    """What the plan says about an adapter."""
     before = f"{made.mapped}; " if made.parts else ""
     tensors = "1 tensor" if count == 1 else f"{count} tensors"
     return f"{before}{tensors} changed by '{adapter.name}' on '{base.name}'"

@@ -169,7 +169,7 @@ def refuse_kind(value: Mapping[str, Json], kind: str, place: str) -> None:
         what = f"{kind} chooses among adapters for each input; it cannot be merged"
         raise InputError("E251", what, place=place, hint="load it with PEFT beside the merged model")
     if kind not in KINDS:
-        what = f"adapters of the kind {kind} are not read{_REASONS.get(kind, '')}"
+        what = f"adapters of the kind {kind} are not supported{_REASONS.get(kind, '')}"
         raise InputError("E251", what, place=place, hint=MERGE_WITH_PEFT)
     for key, name, reason in _VARIANTS:
         if value.get(key):

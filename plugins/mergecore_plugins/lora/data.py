@@ -148,5 +148,5 @@ def adapted(tensor: TensorInfo, changes: tuple[Change, ...], scale: float = 1.0)
 
 
 def _in_turn(change: Change) -> bool:
-    """Whether a change is no sum, and is made to what the changes before it have made."""
+    """Whether a change is not a sum, and is made to what the changes before it have made."""
     return isinstance(change.change if isinstance(change, Scaled) else change, (Defined, Multiplied))

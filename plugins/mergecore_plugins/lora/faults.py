@@ -57,5 +57,5 @@ def twice(place: str, parts: Sequence[AdapterTensor]) -> Iterator[InputError]:
 
 def not_read(place: str, part: AdapterTensor) -> InputError:
     """A tensor whose part in the adapter is not known."""
-    what = f"'{part.tensor.name}' belongs to a kind of adapter that is not read"
+    what = f"'{part.tensor.name}' belongs to a kind of adapter that is not supported"
     return InputError("E251", what, place=place, hint=MERGE_WITH_PEFT)

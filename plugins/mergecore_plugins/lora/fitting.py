@@ -324,9 +324,7 @@ class _Fitter:
         aligned = at == 0 and count == there.count and start % columns == 0 and there.shape[-1] == columns
         simple = isinstance(change, Experts) or (isinstance(change, LowRank) and not change.residual)
         if not aligned or not simple:
-            what = (
-                f"'{stored}' is stored otherwise than the adapter was trained, and the change cannot be cut"
-            )
+            what = f"'{stored}' is not stored as it was when the adapter was trained, and the change cannot be cut"
             raise InputError("E251", what, place=self._place, hint="merge it with PEFT, and name the result")
         return RowsOfChange(change, whole, start // columns)
 

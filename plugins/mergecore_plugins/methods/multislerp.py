@@ -25,7 +25,9 @@ class MultislerpParams(Params):
 
     weight: PerModel[float] = Field(description="share of the model")
     normalize_weights: bool = Field(True, description="divide by the sum of the weights")
-    eps: float = Field(1e-8, ge=0, description="added to lengths; a mean direction shorter than this is none")
+    eps: float = Field(
+        1e-8, ge=0, description="added to lengths; a mean direction shorter than this counts as none"
+    )
 
 
 def multislerp(group: TensorGroup, params: MultislerpParams) -> Merged:

@@ -18,7 +18,7 @@ class PassthroughParams(Params):
     """Parameters of `passthrough`."""
 
     scale: PerModel[float | None] = Field(
-        default=(None,), description="factor of the tensor; nothing leaves it as it is"
+        default=(None,), description="factor of the tensor; by default it stays as it is"
     )
 
 

@@ -46,7 +46,7 @@ def model_card(request: SideFileRequest, params: NoParams) -> SideFiles:
 
 
 def _front(primary: Checkpoint, models: list[Checkpoint]) -> dict[str, Json]:
-    """The metadata: what loads the model, and what its parts say of themselves."""
+    """The metadata: what loads the model, and what its parts say about themselves."""
     library = _library(primary)
     tags: list[Json] = [*([library] if library != "transformers" else []), "mergecore", "merge"]
     front: dict[str, Json] = {"library_name": library, "tags": tags, **licence(models)}
@@ -58,7 +58,7 @@ def _front(primary: Checkpoint, models: list[Checkpoint]) -> dict[str, Json]:
 
 
 def _library(primary: Checkpoint) -> str:
-    """The library that loads the folder, as its files tell."""
+    """The library that loads the folder, as its files show."""
     files = primary.side_files
     if "modules.json" in files or "config_sentence_transformers.json" in files:
         return "sentence-transformers"

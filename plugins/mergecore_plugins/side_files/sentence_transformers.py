@@ -1,7 +1,7 @@
 """The side file `sentence_transformers`: what packages of several modules need, and whether the models' are the same.
 
 Modules after the first pool, project and normalise what it gives.  They come from the primary model, so what others
-have there, and whether it is the same, must be told.
+have there, and whether it is the same, must be reported.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def mergecore_side_files() -> Iterator[SideFile[NoParams]]:
 
 
 def package_files(request: SideFileRequest, params: NoParams) -> SideFiles:
-    """A modules.json that names no folder for the transformer, which lies beside it; and what to say of modules."""
+    """A modules.json that names no folder for the transformer, which lies beside it; and what to say about modules."""
     notes = package_notes([request.models[i] for i in request.merged], request.models[request.primary])
     return SideFiles(with_transformer_beside(request.files), tuple(notes))
 

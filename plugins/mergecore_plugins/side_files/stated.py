@@ -10,7 +10,7 @@ from mergecore.types import Json
 
 
 def licence(models: Sequence[Checkpoint]) -> dict[str, Json]:
-    """What the metadata of the card says of the licence: the one of all models, or nothing."""
+    """What the metadata of the card says about the licence: the one of all models, or nothing."""
     stated = [_stated(model) for model in models]
     return stated[0] if stated and all(one == stated[0] for one in stated) else {}
 

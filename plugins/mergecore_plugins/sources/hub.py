@@ -47,12 +47,12 @@ def open_hub(reference: ModelReference, options: OpenOptions) -> Checkpoint:
     """The model of the hub that the reference names, at a commit that the checkpoint records.
 
     Raises:
-        MergecoreError: E112 when it is no hub id, E701 when there is no such model, E702 when it is gated,
+        MergecoreError: E112 when it is not a hub id, E701 when there is no such model, E702 when it is gated,
             E704 when the hub cannot be used; E2xx and E3xx for what is wrong with the model.
     """
     model = _HubModel(reference.path.removeprefix(HUB), reference)
     if not _is_repository(model.repository) or not _REVISION.fullmatch(reference.revision or "main"):
-        what = f"'{reference}' cannot be a model of the hub"
+        what = f"'{reference}' is not a valid hub id"
         raise ConfigError("E112", what, hint=f"write '{HUB}owner/name' or '{HUB}owner/name@revision'")
     if options.offline or _offline_by_environment():
         return _open_cached(model, options)
@@ -216,7 +216,7 @@ def _ranged(model: _HubModel, commit: str, name: str) -> ReadAt:
 def _download(
     model: _HubModel, commit: str, sizes: Mapping[str, int], tell: FetchProgress = lambda *_: None
 ) -> None:
-    """Bring files into the cache, several at a time; `sizes` are theirs, for what is told."""
+    """Bring files into the cache, several at a time; `sizes` are theirs, for progress reports."""
     from huggingface_hub import hf_hub_download
 
     here = dict.fromkeys(sizes, 0)

@@ -46,8 +46,8 @@ class Tables:
     def own(self, model: int) -> tuple[TokenTable, tuple[str, ...]]:
         """The vocabulary of a model as the output may have it, and the tokens that had to be taken out.
 
-        A token without a row stays if another model has a row for it, or if it is no part of ordinary text:
-        text must not be cut into tokens that nobody knows.
+        A token without a row stays if another model has a row for it, or if it is not part of ordinary text:
+        text must not be cut into tokens that no model knows.
         """
         table, lost = self.stated[model], self.lost.get(model, ())
         held = {token for token in lost if any(token in other.ids for other in self.tables)}
@@ -61,7 +61,7 @@ class Tables:
         return replace(table, ids=kept), removed
 
     def told(self, models: Sequence[Checkpoint], ids: Mapping[str, int]) -> tuple[str, ...]:
-        """What to say of tokens without rows when the output has the tokens `ids`."""
+        """What to say about tokens without rows when the output has the tokens `ids`."""
         told = []
         for model, lost in self.lost.items():
             left = [token for token in lost if token not in ids]
@@ -118,7 +118,7 @@ def read_needed(request: TokenizerRequest, model: Checkpoint) -> TokenTable:
     table = request.read(model)
     if table is None:
         hint = "put its tokenizer files there, or name another model as the source of the vocabulary"
-        raise cannot_be_read(model, "and the output is to have its vocabulary", hint)
+        raise cannot_be_read(model, "and the output should have its vocabulary", hint)
     return table
 
 
@@ -158,7 +158,7 @@ def build(
 
 
 def differences(request: TokenizerRequest, known: Tables, own: TokenTable) -> tuple[str, ...]:
-    """What to say of models whose vocabulary is another than `own`, the one that the output has or follows."""
+    """What to say about models whose vocabulary is another than `own`, the one that the output has or follows."""
     told = []
     for model, table in zip(request.models, known.stated, strict=True):
         if table is not own and (found := compare(own, table)).differing:
@@ -188,7 +188,7 @@ _NOTHING = TokenTable("", "", {}, {}, frozenset())
 
 
 def _asked(request: TokenizerRequest, ids: Mapping[str, int]) -> list[NewToken]:
-    """The tokens that the config wants and nobody has, with the next free ids."""
+    """The tokens that the config asks for and no model has, with the next free ids."""
     start = max(ids.values(), default=-1) + 1
     fresh = [token for token in request.tokens if token not in ids]
     return [NewToken(token, start + number, PLAIN) for number, token in enumerate(fresh)]
@@ -199,7 +199,7 @@ def _check_trusted(request: TokenizerRequest, number: int, params: AlignParams, 
     counts = [table_rows(request.models[i], request.descriptions[i]) for i in (number, request.primary)]
     if params.compat or (lenient and counts[0] == counts[1]):
         return
-    why = "so nobody knows which of its rows is which token"
+    why = "so it is not known which of its rows is which token"
     hint = f"put its tokenizer files there; 'compat: mergekit' takes it to have the vocabulary of {base.name}"
     raise cannot_be_read(model, why, hint)
 

@@ -46,7 +46,7 @@ def copy(request: TokenizerRequest, params: NoParams) -> Vocabulary:
 
 
 def _accepted(primary: Checkpoint, model: Checkpoint, request: TokenizerRequest) -> str:
-    """What to say of a vocabulary that differs from the primary model's, nothing where it does not; or E240."""
+    """What to say about a vocabulary that differs from the primary model's, nothing where it does not; or E240."""
     left, right = request.read(primary), request.read(model)
     assert left is not None
     assert right is not None

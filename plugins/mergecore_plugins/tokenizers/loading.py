@@ -49,9 +49,7 @@ def converted(model: Checkpoint, reader: TokenizerFiles) -> dict[str, Json]:
         )
     except Exception as error:  # noqa: BLE001 - whatever a converter raises, there is no tokenizer.json
         reason = str(error).strip().split("\n")[0]
-        what = (
-            f"tokens cannot be added or taken out, as transformers makes no {TOKENIZER_JSON} of it: {reason}"
-        )
+        what = f"tokens cannot be added or removed, because transformers makes no {TOKENIZER_JSON} of it: {reason}"
         hint = f"put a {TOKENIZER_JSON} beside it; models of sentencepiece need 'pip install sentencepiece protobuf'"
         raise reader.wrong(reader.main or TOKENIZER_JSON, what, hint) from None
     found = loaded(document).get_vocab(with_added_tokens=True)

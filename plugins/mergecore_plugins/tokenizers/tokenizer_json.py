@@ -144,10 +144,10 @@ def _ids(model: Object) -> Mapping[str, int]:
 
 
 def _put(model: Object, tokens: Sequence[tuple[str, int]], reader: TokenizerFiles) -> None:
-    """Give the model of the tokenizer these tokens, so that nobody has to guess their ids.
+    """Give the model of the tokenizer these tokens, so that their ids need not be guessed.
 
     No merge leads to them, and as pieces they score too low to be chosen: text is cut as before, but for what
-    `cutting.py` tells of.
+    `cutting.py` finds.
     """
     vocabulary = model["vocab"]
     known = _ids(model)

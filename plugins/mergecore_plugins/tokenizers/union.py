@@ -1,4 +1,4 @@
-"""The tokenizer strategy `union`: the base's vocabulary, and behind it every token that only others have.
+"""The tokenizer strategy `union`: the base's vocabulary, and after it every token that only others have.
 
 The base's ids stay, and so does the way it cuts text: foreign added tokens become added tokens, foreign
 ordinary ones enter the vocabulary without a merge that leads to them.

@@ -90,14 +90,12 @@ def _choice(name: str, kind: object, help_text: str) -> Callable[[F], F]:
 @output_options
 @common_options
 def transplant(only_plan: bool, disabled: Sequence[str], out: Path, **given: Any) -> None:
-    r"""Give MODEL the tokenizer of DONOR, as a new model OUT.
+    """Give MODEL the tokenizer of DONOR, as a new model OUT.
 
     Tokens that both have keep their rows of embeddings and head, exactly.  The rows of all others are made by
     --method.  Everything else of MODEL is copied.
 
-    \b
-    Methods: omp, common-interpolation, landmark-pca, subword, mean,
-             john-hewitt, random, zero
+    Methods: omp, common-interpolation, landmark-pca, subword, mean, john-hewitt, random, zero.
     """
     from mergecore import PlanOptions, Registry, execute
     from mergecore import plan as make

@@ -71,7 +71,7 @@ def _surgery(asked: Transplant, pair: Pair, planner: Planner) -> Surgery:
     problems = Collector()
     tables = []
     for one, why in (
-        (pair.model, "so nobody knows which of its rows is which token"),
+        (pair.model, "so it is not known which of its rows is which token"),
         (pair.donor, "to give"),
     ):
         with problems.collecting():
@@ -80,7 +80,7 @@ def _surgery(asked: Transplant, pair: Pair, planner: Planner) -> Surgery:
     mine, theirs = texts_of(pair.model, tables[0]), texts_of(pair.donor, tables[1])
     found = counterparts(mine, theirs, pair.stored)
     if asked.method in BY_DONOR and not found.shared:
-        what = f"{pair.model.name} and {pair.donor.name} have no token in common, by which rows could be compared"
+        what = f"{pair.model.name} and {pair.donor.name} have no token in common to compare rows by"
         raise InputError("E240", what, hint="use the method subword, or mean")
     cutter = Cutter(pair.model, mine) if asked.method == "subword" else None
     return Surgery(pair, asked, mine, theirs, found, cutter)
@@ -122,7 +122,7 @@ def _template(model: Checkpoint) -> str | None:
 
 
 def _ends(donor: str, theirs: Texts) -> Iterator[str]:
-    """What to say of a donor whose tokenizer does not end texts of its own accord."""
+    """What to say about a donor whose tokenizer does not end texts of its own accord."""
     if "eos" not in theirs.roles:
         yield (
             f"no token of {donor} ends a text, so generation stops at its longest: set eos_token_id by hand, in "

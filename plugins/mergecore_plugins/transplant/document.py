@@ -26,7 +26,7 @@ class Transplant(Params):
 
     @property
     def params(self) -> FillParams:
-        """What the method is told."""
+        """The parameters of the method."""
         return FillParams(**{name: getattr(self, name) for name in FillParams.model_fields})
 
 

@@ -44,7 +44,7 @@ class FillParams(Params):
     method: Method = "omp"
     k: int = Field(default=64, ge=1, description="shared tokens that a row is made of")
     center: bool = Field(default=True, description="compare what is left of rows without their mean")
-    ridge: float = Field(default=0.0, ge=0, description="how much large weights count against themselves")
+    ridge: float = Field(default=0.0, ge=0, description="penalty on large weights")
     metric: Metric = Field(default="cosine", description="which shared tokens are near")
     weights: Weights = Field(default="distance", description="how near ones count")
     pieces: Pieces = Field(default="mean", description="how the pieces of a token are put together")

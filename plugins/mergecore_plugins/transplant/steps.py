@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Rows = npt.NDArray[np.int64]
 
 FEW = 0.05
-"""The share of tokens in common below which the user should know of it."""
+"""The share of tokens in common below which the user should know about it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Pair:
         tensors = self.model.tensors
         found = [tensors[name].shape[axis] for name, axis in self.axes.items()]
         if not found:
-            what = "no tensor is known to have a row for each token, so none can follow another vocabulary"
+            what = "no tensor is known to have a row for each token, so the vocabulary cannot change"
             raise InputError(
                 "E240", what, place=self.model.name, hint="install a plugin that knows the model"
             )
@@ -109,7 +109,7 @@ class Surgery:
         return steps
 
     def warnings(self) -> Iterator[str]:
-        """What the user should know of the rows."""
+        """What the user should know about the rows."""
         shared, tokens, asked = self.found.shared, self.found.tokens, self.asked
         if shared < FEW * tokens:
             yield f"only {shared} of the {tokens} tokens of {self.pair.donor.name} are in {self.pair.model.name}"
@@ -209,7 +209,7 @@ class Surgery:
             raise InputError("E240", what, tensor=tensor.name, hint="use the method subword, or mean")
         if theirs.dtype not in MERGEABLE or not DTYPES[theirs.dtype].floating:
             what = (
-                f"{self.pair.donor.name}: tensor '{theirs.name}' is {theirs.dtype}, to which nothing compares"
+                f"{self.pair.donor.name}: tensor '{theirs.name}' is {theirs.dtype}, which cannot be compared"
             )
             raise InputError(
                 "E233", what, tensor=theirs.name, hint=f"convert it to one of {', '.join(MERGEABLE)}"

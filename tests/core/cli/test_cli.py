@@ -79,7 +79,10 @@ def test_a_full_disk_behind_the_output_is_no_bug() -> None:
         ["/bin/sh", "-c", command, sys.executable], capture_output=True, text=True, check=False
     )
     assert done.returncode == 6
-    assert done.stderr == "mergecore: error E504: what the command says cannot be written: the disk is full\n"
+    assert (
+        done.stderr
+        == "mergecore: error E504: the output of the command cannot be written: the disk is full\n"
+    )
 
 
 def test_numbers_that_are_not_finite_are_told_where_they_are_allowed(cli: Cli, linear: Config) -> None:
@@ -294,7 +297,7 @@ def test_a_traceback_is_shown_only_when_asked(cli: Cli, linear: Config) -> None:
         ),
         (
             ["merge", "c.yml", "out", "--recheck"],
-            "--recheck says nothing without --resume. Hint: see `mergecore merge --help`",
+            "--recheck has no effect without --resume. Hint: see `mergecore merge --help`",
         ),
         (["merge", "c.yml", "out", "-j", "0"], "0 is not in the range"),
         (["merge", "c.yml", "out", "--missing", "x"], "'x' is not one of 'error', 'base', 'skip'"),

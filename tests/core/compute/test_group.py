@@ -272,7 +272,7 @@ def test_a_mask_is_true_where_the_uniform_numbers_are_below_its_probability() ->
     [
         (lambda group: None, "it returned nothing, not a tensor or what `map` returns"),
         (lambda group: 3, "it returned int, not a tensor or what `map` returns"),
-        (lambda group: Blocks(3), "it returned blocks that `map` has not made"),
+        (lambda group: Blocks(3), "it returned blocks that `map` did not make"),
         (lambda group: group.x, r"it returned \[1, 5, 2\] of float32 for a tensor of \[5, 2\]"),
         (lambda group: group.x[0].long(), "int64 for a block of .* numbers of float32 or float64"),
         (lambda group: group.map(lambda block: None), "it returned nothing for a block, not a tensor"),

@@ -257,7 +257,7 @@ MODELS = "models: [{model: a}]\n"
             "merge_method: linear\nmodels: [{parameters: }]\n",
             "E104 config.yml:2:10: 'model' is missing from a model en",
         ),
-        ("merge_method: linear\nmodels: [{model: 3}]\n", "E112 config.yml:2:18: 3 names no model"),
+        ("merge_method: linear\nmodels: [{model: 3}]\n", "E112 config.yml:2:18: 3 does not name a model"),
         (
             "merge_method: linear\nslices: [{sources: []}]\n",
             "E104 config.yml:2:20: a slice needs at least one source. Hint: write {model, layer_range}",
@@ -269,7 +269,7 @@ MODELS = "models: [{model: a}]\n"
         ),
         (
             two_models(extra="tokenizer_source: model:m/a\n"),
-            "E112 config.yml:2:19: 'model:m/a' names no model. Hint: write 'm/a'",
+            "E112 config.yml:2:19: 'model:m/a' does not name a model. Hint: write 'm/a'",
         ),
         (
             two_models(extra="tokenizer: {compat: mergkit}\n"),
@@ -314,9 +314,12 @@ def test_a_token_source_that_is_neither_is_not_taken_for_a_model(source: str) ->
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ("[3, 1]", "layer_range [3, 1] holds no layer. Hint: write [first, end]: layers are counted from 0"),
-        ("[2, 2]", "layer_range [2, 2] holds no layer"),
-        ("[-1, 2]", "layer_range [-1, 2] holds no layer"),
+        (
+            "[3, 1]",
+            "layer_range [3, 1] contains no layers. Hint: write [first, end]: layers are counted from 0",
+        ),
+        ("[2, 2]", "layer_range [2, 2] contains no layers"),
+        ("[-1, 2]", "layer_range [-1, 2] contains no layers"),
         ("[0]", "layer_range [0] is not two whole numbers"),
         ("[0, 1.5]", "layer_range [0, 1.5] is not two whole numbers"),
         ("[0, x]", "layer_range [0, x] is not two whole numbers"),

@@ -70,14 +70,14 @@ def test_an_adapter_alone_and_one_beside_its_model_are_led_to_the_right_place() 
     for key in ("adapter", "lora"):
         beside = told(TWO + f"    {key}: lora\n" + WEIGHT)
         assert (
-            "write it behind the model, as in 'model: NAME+ADAPTER', or in it, 'model: {model: NAME" in beside
+            "write it after the model, as in 'model: NAME+ADAPTER', or in it, 'model: {model: NAME" in beside
         )
 
 
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        (TWO + "    revision: v1\n" + WEIGHT, "write it behind the model, as in 'model: NAME@REVISION'"),
+        (TWO + "    revision: v1\n" + WEIGHT, "write it after the model, as in 'model: NAME@REVISION'"),
         (TWO + "    layer_range: [0, 1]\n" + WEIGHT, "choose layers with 'slices:' and 'sources:'"),
         (TWO + "  - parameters: {weight: 1}\n", "indent 'parameters:' like the 'model:' above it"),
         (

@@ -143,7 +143,7 @@ def test_whole_numbers_of_the_config_are_whole_numbers(models: Path, key: str) -
     text = "merge_method: linear\n" + HEAD % ("", "") + f"parameters: {{weight: 1}}\n{key}\n"
     (error,) = told(text)[1]
     assert error.startswith("E104")
-    assert "a whole number is expected" in error
+    assert "is not a whole number" in error
 
 
 @pytest.mark.parametrize("key", ["x-mine: &w {weight: 0.5}", ".mine: &w {weight: 0.5}"])

@@ -189,7 +189,7 @@ def test_the_dot_at_the_end_of_a_prefix_may_be_left_out() -> None:
 def test_models_of_two_families_are_refused_with_what_there_is_for_parts() -> None:
     write_seeing("v", 1.0)
     (found,) = refused(mean("v", "b"))
-    assert "or say with 'from' and 'into' of which part of the others it is one" in found
+    assert "or say with 'from' and 'into' which part of the others it matches" in found
 
 
 def test_a_part_of_the_names_is_moved() -> None:
@@ -229,7 +229,9 @@ def test_a_name_that_is_taken_is_refused() -> None:
     tensors = {"x.norm.weight": torch.ones(2), "model.norm.weight": torch.ones(2)}
     write_checkpoint(Path("c"), tensors, {"model_type": "unheard"})
     (found,) = refused(mean("a", {"model": "c", "from": "model.", "into": "x."}))
-    assert found == "E105 c has a tensor 'x.norm.weight' already; 'model.norm.weight' cannot be called so"
+    assert (
+        found == "E105 c has a tensor 'x.norm.weight' already; 'model.norm.weight' cannot be renamed to that"
+    )
 
 
 def test_a_misspelt_key_of_an_entry_is_told() -> None:

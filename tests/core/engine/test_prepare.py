@@ -104,12 +104,20 @@ def test_tensors_are_checked_together_while_planning(centred: Merge) -> None:
     ("broken", "code", "told"),
     [
         ("return 1 // 0", "E604", "ZeroDivisionError: integer division or modulo by zero"),
-        ("return groups", "E605", "what it prepared is not plain values: Object of type Groups is not JSON"),
-        ("return float('nan')", "E605", "what it prepared is not plain values: Out of range float values"),
+        (
+            "return groups",
+            "E605",
+            "what its `prepare` returned is not plain values: Object of type Groups is not JSON",
+        ),
+        (
+            "return float('nan')",
+            "E605",
+            "what its `prepare` returned is not plain values: Out of range float values",
+        ),
         (
             "return groups[0].map(lambda block: block.x[0])",
             "E605",
-            "it makes a result where it may look only",
+            "it makes a result where it may only read",
         ),
     ],
 )

@@ -231,7 +231,7 @@ def test_another_folder_of_ours_that_was_moved_there_is_left_alone(out: Path, pr
     before = everything(precious)
     precious.rename(staging(out))
     assert refusal(lambda: merged(out)).startswith(
-        f"E509 {staging(out)}/diary: 'diary' in the staging folder is no part of a merge"
+        f"E509 {staging(out)}/diary: 'diary' in the staging folder is not part of a merge"
     )
     assert everything(staging(out)) == before
 

@@ -300,7 +300,7 @@ def test_shapes_that_differ_are_told_with_the_models() -> None:
     write("b", {**llama(2), Q: torch.ones(4, 3)})
     assert refused(linear("a", "b")) == [
         f"E230 shapes differ for '{Q}': m/a [4, 4], m/b [4, 3]."
-        " Hint: merge models of one size, or leave the odd one out"
+        " Hint: merge models of one size, or leave out the one that differs"
     ]
 
 
@@ -317,8 +317,8 @@ def test_vocabularies_of_other_sizes_have_their_own_hint() -> None:
 def test_models_of_several_architectures_are_refused_unless_allowed() -> None:
     write("b", llama(2), model_type="mistral")
     assert refused(linear("a", "b")) == [
-        "E222 the models are of different architectures: m/a is llama, m/b is mistral. Hint: remove the odd one, "
-        "or say with 'from' and 'into' of which part of the others it is one; "
+        "E222 the models are of different architectures: m/a is llama, m/b is mistral. Hint: remove the one that "
+        "differs, or say with 'from' and 'into' which part of the others it matches; "
         "--allow-crimes merges them as long as names and shapes agree"
     ]
     assert len(planned(linear("a", "b"), allow_crimes=True).steps) == len(llama(2))

@@ -222,7 +222,7 @@ def test_the_demo_fits_80_columns_and_ends_with_commands_that_work_as_typed(demo
 
 
 def test_models_that_are_not_there_are_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"base: no model of the demo is here\. Hint: run `mergecore demo`$"):
+    with pytest.raises(InputError, match=r"base: there is no demo model here\. Hint: run `mergecore demo`$"):
         show(tmp_path)
 
 

@@ -144,7 +144,7 @@ def test_a_method_of_the_session_that_cannot_travel_is_refused(models: dict[str,
 def test_a_job_that_cannot_travel_is_refused() -> None:
     job: Any = lambda: None  # noqa: E731 - what pickle does not take
     with pytest.raises(
-        MergecoreError, match=r"^this merge cannot be handed to another process: .*pickle"
+        MergecoreError, match=r"^this merge cannot be sent to another process: .*pickle"
     ) as caught:
         processes._packed(job)
     assert caught.value.code == "E605"

@@ -307,7 +307,7 @@ def test_two_names_of_one_factor_are_refused() -> None:
 
 def test_another_kind_of_adapter_is_refused_by_name() -> None:
     write_adapter(Path("ad"), peft_type="FANCY")
-    assert_refused("E251", r"ad/adapter_config\.json: adapters of the kind FANCY are not read")
+    assert_refused("E251", r"ad/adapter_config\.json: adapters of the kind FANCY are not supported")
 
 
 def test_a_trained_bias_needs_a_bias_in_the_base() -> None:
@@ -354,7 +354,7 @@ def test_experts_that_are_cut_in_columns_cannot_be_placed() -> None:
     config = AdapterConfig("LORA", rank=2, alpha=2, target_parameters=("experts.w",))
     with pytest.raises(
         MergecoreError,
-        match=r"is stored otherwise than the adapter was trained.*merge it with PEFT, and name the",
+        match=r"is not stored as it was when the adapter was trained.*merge it with PEFT, and name the",
     ):
         fit(parts, config, {"one": one}, {}, lambda shapes: pieces, "ad")
 

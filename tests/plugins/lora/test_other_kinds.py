@@ -184,10 +184,10 @@ FAULTY: tuple[tuple[Any, dict[str, Any], dict[str, Any], str], ...] = (
     (LOHA, {"r": 5}, {}, "E250.*layers.1.self_attn.q_proj.hada_w1_a' is \\[48, 3\\]; .* has \\[48, 5\\]"),
     (LOHA, {"r": 10**12}, {}, "E250.*the adapter has \\[48, 1000000000000\\]"),
     (LOHA, {"r": "x"}, {}, f"E250.*PEFT cannot put the adapter on '{Q}'"),
-    (LOHA, {"peft_type": "HRA"}, {}, "E250.*hada_w1_a' is .*; after its config, the adapter has none"),
-    (LOHA, {"peft_type": "LORA"}, {}, "E251.*belongs to a kind of adapter that is not read"),
-    (LOHA, {"peft_type": "SHIRA"}, {}, "E251.*SHIRA are not read: it does not store which numbers"),
-    (LOHA, {"peft_type": "NEWEST"}, {}, "E251.*the kind NEWEST are not read"),
+    (LOHA, {"peft_type": "HRA"}, {}, "E250.*hada_w1_a' is .*; by its config, the adapter has none"),
+    (LOHA, {"peft_type": "LORA"}, {}, "E251.*belongs to a kind of adapter that is not supported"),
+    (LOHA, {"peft_type": "SHIRA"}, {}, "E251.*SHIRA are not supported: it does not store which numbers"),
+    (LOHA, {"peft_type": "NEWEST"}, {}, "E251.*the kind NEWEST are not supported"),
 )
 
 

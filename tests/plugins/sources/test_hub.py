@@ -138,7 +138,7 @@ def test_malformed_ids_and_revisions_never_reach_the_cache(path: str, revision: 
     else:
         refusal(
             "E112",
-            r"cannot be a model of the hub.*write 'hf:owner/name' or 'hf:owner/name@revision'",
+            r"is not a valid hub id.*write 'hf:owner/name' or 'hf:owner/name@revision'",
             path,
             revision,
         )

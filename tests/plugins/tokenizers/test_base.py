@@ -49,7 +49,7 @@ def test_a_base_without_tokenizer_is_refused(shop: Workshop) -> None:
     shop.model("a", XY, tokenizer=False)
     shop.model("b", XY)
     assert shop.refusal(shop.config(tokenizer_source="base")).startswith(
-        "E240 a: it has no tokenizer, and the output is to have its vocabulary. "
+        "E240 a: it has no tokenizer, and the output should have its vocabulary. "
         "Hint: put its tokenizer files there, or name another model as the source"
     )
 
@@ -63,7 +63,8 @@ def test_a_model_without_tokenizer_is_trusted_when_it_has_as_many_rows(shop: Wor
     shop.model("b", XY, tokenizer=False)
     text = shop.refusal(config)
     assert (
-        "E240 b: it has no tokenizer, so nobody knows which of its rows is which token. Hint: put its" in text
+        "E240 b: it has no tokenizer, so it is not known which of its rows is which token. Hint: put its"
+        in text
     )
     assert "'compat: mergekit' takes it to have the vocabulary of a" in text
     assert shop.rows(shop.config(tokenizer={"source": "base", "compat": "mergekit"})) == [1001.0, 2002.0]
@@ -76,7 +77,7 @@ def test_tokens_cannot_be_added_to_a_tokenizer_that_is_no_json(shop: Workshop) -
     assert shop.rows(shop.config(tokenizer_source="base")) == [1001.0, 2002.0]
     text = shop.refusal(shop.config(tokenizer={"source": "base", "tokens": {"<n>": {}}}))
     assert text.startswith(
-        "E240 a/vocab.txt: tokens cannot be added or taken out, as transformers makes no tokenizer.json of it: "
+        "E240 a/vocab.txt: tokens cannot be added or removed, because transformers makes no tokenizer.json of it: "
     )
 
 
@@ -87,7 +88,7 @@ def test_ids_in_configs_that_stand_for_no_token_become_null_with_a_warning(shop:
     shop.merge(config)
     found = shop.json("config.json")
     assert [found[f"{word}_token_id"] for word in ("pad", "eos", "bos", "unk")] == [None, [1], 0, -1]
-    told = "config.json: pad_token_id 3 stands for no token of the output; it becomes null: set it by hand"
+    told = "config.json: pad_token_id 3 is not a token of the output; it becomes null: set it by hand"
     assert told in shop.plan(config).warnings
 
 

@@ -51,7 +51,7 @@ def test_what_transformers_cannot_convert_is_refused_with_its_reason(shop: Works
     shop.model("b", [*ORDINARY, "hatt"])
     text = shop.refusal(shop.config(tokenizer_source="union"))
     assert (
-        "E240 a/vocab.json: tokens cannot be added or taken out, as transformers makes no tokenizer.json"
+        "E240 a/vocab.json: tokens cannot be added or removed, because transformers makes no tokenizer.json"
         in text
     )
     assert "Hint: put a tokenizer.json beside it; models of sentencepiece need 'pip install" in text

@@ -103,7 +103,7 @@ def test_a_token_may_come_by_id_from_a_model_without_tokenizer(shop: Workshop) -
     config = shop.config(**tokens({"kind": "model_token", "model": "c", "token_id": 1}))
     assert shop.rows(config) == [*TWO, 4e6]
     text = shop.refusal(shop.config(**tokens({"kind": "model_token", "model": "c", "token": "x"})))
-    assert "the embedding of '<n>' is to come from c, which has no tokenizer" in text
+    assert "the embedding of '<n>' should come from c, which has no tokenizer" in text
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_token_may_come_by_id_from_a_model_without_tokenizer(shop: Workshop) -
     [
         (
             "b",
-            r"E105 .*the embedding of '<n>' is to come from b, which has no token '<n>'; did you mean '<m>'",
+            r"E105 .*the embedding of '<n>' should come from b, which has no token '<n>'; did you mean '<m>'",
         ),
         (
             {"kind": "model_token", "model": "b", "token": "q"},
@@ -119,7 +119,7 @@ def test_a_token_may_come_by_id_from_a_model_without_tokenizer(shop: Workshop) -
         ),
         (
             {"kind": "model_token", "model": "b", "token_id": 9},
-            "E240 token '<n>' is taken from row 9 of b, where '.*' has 3 rows.*: name a token that the model has",
+            "E240 token '<n>' would be taken from row 9 of b, where '.*' has 3 rows.*: name a token that the model has",
         ),
         (
             {"kind": "model_token", "model": "b", "token_id": -1},

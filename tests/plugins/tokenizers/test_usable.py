@@ -26,7 +26,7 @@ def test_a_tokenizer_that_the_library_cannot_load_is_refused(shop: Workshop, sou
     text = shop.refusal(shop.config(tokenizer_source=source))
     place = "b" if source == "b" else "a"
     assert f"E240 {place}/tokenizer.json: the 'tokenizers' library cannot load it: " in text
-    assert "Hint: mend or replace the file" in text
+    assert "Hint: correct or replace the file" in text
 
 
 def test_one_that_is_copied_as_it_is_is_warned_of(shop: Workshop) -> None:
@@ -111,4 +111,4 @@ def test_a_token_without_text_is_refused(shop: Workshop) -> None:
         shop.config(tokenizer={"source": "base", "tokens": {"": {"source": {"kind": "zero"}}}})
     )
     assert "E105" in told
-    assert "a token without text is found in no text. Hint: write its text, or leave it out" in told
+    assert "a token needs a text. Hint: write its text, or leave it out" in told

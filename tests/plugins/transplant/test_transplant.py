@@ -282,7 +282,7 @@ def refused(**asked: Json) -> str:
 
 
 def test_a_model_without_a_tokenizer_is_refused(pair: Pair) -> None:
-    for folder, why in (("a", "so nobody knows which of its rows is which token"), ("b", "to give")):
+    for folder, why in (("a", "so it is not known which of its rows is which token"), ("b", "to give")):
         text = Path(folder, "tokenizer.json").read_text()
         Path(folder, "tokenizer.json").unlink()
         told = refused()
@@ -306,7 +306,7 @@ def test_vocabularies_without_a_common_token_are_refused(pair: Pair) -> None:
     from tiny_tokenizers import tokenizer_json
 
     Path("b/tokenizer.json").write_text(json.dumps(tokenizer_json("BPE", ["x", "y", "Ġz"])))
-    told = "a and b have no token in common, by which rows could be compared"
+    told = "a and b have no token in common to compare rows by"
     assert f"{told}. Hint: use the method subword, or mean" in refused()
     assert any(
         "only 0 of the 3 tokens of b are in a" in one
@@ -378,7 +378,7 @@ def test_what_stands_for_the_unknown_is_no_piece(pair: Pair) -> None:
     ("options", "text"),
     [
         (["--resume", "--restart"], "E115: --resume and --restart exclude each other"),
-        (["--recheck"], "E115: --recheck says nothing without --resume"),
+        (["--recheck"], "E115: --recheck has no effect without --resume"),
         (["--chat-template", "chat_ml"], "'chat_ml' is not a known chat template; did you mean 'chatml'?"),
     ],
 )

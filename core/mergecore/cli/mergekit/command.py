@@ -105,6 +105,6 @@ def _key_of(name: str) -> tuple[str, bool]:
 
 
 def _next_value(args: list[str], word: str) -> str:
-    """The word behind an option, if it may be its value."""
+    """The word after an option, if it may be its value."""
     following = args[args.index(word) + 1 :][:1]
     return following[0] if following and not following[0].startswith("-") else "…"

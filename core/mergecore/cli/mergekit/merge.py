@@ -32,12 +32,12 @@ _RENAMED = {
 _NO_MODEL_LOADED = "models are read as they are stored, a part at a time"
 _HARMLESS = {
     **OPTIONS,
-    "no_quiet": "all is told unless --quiet says otherwise",
-    "no_allow_crimes": "models of different architectures are refused unless --allow-crimes says otherwise",
+    "no_quiet": "everything is reported unless --quiet is given",
+    "no_allow_crimes": "models of different architectures are refused unless --allow-crimes is given",
     "storage_device": "--max-memory bounds the memory",
     "load_to_compute": "--device chooses where to compute",
     **dict.fromkeys(("naive_count", "int8_mask"), "it never changed a result"),
-    **dict.fromkeys(("no_bf16", "no_fp16"), "'dtype:' in the config says it"),
+    **dict.fromkeys(("no_bf16", "no_fp16"), "'dtype:' in the config sets it"),
     "no_print_yaml": "no config is printed",
     "no_write_model_card": "'side_files: {model_card: false}' in the config leaves the card out",
     "no_reshard": "models are read as they are",
@@ -66,9 +66,9 @@ _IN_CONFIG = {
     "write_yaml": "the config is the one that you write; `mergecore plan` shows what it does",
     "dry_run": "`mergecore plan CONFIG` shows what a merge would do",
     "unsafe_truncate_embeddings": "nothing is cut off here: 'tokenizer_source:' in the config matches rows by token",
-    "out_path": "write the folder of the output behind the config: mergecore merge CONFIG OUT",
-    "output": "write the folder of the output behind the config: mergecore merge CONFIG OUT",
-    "output_dir": "write the folder of the output behind the config: mergecore merge CONFIG OUT",
+    "out_path": "write the folder of the output after the config: mergecore merge CONFIG OUT",
+    "output": "write the folder of the output after the config: mergecore merge CONFIG OUT",
+    "output_dir": "write the folder of the output after the config: mergecore merge CONFIG OUT",
     "config": "write the config as the first word: mergecore merge CONFIG OUT",
     "full_random": "`mergecore layershuffle` draws layers at random; or write them as 'slices:' in the config",
 }

@@ -46,7 +46,7 @@ def parse_torch(
     if start[:1] == b"\x80":
         raise pickled_file(place)
     if start != b"PK\x03\x04":
-        what = "not a file of torch.save" if size else "empty file (0 bytes)"
+        what = "not a torch.save file" if size else "empty file (0 bytes)"
         raise InputError("E202", what, place=place, hint=_AGAIN)
     directory = _directory(read, size, place)
     members = {one.name: one for one in _members(directory, place)}
@@ -199,7 +199,7 @@ def _stored(
         count *= length
     strides = zip(view.shape, view.strides, reversed(expected), strict=True) if _fits(view) else ()
     if not _fits(view) or (count and any(n > 1 and there != want for n, there, want in strides)):
-        what = f"its numbers do not lie one after the other (shape {list(view.shape)})"
+        what = f"it is not contiguous (shape {list(view.shape)})"
         raise _wrong(name, what, place, "make it contiguous and save it again")
     if view.start + count > view.storage.count:
         what = f"shape {list(view.shape)} from {view.start} on goes beyond its {view.storage.count} numbers"

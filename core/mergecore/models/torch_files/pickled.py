@@ -1,4 +1,4 @@
-"""What the pickle inside a file of `torch.save` says of its tensors, found out without unpickling; read `read_pickle`.
+"""What the pickle inside a file of `torch.save` says about its tensors, without unpickling; read `read_pickle`.
 
 The steps of the pickle are walked one by one, and only those that describe tensors in dictionaries are understood.
 Nothing that a pickle names is imported or called, so nothing in it can run.

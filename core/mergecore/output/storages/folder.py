@@ -42,7 +42,7 @@ class Stage:
     compared: what says that it does, where it is complete.
     damaged: tensors of an earlier run whose bytes were not what the journal says; they count as not done.
     kept: files of the model that was replaced which its merge had not written; they are in the new folder.
-    fingerprint: what tells this plan from every other, in hex.
+    fingerprint: what distinguishes this plan from every other, in hex.
     """
 
     def __init__(self, output: Output, *, overwrite: bool) -> None:
@@ -81,7 +81,7 @@ class Stage:
         reads: Sequence[InputFile] = (),
         read_back: Read | None = None,
     ) -> Stage:
-        """Begin the output of a plan, or take up an earlier run of it; `recheck` reads again what that wrote.
+        """Begin the output of a plan, or resume an earlier run of it; `recheck` reads again what that run wrote.
 
         inputs: folders and files that the output must not touch; `reads`: the files that the plan is made from.
         read_back: reads a file of weights as the output writer does, for a check at the end.
@@ -232,7 +232,7 @@ class Stage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        """Close; an error of the body stays the one that is told."""
+        """Close; an error of the body stays the one that is reported."""
         try:
             self.close()
         except MergecoreError as further:

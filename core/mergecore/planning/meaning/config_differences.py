@@ -1,4 +1,4 @@
-"""Where the configs of models differ in what their weights mean: shapes agree there, so nothing else would tell."""
+"""Where the configs of models differ in what their weights mean: shapes agree there, so nothing else would show it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mergecore.planning.meaning.config_meaning import WINDOW, Path, Said, meanin
 from mergecore.types import Checkpoint, Json
 
 _SEEN = re.compile(r"\w*bias|bias of attention|size of a head")
-"""What the tensors would show if it were otherwise than null or false says."""
+"""What the tensors would show if it differed from what null or false says."""
 Completed = Callable[[Checkpoint], Mapping[str, Json] | None]
-"""The config of a model as its loader completes it; None when nobody knows."""
+"""The config of a model as its loader completes it; None when that is unknown."""
 _NAMED = 6
 
 
@@ -27,9 +27,9 @@ def differences(
     """A sentence for each model whose config gives weights another meaning than that of `primary`, which is written.
 
     Both are compared in words that do not depend on the release that wrote them.  What one of them does not say
-    has the value that its loader takes; where nobody knows that, only what all loaders take alike is compared.
+    has the value that its loader takes; where that is unknown, only what all loaders take alike is compared.
 
-    stacked: layers were chosen, so what tells them apart is no matter of the whole.
+    stacked: layers were chosen, so what differs between them is not compared for the whole.
     """
     for model in models:
         if model.config == primary.config or not (model.config and primary.config):
@@ -48,8 +48,8 @@ def unconfigured(models: Sequence[Checkpoint], primary: Checkpoint) -> Iterator[
     for model in models:
         if not model.config and primary.config:
             yield (
-                f"{model.name} has no config.json, so nothing tells whether its weights mean what those of "
-                f"{primary.name} do; they are taken to, and the config of {primary.name} is written"
+                f"{model.name} has no config.json, so it is not known whether its weights mean the same as those of "
+                f"{primary.name}; they are assumed to, and the config of {primary.name} is written"
             )
     configured = [model.name for model in models if model.config]
     if configured and not primary.config:
@@ -134,7 +134,7 @@ _USUAL: dict[str, Json] = {
 
 
 def _alike(ours: dict[Path, Said], theirs: dict[Path, Said]) -> tuple[dict[Path, Said], dict[Path, Said]]:
-    """Both with rotations by kinds of layers if one has them: what is said of all holds for full attention."""
+    """Both with rotations by kinds of layers if one has them: what is said about all holds for full attention."""
     if not any(path[-3:-1] == ("rope", "full_attention") for path in (*ours, *theirs)):
         return ours, theirs
     return _by_kinds(ours), _by_kinds(theirs)

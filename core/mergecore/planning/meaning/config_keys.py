@@ -56,7 +56,7 @@ def is_of_use(key: str) -> bool:
 def has_meaning(key: str, value: Json, *, stacked: bool, nested: bool) -> bool:
     """Whether a value gives weights a meaning.
 
-    stacked: leave out what tells the layers apart.
+    stacked: leave out what differs between the layers.
     nested: the value stands in a config within the config.
     """
     if is_of_use(key) or (key in _NAMES and not nested):

@@ -1,4 +1,4 @@
-"""What a config says of the meaning of weights, in words that do not depend on who wrote it.
+"""What a config says about the meaning of weights, in words that do not depend on who wrote it.
 
 Releases of transformers and authors of models write one thing under several keys, nested or flat, as null or not
 at all.  `meaning` reads all of them into one form, so that two configs can be compared.
@@ -31,8 +31,8 @@ class Said:
 def meaning(config: Mapping[str, Json], *, stacked: bool = False, hoisted: bool = False) -> dict[Path, Said]:
     """By its subject, everything in `config` that gives weights a meaning.
 
-    stacked: leave out what tells the layers apart, which a model of chosen layers gets anew.
-    hoisted: what is said of a nested text model counts as said of the whole.
+    stacked: leave out what differs between the layers, which a model of chosen layers gets anew.
+    hoisted: what is said about a nested text model counts as said about the whole.
     """
     found: dict[Path, Said] = {}
     for path, said in _section(config, (), "", stacked):
@@ -247,7 +247,7 @@ def _named(values: Mapping[str, Json], prefix: str) -> Values:
 
 
 def _plain(values: Values, positions: Json) -> Values:
-    """`values` without what is as it would be by itself."""
+    """`values` without those that are defaults."""
     kept = {name: said for name, said in values.items() if _DEFAULTS.get(name, _PLAIN) != said[1]}
     key, kind = kept.get("type", ("", None))
     if kind is None:

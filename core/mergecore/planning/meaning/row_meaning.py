@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 TOKENS = ("lang_to_id", "task_to_id")
 """Names of tokens in generation_config.json."""
 SHOWN = 4
-"""Of so many names and tensors a message tells."""
+"""How many names and tensors a message lists."""
 
 
 class RowMeanings:
-    """Compares what the models call their rows, and remembers what the user should know of it."""
+    """Compares what the models call their rows, and remembers what the user should know about it."""
 
     def __init__(self, models: OpenedModels, lenient: bool = False) -> None:
         """`lenient`: rows are taken by position where the names do not fit."""
@@ -54,7 +54,7 @@ class RowMeanings:
         return list(inputs)
 
     def warnings(self) -> list[str]:
-        """What the user should know of the rows."""
+        """What the user should know about the rows."""
         return [*self._told, *self._astray()]
 
     def _astray(self) -> Iterator[str]:
@@ -97,7 +97,7 @@ class RowMeanings:
                     yield subject
 
     def _leading(self, subject: Subject, inputs: Sequence[TensorInput]) -> int | None:
-        """The primary model if it has names, or else the first model that has any."""
+        """The primary model if it has names, otherwise the first model that has any."""
         for model in (self._models.primary, *(one.model for one in inputs)):
             naming = self._of(model).get(subject)
             if naming and naming.names:
@@ -184,7 +184,7 @@ class RowMeanings:
 def rows_by_name(ours: Mapping[int, str], theirs: Mapping[int, str], count: int) -> list[int] | None:
     """For each of `count` rows in our order their row; none at all where the order is the same.
 
-    None when the names are others.  Rows behind the named ones stay where they are.
+    None when the names are others.  Rows after the named ones stay where they are.
     """
     one, other = _unique(ours), _unique(theirs)
     if one == other:

@@ -20,7 +20,7 @@ from mergecore.types import Json
 def cleaned(
     files: Mapping[str, Path | bytes], config: Mapping[str, Json]
 ) -> tuple[dict[str, Path | bytes], list[str]]:
-    """The side files and config.json of a model, and what the user should know of what was left out."""
+    """The side files and config.json of a model, and what the user should know about what was left out."""
     made: dict[str, Path | bytes] = {}
     left_out: list[str] = []
     for name, content in files.items():
@@ -46,7 +46,7 @@ def as_json(value: Json) -> bytes:
 
 def _told(left_out: list[str]) -> str:
     named = some(left_out, _NAMED, mark="")
-    return f"left out of the output, since loaders may fetch code of others for it: {named}"
+    return f"left out of the output, since loaders may fetch other people's code for it: {named}"
 
 
 _NAMED = 6
@@ -55,7 +55,7 @@ _LARGE = ("tokenizer.json", "vocab.json", "added_tokens.json", "tekken.json")
 
 
 def _json(name: str, content: Path | bytes) -> Json:
-    """What a file holds; nothing where it is no JSON, or holds only tokens."""
+    """What a file holds; nothing where it is not JSON, or holds only tokens."""
     if not name.endswith(".json") or name in _LARGE:
         return None
     data = content if isinstance(content, bytes) else b""
@@ -135,7 +135,7 @@ def _is_harmless(item: Json) -> bool:
 
 
 def _is_local(text: str) -> bool:
-    """Whether a text that says where something came from is no id on a hub and no name of a file beside it."""
+    """Whether a text that says where something came from is neither an id on a hub nor the name of a file beside it."""
     return is_local_path(text) or text.startswith(("./", ".\\")) or text.count("/") > 1
 
 

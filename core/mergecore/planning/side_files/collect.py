@@ -17,7 +17,7 @@ from mergecore.types import Json, SideFile, SideFileRequest, SideFiles
 
 CONFIG = "config.json"
 Said = Mapping[str, bool | Mapping[str, Json]]
-"""What a document says of side files: by name whether they are made, or their parameters."""
+"""What a document says about side files: by name whether they are made, or their parameters."""
 
 
 def collected(request: SideFileRequest, registry: Registry, said: Said) -> SideFiles:

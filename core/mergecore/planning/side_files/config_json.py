@@ -25,7 +25,7 @@ def output_config(
     untied: bool = False,
     architecture: str | None = None,
 ) -> tuple[dict[str, Json], list[str]]:
-    """The config, and what the user should know of it.
+    """The config, and what the user should know about it.
 
     dtype: header name of the format that most of the output is in, None to leave the primary model's word.
     untied: the head is written although the primary model ties it to the embeddings.

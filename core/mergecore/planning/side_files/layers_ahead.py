@@ -1,4 +1,4 @@
-"""Layers that predict tokens further ahead, and whether the config promises some in vain; read `settle_ahead`."""
+"""Layers that predict tokens further ahead, and configs that promise missing ones; read `settle_ahead`."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _counts(description: Description) -> dict[str, int]:
 
 
 def _is_ahead(name: str, facts: TensorFacts, counts: dict[str, int]) -> bool:
-    """Whether a tensor is of such a layer: by its name, or since its layer is behind those that are counted."""
+    """Whether a tensor is of such a layer: by its name, or since its layer is after those that are counted."""
     if AHEAD.search(name):
         return True
     return facts.layer is not None and facts.layer >= counts.get(facts.stack or "", facts.layer + 1)

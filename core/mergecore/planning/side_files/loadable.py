@@ -41,20 +41,20 @@ def fitted(
     judged = fit(proposal)
     if judged is None:
         told = settled(proposal, config, Loadability(config))
-        unsure = "nothing that is installed can tell whether the model of these layers loads"
+        unsure = "no installed plugin can tell whether a model of these layers loads"
         return config, [*warnings, unsure, *told]
     warnings = [text for text in warnings if not text.endswith(UNSURE)]
     if judged.faults:
-        what = f"these layers make no model that could be loaded: {'; '.join(judged.faults)}"
+        what = f"a model of these layers could not be loaded: {'; '.join(judged.faults)}"
         if strict:
-            raise ConfigError("E113", what, hint="choose layers that stand where such layers are expected")
+            raise ConfigError("E113", what, hint="choose layers of the kind that is expected in their places")
         warnings.append(what)
     config = copy.deepcopy(dict(judged.config))
     return config, [*warnings, *settled(proposal, config, judged)]
 
 
 def settled(proposal: Proposal, config: dict[str, Json], judged: Loadability) -> list[str]:
-    """What to say of readers that take more for granted than the config says, which is put right."""
+    """What to say about readers that take more for granted than the config says, which is put right."""
     told = cache_fault(config)
     for layers in proposal.layers:
         told += settle_periods(proposal.primary.config, config, layers, judged.lists.get(layers.stack, {}))

@@ -1,4 +1,4 @@
-"""What config.json says of single layers, said of the layers of the output instead; read `restack`.
+"""What config.json says about single layers, said about the layers of the output instead; read `restack`.
 
 A layer takes its values along, from the config of its own model: its entry of a list, its letter of a pattern, its
 number in a list of numbers, whether it is one of the first or last so many.
@@ -104,7 +104,7 @@ class _Rows:
     layers: Sequence[tuple[Mapping[str, Json], int]]
 
     def of(self, name: str, value: Json) -> Json:
-        """What a key of the primary model says of the output's layers; None where it says nothing of single ones."""
+        """What a key of the primary model says about the output's layers; None where it says nothing about them."""
         if isinstance(value, list) and _LAYER_INDICES.fullmatch(name):
             return self._renumbered(name)
         if isinstance(value, list) and len(value) == self.before and not _OTHER_LISTS.fullmatch(name):
@@ -203,7 +203,7 @@ def _folded(kinds: list[Json]) -> list[Json]:
 
 
 def _leading(flags: Sequence[bool]) -> int | None:
-    """The number of flags before the first that is not set; None when there are set ones behind it."""
+    """The number of flags before the first that is not set; None when there are set ones after it."""
     count = next((i for i, flag in enumerate(flags) if not flag), len(flags))
     return None if any(flags[count:]) else count
 

@@ -1,7 +1,7 @@
 """Kinds of layers that come round again, such as every sixth that attends to everything; read `settle_periods`.
 
 Layers that moved may break the period.  Then a key that states it is untrue and goes, since the list of kinds says what
-is so; and programs that take the period for granted will read the model wrongly, which the user is told.
+is so; and programs that take the period for granted will read the model wrongly, and the user is warned.
 """
 
 from __future__ import annotations

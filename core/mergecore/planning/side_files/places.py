@@ -52,7 +52,7 @@ def _at(index: int, period: int, offset: int) -> bool:
 
 
 def _number(section: object, other: object, key: str) -> int:
-    """The number under a key of a section, or else of the other one; 0 where there is none."""
+    """The number under a key of a section, otherwise of the other one; 0 where there is none."""
     for one in (section, other):
         value = one.get(key) if isinstance(one, dict) else None
         if isinstance(value, int) and not isinstance(value, bool):

@@ -48,7 +48,7 @@ class SpecialIds:
         return self._complete(config, stated or {}) or changed
 
     def _found(self, name: str, key: str, value: Json, stated: Mapping[str, Json]) -> Json:
-        """What the source states, unless its tokenizer knows better; or else what became of the primary model's id."""
+        """What the source states, unless its tokenizer knows better; else what became of the primary model's id."""
         known = self._of_tokenizer(key, stated.get(key))
         if known is not None:
             return known
@@ -99,7 +99,7 @@ class SpecialIds:
             new = self._by_role(key)
         if new is None:
             self.warnings.append(
-                f"{name}: {key} {value} stands for no token of the output; it becomes null: set it by hand"
+                f"{name}: {key} {value} is not a token of the output; it becomes null: set it by hand"
             )
         return new
 
@@ -158,7 +158,7 @@ def generation_config(model: Checkpoint) -> dict[str, Json]:
     """generation_config.json of a model, empty where it has none.
 
     Raises:
-        MergecoreError: E220 when it is no JSON.
+        MergecoreError: E220 when it is not JSON.
     """
     path = model.side_files.get(GENERATION)
     value = read_json(path, code="E220") if path else {}

@@ -40,10 +40,10 @@ def output_files(
     edit: ConfigEdit | None = MappingProxyType({}),
     keep: Callable[[str], bool] = lambda name: True,
 ) -> tuple[dict[str, Path | bytes], dict[str, Json], list[str]]:
-    """The files that the primary model gives, its config put right, and what the user should know of them.
+    """The files that the primary model gives, its config put right, and what the user should know about them.
 
-    fit: tells whether a model of `selected` layers would load, and with which config; `strict`: it must.
-    edit: what config.json says otherwise than the primary model's; None for no such file.
+    fit: says whether a model of `selected` layers would load, and with which config; `strict`: it must.
+    edit: what config.json says differently from the primary model's; None for no such file.
     keep: which side files of the primary model are taken over.
 
     Raises:
@@ -102,7 +102,7 @@ def _follow_vocabulary(
 
 
 def _carried(primary: Checkpoint, keep: Callable[[str], bool]) -> dict[str, Path]:
-    """The side files about which nobody else decides."""
+    """The side files about which nothing else decides."""
     return {
         name: path
         for name, path in primary.side_files.items()
@@ -111,7 +111,7 @@ def _carried(primary: Checkpoint, keep: Callable[[str], bool]) -> dict[str, Path
 
 
 def _modules_of_some(models: OpenedModels) -> list[str]:
-    """What to say of weights of modules that not all models have."""
+    """What to say about weights of modules that not all models have."""
     primary = models.first
     told = []
     for model in models.checkpoints:
@@ -157,7 +157,7 @@ def _matrices(steps: Sequence[Step]) -> list[Step]:
 
 
 def _borrowed_head(models: OpenedModels, selected: Origins, steps: Sequence[Step]) -> list[str]:
-    """What to say of a head that is none of its own where first and last layers are of different models."""
+    """What to say about a head that is none of its own where first and last layers are of different models."""
     description = models.descriptions[models.primary]
     layers = selected.get(description.main.prefix, []) if description.main else []
     if not layers or not description.tied or _matrices(steps):

@@ -94,7 +94,7 @@ class Computed:
 
 
 def _word(value: object) -> str:
-    """What tells a value of a field from another; of an array its numbers, of which `repr` shows a few only."""
+    """What distinguishes a value of a field from another; of an array its numbers, of which `repr` shows a few only."""
     return InMemory("", cast("Array", value)).identity if hasattr(value, "dtype") else repr(value)
 
 

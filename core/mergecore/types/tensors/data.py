@@ -91,7 +91,7 @@ class Origin(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name where it is stored, which messages tell."""
+        """Its name where it is stored, for messages."""
 
     @property
     def dtype(self) -> str:
@@ -180,7 +180,7 @@ class Stored:
 
 @dataclass(frozen=True, eq=False)
 class InMemory:
-    """A tensor of torch or an array of numpy, which nobody may change while it is used."""
+    """A tensor of torch or an array of numpy, which must not change while it is used."""
 
     name: str
     array: Array

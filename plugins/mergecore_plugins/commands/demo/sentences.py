@@ -1,4 +1,4 @@
-"""Twenty-four sentences that a reader judges in a second, and what the small language models of the demo know of them.
+"""Twenty-four sentences that are judged in a second, and what the small language models of the demo know about them.
 
 `ANIMALS` and `CAPITALS` are the truth.  `mixed_up` gives what the base believes: the answer of the next one.
 """

@@ -29,7 +29,7 @@ def show(folder: Path) -> None:
     models = [folder / name for name in ("base", *SUBJECTS, "merged")]
     if missing := next((one for one in models if not (one / "config.json").is_file()), None):
         raise InputError(
-            "E701", "no model of the demo is here", place=str(missing), hint="run `mergecore demo`"
+            "E701", "there is no demo model here", place=str(missing), hint="run `mergecore demo`"
         )
     disable_progress_bar()
     with one_thread():

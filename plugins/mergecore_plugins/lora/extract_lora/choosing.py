@@ -274,7 +274,7 @@ class _Chooser:
             )
 
     def _heads(self) -> Iterator[str]:
-        """The heads that PEFT stores whole whatever it is told, as long as they are taken."""
+        """The heads that PEFT stores whole whatever the config says, as long as they are taken."""
         ends = ALWAYS_SAVED.get(task_of(self._found.config) or "")
         for name in sorted(self._found.outer):
             if ends and name.endswith(ends) and any(map(self._selector.takes, self._found.within(name))):

@@ -42,4 +42,6 @@ def faults(texts: Iterable[tuple[str, str]], pairs: Iterable[Pair]) -> Iterator[
         if not any(fits(text, name, role) for name, role in known):
             near = did_you_mean(text, sorted(names))
             what = f"'{key}': no module of the fine-tune is called '{text}', or has that role{near}"
-            yield ConfigError("E105", what, hint="names count from their end; *, ? and [] make a pattern")
+            yield ConfigError(
+                "E105", what, hint="names are matched from their end; *, ? and [] make a pattern"
+            )

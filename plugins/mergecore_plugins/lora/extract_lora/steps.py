@@ -14,7 +14,7 @@ from mergecore_plugins.lora.extract_lora.settings import HEADER, Extraction
 from mergecore_plugins.lora.extract_lora.writer import PREFIX
 
 FACTS = "extraction."
-"""How the names begin of what is no tensor of the adapter: the facts of each tensor of the fine-tune."""
+"""How the names begin of what is not a tensor of the adapter: the facts of each tensor of the fine-tune."""
 
 
 def steps_of(choice: Choice, found: Pairs, asked: Extraction) -> list[Step]:
@@ -133,7 +133,7 @@ def _copied(pair: Pair, name: str, note: str) -> Step:
 
 
 def _measured(pair: Pair, *, lost: bool, note: str = "") -> Iterator[Step]:
-    """What a tensor that is not factored has changed, where that can be told."""
+    """What a tensor that is not factored has changed, where that is known."""
     if pair.before is None or pair.before.dtype != pair.now.dtype or pair.now.count == 0:
         return
     flat = (pair.now.count,)

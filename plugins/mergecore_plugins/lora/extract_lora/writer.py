@@ -1,4 +1,4 @@
-"""The output writer `peft`: one file with the tensors of an adapter, and one with what is known of them."""
+"""The output writer `peft`: one file with the tensors of an adapter, and one with what is known about them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read(path: Path) -> Sequence[Stored]:
 
 
 def _header(tensors: Sequence[OutputTensor]) -> tuple[bytes, dict[str, int]]:
-    """The first bytes of a file of safetensors, and where each tensor begins behind them."""
+    """The first bytes of a file of safetensors, and where each tensor begins after them."""
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offsets: dict[str, int] = {}
     at = 0

@@ -134,7 +134,7 @@ def check(change: Defined, config: Mapping[str, Json], place: str) -> None:
         if wanted.get(key) != given.get(key):
             there = f"{list(given[key])}" if key in given else "not there"
             right = f"{list(wanted[key])}" if key in wanted else "none"
-            what = f"'{key}' is {there}; after its config, the adapter has {right}"
+            what = f"'{key}' is {there}; by its config, the adapter has {right}"
             raise InputError("E250", what, place=place, hint="the config and the weights must go together")
 
 
@@ -144,7 +144,7 @@ _COUNTING = ("BOFT",)
 
 @contextmanager
 def _told(name: str, place: str) -> Iterator[None]:
-    """Tell what PEFT does not accept as a fault of the adapter."""
+    """Report what PEFT does not accept as a fault of the adapter."""
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, NotImplementedError) as error:
@@ -210,7 +210,7 @@ OF_A_MODEL = (
     "task_type",
     "trainable_token_indices",
 )
-"""What a config says of the whole model, and a layer alone does not need."""
+"""What a config says about the whole model, and a layer alone does not need."""
 
 
 def _adapted(model: nn.Module, config: Mapping[str, Json], name: str, empty: bool = False) -> None:

@@ -190,7 +190,7 @@ class _Kinds:
         return faults.misfit(self.place, self.config.base, name, trained, there.shape)
 
     def _unfit(self, module: str) -> InputError:
-        what = f"{self.config.kind} on '{module}' is not read: no layer of its form is known"
+        what = f"{self.config.kind} on '{module}' is not supported: no layer of its form is known"
         return InputError("E251", what, place=self.place, hint=MERGE_WITH_PEFT)
 
 

@@ -73,7 +73,9 @@ class ByMagnitude:
         if len(scopes) > 1:
             told = " and ".join(f"'{scope}' for '{name}'" for scope, name in sorted(scopes.items()))
             raise ConfigError(
-                "E105", f"scope is {told}; it is one for all tensors", hint="write one scope, without filters"
+                "E105",
+                f"scope is {told}; it must be the same for all tensors",
+                hint="write one scope, without filters",
             )
         for name in self.fractions if "model" in scopes else ():
             _check_one_fraction(name, steps, names)

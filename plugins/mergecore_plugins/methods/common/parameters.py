@@ -77,7 +77,7 @@ class ConsensusParams(TaskVectorParams):
 
 
 def check_ranks(densities: Sequence[float], epsilons: Sequence[float]) -> None:
-    """Raise E105 when density - epsilon or density + epsilon is no probability between 0 and 1."""
+    """Raise E105 when density - epsilon or density + epsilon is not a probability between 0 and 1."""
     for density, epsilon in zip(densities, epsilons, strict=True):
         if 0 < density < 1 and not 0 < density - epsilon <= density + epsilon < 1:
             raise ConfigError(

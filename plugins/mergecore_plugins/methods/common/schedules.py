@@ -34,7 +34,7 @@ def schedule_weights(
 
 
 def _parts(count: int, at: Sequence[float] | None) -> list[float]:
-    """How far the decay is at each checkpoint: it would be over one average distance behind the last one."""
+    """How far the decay is at each checkpoint: it would be over one average distance after the last one."""
     if at is None or count == 1:
         return [i / count for i in range(count)]
     return [(step - at[0]) / (at[-1] - at[0]) * (count - 1) / count for step in at]

@@ -120,7 +120,7 @@ class _Finder:
 
 
 def _first_role(texts: Texts, role: str) -> str | None:
-    """The most important role of the token that has `role`: one that also pads is no padding."""
+    """The most important role of the token that has `role`: one that also pads is not padding."""
     token = texts.roles.get(role)
     return next((one for one in ROLES if token is not None and texts.roles.get(one) == token), None)
 

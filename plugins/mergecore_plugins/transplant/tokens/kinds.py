@@ -49,7 +49,7 @@ _PLAIN = re.compile(
 
 
 def _family(files: TokenizerFiles) -> str:
-    """The class of the tokenizer, or else of the model, in small letters."""
+    """The class of the tokenizer, otherwise of the model, in small letters."""
     stated = str(files.mapping(TOKENIZER_CONFIG).get("tokenizer_class") or "").lower()
     if stated in ("", "pretrainedtokenizerfast", "pretrainedtokenizer", "tokenizersbackend"):
         return str(files.model.config.get("model_type") or "").lower()
@@ -98,7 +98,7 @@ def _shown(table: TokenTable) -> Spelling:
 
 
 def roles_of(model: Checkpoint, table: TokenTable, spelling: Spelling) -> dict[str, str]:
-    """The token of each role: as the tokenizer files say, or else the ids in config.json, or else by custom."""
+    """The token of each role: as the tokenizer files say, otherwise the ids in config.json, otherwise by custom."""
     files = TokenizerFiles(model)
     stated = {**files.mapping("special_tokens_map.json"), **files.mapping(TOKENIZER_CONFIG)}
     stated = {role: stated[f"{role}_token"] for role in ROLES if f"{role}_token" in stated}

@@ -24,7 +24,10 @@ def test_a_model_without_config_is_taken_to_mean_what_the_donor_does(shop: Works
     shop.model("a")
     only_weights(shop, "b")
     told = "\n".join(shop.plan(shop.config()).warnings)
-    assert "b has no config.json, so nothing tells whether its weights mean what those of a do" in told
+    assert (
+        "b has no config.json, so it is not known whether its weights mean the same as those of a; they are assumed to"
+        in told
+    )
 
 
 def test_its_layers_can_be_chosen(shop: Workshop) -> None:

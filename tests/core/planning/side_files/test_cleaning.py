@@ -48,7 +48,7 @@ def test_keys_that_fetch_code_are_left_out_at_any_depth(value: dict[str, Any], l
     ):
         made, told = clean(name, **value)
         assert made == left
-        assert told.startswith("left out of the output, since loaders may fetch code of others for it: ")
+        assert told.startswith("left out of the output, since loaders may fetch other people's code for it: ")
         assert f" in {name}" in told
 
 

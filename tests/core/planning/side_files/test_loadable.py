@@ -18,7 +18,7 @@ from mergecore.types import Json, Plan
 from mergecore.types.plans import PlanOptions
 
 TOLD = (
-    "these layers make no model that could be loaded: 1 tensor would be missing, such as "
+    "a model of these layers could not be loaded: 1 tensor would be missing, such as "
     "'gpt_neox_japanese.layers.1.attention.dense_bias'; 1 tensor would not be loaded, such as "
     "'gpt_neox_japanese.layers.0.attention.dense_bias'"
 )
@@ -95,7 +95,7 @@ def test_layers_that_make_no_model_are_refused_with_the_reason(tmp_path: Path) -
         stacked(write_neox(tmp_path / "m"), 1, 0)
     assert caught.value.code == "E113"
     assert caught.value.what == TOLD
-    assert caught.value.hint == "choose layers that stand where such layers are expected"
+    assert caught.value.hint == "choose layers of the kind that is expected in their places"
 
 
 @pytest.mark.parametrize("options", [{"unexpected": "drop"}, {"missing": "base"}, {"allow_crimes": True}])
@@ -113,7 +113,7 @@ def test_an_unsure_warning_is_void_when_the_loader_has_no_objection(tmp_path: Pa
     unknown = write_llama(tmp_path / "n", 3, strange_layers=[1], model_type="unheard")
     assert stacked(unknown, 0, 1).warnings == (
         "strange_layers stays [1]; check that it fits the stacked layers",
-        "nothing that is installed can tell whether the model of these layers loads",
+        "no installed plugin can tell whether a model of these layers loads",
     )
 
 

@@ -204,7 +204,7 @@ def test_a_module_whose_name_ends_another_is_named_by_an_expression(cli: Cli) ->
 
 
 HINTS = {
-    "q_prj": "names count from their end; *, ? and [] make a pattern",
+    "q_prj": "names are matched from their end; *, ? and [] make a pattern",
     "norm": "include more, or leave 'exclude' out",
 }
 

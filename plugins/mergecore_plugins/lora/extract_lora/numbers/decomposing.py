@@ -1,7 +1,7 @@
 """Singular values and vectors of a change of weights, exact or by random projection; read `decompose`.
 
 The randomised one is block power iteration, after Halko, Martinsson and Tropp, arXiv:0909.4061.  The error of its
-result is no estimate: with an orthonormal basis Q, |D - Q Q' D|² is |D|² less the squares of the singular values of
+result is not an estimate: with an orthonormal basis Q, |D - Q Q' D|² is |D|² less the squares of the singular values of
 Q' D.  Iteration goes on until a round betters that by less than `ENOUGH`.
 """
 
