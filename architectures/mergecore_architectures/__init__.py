@@ -2,5 +2,6 @@
 
 from mergecore_architectures.data_files import from_file
 from mergecore_architectures.names import describe
+from mergecore_architectures.transformers_models import CannotBuildError, MetaModel, build
 
-__all__ = ["describe", "from_file"]
+__all__ = ["CannotBuildError", "MetaModel", "build", "describe", "from_file"]

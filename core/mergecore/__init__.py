@@ -13,6 +13,7 @@ from mergecore.files.on_demand import on_demand
 from mergecore.version import API, __version__
 
 if TYPE_CHECKING:
+    from mergecore.engine.tensors import open_tensors
     from mergecore.errors import (
         ConfigError,
         InputError,
@@ -47,6 +48,7 @@ else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
+            "engine.tensors": "open_tensors",
             "errors": "ConfigError InputError MergecoreError MergeError OutputError PluginError PolicyError",
             "files.yaml_document": "Document",
             "pipeline": "execute merge merge_state_dicts merge_tensors plan planner run",
@@ -99,6 +101,7 @@ __all__ = [
     "merge",
     "merge_state_dicts",
     "merge_tensors",
+    "open_tensors",
     "plan",
     "planner",
     "run",

@@ -25,6 +25,7 @@ DOORS = (
     "mergecore.files",
     "mergecore.cli",
     "mergecore_architectures",
+    "mergecore_plugins.activations",
 )
 """What may be imported from elsewhere."""
 

@@ -13,13 +13,13 @@ import importlib_metadata
 
 MAY_IMPORT = {
     "mergecore": {"mergecore"},
-    "mergecore_plugins": {"mergecore", "mergecore_plugins"},
+    "mergecore_plugins": {"mergecore", "mergecore_architectures", "mergecore_plugins"},
     "mergecore_architectures": {"mergecore", "mergecore_architectures"},
     "mergecore_contrib": {"mergecore", "mergecore_contrib"},
 }
 
-SHARED = "mergecore_plugins.methods.common"
-"""The steps that merge methods consist of; any plugin may use them."""
+SHARED = ("mergecore_plugins.methods.common", "mergecore_plugins.activations")
+"""The steps that merge methods consist of, and what flows through models; any plugin may use them."""
 
 
 def sources(project: Path) -> Iterator[tuple[str, Path]]:

@@ -1,10 +1,11 @@
-"""What a method reads beside the inputs of a step: matrices of any shape, row by row or whole.
+"""What a method reads beside the inputs of a step: tensors of any shape, row by row or whole.
 
 Read `ExtraRows`; a step says which matrices, and which of their rows, by `Step.matrices`.
 """
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class ExtraRows:
-    """The rows of one matrix, (rows, columns), in the order that the step asks for."""
+    """The rows of one tensor, along its first axis, in the order that the step asks for."""
 
     def __init__(self, one: TensorInput, inputs: Inputs) -> None:
         self.shape: tuple[int, ...] = one.shape
@@ -35,13 +36,18 @@ class ExtraRows:
     @cached_property
     def known(self) -> npt.NDArray[np.bool_]:
         """For each row, whether any is stored for it; the others are zero, or padding."""
-        known = np.ones(self.shape[0], dtype=np.bool_)
+        known = np.ones(self.rows, dtype=np.bool_)
         return self._data.known if isinstance(self._data, MovedRows) else known
 
+    @property
+    def rows(self) -> int:
+        """How many there are; a single number is one row."""
+        return self.shape[0] if self.shape else 1
+
     def read(self, first: int, stop: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The rows from `first` up to `stop`, (stop - first, columns)."""
-        columns = self.shape[1]
-        rows = torch.empty((stop - first, columns), dtype=dtype)
+        """The rows from `first` up to `stop`, (stop - first, *shape[1:])."""
+        columns = math.prod(self.shape[1:])
+        rows = torch.empty((stop - first, *self.shape[1:]), dtype=dtype)
         step = max(1, BLOCK // max(1, columns))
         for begin in range(first, stop, step):
             end = min(begin + step, stop)
@@ -51,9 +57,9 @@ class ExtraRows:
 
     def whole(self) -> Tensor:
         """All rows in the dtype that is stored, which the memory has to hold."""
-        rows = self.read(0, self.shape[0], self.dtype)
+        rows = self.read(0, self.rows, self.dtype)
         self.raise_faults()
-        return rows
+        return rows.view(self.shape)
 
     def raise_faults(self) -> None:
         """Raise E234 for numbers that are not finite among those read so far."""

@@ -9,12 +9,14 @@ from mergecore.files.on_demand import on_demand
 if TYPE_CHECKING:
     from mergecore.engine.memory import Estimate, estimate
     from mergecore.engine.run import Run
+    from mergecore.engine.tensors import open_tensors
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
             "memory": "Estimate estimate",
             "run": "Run",
+            "tensors": "open_tensors",
         },
     )
 
@@ -22,4 +24,5 @@ __all__ = [
     "Estimate",
     "Run",
     "estimate",
+    "open_tensors",
 ]

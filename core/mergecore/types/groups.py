@@ -78,11 +78,14 @@ class Cut(Protocol):
 
 
 class Matrix(Protocol):
-    """A matrix (rows, columns) that a step reads beside its inputs, its rows in the order that the step asks for."""
+    """A matrix (rows, columns) that a step reads beside its inputs, its rows in the order that the step asks for.
+
+    It may have fewer or more axes: rows run along the first one.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows and columns."""
+        """Rows and columns; the shape of a tensor that is no matrix."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -93,7 +96,7 @@ class Matrix(Protocol):
         """For each row, whether any is stored for it; the others are zero, or padding."""
 
     def read(self, first: int, stop: int, dtype: torch.dtype = ...) -> Tensor:
-        """The rows from `first` up to `stop`, (stop - first, columns); float32 unless said otherwise."""
+        """The rows from `first` up to `stop`, (stop - first, *shape[1:]); float32 unless said otherwise."""
 
     def whole(self) -> Tensor:
         """All rows in the dtype that is stored, which the memory has to hold."""
