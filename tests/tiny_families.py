@@ -42,6 +42,24 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "t5": lambda: t.T5ForConditionalGeneration(
         t.T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
     ),
+    "bart": lambda: t.BartForConditionalGeneration(
+        t.BartConfig(
+            vocab_size=40,
+            d_model=16,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_ffn_dim=24,
+            decoder_ffn_dim=24,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            max_position_embeddings=32,
+        )
+    ),
+    "switch": lambda: t.SwitchTransformersForConditionalGeneration(
+        t.SwitchTransformersConfig(
+            vocab_size=40, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, num_experts=2
+        )
+    ),
     "vit": lambda: t.ViTForImageClassification(
         t.ViTConfig(
             hidden_size=16,
@@ -52,10 +70,16 @@ FAMILIES: dict[str, Callable[[], Any]] = {
             patch_size=4,
         )
     ),
+    "convnext": lambda: t.ConvNextForImageClassification(
+        t.ConvNextConfig(hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], image_size=32, patch_size=4)
+    ),
     "mamba": lambda: t.MambaForCausalLM(
         t.MambaConfig(vocab_size=40, hidden_size=16, num_hidden_layers=2, state_size=4)
     ),
 }
+
+TWO_SIDED = ("t5", "bart", "switch")
+"""Families of an encoder and a decoder, with one table of tokens for both and the head."""
 
 
 def filled(family: str, seed: int) -> Any:
@@ -77,10 +101,11 @@ def written(family: str, base: Path, finetuned: Path) -> tuple[Any, Any]:
 
 def example(family: str) -> dict[str, torch.Tensor]:
     """What a model of the family is asked."""
-    if family == "vit":
-        return {"pixel_values": torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(3))}
+    if family in ("vit", "convnext"):
+        size = 8 if family == "vit" else 32
+        return {"pixel_values": torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(3))}
     asked = {"input_ids": torch.arange(1, 21)[None]}
-    return {**asked, "decoder_input_ids": torch.arange(5)[None]} if family == "t5" else asked
+    return {**asked, "decoder_input_ids": torch.arange(5)[None]} if family in TWO_SIDED else asked
 
 
 def answer(model: Any, asked: dict[str, torch.Tensor]) -> torch.Tensor:

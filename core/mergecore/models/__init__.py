@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mergecore.files.on_demand import on_demand
 
 if TYPE_CHECKING:
-    from mergecore.models.config_json import vocabulary_sizes
+    from mergecore.models.config_json import may_untie, vocabulary_sizes
     from mergecore.models.folder import is_side_file, is_terms, open_adapter, open_file, open_folder
     from mergecore.models.input_folder import RemoteFile
     from mergecore.models.layers import (
@@ -27,7 +27,7 @@ else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
-            "config_json": "vocabulary_sizes",
+            "config_json": "may_untie vocabulary_sizes",
             "folder": "is_side_file is_terms open_adapter open_file open_folder",
             "input_folder": "RemoteFile",
             "layers": "LAYER_COUNT_KEYS nested_configs find_stacks is_text layer_counts split_name "
@@ -48,6 +48,7 @@ __all__ = [
     "is_terms",
     "is_text",
     "layer_counts",
+    "may_untie",
     "nested_configs",
     "open_adapter",
     "open_file",

@@ -93,6 +93,18 @@ def vocabulary_sizes(config: Mapping[str, Json]) -> set[int]:
     }
 
 
+def may_untie(config: Mapping[str, Json]) -> bool:
+    """Whether config.json may say that head and embeddings are two tensors.
+
+    Where encoder and decoder share their table, `tie_word_embeddings` says that, too, and in families like T5 that
+    outputs are scaled: it must stay as it is.  The loader takes the tensors that the file holds.
+    """
+    return not config.get("is_encoder_decoder") and config.get("model_type") not in _SCALED_BY_TIE
+
+
+_SCALED_BY_TIE = ("longt5", "mt5", "pop2piano", "switch_transformers", "t5", "udop", "umt5")
+
+
 def _language_sections(config: Mapping[str, Json]) -> list[NestedConfig]:
     """The part about the text model, if there is one, and the top."""
     text = [(path, part) for path, part in nested_configs(config) if is_text(path)]

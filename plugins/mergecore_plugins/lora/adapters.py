@@ -13,6 +13,7 @@ from pathlib import Path
 from mergecore import hookimpl
 from mergecore.errors import Collector, InputError
 from mergecore.files import parse_json
+from mergecore.models import may_untie
 from mergecore.tokenizers import is_tokenizer_file
 from mergecore.types import (
     AdapterReference,
@@ -188,7 +189,8 @@ def _facts(section: Mapping[str, Json], tensors: Mapping[str, TensorInfo], untie
     size = section.get("vocab_size")
     if isinstance(size, int) and len(tables) == 1 and size not in tables:
         facts["vocab_size"] = tables.pop()
-    if untied and (section.get("tie_word_embeddings") is not None or "model_type" in section):
+    says = section.get("tie_word_embeddings") is not None or "model_type" in section
+    if untied and says and may_untie(section):
         facts["tie_word_embeddings"] = False
     return facts
 

@@ -1,4 +1,4 @@
-"""What can be wrong between an adapter and its base, each as an error that says what to do."""
+"""What can be wrong between an adapter and its base, each as an error that says what to do; and what is to be said."""
 
 from __future__ import annotations
 
@@ -23,6 +23,20 @@ def wrong_rank(module: str, a: TensorInfo, b: TensorInfo, rank: int, place: str)
     factors = f"A {list(a.shape)} and B {list(b.shape)}"
     what = f"'{module}': {factors} are not of rank {rank}, which {NAME} gives"
     return InputError("E250", what, place=place, hint="'r' and 'rank_pattern' must match the weights")
+
+
+def groups_of(there: Shape, a: Shape, b: Shape) -> int:
+    """The groups of a convolution whose factors have these shapes; 1 where there are none, or no such convolution."""
+    if len(there) < 3 or len(a) != len(there) or len(b) != len(there) or not there[1] or not b[1]:
+        return 1
+    groups = a[1] // there[1]
+    return groups if groups * there[1] == a[1] and groups * b[1] == a[0] else 1
+
+
+def grouped(place: str, name: str, groups: int) -> InputError:
+    """Factors that join what the groups of a convolution keep apart."""
+    what = f"'{name}' is a convolution with {groups} groups, and the factors join them: no weight of it does the same"
+    return InputError("E251", what, place=place, hint="load the adapter with PEFT beside the model")
 
 
 def misfit(place: str, base: str | None, name: str, trained: Shape, there: Shape) -> InputError:
@@ -59,3 +73,9 @@ def not_read(place: str, part: AdapterTensor) -> InputError:
     """A tensor whose part in the adapter is not known."""
     what = f"'{part.tensor.name}' belongs to a kind of adapter that is not supported"
     return InputError("E251", what, place=place, hint=MERGE_WITH_PEFT)
+
+
+def apart(names: Sequence[str]) -> str:
+    """What to say of tables of tokens that the base stores once, and that get a tensor each."""
+    what = f"the table that {' and '.join(names)} share is written once for each, as they were trained apart"
+    return f"{what}; transformers reads them from version 5 on"

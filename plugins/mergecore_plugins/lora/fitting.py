@@ -17,7 +17,14 @@ from mergecore_plugins.lora.config import AdapterConfig
 from mergecore_plugins.lora.kinds.others import other_changes
 from mergecore_plugins.lora.lookup import Lookup, holds_in_out, is_head, is_table
 from mergecore_plugins.lora.low_rank import Experts, LowRank
-from mergecore_plugins.lora.names import AdapterModule, AdapterTensor, Use, modules
+from mergecore_plugins.lora.names import (
+    AdapterModule,
+    AdapterTensor,
+    Use,
+    definition_order,
+    ends_with_module,
+    modules,
+)
 from mergecore_plugins.lora.wholes import Layout, placed
 
 
@@ -91,6 +98,8 @@ class _Fitter:
         problems.raise_any()
         self._keep_head()
         self._check_tables()
+        if apart := [name for name in self._copies if is_table(name) and not is_head(name)]:
+            self._notes.append(faults.apart(apart))
         changes = {name: tuple(found) for name, found in self._changes.items()}
         return Fitted(changes, self._wholes, self._copies, tuple(self._notes))
 
@@ -98,11 +107,12 @@ class _Fitter:
 
     def _whole(self, part: AdapterTensor) -> None:
         name = self._lookup.find(part.module)
-        if name is None and not is_head(part.module):
+        shared = None if name else self._lookup.shared(part.module)
+        if name is None and shared is None and not is_head(part.module):
             self._unplaced.append(part)
             return
-        name = name or part.module
-        there = self._base.get(name)
+        name, stored = shared or (name or part.module,) * 2
+        there = self._base.get(stored)
         if there and there.shape != part.tensor.shape and not self._may_resize(there, part.tensor):
             raise faults.misfit(self._place, self._config.base, name, part.tensor.shape, there.shape)
         self._wholes[name] = replace(part.tensor, name=name)
@@ -185,9 +195,11 @@ class _Fitter:
         if parameter is not None:
             self._parameter_change(parameter, module, a, b)
             return
-        rank = self._checked_rank(module.name, a, b)
         runtime = f"{module.name}.weight"
         name = self._name(runtime) or self._name(f"{module.name}.in_proj_weight")
+        if name and (groups := faults.groups_of(self._there(name).shape, a.shape, b.shape)) > 1:
+            raise faults.grouped(self._place, name, groups)
+        rank = self._checked_rank(module.name, a, b)
         change = LowRank(a, b, self._scale(module.name), False, *self._variant(module), rank)
         trained = (b.shape[0], *a.shape[1:])
         if name is None:
@@ -248,11 +260,11 @@ class _Fitter:
 
     def _parameter(self, module: AdapterModule, a: TensorInfo, b: TensorInfo) -> str | None:
         """The parameter of the module that was trained, by its name in the model; None for that of a layer."""
-        wanted = [one for one in self._config.target_parameters if _ends_with_module(module.name, one)]
+        wanted = [one for one in self._config.target_parameters if ends_with_module(module.name, one)]
         names = [f"{module.name}.{one.rpartition('.')[2]}" for one in wanted]
         if not names:
             return None
-        names.sort(key=_definition_order)
+        names.sort(key=definition_order)
         if module.depth >= len(names):
             what = f"'{module.name}' has more adapters than 'target_parameters' names"
             raise InputError("E250", what, place=self._place)
@@ -338,6 +350,9 @@ class _Fitter:
         if found is None and is_head(name) and self._lookup.head:
             self._untie(name)
             return name
+        if found is None and (one_of_many := self._lookup.shared(name)):
+            self._copies[one_of_many[0]] = one_of_many[1]
+            return one_of_many[0]
         return found
 
     def _untie(self, head: str) -> None:
@@ -379,14 +394,3 @@ class _Fitter:
         if a.shape[:1] != (rank,) or b.shape[1:2] != (rank,) or any(size != 1 for size in b.shape[2:]):
             raise faults.wrong_rank(module, a, b, rank, self._place)
         return rank
-
-
-def _ends_with_module(module: str, parameter: str) -> bool:
-    inside, _, _ = parameter.rpartition(".")
-    return not inside or f".{module}".endswith(f".{inside}")
-
-
-def _definition_order(parameter: str) -> int:
-    """Where a parameter stands in its module: PEFT wraps them in that order."""
-    last = parameter.rpartition(".")[2]
-    return next((i for i, word in enumerate(("gate_up", "up", "gate", "down")) if last.startswith(word)), 9)

@@ -30,6 +30,17 @@ class Lookup:
         found = [name for name in self._base if _INPUT_TABLE.search(name)]
         return found[0] if len(found) == 1 else None
 
+    def shared(self, name: str) -> tuple[str, str] | None:
+        """A table of encoder or decoder that the base stores once for both, as T5 does: its name here, and that table.
+
+        None for any other tensor, and where the base stores the table of encoder or decoder itself.
+        """
+        found = _OF_A_SIDE.search(name)
+        table = self.embeddings
+        if not found or table is None or _OF_A_SIDE.search(table):
+            return None
+        return f"{table.rpartition('.weight')[0].rpartition('.')[0]}.{found[0]}".lstrip("."), table
+
     @property
     def head(self) -> str | None:
         """What the head would be called if the base did not tie it to its embeddings; None when it does not."""
@@ -76,6 +87,9 @@ _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output_projection|cls\.predictions
 _INPUT_TABLE = re.compile(
     r"(^|\.)(embed_tokens|wte|word_embeddings|shared|embed_in|tok_embeddings|backbone\.embeddings)\.weight$"
 )
+
+
+_OF_A_SIDE = re.compile(r"\b(encoder|decoder)\.(embed_tokens|word_embeddings)\.weight$")
 
 
 def _short(name: str) -> str:

@@ -79,6 +79,18 @@ def plain(name: str) -> str:
         name = shorter
 
 
+def ends_with_module(module: str, parameter: str) -> bool:
+    """Whether a parameter that was trained, by the end of its name, is one of that module."""
+    inside, _, _ = parameter.rpartition(".")
+    return not inside or f".{module}".endswith(f".{inside}")
+
+
+def definition_order(parameter: str) -> int:
+    """Where a parameter stands in its module: PEFT wraps them in that order."""
+    last = parameter.rpartition(".")[2]
+    return next((i for i, word in enumerate(("gate_up", "up", "gate", "down")) if last.startswith(word)), 9)
+
+
 _PREFIXES = ("base_model.model.", "base_model.", "module.", "_orig_mod.", "_fsdp_wrapped_module.")
 
 

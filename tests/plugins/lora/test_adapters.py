@@ -296,6 +296,17 @@ def test_an_adapter_of_another_size_is_refused() -> None:
     assert_refused("E252", rf"ad: the adapter was trained on '{Q}\.weight' \[8, 8\], the base has \[4, 4\]")
 
 
+def test_factors_of_a_convolution_with_groups_are_refused() -> None:
+    """PEFT's A takes all channels and its B those of one group: the product is a convolution without groups."""
+    Path("convolution").mkdir()
+    save_file({"conv.weight": torch.ones(8, 2, 3, 3)}, "convolution/model.safetensors")
+    saved = {"lora_A": torch.ones(4, 4, 3, 3), "lora_B": torch.ones(8, 2, 1, 1)}
+    names = {f"base_model.model.conv.{word}.weight": one for word, one in saved.items()}
+    write_adapter(Path("ad"), names, r=4)
+    told = r"'conv\.weight' is a convolution with 2 groups, and the factors join them: no weight of it does the same"
+    assert_refused("E251", rf"{told}\. Hint: load the adapter with PEFT beside the model", "convolution+ad")
+
+
 def test_two_names_of_one_factor_are_refused() -> None:
     name = f"base_model.model.{Q}.lora_A.weight"
     again = {name.removeprefix("base_model.model."): factors()[name]}

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from mergecore.files.dtypes import DTYPES
+from mergecore.models.config_json import may_untie
 from mergecore.models.layers import nested_configs
 from mergecore.planning.side_files.per_layer import restack
 from mergecore.types import Json, Layers
@@ -38,7 +39,9 @@ def output_config(
         _set_dtype(config, str(DTYPES[dtype].torch_name))
     for layers in stackings:
         warnings += restack(config, layers)
-    if untied:
+    if untied and not may_untie(primary):
+        warnings.append(f"the head is written on its own; {TIE} stays, since encoder and decoder need it")
+    elif untied:
         config[TIE] = False
         for _, section in nested_configs(config):
             if section.get(TIE) is True:

@@ -221,6 +221,15 @@ def test_a_head_of_its_own_is_not_tied() -> None:
     assert warnings == ["the head is written on its own, so tie_word_embeddings becomes false"]
 
 
+@pytest.mark.parametrize("config", [{"model_type": "t5"}, {"model_type": "bart", "is_encoder_decoder": True}])
+def test_the_key_stays_that_ties_encoder_and_decoder_too(config: dict[str, Json]) -> None:
+    """T5 scales its outputs where it is true; BART would begin with random tables where it is not."""
+    made, warnings = output_config({**config, "tie_word_embeddings": True}, dtype=None, untied=True)
+    assert made["tie_word_embeddings"] is True
+    told = "the head is written on its own; tie_word_embeddings stays, since encoder and decoder need it"
+    assert warnings == [told]
+
+
 def test_the_architecture_can_be_overridden() -> None:
     config, _ = output_config(llama_config(1), dtype=None, architecture="MyForCausalLM")
     assert config["architectures"] == ["MyForCausalLM"]
