@@ -56,14 +56,30 @@ def _kind(module: nn.Module) -> ModuleKind:
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    if isinstance(module, nn.Embedding):
-        return "embedding"
-    if isinstance(module, Conv1D):
-        return "transposed"
-    if isinstance(module, nn.Linear):
-        return "linear"
-    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        return "convolution" if module.groups == 1 else "other"
+    kinds: dict[type[nn.Module], ModuleKind] = {
+        nn.Embedding: "embedding",
+        Conv1D: "transposed",
+        nn.Linear: "linear",
+        nn.Conv1d: "convolution",
+        nn.Conv2d: "convolution",
+        nn.Conv3d: "convolution",
+    }
+    for kind, name in kinds.items():
+        if isinstance(module, kind):
+            if not _is_plain(module, kind):
+                return "other"
+            return "grouped" if getattr(module, "groups", 1) > 1 else name
     if any(one.ndim == 3 and one.shape[0] > 1 for one in module.parameters(recurse=False)):
         return "experts"
     return "other"
+
+
+def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a module computes what every one of its kind does, but for the scale of embeddings."""
+    if type(module).forward is kind.forward or type(module).__name__ in _AS_THE_KIND:
+        return True
+    return kind.__name__ == "Embedding" and hasattr(module, "embed_scale")
+
+
+_AS_THE_KIND = ("FalconLinear",)
+"""Classes with a `forward` of their own that gives the same."""

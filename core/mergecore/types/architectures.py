@@ -113,8 +113,11 @@ class Loadability:
     """By the prefix of a stack: the lists with a value for each layer that the primary model has, given or derived."""
 
 
-ModuleKind: TypeAlias = Literal["linear", "transposed", "embedding", "convolution", "experts", "other"]
-"""`transposed` is a linear layer that holds its weight as (in, out); `experts` holds those of several."""
+ModuleKind: TypeAlias = Literal[
+    "linear", "transposed", "embedding", "convolution", "grouped", "experts", "other"
+]
+"""`transposed` is a linear layer that holds its weight as (in, out), `grouped` a convolution with groups; `experts`
+holds the weights of several."""
 
 
 @dataclass(frozen=True)

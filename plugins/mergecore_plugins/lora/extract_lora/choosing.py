@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mergecore.errors import Collector, ConfigError, InputError
+from mergecore.errors import Collector, ConfigError, InputError, some
 from mergecore.files import DTYPES
 from mergecore.types import Json, LoadedModule
 from mergecore_plugins.lora.extract_lora.methods import FactorKind
@@ -122,6 +122,7 @@ class _Chooser:
         self._biases: dict[str, Pair] = {}
         self._left: dict[str, tuple[Pair, str]] = {}
         self._notes: list[str] = []
+        self._grouped: list[str] = []
 
     def run(self, problems: Collector) -> None:
         for module in self._found.modules.values():
@@ -130,6 +131,9 @@ class _Chooser:
         if not self._asked.only_linear:
             self._whole |= dict.fromkeys(self._heads())
         self._settle()
+        if self._grouped:
+            what = "convolutions with groups are stored whole, since PEFT cannot merge factors of them"
+            self._notes.append(f"{what}: {some(self._grouped)}")
 
     def choice(self) -> Choice:
         saved = {module: tuple(self._contents(module)) for module in self._whole}
@@ -169,6 +173,8 @@ class _Chooser:
         """Whether a parameter is factored, which is then done."""
         kind = module.kind
         if kind == "other" or pair.before is None or self._is_refused(module.name):
+            return False
+        if kind == "grouped":
             return False
         if len(pair.now.shape) != 3 if kind == "experts" else parameter != "weight":
             return False
@@ -232,6 +238,8 @@ class _Chooser:
             self._biases |= {pair.name: pair for pair in rest.values()}
             return
         self._whole[module.name] = None
+        if module.kind == "grouped":
+            self._grouped.append(module.name)
         for pair in rest.values():  # PEFT's copy of embeddings is no longer tied to them
             self._whole |= dict.fromkeys(self._tied(pair))
 

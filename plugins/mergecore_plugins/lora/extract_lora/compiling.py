@@ -79,5 +79,5 @@ def _warnings(choice: Choice, found: Pairs, now: Checkpoint, base: Checkpoint) -
     if any(one.tied for one in choice.layers):
         yield (
             "embeddings and head are one weight: PEFT applies the adapter correctly, but its merge_and_unload adds the "
-            "change twice; `mergecore merge-lora` does not"
+            "change once for each of them; `mergecore merge-lora` does not"
         )

@@ -39,11 +39,7 @@ def test_at_full_rank_peft_makes_the_fine_tune(family: str, cli: Cli) -> None:
     assert verified.code == 0, verified.err
 
 
-BACK = [family for family in FAMILIES if family != "t5"]
-"""T5 has one table for three modules; adapters of its encoder and decoder cannot be put on it."""
-
-
-@pytest.mark.parametrize("family", BACK)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_merged_back_by_mergecore_it_is_the_fine_tune(family: str, cli: Cli) -> None:
     base, finetuned = written(family, Path("base"), Path("tuned"))
     assert cli("extract-lora", "tuned", "base", "adapter", "--rank", "full").code == 0
@@ -139,3 +135,21 @@ def test_a_head_of_classes_that_is_left_out_is_not_asked_for(cli: Cli) -> None:
     assert outcome.code == 0, outcome.err
     assert json.loads(Path("adapter/adapter_config.json").read_text())["task_type"] is None
     loaded("base", "adapter", type(base))
+
+
+def test_convolutions_with_groups_are_stored_whole_and_named(cli: Cli) -> None:
+    written("convnext", Path("base"), Path("tuned"))
+    outcome = cli("extract-lora", "tuned", "base", "adapter")
+    told = "convolutions with groups are stored whole, since PEFT cannot merge factors of them: "
+    assert f"{told}'convnext.encoder.stages.0.layers.0.dwconv'" in outcome.err
+    outcome = cli("extract-lora", "tuned", "base", "linear", "--only-linear")
+    assert "convolutions with groups" not in outcome.err
+
+
+def test_layers_that_compute_in_their_own_way_are_stored_whole(cli: Cli) -> None:
+    """The positions of BART are embeddings that are asked for no numbers of tokens; PEFT's layer would fail."""
+    written("bart", Path("base"), Path("tuned"))
+    assert cli("extract-lora", "tuned", "base", "adapter").code == 0
+    config = json.loads(Path("adapter/adapter_config.json").read_text())
+    assert "model.encoder.embed_positions" in config["modules_to_save"]
+    assert "model.encoder.embed_tokens" in config["target_modules"]
