@@ -65,8 +65,11 @@ def size_options(command: F) -> F:
 
 
 def output_options(command: F) -> F:
-    """Add `--resume`, `--restart`, `--recheck`, `--overwrite`, `--json`, `--verbose` and `--quiet`."""
+    """Add `--executor`, `--resume`, `--restart`, `--recheck`, `--overwrite`, `--json`, `--verbose` and `--quiet`."""
     for option in (
+        click.option(
+            "--executor", metavar="NAME", help="The plugin that runs the steps; by default threads."
+        ),
         click.option("--resume", is_flag=True, help="Continue an interrupted run, if there is one."),
         click.option("--restart", is_flag=True, help="Discard an interrupted run and start again."),
         click.option(
