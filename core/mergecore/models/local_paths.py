@@ -44,7 +44,8 @@ def last_name(path: str) -> str:
 def _shortener(models: Sequence[Checkpoint]) -> Callable[[str], str]:
     named = {str(model.folder): model.folder.name for model in models}
     for model in models:
-        named |= {path: _name(path, model) for path in _paths(model.reference)}
+        for reference in filter(None, (model.reference, model.full_reference)):
+            named |= {path: _name(path, model) for path in _paths(reference)}
     local = [
         (_as_pattern(path), named[path])
         for path in sorted(named, key=len, reverse=True)

@@ -169,13 +169,12 @@ class DocumentPlanner:
         keep: Callable[[str], bool] = lambda name: True,
         more: Mapping[str, Path | bytes] = NOTHING,
         card: Mapping[str, Json] = NOTHING,
+        title: str = "",
+        summary: str = "",
         descriptions: Sequence[Description] = (),
         merged: Sequence[int] | None = None,
     ) -> SideFiles:
-        """The files beside the weights.
-
-        descriptions: where others than the usual ones are known.  merged: which models are merged as a whole.
-        """
+        """The files beside the weights; `descriptions`: those that are known, `merged`: which are merged as a whole."""
         self._check(models, steps)
         opened = OpenedModels(tuple(models), self._descriptions(models, descriptions), primary)
         vocabulary = vocabulary or self.tokenizer(opened.first)
@@ -197,8 +196,9 @@ class DocumentPlanner:
             config=edited,
             files={**files, **more},
             document=self.effective(models),
-            title=self.title,
+            title=self.title or title,
             made_by=made_by or self.recipe,
+            summary=summary,
             card=card,
         )
         further = collected(request, self.registry, self._common.side_files)

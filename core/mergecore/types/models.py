@@ -173,6 +173,8 @@ class Checkpoint:
     """Further models that it is made of, such as adapters: their files are inputs like its own."""
     about: Mapping[str, Json] = field(default_factory=dict)
     """What its model card says for machines: licence, languages, ..."""
+    full_reference: ModelReference | None = None
+    """What `reference` stands for where that says less, such as an adapter without its base."""
 
     @property
     def name(self) -> str:

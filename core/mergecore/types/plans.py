@@ -215,6 +215,8 @@ class Planner(Protocol):
         keep: Callable[[str], bool] = ...,
         more: Mapping[str, Path | bytes] = ...,
         card: Mapping[str, Json] = ...,
+        title: str = "",
+        summary: str = "",
     ) -> SideFiles:
         """The files beside the weights: config.json, tokenizer and others of the primary model, and a model card.
 
@@ -228,6 +230,9 @@ class Planner(Protocol):
             stand first.
         keep: which side files of the primary model are taken over, by name.
         more: further files.  card: further metadata of the model card.
+        title: the heading of the model card, where the document has no `name`.
+        summary: how the model was made, in a sentence, where that was no merge; in it {0} stands for the name of the
+            first model, {1} for that of the second.
 
         Raises:
             ConfigError: E113 when no loader would make a model of the layers.

@@ -43,6 +43,8 @@ class SideFileRequest:
     title: str = ""
     made_by: str = ""
     """The merge method, or what else made the model."""
+    summary: str = ""
+    """How the model was made, in a sentence, where that was no merge; {0} stands for the name of the first model."""
     card: Mapping[str, Json] = field(default_factory=dict)
     """Further metadata for the model card."""
 

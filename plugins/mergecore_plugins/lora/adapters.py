@@ -62,11 +62,15 @@ def open_adapted(reference: ModelReference, options: OpenOptions) -> Checkpoint:
             adapter = options.open_model(ModelReference(one.path, one.revision), adapter=True)
             opened.append((one, adapter, config_of(adapter)))
     problems.raise_any()
-    base = _open_base(reference, opened[0][2], options)
+    config = opened[0][2]
+    base = _open_base(reference, config, options)
     made = base
-    for one, adapter, config in opened:
-        made = _applied(made, base, adapter, config, one.scale, options)
-    return replace(made, reference=reference)
+    for one, adapter, its_config in opened:
+        made = _applied(made, base, adapter, its_config, one.scale, options)
+    named = (
+        None if reference.path else replace(reference, path=config.base or "", revision=config.base_revision)
+    )
+    return replace(made, reference=reference, full_reference=named)
 
 
 def config_of(adapter: Checkpoint) -> AdapterConfig:

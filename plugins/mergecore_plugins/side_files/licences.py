@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from mergecore import Checkpoint, NoParams, SideFile, hookimpl
 from mergecore.types import SideFileRequest, SideFiles
+from mergecore_plugins.side_files.stated import with_parts
 
 
 @hookimpl
@@ -18,7 +19,7 @@ def mergecore_side_files() -> Iterator[SideFile[NoParams]]:
 
 def licences(request: SideFileRequest, params: NoParams) -> SideFiles:
     """The files of all models that state terms of use."""
-    return SideFiles(terms_files(request.models, request.files))
+    return SideFiles(terms_files(with_parts(request.models), request.files))
 
 
 def terms_files(models: Sequence[Checkpoint], taken: Mapping[str, object]) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from mergecore import Checkpoint, NoParams, SideFile, hookimpl
 from mergecore.errors import printable
 from mergecore.types import Json, SideFileRequest, SideFiles
-from mergecore_plugins.side_files.stated import common, languages, licence, licences_in_words
+from mergecore_plugins.side_files.stated import common, languages, licence, licences_in_words, with_parts
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
@@ -27,22 +27,42 @@ def model_card(request: SideFileRequest, params: NoParams) -> SideFiles:
     import yaml
 
     models = request.models
-    hub: list[Json] = [_hub_id(one) for one in models if _is_from_hub(one)]
-    front = _front(models[request.primary], [*models])
+    every = with_parts(models)
+    hub: list[Json] = [*dict.fromkeys(_hub_id(one) for one in every if _is_from_hub(one))]
+    front = _front(models[request.primary], every)
     front |= {"base_model": hub, "base_model_relation": "merge"} if hub else {}
     front |= request.card
-    quoted = [_code(name) for name in request.names]
     config = dict(request.document)
     options = config.pop("command_line", {})
     text = (
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n"
         f"# {_plain(request.title or 'Merged model')}\n\n"
-        f"This model was merged with mergecore by the method {_code(request.made_by)} from\n\n"
-        + "\n".join(f"* {name}" for name in quoted)
-        + _licences(models, quoted)
-        + f"\n\nwith this config{_options(options)}:\n\n{_fenced(_yaml(config))}"
+        f"{_how(request)}{_licences(every, _labels(request))}\n\n"
+        f"{'The' if request.summary else 'with this'} config{_options(options)}:\n\n{_fenced(_yaml(config))}"
     )
     return SideFiles({"README.md": text.encode()})
+
+
+def _how(request: SideFileRequest) -> str:
+    """What made the model, and of which others."""
+    quoted = [_code(name) for name in request.names]
+    if request.summary:
+        return request.summary.format(*quoted)
+    listed = "\n".join(f"* {name}" for name in quoted)
+    return f"This model was merged with mergecore by the method {_code(request.made_by)} from\n\n{listed}"
+
+
+def _labels(request: SideFileRequest) -> list[str]:
+    """What the models and the parts of them are called, one by one."""
+    found: list[str] = []
+    for name, model in zip(request.names, request.models, strict=True):
+        found.append(_short(model) if model.parts else name)
+        found += map(_short, model.parts)
+    return [_code(one) for one in found]
+
+
+def _short(model: Checkpoint) -> str:
+    return _hub_id(model) if _is_from_hub(model) else model.folder.name
 
 
 def _front(primary: Checkpoint, models: list[Checkpoint]) -> dict[str, Json]:
@@ -87,7 +107,7 @@ def _is_from_hub(model: Checkpoint) -> bool:
 
 
 def _hub_id(model: Checkpoint) -> str:
-    return model.reference.path.removeprefix("hf:")
+    return (model.full_reference or model.reference).path.removeprefix("hf:")
 
 
 def _options(options: Json) -> str:

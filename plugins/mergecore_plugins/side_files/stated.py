@@ -9,6 +9,11 @@ from mergecore import Checkpoint
 from mergecore.types import Json
 
 
+def with_parts(models: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """The models, each followed by what it has further parts of, such as adapters."""
+    return [one for model in models for one in (model, *model.parts)]
+
+
 def licence(models: Sequence[Checkpoint]) -> dict[str, Json]:
     """What the metadata of the card says about the licence: the one of all models, or nothing."""
     stated = [_stated(model) for model in models]

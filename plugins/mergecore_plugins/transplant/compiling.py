@@ -32,6 +32,8 @@ def plan_transplant(planner: Planner) -> Plan:
         models,
         steps,
         made_by=f"transplant ({asked.method})",
+        title="Model with another vocabulary",
+        summary=f"mergecore gave {{0}} the vocabulary of {{1}}, by the method `{asked.method}`.",
         vocabulary=_vocabulary(settings, pair, surgery, planner),
         pad_to_multiple_of=asked.pad_to_multiple_of or 1,
     )

@@ -99,6 +99,46 @@ def test_what_the_command_line_added_is_told_beside_the_config() -> None:
     assert parts(text)[2] == CONFIG
 
 
+def test_a_model_with_adapters_names_its_base_and_each_of_them() -> None:
+    """Their licences count, too; a base that only the adapter names is named."""
+    adapter = replace(model("org/lora", "beef"), about={"license": "mit"})
+    local = replace(model("/home/me/lora"), folder=Path("/home/me/lora"))
+    named = ModelReference(
+        "org/base", adapters=(AdapterReference("org/lora"), AdapterReference("/home/me/lora"))
+    )
+    alone = replace(named, path="")
+    text = card(
+        replace(
+            model("", "c0ffee"),
+            reference=alone,
+            full_reference=named,
+            parts=(adapter, local),
+            about={"license": "apache-2.0"},
+        )
+    )
+    front, lines, _ = parts(text)
+    assert front["base_model"] == ["org/base", "org/lora"]
+    assert "license" not in front
+    assert "* `org/base+org/lora+lora`" in lines
+    assert lines[-6:-3] == [
+        "* `org/base`: `apache-2.0`",
+        "* `org/lora`: `mit`",
+        "* `lora`: `its card states none`",
+    ]
+
+
+def test_what_is_no_merge_is_said_in_its_own_words() -> None:
+    request = SideFileRequest(
+        models=(model("m/a"), model("/home/me/`b`")),
+        title="Adapter",
+        document=CONFIG,
+        summary="Taken from {0} and {1}.",
+    )
+    content = model_card(without_paths(request), NoParams()).files["README.md"]
+    assert isinstance(content, bytes)
+    assert "# Adapter\n\nTaken from `m/a` and `` `b` ``.\n\nThe config:\n\n```yaml\n" in content.decode()
+
+
 EVIL = [
     "x\n---\nlicense: mit\n---\n# Mine",
     "```\n</pre><script>alert(1)</script>",

@@ -251,7 +251,7 @@ def test_the_command_writes_a_model_that_can_be_verified(pair: Pair, cli: Cli) -
     assert read_tensors(Path("out"))[EMBED].shape == (20, 4)
     assert cli("verify", "out").code == 0
     card = Path("out/README.md").read_text()
-    assert "by the method `transplant (omp)`" in card
+    assert "mergecore gave `a` the vocabulary of `b`, by the method `omp`." in card
 
 
 def test_a_document_is_merged_like_a_config(pair: Pair, cli: Cli) -> None:

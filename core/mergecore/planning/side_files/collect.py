@@ -62,7 +62,7 @@ def named_template(name: str, registry: Registry) -> Path | bytes:
 
 def without_paths(request: SideFileRequest) -> SideFileRequest:
     """The request with texts that name no path of this machine."""
-    names: list[Json] = [one.name for one in request.models]
+    names: list[Json] = [str(one.full_reference or one.reference) for one in request.models]
     told = without_local_paths(
         {"title": request.title, "names": names, "document": {**request.document}, "card": {**request.card}},
         request.models,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
+from mergecore.config import HUB
 from mergecore.errors import Collector
 from mergecore.types import Checkpoint, Json, Plan, Planner, PluginChoice, SideFiles
 from mergecore_plugins.lora.extract_lora.adapter_config import NAME, adapter_config
-from mergecore_plugins.lora.extract_lora.choosing import Choice, choose
+from mergecore_plugins.lora.extract_lora.choosing import Choice, choose, task_of
 from mergecore_plugins.lora.extract_lora.pairs import Pairs, find_pairs
 from mergecore_plugins.lora.extract_lora.settings import Extraction, ExtractionDocument
 from mergecore_plugins.lora.extract_lora.steps import steps_of
@@ -34,7 +36,9 @@ def plan_extraction(planner: Planner) -> Plan:
             config=None,
             keep=lambda name: False,
             more={NAME: adapter_config(choice, found, before, asked.base_name)},
-            card=_card(before),
+            card=_card(asked, before, task_of(now.config)),
+            title="LoRA adapter",
+            summary="mergecore extracted this LoRA adapter from {0}: it is the difference to its base {1}.",
         )
     reason = "the adapter has nothing of it"
     return planner.plan(
@@ -57,15 +61,19 @@ def _opened(asked: Extraction, planner: Planner) -> tuple[Checkpoint, Checkpoint
     return opened[0], opened[1]
 
 
-def _card(base: Checkpoint) -> dict[str, Json]:
-    hub = base.revision is not None
-    named: dict[str, Json] = {"base_model": base.reference.path.removeprefix("hf:")} if hub else {}
-    return {
-        "library_name": "peft",
-        "tags": ["peft", "lora", "mergecore"],
-        **named,
-        **({"base_model_relation": "adapter"} if hub else {}),
-    }
+def _card(asked: Extraction, base: Checkpoint, task: str | None) -> dict[str, Json]:
+    """The metadata that the hub knows adapters by."""
+    named = asked.base_name or (base.reference.path.removeprefix(HUB) if base.revision is not None else "")
+    found: dict[str, Json] = {"library_name": "peft", "tags": ["peft", "lora", "mergecore"]}
+    if task == "CAUSAL_LM":
+        found["pipeline_tag"] = "text-generation"
+    if _HUB_ID.fullmatch(named):
+        found |= {"base_model": named, "base_model_relation": "adapter"}
+        found["tags"] = [f"base_model:adapter:{named}", "peft", "lora", "mergecore"]
+    return found
+
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
 def _warnings(choice: Choice, found: Pairs, now: Checkpoint, base: Checkpoint) -> Iterator[str]:

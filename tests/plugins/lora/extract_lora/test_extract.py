@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from fixture_types import Cli
 from safetensors.torch import load_file
 from tiny import llama, llama_config, write_checkpoint
@@ -126,6 +127,25 @@ def test_the_table_is_on_the_screen_in_the_card_and_in_the_manifest(cli: Cli) ->
     assert facts["error"] == pytest.approx(whole, rel=1e-5)
     [norm] = [one for one in facts["kinds"] if one["kind"] == "model.norm"]
     assert (norm["how"], norm["error"]) == ("left out", 1.0)
+
+
+def test_the_card_says_what_was_done_and_names_the_base_as_the_hub_wants_it(cli: Cli) -> None:
+    tuned({})
+    assert cli("extract-lora", "tuned", "base", "adapter", "--base-name", "org/base").code == 0
+    _, front, text = Path("adapter/README.md").read_text().split("---\n", 2)
+    assert yaml.safe_load(front) == {
+        "library_name": "peft",
+        "tags": ["base_model:adapter:org/base", "peft", "lora", "mergecore"],
+        "pipeline_tag": "text-generation",
+        "base_model": "org/base",
+        "base_model_relation": "adapter",
+    }
+    assert text.startswith(
+        "# LoRA adapter\n\n"
+        "mergecore extracted this LoRA adapter from `tuned`: it is the difference to its base `base`.\n"
+    )
+    assert cli("extract-lora", "tuned", "base", "local").code == 0
+    assert "base_model" not in Path("local/README.md").read_text()
 
 
 @pytest.mark.parametrize(
