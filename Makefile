@@ -8,6 +8,7 @@
 #   make in-memory  a merge in memory against that on disk, bit by bit, and what memory it takes
 #   make fuzz      random merges against an independent float64 implementation; FUZZ="--runs 2000 --seed 0 --method ties"
 #   make evidence  eight experts merged by every method, scored; writes a page of the docs
+#   make real-lora  a real LoRA trained, merged, extracted again; what the models say; REAL_LORA="--write-docs"
 #   make format    put the code in the form that `check` wants
 #   make clean     remove everything that was made here
 
@@ -19,12 +20,13 @@ CLASSES ?=
 FUZZ ?=
 DEMO ?= mergecore-demo
 JOBS ?= auto
+REAL_LORA ?=
 TESTS ?=
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo test check lint types coverage bench accuracy in-memory fuzz evidence format clean
+.PHONY: demo test check lint types coverage bench accuracy in-memory fuzz evidence real-lora format clean
 
 demo: $(VENV)/installed
 	$(BIN)/mergecore demo --overwrite $(DEMO)
@@ -58,6 +60,10 @@ fuzz: $(VENV)/installed-dev
 
 evidence: $(VENV)/installed
 	$(BIN)/python benchmarks/evidence.py --write-docs
+
+real-lora: $(VENV)/installed
+	$(INSTALL) '.[bench]'
+	$(BIN)/python benchmarks/real_lora.py $(REAL_LORA)
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix

@@ -19,8 +19,9 @@ from benchmarks.wheels import unpacked
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
     from torch.optim import Optimizer
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
     Sample = tuple[Tensor, Tensor]
 
@@ -75,19 +76,29 @@ def tune(base: Path, out: Path, epochs: int = EPOCHS, seed: int = 0) -> list[flo
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    torch.manual_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0, fused=True)
-    samples = [_sample(tokenizer, question, answer) for question, answer in FACTS]
-    losses = [_epoch(model, optimizer, _shuffled(samples)) for _ in range(epochs)]
+    losses = train(model, tokenizer, LEARNING_RATE, epochs, seed)
     model.bfloat16()
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     return losses
 
 
-def _epoch(model: PreTrainedModel, optimizer: Optimizer, samples: Iterator[Sample]) -> float:
+def train(
+    model: Module, tokenizer: PreTrainedTokenizerBase, rate: float, epochs: int, seed: int = 0
+) -> list[float]:
+    """Trains what can be trained of a model on `FACTS`; the mean loss of each epoch."""
+    import torch
+
+    torch.manual_seed(seed)
+    trained = [one for one in model.parameters() if one.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0, fused=True)
+    samples = [_sample(tokenizer, question, answer) for question, answer in FACTS]
+    return [_epoch(model, optimizer, _shuffled(samples)) for _ in range(epochs)]
+
+
+def _epoch(model: Module, optimizer: Optimizer, samples: Iterator[Sample]) -> float:
     total, count = 0.0, 0
     for tokens, labels in samples:
         loss = model(input_ids=tokens, labels=labels).loss
