@@ -52,8 +52,8 @@ def test_modules_and_their_public_functions_and_classes_have_docstrings(project:
 # ---- hooks -------------------------------------------------------------------------------------------------
 
 
-def test_there_are_ten_hooks() -> None:
-    assert len(HOOKS) == 10
+def test_there_are_eleven_hooks() -> None:
+    assert len(HOOKS) == 11
 
 
 @pytest.mark.parametrize("hook", HOOKS)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mergecore.files.on_demand import on_demand
 
 if TYPE_CHECKING:
+    from mergecore.compute.random import normal, uniform_numbers
     from mergecore.compute.reduction import gram, tree_sum
     from mergecore.compute.topk import kept_count
     from mergecore.compute.topk_model import ModelCut, find_cuts, inputs_by_model
@@ -14,6 +15,7 @@ else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
+            "random": "normal uniform_numbers",
             "reduction": "gram tree_sum",
             "topk": "kept_count",
             "topk_model": "ModelCut find_cuts inputs_by_model",
@@ -26,5 +28,7 @@ __all__ = [
     "gram",
     "inputs_by_model",
     "kept_count",
+    "normal",
     "tree_sum",
+    "uniform_numbers",
 ]

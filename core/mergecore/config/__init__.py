@@ -8,18 +8,19 @@ from mergecore.files.on_demand import on_demand
 
 if TYPE_CHECKING:
     from mergecore.config.reference import HUB, exists_below, nearest, parse_reference
-    from mergecore.config.values import Reference
+    from mergecore.config.values import Dtype, Reference
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
             "reference": "HUB exists_below nearest parse_reference",
-            "values": "Reference",
+            "values": "Dtype Reference",
         },
     )
 
 __all__ = [
     "HUB",
+    "Dtype",
     "Reference",
     "exists_below",
     "nearest",

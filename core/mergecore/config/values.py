@@ -224,6 +224,7 @@ Architectures = Annotated[
     WithJsonSchema({"type": ["string", "object", "array", "null"]}),
 ]
 LayerRange = Annotated[tuple[int, int], PlainValidator(_layer_range), WithJsonSchema(_RANGE_SCHEMA)]
+Dtype = Annotated[str, AfterValidator(_dtype), WithJsonSchema(_DTYPE_SCHEMA)]
 if TYPE_CHECKING:
     Dtypes: TypeAlias = str | DtypeCases
 else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mergecore.files.on_demand import on_demand
 
 if TYPE_CHECKING:
-    from mergecore.files.dtypes import DTYPES, MERGEABLE, nbytes
+    from mergecore.files.dtypes import DTYPES, MERGEABLE, nbytes, promoted
     from mergecore.files.patterns import searcher
     from mergecore.files.safe_open import ReadAt
     from mergecore.files.sizes import size_text
@@ -16,7 +16,7 @@ else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
-            "dtypes": "DTYPES MERGEABLE nbytes",
+            "dtypes": "DTYPES MERGEABLE nbytes promoted",
             "patterns": "searcher",
             "safe_open": "ReadAt",
             "sizes": "size_text",
@@ -30,6 +30,7 @@ __all__ = [
     "ReadAt",
     "nbytes",
     "parse_json",
+    "promoted",
     "read_json",
     "searcher",
     "size_text",

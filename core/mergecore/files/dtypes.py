@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,7 @@ def torch_dtype(name: str) -> torch.dtype:
     return dtype
 
 
-def promoted(names: list[str]) -> str:
+def promoted(names: Sequence[str]) -> str:
     """The narrowest mergeable format that holds all of `names`; two different 16-bit ones need F32."""
     if "F64" in names:
         return "F64"

@@ -59,6 +59,7 @@ from mergecore.types.params import Params
 from mergecore.types.plans import ConfigEdit, PlanOptions, PluginChoice
 
 S = TypeVar("S", bound=BaseModel)
+V = TypeVar("V")
 
 Compile: TypeAlias = "Callable[[Document, DocumentPlanner], Plan]"
 """The plan of a document of any kind."""
@@ -96,6 +97,15 @@ class DocumentPlanner:
         """Where to put what may be another thing than it looks like; None where that is an error."""
         return None if self.options.strict else self.notes
 
+    @property
+    def seed(self) -> int:
+        """What random numbers of the plan depend on."""
+        return self._common.seed if self.options.seed is None else self.options.seed
+
+    def offered(self, kind: type[V]) -> list[V]:
+        """All values of a kind that plugins yield and that can be used."""
+        return self.registry.all(kind)
+
     # ---- reading ----
 
     def read_document(self, schema: type[S]) -> S:
@@ -127,6 +137,10 @@ class DocumentPlanner:
     def loaded(self, model: Checkpoint, like: Checkpoint | None = None) -> Loaded:
         """The modules that a loader makes of a model, by the class that its own config names, or that of `like`."""
         return self.opener.loaded(model, like or model)
+
+    def completed(self, model: Checkpoint) -> Mapping[str, Json] | None:
+        """The config of a model with what its loader takes for what is not said; None when no one knows the loader."""
+        return self.opener.completed(model)
 
     def vocabulary(self, model: Checkpoint) -> TokenTable | None:
         """The vocabulary of a model; None when it has no tokenizer."""
@@ -240,7 +254,7 @@ class DocumentPlanner:
             steps=tuple(steps),
             layout=layout,
             side_files=side_files.files,
-            seed=self._common.seed if self.options.seed is None else self.options.seed,
+            seed=self.seed,
             executor=self._common.executor.name,
             executor_params=self._executor(),
             document=self.effective(models),

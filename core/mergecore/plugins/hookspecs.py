@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Executor,
         MergeMethod,
         ModelSource,
+        MoeFamily,
         OutputWriter,
         Recipe,
         SideFile,
@@ -64,6 +65,12 @@ def mergecore_merge_methods() -> Iterable[MergeMethod[Any]]:
 @hookspec
 def mergecore_recipes() -> Iterable[Recipe]:
     """Yield kinds of documents, other than merge configs, that compile to a plan."""
+    return ()
+
+
+@hookspec
+def mergecore_moe_families() -> Iterable[MoeFamily]:
+    """Yield architectures with experts that the recipe `moe` can make dense models into."""
     return ()
 
 

@@ -42,6 +42,7 @@ from mergecore.types.models import (
     TensorInfo,
     WeightFile,
 )
+from mergecore.types.moe import ExpertNames, ExpertPart, Mixture, MoeFamily
 from mergecore.types.outputs import (
     Codec,
     Layout,
@@ -101,6 +102,8 @@ __all__ = [
     "Earlier",
     "Event",
     "Executor",
+    "ExpertNames",
+    "ExpertPart",
     "FetchProgress",
     "Fetching",
     "Finished",
@@ -119,12 +122,14 @@ __all__ = [
     "Matrix",
     "MergeMethod",
     "Merged",
+    "Mixture",
     "Mode",
     "ModelReference",
     "ModelSealed",
     "ModelSource",
     "Module",
     "ModuleKind",
+    "MoeFamily",
     "MovedRows",
     "OpenModel",
     "OpenOptions",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mergecore.files.yaml_document import DocPath, Document
 
 S = TypeVar("S", bound=BaseModel)
+V = TypeVar("V")
 
 # ---- plans -------------------------------------------------------------------------------------------------
 
@@ -137,6 +138,13 @@ class Planner(Protocol):
     def options(self) -> PlanOptions:
         """What the command line adds."""
 
+    @property
+    def seed(self) -> int:
+        """What random numbers of the plan depend on."""
+
+    def offered(self, kind: type[V]) -> list[V]:
+        """All values of a kind that plugins yield and that can be used, such as those of `MoeFamily`."""
+
     def read_document(self, schema: type[S]) -> S:
         """The document as `schema` declares it; errors say their place, and which key was meant.
 
@@ -169,6 +177,9 @@ class Planner(Protocol):
 
     def loaded(self, model: Checkpoint, like: Checkpoint | None = None) -> Loaded:
         """The modules that a loader makes of a model, by the class that its own config names, or that of `like`."""
+
+    def completed(self, model: Checkpoint) -> Mapping[str, Json] | None:
+        """The config of a model with what its loader takes for what is not said; None when no one knows the loader."""
 
     def vocabulary(self, model: Checkpoint) -> TokenTable | None:
         """The vocabulary of a model; None when it has no tokenizer.

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from mergecore import Block, TensorGroup
+from mergecore.compute import normal
 from mergecore.types import Merged
 from mergecore_plugins.transplant.atoms import Atoms, combined
 from mergecore_plugins.transplant.methods import FillParams
 from mergecore_plugins.transplant.neighbours import WEIGHTS, nearest
 from mergecore_plugins.transplant.pursuit import batch_size, pursuit, shrunk
-from mergecore_plugins.transplant.statistics import covariance, mean_row, normal, procrustes, spread
+from mergecore_plugins.transplant.statistics import covariance, mean_row, procrustes, spread
 
 Fill: TypeAlias = Callable[[Block, int, Tensor], tuple[Tensor, Tensor]]
 """Of a block, its first row and the places (w,) in it of rows to make: these (w, columns), and which there are."""

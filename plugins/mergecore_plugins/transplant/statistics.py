@@ -1,6 +1,6 @@
 """Means and covariances of rows, added in float64 chunk by chunk, and what is drawn or mapped by them.
 
-Read `moments`; `procrustes` is the map between two spaces, `normal` makes numbers to draw with.
+Read `moments`; `procrustes` is the map between two spaces.
 """
 
 from __future__ import annotations
@@ -56,12 +56,6 @@ def spread(rows: Rows, mean: Tensor) -> float:
     """The standard deviation of single numbers around the mean row."""
     total = sum(float((chunk - mean).square().sum()) for [chunk] in chunks(rows))
     return math.sqrt(total / max(1, rows.shape[0] * rows.shape[1]))
-
-
-def normal(uniform: Tensor) -> Tensor:
-    """Standard normal numbers, float64, of uniform ones that are multiples of 2^-24."""
-    numbers: Tensor = torch.special.ndtri(uniform.to(torch.float64) + 2.0**-25)
-    return numbers
 
 
 @dataclass(frozen=True)
