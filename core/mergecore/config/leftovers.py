@@ -46,16 +46,6 @@ OTHER_DOCUMENTS: tuple[tuple[frozenset[str], str, str], ...] = (
         "write the parameters that a search found as a merge config, with 'merge_method:'",
     ),
     (
-        frozenset({"experts"}),
-        "this is a config of mergekit-moe, which builds a mixture of experts; mergecore cannot build one yet",
-        "a merge config has 'merge_method:' and 'models:'",
-    ),
-    (
-        frozenset({"gate_mode"}),
-        "this is a config of mergekit-moe, which builds a mixture of experts; mergecore cannot build one yet",
-        "a merge config has 'merge_method:' and 'models:'",
-    ),
-    (
         frozenset({"layer_slices"}),
         "this is a config of bakllama; mergecore reads those of mergekit-yaml",
         "write 'slices:' with 'sources:' instead, and 'merge_method: passthrough'",

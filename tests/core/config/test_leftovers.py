@@ -172,8 +172,6 @@ def test_the_command_line_refuses_them_when_it_is_to_be_strict(
     ("text", "message"),
     [
         ("genome: {models: [a, b], merge_method: ties}\ntasks: [{name: x}]\n", "this is a config of mergekit-evolve"),
-        ("base_model: a\ngate_mode: hidden\nexperts: [{source_model: b}]\n", "this is a config of mergekit-moe"),
-        ("experts: [{source_model: b}]\nbase_model: a\n", "this is a config of mergekit-moe"),
         ("merge_method: linear\nmodels: [{model: a}]\n---\nmerge_method: slerp\n", "mergekit-multi"),
     ],
 )  # fmt: skip

@@ -106,6 +106,9 @@ slices:
 - sources: [{<<: *scaled, model: b, layer_range: [1, 4]}]
 merge_method: passthrough
 """,
+    "a mixture": "base_model: base\ngate_mode: random\ndtype: bfloat16\nexperts:\n"
+    "- {source_model: a, positive_prompts: [sums]}\n"
+    "- {source_model: b, positive_prompts: [verses], negative_prompts: [sums]}\n",
 }
 
 REFUSED = {
@@ -155,7 +158,7 @@ REFUSED = {
         "one document is expected in a config, 2 were found. Hint: remove the '---' line; documents of mergekit-multi",
     ),
     "a search": ("genome:\n  models: [a, b]\n  merge_method: linear\ntasks: [{weight: 1}]\n", "mergekit-evolve"),
-    "a mixture": ("base_model: a\ngate_mode: random\nexperts: [{source_model: a}]\n", "mergekit-moe"),
+    "a mixture": ("base_model: a\ngate_mode: random\n", "'experts' is missing"),
     "a key twice": ("merge_method: linear\ndtype: float16\ndtype: float32\n", "'dtype' occurs twice"),
     "tabs": ("merge_method: linear\nmodels:\n\t- model: a\n", "indent with spaces, not with tabs"),
 }  # fmt: skip

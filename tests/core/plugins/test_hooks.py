@@ -11,6 +11,7 @@ import pytest
 import torch
 from fixture_types import Cli, WriteModel, WritePlugin
 from safetensors.torch import load_file, save_file
+from tiny import write_llama
 
 from mergecore import Architecture
 from mergecore.models.folder import open_folder
@@ -142,6 +143,27 @@ def test_mergecore_recipes_compile_other_documents(example: Example, config: Pat
     assert value_in("out") == [2.0]
     config.write_text("soup: ./a\n")
     assert "config.yml:1:7: 'soup' is './a'; a list is expected" in cli("plan", config).err
+
+
+def test_mergecore_moe_families_get_experts(example: Example, tmp_path: Path, cli: Cli) -> None:
+    example("mergecore_moe_families", "families")
+    for seed, name in enumerate("ab"):
+        write_llama(tmp_path / name, 2, seed=seed)
+    document = tmp_path / "moe.yml"
+    experts = "".join(f"- source_model: {tmp_path / name}\n" for name in "ab")
+    document.write_text(
+        f"base_model: {tmp_path / 'a'}\narchitecture: plain\ngate_mode: random\nexperts:\n{experts}"
+    )
+    assert cli("merge", document, tmp_path / "out").code == 0
+    made, b = (
+        load_file(tmp_path / "out" / "model.safetensors"),
+        load_file(tmp_path / "b" / "model.safetensors"),
+    )
+    assert torch.equal(made["model.layers.1.moe.1.up"], b["model.layers.1.mlp.up_proj.weight"])
+    assert made["model.layers.0.moe.router"].shape == (2, 4)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["model_type"], config["architectures"]) == ("plain_moe", ["PlainMoeForCausalLM"])
+    assert (config["experts"], config["experts_used"], config["num_hidden_layers"]) == (2, 2, 2)
 
 
 def test_mergecore_side_files_lie_beside_the_weights(example: Example, config: Path, cli: Cli) -> None:

@@ -43,7 +43,7 @@ _HARMLESS = {
     "no_reshard": "models are read as they are",
     "no_unsafe_truncate_embeddings": "nothing is ever cut off",
     **dict.fromkeys(("load_in_4bit", "load_in_8bit"), _NO_MODEL_LOADED),
-    "i_understand_this_is_not_useful_without_training": "what the config says is built without such a word",
+    "i_understand_this_is_not_useful_without_training": "'allow_identical: true' in the config allows equal experts",
 }
 _IN_CONFIG = {
     "dtype": "the config says it: write 'dtype: {value}' there, or 'out_dtype:' for the output alone",

@@ -1,0 +1,40 @@
+"""Mixtures of experts made of dense models: the recipe `moe`, its command and its families.
+
+The hooks are here and in `families`; `document.py` is what can be written, `compiling.py` makes the plan, `choosing.py`
+decides which family can express a model, `dense.py` says what a dense model consists of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from mergecore import Plan, Recipe, hookimpl
+from mergecore.types import Json
+
+if TYPE_CHECKING:
+    from mergecore import Document
+    from mergecore.types import Planner
+    from mergecore_plugins.moe.document import MoeDocument
+
+
+@hookimpl
+def mergecore_recipes() -> Iterator[Recipe]:
+    """Yield the recipe for documents with `experts`, which are those of mergekit-moe."""
+    yield Recipe(name="moe", accepts=_accepts, compile=_compile, schema=_schema)
+
+
+def _accepts(document: Mapping[str, Json]) -> bool:
+    return ("experts" in document or "gate_mode" in document) and "merge_method" not in document
+
+
+def _schema() -> type[MoeDocument]:
+    from mergecore_plugins.moe.document import MoeDocument
+
+    return MoeDocument
+
+
+def _compile(document: Document, planner: Planner) -> Plan:
+    from mergecore_plugins.moe.compiling import plan_moe
+
+    return plan_moe(document, planner)

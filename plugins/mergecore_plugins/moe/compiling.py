@@ -1,0 +1,107 @@
+"""Compiles a document to a plan, from headers alone; read `plan_moe`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mergecore import Document
+from mergecore.errors import Collector, ConfigError
+from mergecore.types import (
+    Mixture,
+    MoeFamily,
+    OutputTensor,
+    Plan,
+    Planner,
+    Step,
+    TensorInfo,
+    TensorInput,
+)
+from mergecore_plugins.moe.checking import faults, warnings
+from mergecore_plugins.moe.choosing import choose
+from mergecore_plugins.moe.config_json import mixture_config
+from mergecore_plugins.moe.dense import PARTS, Dense
+from mergecore_plugins.moe.document import RANDOM, MoeDocument
+from mergecore_plugins.moe.opening import opened
+from mergecore_plugins.moe.parts import Random
+from mergecore_plugins.moe.proving import Proof
+from mergecore_plugins.moe.steps import Building
+
+
+def plan_moe(document: Document, planner: Planner) -> Plan:
+    """The plan of a mixture of experts.
+
+    Raises:
+        MergecoreError: what is wrong with the settings or the models; several as `Problems`.
+    """
+    asked = planner.read_document(MoeDocument)
+    problems = Collector()
+    for error in faults(asked, document):
+        problems.add(error)
+    models = opened(asked, planner, problems)
+    problems.raise_any()
+    base = models.dense[0]
+    mixture = _mixture(asked, base)
+    families = planner.offered(MoeFamily)
+    proof = Proof(planner, base, families, mixture.shared_experts) if asked.check else None
+    family = choose(
+        mixture, families, asked.architecture, base.model.name, proof.differs if proof else _alike
+    )
+    names = family.fused if asked.layout == "fused" and family.fused else family.names
+    experts = [models.source(one) for one in asked.experts]
+    shared = [models.source(one) for one in asked.shared_experts or ()]
+    building = Building(base, family, names, experts, shared, asked.dtype, planner.seed)
+    steps = building.steps(_routers(building, asked))
+    files = planner.side_files(
+        models.models,
+        steps,
+        made_by=f"moe ({family.name})",
+        config=mixture_config(family, mixture),
+    )
+    return planner.plan(
+        models.models,
+        steps,
+        files,
+        unused=models.unused(asked),
+        warnings=[
+            *warnings(asked, models, mixture),
+            *([family.note] if family.note else []),
+            *(proof.doubts if proof else ()),
+        ],
+    )
+
+
+def _mixture(asked: MoeDocument, base: Dense) -> Mixture:
+    shared = asked.shared_experts or ()
+    return Mixture(
+        config=base.config,
+        layer=base.layer,
+        experts=len(asked.experts),
+        experts_per_token=asked.experts_per_token,
+        shared_experts=len(shared),
+        shared_prompts=any(one.positive_prompts or one.negative_prompts for one in shared),
+        drawn=asked.gate_mode in RANDOM,
+    )
+
+
+def _alike(family: MoeFamily) -> None:
+    return None
+
+
+# ---- routers -----------------------------------------------------------------------------------------------
+
+
+def _routers(building: Building, asked: MoeDocument) -> Mapping[str, Step]:
+    """The steps that make the routers, by the names of these."""
+    if asked.gate_mode not in RANDOM:
+        what = f"gate_mode {asked.gate_mode} is not there yet"
+        raise ConfigError("E105", what, hint="write 'gate_mode: random', and train the routers")
+    steps: dict[str, Step] = {}
+    for layer in range(len(building.base.layers)):
+        for name, rows in building.matrices:
+            whole = building.name(layer, name)
+            columns = building.base.layers[layer][PARTS["gate"]].shape[1]
+            dtype = building.router_dtype(layer)
+            data = Random(dtype, (rows, columns), asked.gate_mode, whole, building.seed)  # type: ignore[arg-type]
+            made = OutputTensor(whole, dtype, (rows, columns))
+            steps[whole] = Step((made,), (TensorInput(0, TensorInfo(whole, data)),), role="router")
+    return steps

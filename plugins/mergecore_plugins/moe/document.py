@@ -1,0 +1,58 @@
+"""What a document of a mixture of experts says; read `MoeDocument`.  The grammar is that of mergekit-moe."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from mergecore import Field, Params
+from mergecore.config import Dtype, Reference
+
+GateMode = Literal["hidden", "hidden_avg", "hidden_last", "cheap_embed", "random", "uniform_random"]
+RANDOM = ("random", "uniform_random")
+"""Modes that look at no prompt."""
+
+
+class Expert(Params):
+    """A model whose feed-forward blocks are an expert, and what is done to them."""
+
+    title: ClassVar[str] = "an expert"
+    source_model: Reference
+    positive_prompts: tuple[str, ...] | None = Field(
+        default=None, description="texts like those that this expert is for"
+    )
+    negative_prompts: tuple[str, ...] | None = Field(
+        default=None, description="texts like those that it is not for"
+    )
+    noise_scale: float | None = Field(
+        default=None, ge=0, description="standard deviation of normal noise that is added to its weights"
+    )
+    residual_scale: float | None = Field(
+        default=None, description="a factor of what it adds to the stream: its down projection is multiplied"
+    )
+
+
+class MoeDocument(Params):
+    """A whole document, but for what every document may say."""
+
+    title: ClassVar[str] = "the document of a mixture of experts"
+    base_model: Reference
+    experts: tuple[Expert, ...] = Field(min_length=1)
+    shared_experts: tuple[Expert, ...] | None = Field(
+        default=None, description="experts that see every token, where the family has such"
+    )
+    gate_mode: GateMode = Field(default="hidden", description="where the rows of the routers come from")
+    dtype: Dtype | None = Field(default=None, description="precision of the output; else that of the base")
+    experts_per_token: int = Field(default=2, ge=1, description="how many experts see a token")
+    architecture: str | None = Field(
+        default=None, description="the family, or the beginning of its name; else the first that fits"
+    )
+    layout: Literal["hub", "fused"] = Field(
+        default="hub",
+        description="tensors as they are published, or as transformers 5 holds them in memory",
+    )
+    allow_identical: bool = Field(
+        default=False, description="make a mixture whose experts are all the same, to be trained further"
+    )
+    check: bool = Field(
+        default=True, description="compare the class of the family with that of the base, at a tiny size"
+    )
