@@ -9,7 +9,7 @@ from mergecore.files.on_demand import on_demand
 if TYPE_CHECKING:
     from mergecore.models.config_json import may_untie, vocabulary_sizes
     from mergecore.models.folder import is_side_file, is_terms, open_adapter, open_file, open_folder
-    from mergecore.models.input_folder import RemoteFile
+    from mergecore.models.input_folder import InputFolder, RemoteFile, list_folder
     from mergecore.models.layers import (
         LAYER_COUNT_KEYS,
         find_stacks,
@@ -21,33 +21,40 @@ if TYPE_CHECKING:
     )
     from mergecore.models.refine import refinement
     from mergecore.models.safetensors import read_header
-    from mergecore.models.shards import is_pickle, pickled_file
-    from mergecore.models.torch_files.archive import read_torch
+    from mergecore.models.shards import Weights, is_pickle, pickled_file
+    from mergecore.models.torch_files.archive import read_tensor, read_torch
+    from mergecore.models.torch_files.walking import Allowed, Record, walked
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
             "config_json": "may_untie vocabulary_sizes",
             "folder": "is_side_file is_terms open_adapter open_file open_folder",
-            "input_folder": "RemoteFile",
+            "input_folder": "InputFolder RemoteFile list_folder",
             "layers": "LAYER_COUNT_KEYS nested_configs find_stacks is_text layer_counts split_name "
             "without_layers_ahead",
             "refine": "refinement",
             "safetensors": "read_header",
-            "shards": "is_pickle pickled_file",
-            "torch_files.archive": "read_torch",
+            "shards": "Weights is_pickle pickled_file",
+            "torch_files.archive": "read_tensor read_torch",
+            "torch_files.walking": "Allowed Record walked",
         },
     )
 
 __all__ = [
     "LAYER_COUNT_KEYS",
+    "Allowed",
+    "InputFolder",
+    "Record",
     "RemoteFile",
+    "Weights",
     "find_stacks",
     "is_pickle",
     "is_side_file",
     "is_terms",
     "is_text",
     "layer_counts",
+    "list_folder",
     "may_untie",
     "nested_configs",
     "open_adapter",
@@ -55,9 +62,11 @@ __all__ = [
     "open_folder",
     "pickled_file",
     "read_header",
+    "read_tensor",
     "read_torch",
     "refinement",
     "split_name",
     "vocabulary_sizes",
+    "walked",
     "without_layers_ahead",
 ]

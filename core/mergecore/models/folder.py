@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from mergecore.files.strict_json import MAX_BYTES, parse_json
 from mergecore.models.card_data import read_card
 from mergecore.models.config_json import MAX_CONFIG, disagreements, quantisation, read_config
 from mergecore.models.config_json import NAME as CONFIG
-from mergecore.models.input_folder import InputFolder, RemoteFile, input_folder
+from mergecore.models.input_folder import InputFolder, RemoteFile, list_folder
 from mergecore.models.module_folders import FOLDER, MODULES, module_folder
 from mergecore.models.safetensors import parse_header
 from mergecore.models.shards import Weights, is_pickle, read_headers, read_weights
@@ -34,16 +34,18 @@ def open_folder(
     allowed_root: Path | None = None,
     remote: Mapping[str, RemoteFile] | None = None,
     weights: bool = True,
+    read: Callable[[InputFolder], Weights] | None = None,
 ) -> Checkpoint:
     """The model in `folder`; no weight is read, and without `weights` only small files are looked at.
 
     Symbolic links may lead to other files of the folder, into `allowed_root`, and, in the cache of a hub, to
-    its blobs.  `remote` holds files that are in the folder only later; the caller adds `fetch`.
+    its blobs.  `remote` holds files that are in the folder only later; the caller adds `fetch`.  `read` finds the
+    weights where they are in no files that are known here.
 
     Raises:
         MergecoreError: everything that is wrong with the model, as `Problems` when there are several.
     """
-    files = input_folder(folder, reference.path.rstrip("/") or reference.path, allowed_root, remote)
+    files = list_folder(folder, reference.path.rstrip("/") or reference.path, allowed_root, remote)
     if not weights:
         return _without_weights(files, reference, revision)
     if ADAPTER in files.names and CONFIG not in files.names:
@@ -55,7 +57,7 @@ def open_folder(
     with problems.collecting():
         config = read_config(home) if _is_configured(home) else {}
     with problems.collecting():
-        found = read_weights(home) if _is_configured(home) else read_plain_folder(home)
+        found = read(home) if read else _weights_in(home)
     _check_together(config, found, home, problems)
     sides, small = _all_side_files(files, home, problems)
     inner = _modules(files, home, problems)
@@ -74,6 +76,10 @@ def open_folder(
         notes=found.notes,
         about=read_card(files),
     )
+
+
+def _weights_in(home: InputFolder) -> Weights:
+    return read_weights(home) if _is_configured(home) else read_plain_folder(home)
 
 
 def _home(files: InputFolder, problems: Collector) -> InputFolder:
@@ -136,7 +142,7 @@ def open_adapter(
     Raises:
         MergecoreError: E250 when it is none, and everything that is wrong with its files.
     """
-    files = input_folder(folder, reference.path.rstrip("/") or reference.path, None, remote)
+    files = list_folder(folder, reference.path.rstrip("/") or reference.path, None, remote)
     if ADAPTER not in files.names:
         raise _not_an_adapter(files)
     problems = Collector()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mergecore.errors import InputError, PolicyError, class_of
-from mergecore.files.safe_open import ReadAt, open_regular, resolved, unreadable
+from mergecore.files.safe_open import ReadAt, open_regular, resolved, stamp_of, unreadable
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,16 @@ class InputFolder:
         """
         return resolved(self.path / name, self.place(name), self.roots)
 
+    @contextmanager
+    def open(self, name: str) -> Iterator[tuple[ReadAt, int, tuple[int, ...]]]:
+        """A way to read parts of a file, its size, and its stamp, `WeightFile.stamp`.
+
+        Raises:
+            MergecoreError: E236, E302 or E309.
+        """
+        with open_regular(self.locate(name), self.place(name)) as (read, status):
+            yield read, status.st_size, stamp_of(status)
+
     def read(self, name: str, *, code: str, max_bytes: int) -> bytes:
         """The whole of a small file.
 
@@ -58,7 +69,7 @@ class InputFolder:
             return read(0, status.st_size)
 
 
-def input_folder(
+def list_folder(
     path: Path, shown: str, allowed_root: Path | None = None, remote: Mapping[str, RemoteFile] | None = None
 ) -> InputFolder:
     """The folder at `path`, listed; links may lead into `allowed_root` and within the cache of a hub.

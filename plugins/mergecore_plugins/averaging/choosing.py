@@ -142,11 +142,13 @@ def config_of(
     decay: float,
     *,
     base: str | None = None,
+    config: str | None = None,
     dtype: str | None = None,
 ) -> dict[str, Json]:
     """The merge config that averages checkpoints: the newest gives config.json and tokenizer.
 
     base: the model that adapters are put on, where it is not the one that they name.
+    config: the model that gives config.json and tokenizer in place of the newest checkpoint.
     """
     uneven = _uneven(found, schedule)
     models: list[Json] = [
@@ -156,7 +158,7 @@ def config_of(
     parameters: dict[str, Json] = {"schedule": schedule, **({"decay": decay} if schedule == "ema" else {})}
     return {
         "merge_method": "average",
-        "base_model": _reference(found[-1], base),
+        "base_model": config or _reference(found[-1], base),
         "models": models,
         "parameters": parameters,
         **({"out_dtype": dtype} if dtype else {}),

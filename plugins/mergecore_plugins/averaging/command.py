@@ -13,7 +13,7 @@ import click
 
 from mergecore import MergecoreError
 from mergecore.cli import GroupedCommand, common_options, output_options, run_options, size_options
-from mergecore.errors import Problems
+from mergecore.errors import InputError, Problems
 from mergecore_plugins.averaging.choosing import Window, chosen, config_of, parse_steps, parse_tokens, weights
 from mergecore_plugins.averaging.runs import read_run
 from mergecore_plugins.averaging.show import Shown
@@ -21,7 +21,7 @@ from mergecore_plugins.methods.common import DECAY, Schedule
 
 if TYPE_CHECKING:
     from mergecore import RunOptions
-    from mergecore.types import Json
+    from mergecore.types import Json, Plan
 
 
 @click.command(cls=GroupedCommand)
@@ -53,6 +53,11 @@ if TYPE_CHECKING:
     help="Count the model in RUN_DIR itself, as that of step N.",
 )
 @click.option("--base", metavar="MODEL", help="The base of adapters; by default the one that they name.")
+@click.option(
+    "--config",
+    metavar="MODEL",
+    help="The model that gives config.json and tokenizer; by default the newest checkpoint.",
+)
 @click.option(
     "--dtype", metavar="NAME", help="Number format of the output, such as bfloat16; by default as stored."
 )
@@ -89,7 +94,8 @@ def average(
     )
     decay = DECAY if given["decay"] is None else given["decay"]
     found = chosen(run, window)
-    document = config_of(found, given["schedule"], decay, base=given["base"], dtype=given["dtype"])
+    more = {name: given[name] for name in ("base", "config", "dtype")}
+    document = config_of(found, given["schedule"], decay, **more)
     if print_config:
         import yaml
 
@@ -115,6 +121,7 @@ def _merge(
     options = PlanOptions(given["offline"], shard_size=given["shard_size"])
     with _told_of_bases(shown, given["base"]):
         made = plan(document, registry=registry, options=options)
+    _check_config(made)
     made = replace(made, warnings=(*shown.warnings, *made.warnings))
     if out is not None:
         if given["as_json"]:
@@ -127,6 +134,15 @@ def _merge(
     else:
         click.echo(f"{shown.as_text()}\n")
         show_text(plan_shown(made, registry, given))
+
+
+def _check_config(made: Plan) -> None:
+    """Raise E220 when nothing would say what kind of model the weights are of."""
+    primary = made.models[made.primary]
+    if not primary.config:
+        what = f"no config.json is in {primary.name}, or in the folder of its run"
+        hint = "name a model that has one, such as that from which the run began: --config MODEL"
+        raise InputError("E220", what, hint=hint)
 
 
 @contextmanager

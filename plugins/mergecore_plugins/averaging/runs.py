@@ -16,6 +16,8 @@ STATE = "trainer_state.json"
 MAX_STATE = 2**28
 """Bytes of the largest one that is read: it holds every logged line of the run."""
 FOLDER = re.compile(r"checkpoint-(\d+)", re.ASCII)
+SHARDS = re.compile(r"\.metadata|pytorch_model_fsdp_\d+|global_step\d+", re.ASCII)
+"""Where processes save their shards of a model; which of them can be read is up to the sources of models."""
 ADAPTER = "adapter_config.json"
 
 
@@ -127,7 +129,11 @@ def _kind(folder: Path) -> Literal["model", "adapter"]:
 
 
 def _is_weights(name: str) -> bool:
-    return name.endswith((".safetensors", ".safetensors.index.json")) or is_pickle(name)
+    return (
+        name.endswith((".safetensors", ".safetensors.index.json"))
+        or is_pickle(name)
+        or SHARDS.fullmatch(name) is not None
+    )
 
 
 # ---- the model in the folder of the run --------------------------------------------------------------------

@@ -16,7 +16,7 @@ import torch
 
 from mergecore.errors import MergecoreError
 from mergecore.models.torch_files import archive as archive_module
-from mergecore.models.torch_files import pickled
+from mergecore.models.torch_files import walking
 from mergecore.models.torch_files.archive import read_torch
 
 DTYPES = {
@@ -257,7 +257,7 @@ def test_damaged_and_hostile_pickles_are_refused(
 
 
 def test_steps_beyond_all_measure_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pickled, "MAX_STEPS", 1000)
+    monkeypatch.setattr(walking, "MAX_STEPS", 1000)
     refused(
         archive(tmp_path / "a.bin", b"\x80\x02" + b"}" * 2000 + b"."),
         "E308",

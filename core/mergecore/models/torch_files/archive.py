@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,7 +18,7 @@ from mergecore.files.dtypes import DTYPES
 from mergecore.files.safe_open import NO_STAMP, ReadAt, open_regular, resolved, stamp_of
 from mergecore.models.safetensors import Tensors
 from mergecore.models.shards import pickled_file
-from mergecore.models.torch_files.pickled import MAX_PICKLE, View, only_tensors, read_pickle
+from mergecore.models.torch_files.pickled import MAX_PICKLE, View, only_tensors, read_pickle, read_view
 from mergecore.types import Stored, WeightFile
 
 MAX_DIRECTORY = 2**24
@@ -42,38 +42,32 @@ def parse_torch(
         MergecoreError: E202 … E208, E303 for a pickle without an archive, E304 for one that asks for more than
             tensors, E308.
     """
-    start = read(0, min(size, 4))
-    if start[:1] == b"\x80":
-        raise pickled_file(place)
-    if start != b"PK\x03\x04":
-        what = "not a torch.save file" if size else "empty file (0 bytes)"
-        raise InputError("E202", what, place=place, hint=_AGAIN)
-    directory = _directory(read, size, place)
-    members = {one.name: one for one in _members(directory, place)}
-    root = next((name.removesuffix("data.pkl") for name in members if name.endswith("/data.pkl")), None)
-    if root is None or root.count("/") != 1:
-        raise InputError("E202", "a zip archive without tensors of torch.save", place=place, hint=_AGAIN)
-    _check_members(members, read, size, root, place)
-    pickle = members[f"{root}data.pkl"]
-    if pickle.size > MAX_PICKLE:
-        what = f"the pickle has {pickle.size} bytes, limit {MAX_PICKLE}"
-        raise PolicyError("E308", what, place=place, hint="save it as safetensors")
-    data = read(_start(pickle, read, size, place), pickle.size)
-    found = [
-        _stored(name, view, members.get(f"{root}data/{view.storage.key}"), read, size, path, place)
-        for name, view in choose(read_pickle(data, place), place).items()
-    ]
+    archive = _opened(read, size, place)
+    views = choose(read_pickle(archive.pickle, place), place)
+    found = [archive.stored(name, view, path) for name, view in views.items()]
     if not found:
         raise InputError("E201", "contains no tensors", place=place)
     found.sort(key=lambda one: (one.offset, one.name))
-    digest = hashlib.sha256(data + directory).hexdigest()
-    return tuple(found), WeightFile(path, size, digest, stamp)
+    return tuple(found), WeightFile(path, size, archive.sha256, stamp)
 
 
 def read_torch(path: Path, place: str, choose: Choose = only_tensors) -> tuple[Tensors, WeightFile]:
     """The same for the file at `path`; symbolic links are followed."""
     with open_regular(resolved(path, place), place) as (read, status):
         return parse_torch(read, status.st_size, path, place, stamp_of(status), choose)
+
+
+def read_tensor(read: ReadAt, start: int, size: int, path: Path, place: str, name: str) -> tuple[Stored, str]:
+    """One tensor that `torch.save` wrote by itself, `size` bytes of a file from `start` on; a digest of its facts.
+
+    read: reads the file.  name: what the tensor is called there, which its bytes do not say.
+
+    Raises:
+        MergecoreError: as for `parse_torch`.
+    """
+    archive = _opened(lambda at, count: read(start + at, count), size, place)
+    one = archive.stored(name, read_view(archive.pickle, place), path)
+    return replace(one, offset=start + one.offset), archive.sha256
 
 
 _AGAIN = "copy it again, or save it as safetensors"
@@ -92,14 +86,57 @@ class _Member:
     """Neither compressed nor encrypted."""
 
 
+@dataclass(frozen=True)
+class _Archive:
+    """Its members, and what is in its pickle."""
+
+    members: Mapping[str, _Member]
+    root: str
+    pickle: bytes
+    sha256: str
+    read: ReadAt
+    size: int
+    place: str
+
+    def stored(self, name: str, view: View, path: Path) -> Stored:
+        """A tensor as a part of the file."""
+        member = self.members.get(f"{self.root}data/{view.storage.key}")
+        return _stored(name, view, member, self.read, self.size, path, self.place)
+
+
+def _opened(read: ReadAt, size: int, place: str) -> _Archive:
+    start = read(0, min(size, 4))
+    if start[:1] == b"\x80":
+        raise pickled_file(place)
+    if start != b"PK\x03\x04":
+        what = "not a torch.save file" if size else "empty file (0 bytes)"
+        raise InputError("E202", what, place=place, hint=_AGAIN)
+    directory = _directory(read, size, place)
+    members = {one.name: one for one in _members(directory, place)}
+    root = next((name.removesuffix("data.pkl") for name in members if name.endswith("/data.pkl")), None)
+    if root is None or root.count("/") != 1:
+        raise InputError("E202", "a zip archive without tensors of torch.save", place=place, hint=_AGAIN)
+    _check_members(members, read, size, root, place)
+    pickle = members[f"{root}data.pkl"]
+    if pickle.size > MAX_PICKLE:
+        what = f"the pickle has {pickle.size} bytes, limit {MAX_PICKLE}"
+        raise PolicyError("E308", what, place=place, hint="save it as safetensors")
+    data = read(_start(pickle, read, size, place), pickle.size)
+    digest = hashlib.sha256(data + directory).hexdigest()
+    return _Archive(members, root, data, digest, read, size, place)
+
+
 def _cut(place: str) -> MergecoreError:
     return InputError("E206", "truncated or damaged: the zip archive has no end", place=place, hint=_AGAIN)
 
 
 def _directory(read: ReadAt, size: int, place: str) -> bytes:
     """The list of members at the end of an archive."""
-    begin = max(0, size - 2**16 - 22)
+    begin = max(0, size - _TAIL)
     tail = read(begin, size - begin)
+    if tail[-22:-18] != b"PK\x05\x06":  # there is a comment behind it, which torch writes not
+        begin = max(0, size - 2**16 - 22)
+        tail = read(begin, size - begin)
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) - at < 22:
         raise _cut(place)
@@ -116,6 +153,10 @@ def _directory(read: ReadAt, size: int, place: str) -> bytes:
     if offset + length > begin + at:
         raise _cut(place)
     return read(offset, length)
+
+
+_TAIL = 1 << 10
+"""Bytes read of the end at first; a file of many small archives would else be read as a whole."""
 
 
 def _members(directory: bytes, place: str) -> Iterator[_Member]:
