@@ -8,6 +8,8 @@ from mergecore.files.on_demand import on_demand
 
 if TYPE_CHECKING:
     from mergecore.cli.app import main
+    from mergecore.cli.mergekit.command import ForeignCommand, ForeignOptions
+    from mergecore.cli.mergekit.shared import SHARED
     from mergecore.cli.options import common_options, output_options, run_options, size_options
     from mergecore.cli.screen import GroupedCommand, show_text
     from mergecore.cli.show_plan import plan_shown
@@ -16,6 +18,8 @@ else:
         __name__,
         {
             "app": "main",
+            "mergekit.command": "ForeignCommand ForeignOptions",
+            "mergekit.shared": "SHARED",
             "options": "common_options output_options run_options size_options",
             "screen": "GroupedCommand show_text",
             "show_plan": "plan_shown",
@@ -23,6 +27,9 @@ else:
     )
 
 __all__ = [
+    "SHARED",
+    "ForeignCommand",
+    "ForeignOptions",
     "GroupedCommand",
     "common_options",
     "main",

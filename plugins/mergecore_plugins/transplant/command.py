@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from mergecore.cli import GroupedCommand, common_options, output_options, run_options, show_text, size_options
+from mergecore.cli import common_options, output_options, run_options, show_text, size_options
+from mergecore_plugins.transplant.foreign import TransplantCommand
 from mergecore_plugins.transplant.methods import METHODS, FillParams, Metric, Pieces, Weights
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def _choice(name: str, kind: object, help_text: str) -> Callable[[F], F]:
     )
 
 
-@click.command(cls=GroupedCommand)
+@click.command(cls=TransplantCommand)
 @click.argument("model")
 @click.argument("donor")
 @click.argument("out", type=click.Path(path_type=Path))

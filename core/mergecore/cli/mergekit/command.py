@@ -8,11 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 import click
 
 from mergecore.cli.screen import GroupedCommand
 from mergecore.errors import Collector, ConfigError
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,24 @@ class ForeignOptions:
     values: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
     """How the values of options in `renamed` are written here."""
 
+    def extended(
+        self,
+        *,
+        renamed: Mapping[str, str] = NOTHING,
+        harmless: Mapping[str, str] = NOTHING,
+        with_value: Collection[str] = (),
+        elsewhere: Mapping[str, str] = NOTHING,
+        values: Mapping[str, Callable[[str], str]] = NOTHING,
+    ) -> ForeignOptions:
+        """These, and further ones, which come first."""
+        return ForeignOptions(
+            {**self.renamed, **renamed},
+            {**self.harmless, **harmless},
+            {*self.with_value, *with_value},
+            {**self.elsewhere, **elsewhere},
+            {**self.values, **values},
+        )
+
 
 class ForeignCommand(GroupedCommand):
     """A command that understands the options of other programs."""
@@ -52,7 +74,7 @@ class ForeignCommand(GroupedCommand):
             key, no = _key_of(name)
             if name in own or not key:
                 kept.append(word)
-            elif not no and (here := self._renamed(key, own)):
+            elif here := self._renamed(f"no_{key}" if no else key, own):
                 kept += self._translated(name, key, value, words, here)
             elif (told := self._harmless(key, no)) is not None:
                 if key in self.foreign.with_value and not value:

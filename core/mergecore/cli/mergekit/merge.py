@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
-from mergecore.cli.mergekit.command import ForeignCommand, ForeignOptions
-from mergecore.config.leftovers import OPTIONS
-
-
-def size_of(value: str) -> str:
-    """A size in mergekit's words, such as 5B, in bytes."""
-    size = re.fullmatch(r"(\d+)([kmb]?)", value.lower())
-    return str(int(size[1]) * {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}[size[2]]) if size else value
-
+from mergecore.cli.mergekit.command import ForeignCommand
+from mergecore.cli.mergekit.shared import SHARED
 
 _RENAMED = {
-    "random_seed": "--seed {value}",
-    "num_threads": "--threads {value}",
-    "out_shard_size": "--shard-size {value}",
-    "max_shard_size": "--shard-size {value}",
-    "compute_device": "--device {value}",
-    "force": "--overwrite",
-    "f": "--overwrite",
     "intermediate_dir": "--intermediate {value}",
     "I": "--intermediate {value}",
     "tensor_union": "--missing skip --unexpected merge",
@@ -29,20 +13,10 @@ _RENAMED = {
     "tensor_intersection": "--missing drop --unexpected drop",
     "i": "--missing drop --unexpected drop",
 }
-_NO_MODEL_LOADED = "models are read as they are stored, a part at a time"
 _HARMLESS = {
-    **OPTIONS,
-    "no_quiet": "everything is reported unless --quiet is given",
-    "no_allow_crimes": "models of different architectures are refused unless --allow-crimes is given",
-    "storage_device": "--max-memory bounds the memory",
-    "load_to_compute": "--device chooses where to compute",
     **dict.fromkeys(("naive_count", "int8_mask"), "it never changed a result"),
-    **dict.fromkeys(("no_bf16", "no_fp16"), "'dtype:' in the config sets it"),
-    "no_print_yaml": "no config is printed",
-    "no_write_model_card": "'side_files: {model_card: false}' in the config leaves the card out",
+    **dict.fromkeys(("load_in_4bit", "load_in_8bit"), "models are read as they are stored, a part at a time"),
     "no_reshard": "models are read as they are",
-    "no_unsafe_truncate_embeddings": "nothing is ever cut off",
-    **dict.fromkeys(("load_in_4bit", "load_in_8bit"), _NO_MODEL_LOADED),
     "i_understand_this_is_not_useful_without_training": "'allow_identical: true' in the config allows equal experts",
 }
 _IN_CONFIG = {
@@ -65,7 +39,6 @@ _IN_CONFIG = {
     "print_yaml": "the config is the one that you write; `mergecore plan` shows what it does",
     "write_yaml": "the config is the one that you write; `mergecore plan` shows what it does",
     "dry_run": "`mergecore plan CONFIG` shows what a merge would do",
-    "unsafe_truncate_embeddings": "nothing is cut off here: 'tokenizer_source:' in the config matches rows by token",
     "out_path": "write the folder of the output after the config: mergecore merge CONFIG OUT",
     "output": "write the folder of the output after the config: mergecore merge CONFIG OUT",
     "output_dir": "write the folder of the output after the config: mergecore merge CONFIG OUT",
@@ -93,23 +66,13 @@ _DONE_BY = {
 class MergeCommand(ForeignCommand):
     """A command that understands the options of `mergekit-yaml`, and knows those of its siblings."""
 
-    foreign = ForeignOptions(
+    foreign = SHARED.extended(
         renamed=_RENAMED,
         harmless=_HARMLESS,
-        with_value={
-            "out_shard_size",
-            "write_threads",
-            "num_threads",
-            "transformers_cache",
-            "lora_merge_cache",
-            "lora_merge_dtype",
-            "storage_device",
-        },
         elsewhere={
             option: f"it is an option of {command}, {_DONE_BY[command]}"
             for command, options in _OTHER_COMMANDS.items()
             for option in options.split()
         }
         | _IN_CONFIG,
-        values={"out_shard_size": size_of},
     )
