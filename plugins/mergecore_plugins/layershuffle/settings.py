@@ -1,0 +1,37 @@
+"""What a document of a shuffle says; read `ShuffleDocument`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from mergecore import Field, Params
+from mergecore.config import Reference
+
+
+class Shuffled(Params):
+    """A model whose layers take part, and how often they are drawn."""
+
+    title: ClassVar[str] = "a model of a shuffle"
+    model: Reference
+    weight: float = Field(
+        default=1.0, ge=0, description="chance of its layers; with full_random, how many it gives, as a share"
+    )
+
+
+class Shuffle(Params):
+    """The models that layers are drawn from."""
+
+    title: ClassVar[str] = "a shuffle of layers"
+    models: tuple[Shuffled, ...]
+    full_random: bool = Field(default=False, description="draw which layers, too, and put them in any order")
+
+
+class ShuffleDocument(Params):
+    """A whole document, but for what every document may say."""
+
+    title: ClassVar[str] = "the document of a shuffle"
+    layershuffle: Shuffle
+    dtype: str | None = None
+    out_dtype: str | None = None
+    tokenizer_source: str | None = None
+    chat_template: str | None = None
