@@ -26,6 +26,7 @@ DOORS = (
     "mergecore.cli",
     "mergecore_architectures",
     "mergecore_plugins.activations",
+    "mergecore_plugins.averaging",
 )
 """What may be imported from elsewhere."""
 

@@ -84,6 +84,11 @@ def _listed(folder: Path) -> list[str]:
         raise InputError("E236", f"cannot be read: {error.strerror}", place=str(folder)) from error
 
 
+def complete(folder: Path) -> bool:
+    """Whether a checkpoint was saved to the end: Trainer writes its state last."""
+    return _state(folder) is not None
+
+
 # ---- one checkpoint ----------------------------------------------------------------------------------------
 
 

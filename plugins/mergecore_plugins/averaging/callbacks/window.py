@@ -1,0 +1,87 @@
+"""The newest checkpoints of a run, kept where Trainer does not delete them; read `Kept`.
+
+They are hard links where the disk has such, so that they take no space while Trainer keeps its own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from mergecore_plugins.averaging.runs import FOLDER, complete
+
+FOLDER_NAME = "averaging"
+"""Where they are kept, in the folder of the run."""
+_TRAINING = re.compile(
+    r"(optimizer|scheduler|scaler|rng_state|random_states|training_args|global_step)\b.*|.*_optim.*"
+)
+"""What only training goes on from."""
+_HALF = ".half-"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The checkpoints kept in the folder of a run, the newest `count` of them."""
+
+    run: Path
+    count: int
+
+    @property
+    def folder(self) -> Path:
+        """Where they are, as checkpoints of a run."""
+        return self.run / FOLDER_NAME
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of those that are kept."""
+        return _steps(self.folder)
+
+    def begin(self, step: int) -> None:
+        """Go on at `step`: forget what a run had saved beyond it, keep what is still there from before."""
+        for half in self.folder.glob(f"{_HALF}*"):
+            shutil.rmtree(half)
+        for later in [one for one in self.steps if one > step]:
+            shutil.rmtree(self._path(later))
+        for earlier in [one for one in _steps(self.run) if one <= step][-self.count :]:
+            if earlier not in self.steps and complete(self.run / f"checkpoint-{earlier}"):
+                self.add(earlier)
+        self._forget()
+
+    def add(self, step: int) -> None:
+        """Keep a checkpoint that Trainer has just saved."""
+        half = self.folder / f"{_HALF}{step}"
+        shutil.rmtree(half, ignore_errors=True)
+        shutil.copytree(
+            self.run / f"checkpoint-{step}", half, ignore=_left_out, copy_function=_link, symlinks=False
+        )
+        shutil.rmtree(self._path(step), ignore_errors=True)
+        half.rename(self._path(step))
+        self._forget()
+
+    def _forget(self) -> None:
+        for step in self.steps[: -self.count]:
+            shutil.rmtree(self._path(step))
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"checkpoint-{step}"
+
+
+def _steps(folder: Path) -> list[int]:
+    if not folder.is_dir():
+        return []
+    return sorted(int(found[1]) for one in folder.iterdir() if (found := FOLDER.fullmatch(one.name)))
+
+
+def _left_out(_: str, names: list[str]) -> set[str]:
+    return {name for name in names if _TRAINING.fullmatch(name)}
+
+
+def _link(source: str, target: str) -> str:
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError:  # another disk, or one without links
+        shutil.copy2(source, target)
+    return target
