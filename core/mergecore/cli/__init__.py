@@ -8,6 +8,7 @@ from mergecore.files.on_demand import on_demand
 
 if TYPE_CHECKING:
     from mergecore.cli.app import main
+    from mergecore.cli.making import Maker, making_options
     from mergecore.cli.mergekit.command import ForeignCommand, ForeignOptions
     from mergecore.cli.mergekit.shared import SHARED
     from mergecore.cli.options import common_options, output_options, run_options, size_options
@@ -20,6 +21,7 @@ else:
             "app": "main",
             "mergekit.command": "ForeignCommand ForeignOptions",
             "mergekit.shared": "SHARED",
+            "making": "Maker making_options",
             "options": "common_options output_options run_options size_options",
             "screen": "GroupedCommand show_text",
             "show_plan": "plan_shown",
@@ -31,8 +33,10 @@ __all__ = [
     "ForeignCommand",
     "ForeignOptions",
     "GroupedCommand",
+    "Maker",
     "common_options",
     "main",
+    "making_options",
     "output_options",
     "plan_shown",
     "run_options",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from mergecore import MergecoreError
-from mergecore.cli import GroupedCommand, common_options, output_options, run_options, size_options
+from mergecore.cli import GroupedCommand, Maker, making_options
 from mergecore.errors import InputError, Problems
 from mergecore_plugins.averaging.choosing import Window, chosen, config_of, parse_steps, parse_tokens, weights
 from mergecore_plugins.averaging.runs import read_run
@@ -20,7 +20,6 @@ from mergecore_plugins.averaging.show import Shown
 from mergecore_plugins.methods.common import DECAY, Schedule
 
 if TYPE_CHECKING:
-    from mergecore import RunOptions
     from mergecore.types import Json, Plan
 
 
@@ -61,30 +60,24 @@ if TYPE_CHECKING:
 @click.option(
     "--dtype", metavar="NAME", help="Number format of the output, such as bfloat16; by default as stored."
 )
-@click.option("--plan", "only_plan", is_flag=True, help="Show what would be done; read headers only.")
 @click.option("--print-config", is_flag=True, help="Print the merge config that says the same.")
-@click.option("--offline", is_flag=True, help="Do not use the network; read hub models from the cache.")
-@size_options
-@output_options
-@common_options
+@making_options()
 def average(
     run_dir: Path,
     out: Path | None,
-    only_plan: bool,
     print_config: bool,
-    disabled: Sequence[str],
     **given: Any,
 ) -> None:
-    """Average checkpoints of the training run in RUN_DIR, as a new model OUT.
+    """Average the checkpoints of a training run into a model OUT.
 
     RUN_DIR is the output_dir of Trainer, TRL or axolotl, with folders such as checkpoint-500.  Only weights are
     read; config.json and tokenizer are those of the newest checkpoint.
     """
-    how = run_options(given)
-    if out is None and not (only_plan or print_config):
-        raise click.UsageError("OUT is missing; it is needed but with --plan and --print-config")
+    maker = Maker(given)
+    if out is None and not (given["only_plan"] or print_config):
+        raise click.UsageError("OUT is missing; only --plan and --print-config do without it")
     if given["decay"] is not None and given["schedule"] != "ema":
-        raise click.UsageError(f"--decay says nothing with --schedule {given['schedule']}; it is for ema")
+        raise click.UsageError(f"--decay has no effect with --schedule {given['schedule']}; it is for ema")
     run = read_run(run_dir, given["final_step"])
     window = Window(
         last=given["last"],
@@ -102,38 +95,26 @@ def average(
         click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
         return
     shown = Shown(run, found, weights(found, given["schedule"], decay))
-    _merge(document, shown, None if only_plan else out, disabled, how, given)
+    _merge(document, shown, None if given["only_plan"] else out, maker)
 
 
-def _merge(
-    document: dict[str, Json],
-    shown: Shown,
-    out: Path | None,
-    disabled: Sequence[str],
-    how: RunOptions,
-    given: dict[str, Any],
-) -> None:
+def _merge(document: dict[str, Json], shown: Shown, out: Path | None, maker: Maker) -> None:
     """Carry out the config in the folder `out`, or show its plan without one."""
-    from mergecore import PlanOptions, Registry, execute, plan
-    from mergecore.cli import plan_shown, show_text
-
-    registry = Registry.discover(disabled)
-    options = PlanOptions(given["offline"], shard_size=given["shard_size"])
-    with _told_of_bases(shown, given["base"]):
-        made = plan(document, registry=registry, options=options)
+    with _naming_the_option(shown, maker.given["base"]):
+        made = maker.plan(document)
     _check_config(made)
     made = replace(made, warnings=(*shown.warnings, *made.warnings))
     if out is not None:
-        if given["as_json"]:
+        if maker.given["as_json"]:
             click.echo(json.dumps({"event": "Chosen", **shown.as_json()}))
-        elif not given["quiet"]:
+        elif not maker.given["quiet"]:
             click.echo(shown.as_text())
-        execute(made, out, registry=registry, options=how)
-    elif given["as_json"]:
-        click.echo(json.dumps({**shown.as_json(), **json.loads(plan_shown(made, registry, given))}))
+        maker.execute(made, out)
+    elif maker.given["as_json"]:
+        click.echo(json.dumps({**shown.as_json(), **json.loads(maker.shown(made))}))
     else:
         click.echo(f"{shown.as_text()}\n")
-        show_text(plan_shown(made, registry, given))
+        maker.show(maker.shown(made))
 
 
 def _check_config(made: Plan) -> None:
@@ -146,8 +127,8 @@ def _check_config(made: Plan) -> None:
 
 
 @contextmanager
-def _told_of_bases(shown: Shown, base: str | None) -> Iterator[None]:
-    """Say with an error of the body about a base that is not there how this command is told of one."""
+def _naming_the_option(shown: Shown, base: str | None) -> Iterator[None]:
+    """Let an error of the body about a base that is not there say which option names one."""
     try:
         yield
     except MergecoreError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mergecore import hookimpl
-from mergecore.cli import GroupedCommand, common_options, output_options, run_options, size_options
+from mergecore.cli import GroupedCommand, Maker, common_options, making_options
 
 if TYPE_CHECKING:
     from mergecore.types import Json
@@ -37,29 +37,16 @@ def mergecore_commands() -> Iterator[click.Command]:
 @click.option(
     "--dtype", metavar="NAME", help="Number format of the output, such as bfloat16; by default that of BASE."
 )
-@click.option("--plan", "only_plan", is_flag=True, help="Show what would be done; read headers only.")
-@click.option("--offline", is_flag=True, help="Do not use the network; read hub models from the cache.")
-@size_options
-@output_options
-@common_options
-def merge_lora(only_plan: bool, disabled: Sequence[str], out: Path, **given: Any) -> None:
+@making_options()
+def merge_lora(out: Path, **given: Any) -> None:
     """Merge ADAPTERS into the model BASE, as a new model OUT.
 
     Several adapters are applied one after the other.  BASE and each of ADAPTERS is a folder, or a hub id with or
     without @REVISION.
     """
-    from mergecore import PlanOptions, Registry, execute, plan
-    from mergecore.cli import plan_shown, show_text
-
-    how = run_options(given)
-    registry = Registry.discover(disabled)
-    options = PlanOptions(given["offline"], shard_size=given["shard_size"])
+    maker = Maker(given)
     document = _document(given["base"], given["adapters"], given["scales"], given["dtype"])
-    made = plan(document, registry=registry, options=options)
-    if only_plan:
-        (click.echo if given["as_json"] else show_text)(plan_shown(made, registry, given))
-        return
-    execute(made, out, registry=registry, options=how)
+    maker.show_or_execute(maker.plan(document), out)
 
 
 def _document(

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from mergecore.cli import common_options, output_options, run_options, show_text, size_options
+from mergecore.cli import Maker, making_options
 from mergecore_plugins.transplant.foreign import TransplantCommand
 from mergecore_plugins.transplant.methods import METHODS, FillParams, Metric, Pieces, Weights
 
 if TYPE_CHECKING:
-    from mergecore import Registry
     from mergecore.types import Json, Plan
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -77,20 +76,8 @@ def _choice(name: str, kind: object, help_text: str) -> Callable[[F], F]:
     metavar="NAME",
     help="auto, the name of a template such as chatml, or the text of one; by default that of DONOR.",
 )
-@click.option("--plan", "only_plan", is_flag=True, help="Show what would be done; read headers only.")
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    metavar="N",
-    default=0,
-    show_default=True,
-    help="Seed of random and john-hewitt.",
-)
-@click.option("--offline", is_flag=True, help="Do not use the network; read hub models from the cache.")
-@size_options
-@output_options
-@common_options
-def transplant(only_plan: bool, disabled: Sequence[str], out: Path, **given: Any) -> None:
+@making_options(seed="Seed of random and john-hewitt.")
+def transplant(out: Path, **given: Any) -> None:
     """Give MODEL the tokenizer of DONOR, as a new model OUT.
 
     Tokens that both have keep their rows of embeddings and head, exactly.  The rows of all others are made by
@@ -98,17 +85,12 @@ def transplant(only_plan: bool, disabled: Sequence[str], out: Path, **given: Any
 
     Methods: omp, common-interpolation, landmark-pca, subword, mean, john-hewitt, random, zero.
     """
-    from mergecore import PlanOptions, Registry, execute
-    from mergecore import plan as make
-
-    how = run_options(given)
-    registry = Registry.discover(disabled)
-    options = PlanOptions(given["offline"], shard_size=given["shard_size"])
-    plan = make(_document(given), registry=registry, options=options)
-    if only_plan:
-        (click.echo if given["as_json"] else show_text)(_shown(plan, registry, given))
+    maker = Maker(given)
+    plan = maker.plan(_document(given))
+    if given["only_plan"]:
+        maker.show(_shown(plan, maker))
         return
-    execute(plan, out, registry=registry, options=how)
+    maker.execute(plan, out)
 
 
 def _document(given: dict[str, Any]) -> dict[str, Json]:
@@ -122,12 +104,11 @@ def _document(given: dict[str, Any]) -> dict[str, Json]:
     return {"transplant": asked, "seed": given["seed"], **further}
 
 
-def _shown(plan: Plan, registry: Registry, given: dict[str, Any]) -> str:
-    from mergecore.cli import plan_shown
+def _shown(plan: Plan, maker: Maker) -> str:
     from mergecore.types import MovedRows
 
-    shown = plan_shown(plan, registry, given)
-    if given["as_json"]:
+    shown = maker.shown(plan)
+    if maker.given["as_json"]:
         return shown
     moved = [
         f"  {step.name} {list(step.shape)}: {step.note}"

@@ -206,6 +206,23 @@ def test_mergecore_commands_are_commands(example: Example, config: Path, cli: Cl
     assert "Print the bytes of the weights in FOLDER." in cli("--help").out
 
 
+def test_a_command_that_makes_a_model_has_the_options_of_all_such_commands(
+    example: Example, config: Path, cli: Cli
+) -> None:
+    example("mergecore_commands", "scale", 1)
+    shown = cli("scale", "a", "2.5", "out", "--plan")
+    assert (shown.code, Path("out").exists()) == (0, False)
+    assert "passthrough" in shown.out
+    assert "How it is run:" in cli("scale", "--help").out
+    assert json.loads(cli("scale", "a", "2.5", "out", "--plan", "--json").out)["tensors"]
+    assert cli("scale", "a", "2.5", "out", "--resume", "--restart").code == 2
+    assert cli("scale", "a", "2.5", "out").code == 0
+    assert value_in("out") == [2.5]  # all of a is 1
+    assert cli("scale", "a", "3", "out").code == 6
+    assert cli("scale", "a", "3", "out", "--overwrite").code == 0
+    assert value_in("out") == [3.0]
+
+
 def test_mergecore_report_hears_events(example: Example, config: Path, cli: Cli) -> None:
     example("mergecore_report", "log")
     assert cli("merge", config, "out", "--quiet").code == 0

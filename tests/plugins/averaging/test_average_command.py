@@ -299,7 +299,7 @@ def test_windows_are_written_as_people_do() -> None:
         (("--steps", "9:5"), "write the smaller step first"),
         (("--tokens", "many"), "--tokens 'many': a number of tokens is expected"),
         (("--tokens", "many"), "such as 2B, 500M or 100000"),
-        (("--decay", "0.5"), "--decay says nothing with --schedule uniform; it is for ema"),
+        (("--decay", "0.5"), "--decay has no effect with --schedule uniform; it is for ema"),
     ],
 )
 def test_options_that_say_nothing_are_refused(
@@ -314,7 +314,7 @@ def test_options_that_say_nothing_are_refused(
 def test_a_command_that_writes_needs_a_folder(tmp_path: Path, cli: Cli) -> None:
     outcome = cli("average", write_run(tmp_path / "run", 1, 2))
     assert outcome.code == 2
-    assert "OUT is missing; it is needed but with --plan and --print-config" in outcome.err
+    assert "OUT is missing; only --plan and --print-config do without it" in outcome.err
 
 
 # ---- folders that are no runs ------------------------------------------------------------------------------

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mergecore.cli import GroupedCommand, common_options, output_options, run_options, size_options
+from mergecore.cli import GroupedCommand, Maker, making_options
 
 if TYPE_CHECKING:
-    from mergecore import PlanOptions, Registry, RunOptions
     from mergecore.types import Json
     from mergecore_plugins.lora.extract_lora.ranks import Bounds
 
@@ -75,42 +73,23 @@ SHARE = click.FloatRange(0, 1, min_open=True)
     help="Number format of the factors.",
 )
 @click.option("--base-name", metavar="NAME", help="Name of the base in the adapter, such as its hub id.")
-@click.option("--plan", "only_plan", is_flag=True, help="Show what would be done, and write nothing.")
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    metavar="N",
-    default=0,
-    show_default=True,
-    help="Seed of the random projection.",
-)
-@click.option("--offline", is_flag=True, help="Do not use the network; read hub models from the cache.")
-@size_options
-@output_options
-@common_options
-def extract_lora(only_plan: bool, disabled: Sequence[str], out: Path, **given: Any) -> None:
+@making_options(seed="Seed of the random projection.")
+def extract_lora(out: Path, **given: Any) -> None:
     """Make a LoRA adapter OUT of a fine-tune and its base.
 
     The adapter is the difference between FINETUNED and BASE.  A table at the end shows its error for each kind
     of module.
     """
-    from mergecore import PlanOptions, Registry, execute, plan
-    from mergecore.cli import plan_shown, show_text
     from mergecore_plugins.lora.extract_lora.ranks import Bounds
 
-    how = run_options(given)
-    registry = Registry.discover(disabled)
-    options = PlanOptions(given["offline"], shard_size=given["shard_size"])
+    maker = Maker(given)
     bounds = Bounds(given["energy"], given["min_value"], given["min_share"])
     asked = _asked(given, bounds)
     if bounds.said:
-        asked = _with_ranks(asked, bounds, given, registry, options, how)
-    made = plan({"extract_lora": asked, "seed": given["seed"]}, registry=registry, options=options)
-    if only_plan:
-        (click.echo if given["as_json"] else show_text)(plan_shown(made, registry, given))
-        return
-    folder = execute(made, out, registry=registry, options=how)
-    if not given["quiet"]:
+        asked = _with_ranks(asked, bounds, maker)
+    made = maker.plan({"extract_lora": asked, "seed": given["seed"]})
+    folder = maker.show_or_execute(made, out)
+    if folder and not given["quiet"]:
         _show(made, folder, as_json=given["as_json"])
 
 
@@ -137,22 +116,16 @@ def _pattern(text: str) -> tuple[str, Json]:
     return name, int(rank)
 
 
-def _with_ranks(
-    asked: dict[str, Json],
-    bounds: Bounds,
-    given: dict[str, Any],
-    registry: Registry,
-    options: PlanOptions,
-    how: RunOptions,
-) -> dict[str, Json]:
+def _with_ranks(asked: dict[str, Json], bounds: Bounds, maker: Maker) -> dict[str, Json]:
     """The document with the ranks that the singular values decide; reads all weights."""
-    from mergecore import plan, run
+    from mergecore import run
     from mergecore_plugins.lora.extract_lora.ranks import decided
 
-    look = {"extract_lora": {**asked, "only_facts": True}, "seed": given["seed"]}
-    looked = plan(look, registry=registry, options=options)
-    found = decided(looked, run(looked, registry=registry, options=how), bounds)
-    if found.bounded and not given["quiet"]:
+    look = {"extract_lora": {**asked, "only_facts": True}, "seed": maker.given["seed"]}
+    looked = maker.plan(look)
+    seen = run(looked, registry=maker.registry, options=maker.run_options)
+    found = decided(looked, seen, bounds)
+    if found.bounded and not maker.given["quiet"]:
         names = f"{', '.join(found.bounded[:4])}{' and more' if len(found.bounded) > 4 else ''}"
         click.echo(f"--rank keeps less than was asked for of {len(found.bounded)} modules: {names}", err=True)
     return found.document(asked)
