@@ -52,8 +52,8 @@ def parse_json(
     try:
         data = source.encode() if isinstance(source, str) else source
         _check_size(data, max_bytes)
-        _check_depth(data, max_depth)
         value: Json = _decoder(infinite, bool(_LONG.search(data))).decode(_decoded(data))
+        _check_depth(value, max_depth)
         if b"\\ud" in data or b"\\uD" in data:
             json.dumps(value, ensure_ascii=False).encode()
     except _Refused as refused:
@@ -99,34 +99,17 @@ def _check_size(data: bytes, limit: int) -> None:
         raise _Refused(f"larger than {size_text(limit)} ({size_text(len(data))})", "E308")
 
 
-def _check_depth(data: bytes, limit: int) -> None:
-    """Refuse nesting deeper than `limit` before anything is parsed, in time linear in `data`.
-
-    Only brackets outside strings are kept.  Removing every empty pair takes one level off the whole; that
-    goes on while it halves the text, and what is left is walked.
-    """
-    if data.count(b"[") + data.count(b"{") <= limit:
-        return
-    if b"\\" in data:
-        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
-    brackets = b"".join(data.split(b'"')[::2]).translate(_SQUARE, _NO_BRACKETS)
-    removed = 0
-    while removed <= limit and brackets and len(shorter := brackets.replace(b"[]", b"")) * 2 <= len(brackets):
-        brackets, removed = shorter, removed + 1
-    deepest = depth = removed
-    for run in re.finditer(rb"\[+|\]+", brackets):
-        length = run.end() - run.start()
-        depth += length if brackets[run.start()] == _OPEN else -length
-        deepest = max(deepest, depth)
-        if deepest > limit:
-            break
-    if deepest > limit:
-        raise _Refused(f"nested deeper than {limit}", "E308")
-
-
-_OPEN = ord("[")
-_SQUARE = bytes.maketrans(b"{}", b"[]")
-_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+def _check_depth(value: Json, limit: int) -> None:
+    """Refuse nesting deeper than `limit`; what the parser's own limit lets pass would exhaust the stack elsewhere."""
+    level = [value]
+    for _ in range(limit + 1):
+        inside = [
+            one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)
+        ]
+        if not inside:
+            return
+        level = [child for children in inside for child in children if isinstance(child, dict | list)]
+    raise _Refused(f"nested deeper than {limit}", "E308")
 
 
 def _decoded(data: bytes) -> str:

@@ -59,7 +59,7 @@ def test_a_pair_of_surrogates_is_one_character() -> None:
     ("text", "message"),
     [
         ('{"a":' + "[" * 100_000 + "]" * 100_000 + "}", r"nested deeper than 64$"),
-        ("[" * 65, r"nested deeper than 64$"),
+        ("[" * 65 + "]" * 65, r"nested deeper than 64$"),
         ("[" + "9" * 5000 + "]", r"whole number of 5000 digits, limit 100$"),
         (" " * 2001, r"larger than 2 kB \(2 kB\)$"),
     ],
