@@ -30,7 +30,7 @@ from benchmarks.checkpoints import Checkpoints, LlamaShape, write_set
 from benchmarks.methods import CASES, config_for
 
 import mergecore
-from mergecore.plugins.registry import Registry
+from mergecore import Registry
 from mergecore.testing import run_method
 from mergecore.types import Json, MergeMethod, Step, Stored, TensorInput
 

@@ -30,9 +30,7 @@ from benchmarks.methods import SETTINGS, Setting, setting_config
 from benchmarks.pages import with_tables
 
 import mergecore
-from mergecore.plugins.registry import Registry
-from mergecore.types import MergeMethod
-from mergecore.types.execution import RunOptions
+from mergecore import MergeMethod, Registry, RunOptions
 from mergecore_plugins.commands.demo.digits import TRANSFORMS, Digits, Split, load_split
 from mergecore_plugins.commands.demo.scoring import accuracies, load, one_thread
 from mergecore_plugins.commands.demo.train import Schedule, train

@@ -37,9 +37,7 @@ def profile(method: str, parameters: str, root: Path) -> None:
     from benchmarks.checkpoints import parse_count, shape_for, write_set
     from benchmarks.methods import config_for
 
-    from mergecore.pipeline import execute, plan
-    from mergecore.plugins.registry import Registry
-    from mergecore.types.execution import RunOptions
+    from mergecore import Registry, RunOptions, execute, plan
 
     made = write_set(root / parameters, shape_for(parse_count(parameters)), 3)
     registry, out = Registry.discover(), root / "profiled"

@@ -10,6 +10,7 @@ import json
 import math
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -124,16 +125,12 @@ def prepare(model: Path, donor: Path, held_out: int, seed: int) -> Trial:
 
 def texts(folder: Path) -> Texts:
     """The tokens of a model by their texts."""
-    from mergecore.models.opener import Opener
-    from mergecore.plugins.registry import Registry
-    from mergecore.tokenizers.read import VocabularyReader
-    from mergecore.types import ModelReference, OpenOptions
+    from mergecore import PlanOptions, planner
     from mergecore_plugins.transplant.tokens.counterparts import texts_of
 
-    opened = Opener(Registry.discover(), OpenOptions(offline=True), lambda path: None).open(
-        ModelReference(str(folder)), ()
-    )
-    table = VocabularyReader().read(opened)
+    made = planner(options=PlanOptions(offline=True))
+    opened = made.open(str(folder))
+    table = made.vocabulary(opened)
     assert table is not None
     return texts_of(opened, table)
 
@@ -152,15 +149,14 @@ def held_tokens(
 
 def transplant_all(model: Path, donor: Path, folder: Path) -> None:
     """Print how well the model reads plain text with its own vocabulary, and with that of the donor."""
-    from mergecore.cli.app import run
-
     text = re.sub(r" +", " ", re.sub(r"[^a-z0-9 .,']", " ", english().lower()))
     print("| rows | bits per character |")
     print("| --- | --- |")
     print(f"| its own vocabulary | {bits(*loaded(model, text), len(text)):.3f} |", flush=True)
     for options in WHOLE:
         out = folder / "out"
-        assert run(["transplant", str(model), str(donor), str(out), "-q", *options.split()]) == 0
+        words = ["transplant", str(model), str(donor), str(out), "-q", *options.split()]
+        subprocess.run([sys.executable, "-m", "mergecore", *words], check=True)
         print(f"| `{options}` | {bits(*loaded(out, text), len(text)):.3f} |", flush=True)
         shutil.rmtree(out)
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 from mergecore.models import split_name
 from mergecore.types import Json, Layers, Loadability, Proposal, Stack
 from mergecore_architectures import names, plain
-from mergecore_architectures.transformers_models import CannotBuildError, MetaModel, Shape, build
+from mergecore_architectures.transformers_models import CannotBuildError, MetaModel, build
 
 Path = tuple[str, ...]
 T = TypeVar("T")
@@ -210,7 +210,7 @@ def _anywhere(name: str) -> str:
     return re.sub(r"\d+", "N", name)
 
 
-def _compared(model: MetaModel, shapes: Mapping[str, Shape]) -> _Compared:
+def _compared(model: MetaModel, shapes: Mapping[str, tuple[int, ...]]) -> _Compared:
     places = model.renamed(shapes)
     strange = [name for name in shapes if name not in places and not model.unexpected_is_fine(name)]
     covered = {made for place in places.values() for made in model.targets(place)}

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PretrainedConfig, PreTrainedModel
 
-Shape = tuple[int, ...]
-
 
 class CannotBuildError(Exception):
     """Transformers makes no model of a config; why not."""
@@ -52,7 +50,7 @@ class MetaModel:
     config: Mapping[str, Json]
 
     @cached_property
-    def shapes(self) -> dict[str, Shape]:
+    def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor that it loads or saves, by its name in the model."""
         ignored = [re.compile(one) for one in getattr(self.model, "_keys_to_ignore_on_save", None) or ()]
         state = self.model.state_dict()

@@ -13,6 +13,7 @@ from mergecore.files.on_demand import on_demand
 from mergecore.version import API, __version__
 
 if TYPE_CHECKING:
+    from mergecore.config.documents import Config
     from mergecore.engine.tensors import open_tensors
     from mergecore.errors import (
         ConfigError,
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
         PolicyError,
     )
     from mergecore.files.yaml_document import Document
+    from mergecore.output.manifest import Manifest, WrittenFile, WrittenTensor, read_manifest
+    from mergecore.output.verify import VerifyReport, verify_folder
     from mergecore.pipeline import execute, merge, merge_state_dicts, merge_tensors, plan, planner, run
+    from mergecore.plugins.discovery import Plugin
     from mergecore.plugins.registry import Registry
     from mergecore.types import (
         Architecture,
@@ -49,10 +53,14 @@ else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
+            "config.documents": "Config",
             "engine.tensors": "open_tensors",
             "errors": "ConfigError InputError MergecoreError MergeError OutputError PluginError PolicyError",
             "files.yaml_document": "Document",
+            "output.manifest": "Manifest WrittenFile WrittenTensor read_manifest",
+            "output.verify": "VerifyReport verify_folder",
             "pipeline": "execute merge merge_state_dicts merge_tensors plan planner run",
+            "plugins.discovery": "Plugin",
             "plugins.registry": "Registry",
             "types": "Architecture Block Checkpoint Description Executor MergeMethod ModelSource "
             "MoeFamily OutputWriter Plan Recipe SideFile TensorGroup TokenizerStrategy",
@@ -69,12 +77,14 @@ __all__ = [
     "Architecture",
     "Block",
     "Checkpoint",
+    "Config",
     "ConfigError",
     "Description",
     "Document",
     "Executor",
     "Field",
     "InputError",
+    "Manifest",
     "MergeError",
     "MergeMethod",
     "MergecoreError",
@@ -88,6 +98,7 @@ __all__ = [
     "Plan",
     "PlanOptions",
     "Planner",
+    "Plugin",
     "PluginError",
     "PolicyError",
     "Recipe",
@@ -97,6 +108,9 @@ __all__ = [
     "Size",
     "TensorGroup",
     "TokenizerStrategy",
+    "VerifyReport",
+    "WrittenFile",
+    "WrittenTensor",
     "__version__",
     "execute",
     "hookimpl",
@@ -106,5 +120,7 @@ __all__ = [
     "open_tensors",
     "plan",
     "planner",
+    "read_manifest",
     "run",
+    "verify_folder",
 ]

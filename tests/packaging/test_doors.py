@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import signatures
 
 import mergecore
 
@@ -86,6 +87,17 @@ def outsiders(project: Path) -> Iterator[tuple[str, str, str]]:
     for page in sorted([project / "README.md", *(project / "docs").rglob("*.md")]):
         for number, snippet in enumerate(FENCE.findall(page.read_text(encoding="utf8"))):
             yield f"{page.relative_to(project)} {number}", "", snippet
+
+
+def test_benchmarks_go_by_the_doors_of_the_core(project: Path) -> None:
+    """Those of a built-in plugin may look into that plugin."""
+    found = {
+        (path.name, name)
+        for path in sorted((project / "benchmarks").rglob("*.py"))
+        for name in used(path.read_text(encoding="utf8"))
+        if not by_a_door(name) and not name.startswith("mergecore_plugins.")
+    }
+    assert found == set()
 
 
 def test_outside_the_core_one_goes_by_the_doors(project: Path) -> None:
@@ -199,3 +211,24 @@ def test_every_door_has_its_table(project: Path) -> None:
     for door, names in tables.items():
         known = public("mergecore") if door != "mergecore" else set()
         assert names == public(door) - known, door
+
+
+def test_the_types_in_signatures_of_doors_have_doors() -> None:
+    assert set(signatures.without_door(DOORS)) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "types"),
+    [
+        ("def f(a: A, *b: B, c: 'C | None' = None) -> dict[str, D]: ...", "A B C D None dict str"),
+        ("class K(A):\n    b: B\n    _c: C\n    def d(self) -> D: ...\n    def _e(self) -> E: ...", "A B D"),
+        ("class K:\n    def __init__(self, a: A) -> None: ...", "A None"),
+        ("K: TypeAlias = Mapping[str, 'A']", "A Mapping str"),
+        ("K = Mapping[str, A]", "A Mapping str"),
+    ],
+)
+def test_the_types_of_a_definition_are_found(text: str, types: str) -> None:
+    node = ast.parse(text).body[0]
+    assert isinstance(node, signatures.Definition)
+    found = {name for one in signatures.types_in(node) for name in signatures.names_in(one)}
+    assert found | ({"None"} if "None" in text else set()) == set(types.split())

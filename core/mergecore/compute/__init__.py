@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mergecore.compute.random import normal, uniform_numbers
     from mergecore.compute.reduction import gram, tree_sum
     from mergecore.compute.topk import kept_count
-    from mergecore.compute.topk_model import ModelCut, find_cuts, inputs_by_model
+    from mergecore.compute.topk_model import GroupInput, ModelCut, find_cuts, inputs_by_model
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
@@ -18,11 +18,12 @@ else:
             "random": "normal uniform_numbers",
             "reduction": "gram tree_sum",
             "topk": "kept_count",
-            "topk_model": "ModelCut find_cuts inputs_by_model",
+            "topk_model": "GroupInput ModelCut find_cuts inputs_by_model",
         },
     )
 
 __all__ = [
+    "GroupInput",
     "ModelCut",
     "find_cuts",
     "gram",

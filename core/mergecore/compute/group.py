@@ -19,10 +19,10 @@ from mergecore.compute import philox
 from mergecore.compute.block import StreamedBlock, kind_of, numbers_of, tensor_of, told, wrong
 from mergecore.compute.coverage import Coverage
 from mergecore.compute.matrices import ExtraRows
-from mergecore.compute.reduction import OrderedSum, gram
+from mergecore.compute.reduction import OrderedSum, gram, gram_within
 from mergecore.compute.scratch import Scratch
 from mergecore.compute.streams import Inputs, Sink
-from mergecore.compute.topk import Cut, Search, Wanted, kept_count, keys_of, look_for
+from mergecore.compute.topk import ExactCut, Search, Wanted, kept_count, keys_of, look_for
 from mergecore.errors import InputError
 from mergecore.types import Block, Blocks, Depth, Json, MergeMethod, OutputTensor, Workers
 from mergecore.types.groups import MakeStretches, MapBlock
@@ -184,7 +184,7 @@ class StreamedGroup:
 
     def gram(self) -> Tensor:
         """Dot products of the inputs with each other over all elements, float64 (n, n)."""
-        products = self._sum(lambda block: gram(block.x, self._scratch), check=False)
+        products = self._sum(lambda block: gram_within(block.x, self._scratch), check=False)
         if torch.isfinite(products).all():  # so is then every number: there is nothing left to look for
             self._inputs.raise_faults()
             return products
@@ -195,7 +195,7 @@ class StreamedGroup:
         key = philox.random_key(self._seed, self.name, "", purpose)
         return torch.from_numpy(philox.uniform(philox.random_words(key, 0, count))).to(self.device)
 
-    def kth_largest(self, i: int, density: float) -> Cut:
+    def kth_largest(self, i: int, density: float) -> ExactCut:
         """The cut that keeps the `density` fraction of largest magnitudes of input `i`, exactly.
 
         It goes by position in flat blocks: trim in a `map` without `rows`.
@@ -203,7 +203,7 @@ class StreamedGroup:
         counts = [kept_count(density, self.count) if j == i else self.count for j in range(self.n)]
         return self.cuts_each([[k] for k in counts])[i][0]
 
-    def cuts_each(self, counts: Sequence[Sequence[int]]) -> list[list[Cut]]:
+    def cuts_each(self, counts: Sequence[Sequence[int]]) -> list[list[ExactCut]]:
         """For each input the cuts that keep its `counts[i]` largest magnitudes; all share their passes."""
         searches = [[self._search(k, sharing=len(row)) for k in row] for row in counts]
 
@@ -215,7 +215,7 @@ class StreamedGroup:
         self._found([search for row in searches for search in row], look)
         return [[search.cut for search in row] for row in searches]
 
-    def cut_of(self, quantity: MapBlock, k: Wanted) -> Cut:
+    def cut_of(self, quantity: MapBlock, k: Wanted) -> ExactCut:
         """The cut that keeps the `k` largest magnitudes of a quantity with one number for each element."""
         search = self._search(k)
         return self._found([search], lambda block: search.look(block.index, tensor_of(quantity(block))))[0]
@@ -330,7 +330,7 @@ class StreamedGroup:
 
     def _found(
         self, searches: Sequence[Search], look: Callable[[Block], None], rows: bool = False
-    ) -> list[Cut]:
+    ) -> list[ExactCut]:
         """The cuts of `searches`, after as many passes of `look` as they need."""
         while pending := [search for search in searches if not search.found]:
             self._each(look, rows)

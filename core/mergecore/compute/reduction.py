@@ -63,13 +63,16 @@ def tree_sum(x: Tensor, float32_until: int = _FLOAT32_LEVELS_END) -> Tensor:
         return torch.from_numpy(_tree_sum(library, numbers, float32_until)).to(x.device)
 
 
-def gram(x: Tensor, scratch: Scratch | None = None) -> Tensor:
+def gram(x: Tensor) -> Tensor:
     """Dot products of the rows of `x` (…, n, m) with each other, in float64 (…, n, n).
 
     Products that float32 cannot hold, or holds with few bits only, are computed again in float64.
-
-    scratch: memory for what is made on the way, so that it need not be allocated for every block.
     """
+    return gram_within(x, None)
+
+
+def gram_within(x: Tensor, scratch: Scratch | None) -> Tensor:
+    """The same with memory for what is made on the way, which need not be allocated for every block."""
     with _quiet():
         products = _gram(x, scratch)
         if _lost_bits(x, products):

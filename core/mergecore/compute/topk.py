@@ -28,7 +28,7 @@ Wanted: TypeAlias = "int | Callable[[int], int]"
 
 
 @dataclass(frozen=True)
-class Cut:
+class ExactCut:
     """A cut that keeps exactly k magnitudes: all above `value`, and those equal to it that come first.
 
     In blocks before `boundary` the equal ones are all kept, after it none; in it, the first `quota`.
@@ -55,8 +55,8 @@ class Cut:
         return x
 
 
-KEEP_ALL = Cut(0.0)
-KEEP_NONE = Cut(float("inf"), boundary=-1)
+KEEP_ALL = ExactCut(0.0)
+KEEP_NONE = ExactCut(float("inf"), boundary=-1)
 
 
 def kept_count(density: float, count: int) -> int:
@@ -239,13 +239,13 @@ def look_for(searches: Iterable[Search], index: int, x: Tensor) -> None:
         search.gather(index, numbers, top)
 
 
-def _at(value: float, quota: int, equal: list[int]) -> Cut:
+def _at(value: float, quota: int, equal: list[int]) -> ExactCut:
     """The cut at `value` that keeps the first `quota` of its equals, of which block i holds `equal[i]`."""
     for index, count in enumerate(equal):
         if quota < count:
-            return Cut(value, index, quota)
+            return ExactCut(value, index, quota)
         quota -= count
-    return Cut(value, len(equal))
+    return ExactCut(value, len(equal))
 
 
 def _top_digits(numbers: Numbers) -> Counts:

@@ -11,8 +11,8 @@ from typing import NamedTuple, overload
 
 import torch
 
-from mergecore.compute.topk import Cut, Search, look_for
-from mergecore.types import Block, TensorGroup
+from mergecore.compute.topk import ExactCut, Search, look_for
+from mergecore.types import Block, Cut, TensorGroup
 
 
 class Groups(Sequence[TensorGroup]):
@@ -77,10 +77,10 @@ class ModelCut(NamedTuple):
         exact = torch.tensor(self.value, dtype=torch.float64)
         near = exact.to(group.dtype)
         if near == exact:
-            return Cut(self.value, boundary, self.quota)
+            return ExactCut(self.value, boundary, self.quota)
         # between two numbers of the group, so there are no equal ones: what is not above the lower one goes
         lower = near if near < exact else torch.nextafter(near, torch.zeros_like(near))
-        return Cut(float(lower), boundary=-1)
+        return ExactCut(float(lower), boundary=-1)
 
 
 def find_cuts(
@@ -136,7 +136,7 @@ def _look(
         group.visit(look)
 
 
-def _placed(cut: Cut, parts: Sequence[GroupInput]) -> ModelCut:
+def _placed(cut: ExactCut, parts: Sequence[GroupInput]) -> ModelCut:
     """The cut with its block counted from the start of its input."""
     value = min(cut.value, sys.float_info.max)  # a cut that keeps nothing stands in JSON, too
     block = cut.boundary

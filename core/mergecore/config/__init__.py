@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from mergecore.files.on_demand import on_demand
 
 if TYPE_CHECKING:
-    from mergecore.config.reference import HUB, exists_below, nearest, parse_reference
+    from mergecore.config.reference import HUB, Exists, exists_below, nearest, parse_reference
     from mergecore.config.values import Dtype, Reference
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
-            "reference": "HUB exists_below nearest parse_reference",
+            "reference": "HUB Exists exists_below nearest parse_reference",
             "values": "Dtype Reference",
         },
     )
@@ -21,6 +21,7 @@ else:
 __all__ = [
     "HUB",
     "Dtype",
+    "Exists",
     "Reference",
     "exists_below",
     "nearest",

@@ -7,26 +7,30 @@ from typing import TYPE_CHECKING
 from mergecore.files.on_demand import on_demand
 
 if TYPE_CHECKING:
-    from mergecore.files.dtypes import DTYPES, MERGEABLE, nbytes, promoted
+    from mergecore.files.dtypes import DTYPES, MERGEABLE, NumberFormat, nbytes, promoted
     from mergecore.files.patterns import searcher
     from mergecore.files.safe_open import ReadAt
     from mergecore.files.sizes import size_text
     from mergecore.files.strict_json import parse_json, read_json
+    from mergecore.files.yaml_document import DocPath
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
-            "dtypes": "DTYPES MERGEABLE nbytes promoted",
+            "dtypes": "DTYPES MERGEABLE NumberFormat nbytes promoted",
             "patterns": "searcher",
             "safe_open": "ReadAt",
             "sizes": "size_text",
             "strict_json": "parse_json read_json",
+            "yaml_document": "DocPath",
         },
     )
 
 __all__ = [
     "DTYPES",
     "MERGEABLE",
+    "DocPath",
+    "NumberFormat",
     "ReadAt",
     "nbytes",
     "parse_json",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Dtype:
+class NumberFormat:
     """One number format: its name in headers, its torch name (if torch has it), its width."""
 
     name: str
@@ -27,31 +27,31 @@ class Dtype:
     floating: bool = False
 
 
-DTYPES: dict[str, Dtype] = {
+DTYPES: dict[str, NumberFormat] = {
     dtype.name: dtype
     for dtype in (
-        Dtype("F64", "float64", 64, floating=True),
-        Dtype("F32", "float32", 32, floating=True),
-        Dtype("F16", "float16", 16, floating=True),
-        Dtype("BF16", "bfloat16", 16, floating=True),
-        Dtype("I64", "int64", 64),
-        Dtype("I32", "int32", 32),
-        Dtype("I16", "int16", 16),
-        Dtype("I8", "int8", 8),
-        Dtype("U64", "uint64", 64),
-        Dtype("U32", "uint32", 32),
-        Dtype("U16", "uint16", 16),
-        Dtype("U8", "uint8", 8),
-        Dtype("BOOL", "bool", 8),
-        Dtype("C64", "complex64", 64),
-        Dtype("F8_E4M3", "float8_e4m3fn", 8),
-        Dtype("F8_E5M2", "float8_e5m2", 8),
-        Dtype("F8_E4M3FNUZ", "float8_e4m3fnuz", 8),
-        Dtype("F8_E5M2FNUZ", "float8_e5m2fnuz", 8),
-        Dtype("F8_E8M0", "float8_e8m0fnu", 8),
-        Dtype("F6_E2M3", None, 6),
-        Dtype("F6_E3M2", None, 6),
-        Dtype("F4", None, 4),
+        NumberFormat("F64", "float64", 64, floating=True),
+        NumberFormat("F32", "float32", 32, floating=True),
+        NumberFormat("F16", "float16", 16, floating=True),
+        NumberFormat("BF16", "bfloat16", 16, floating=True),
+        NumberFormat("I64", "int64", 64),
+        NumberFormat("I32", "int32", 32),
+        NumberFormat("I16", "int16", 16),
+        NumberFormat("I8", "int8", 8),
+        NumberFormat("U64", "uint64", 64),
+        NumberFormat("U32", "uint32", 32),
+        NumberFormat("U16", "uint16", 16),
+        NumberFormat("U8", "uint8", 8),
+        NumberFormat("BOOL", "bool", 8),
+        NumberFormat("C64", "complex64", 64),
+        NumberFormat("F8_E4M3", "float8_e4m3fn", 8),
+        NumberFormat("F8_E5M2", "float8_e5m2", 8),
+        NumberFormat("F8_E4M3FNUZ", "float8_e4m3fnuz", 8),
+        NumberFormat("F8_E5M2FNUZ", "float8_e5m2fnuz", 8),
+        NumberFormat("F8_E8M0", "float8_e8m0fnu", 8),
+        NumberFormat("F6_E2M3", None, 6),
+        NumberFormat("F6_E3M2", None, 6),
+        NumberFormat("F4", None, 4),
     )
 }
 

@@ -42,12 +42,12 @@ class Document:
     name: str
     data: Mapping[str, Json]
     text: str = ""
-    root: Node | None = None
+    _root: Node | None = None
     """None for a document that was never text, whose values have no places."""
 
     def place(self, path: DocPath = ()) -> Place | None:
         """Where the value at `path` is written; the nearest one around it when there is none."""
-        node = self.root
+        node = self._root
         for step in path:
             if node is None or (inner := _child(node, step)) is None:
                 break
@@ -56,7 +56,7 @@ class Document:
 
     def key_place(self, path: DocPath) -> Place | None:
         """Where the last key of `path` is written; of a list item, where the item is."""
-        node = self.root
+        node = self._root
         for step in path[:-1]:
             node = _child(node, step) if node else None
         place = node.key_places.get(str(path[-1])) if node and path else None

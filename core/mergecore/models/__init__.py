@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mergecore.models.input_folder import InputFolder, RemoteFile, list_folder
     from mergecore.models.layers import (
         LAYER_COUNT_KEYS,
+        NestedConfig,
         find_stacks,
         is_text,
         layer_counts,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from mergecore.models.safetensors import read_header
     from mergecore.models.shards import Weights, is_pickle, pickled_file
     from mergecore.models.torch_files.archive import read_tensor, read_torch
-    from mergecore.models.torch_files.walking import Allowed, Record, walked
+    from mergecore.models.torch_files.walking import Allowed, Make, Record, walked
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
@@ -31,13 +32,13 @@ else:
             "config_json": "may_untie vocabulary_sizes",
             "folder": "is_side_file is_terms open_adapter open_file open_folder",
             "input_folder": "InputFolder RemoteFile list_folder",
-            "layers": "LAYER_COUNT_KEYS nested_configs find_stacks is_text layer_counts split_name "
+            "layers": "LAYER_COUNT_KEYS NestedConfig nested_configs find_stacks is_text layer_counts split_name "
             "without_layers_ahead",
             "refine": "refinement",
             "safetensors": "read_header",
             "shards": "Weights is_pickle pickled_file",
             "torch_files.archive": "read_tensor read_torch",
-            "torch_files.walking": "Allowed Record walked",
+            "torch_files.walking": "Allowed Make Record walked",
         },
     )
 
@@ -45,6 +46,8 @@ __all__ = [
     "LAYER_COUNT_KEYS",
     "Allowed",
     "InputFolder",
+    "Make",
+    "NestedConfig",
     "Record",
     "RemoteFile",
     "Weights",

@@ -27,7 +27,7 @@ MAX_BYTES = 2**63 - 1
 Tensors = tuple[Stored, ...]
 
 
-def read_header(path: Path, place: str | None = None) -> tuple[Tensors, WeightFile]:
+def read_header(path: Path, place: str | None = None) -> tuple[tuple[Stored, ...], WeightFile]:
     """The tensors of the file at `path` in the order of their bytes, and what identifies the file.
 
     `place` is the file as messages show it.  Symbolic links are followed; a tensor keeps `path`.

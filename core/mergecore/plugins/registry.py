@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -71,7 +71,7 @@ class _Slot:
 class Registry:
     """The installed plugins, loaded one by one when they are needed."""
 
-    def __init__(self, found: Iterable[tuple[Plugin, Entry]]) -> None:
+    def __init__(self, found: Iterable[tuple[Plugin, Callable[[], object]]]) -> None:
         self._installed = tuple(found)
         names = Counter(plugin.name for plugin, _ in self._installed)
         self._slots = [

@@ -28,12 +28,13 @@ from mergecore.types.events import (
     Warned,
 )
 from mergecore.types.execution import Alone, Executor, Job, Mode, RunStep, StepResult, Workers, Written
-from mergecore.types.groups import Block, Blocks, Cut, MapBlock, Matrix, TensorGroup
+from mergecore.types.groups import Block, Blocks, Cut, MakeStretches, MapBlock, Matrix, TensorGroup
 from mergecore.types.methods import Merged, MergeMethod
 from mergecore.types.models import (
     AdapterReference,
     Checkpoint,
     FetchProgress,
+    MapKeys,
     ModelReference,
     ModelSource,
     OpenModel,
@@ -53,6 +54,7 @@ from mergecore.types.outputs import (
     Slot,
 )
 from mergecore.types.plans import (
+    Again,
     ConfigEdit,
     Dropped,
     Earlier,
@@ -85,6 +87,7 @@ from mergecore.types.vocabularies import Rows, TokenizerRequest, TokenizerStrate
 
 __all__ = [
     "AdapterReference",
+    "Again",
     "Alone",
     "Architecture",
     "Array",
@@ -118,7 +121,9 @@ __all__ = [
     "Loadability",
     "Loaded",
     "LoadedModule",
+    "MakeStretches",
     "MapBlock",
+    "MapKeys",
     "Matrix",
     "MergeMethod",
     "Merged",

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
 from mergecore.compute import topk
-from mergecore.compute.topk import KEEP_NONE, Cut, Search, kept_count
+from mergecore.compute.topk import KEEP_NONE, ExactCut, Search, kept_count
 
 Floats = np.ndarray[Any, np.dtype[np.floating]]
 
@@ -142,4 +142,4 @@ def test_a_cut_of_nothing_zeroes_all() -> None:
 def test_a_cut_goes_with_flat_blocks_only() -> None:
     rows: Tensor = torch.ones(2, 2)
     with pytest.raises(ValueError, match="trim in a pass without rows"):
-        Cut(0.5).trim_(rows, 0)
+        ExactCut(0.5).trim_(rows, 0)

@@ -51,8 +51,13 @@ def parse_torch(
     return tuple(found), WeightFile(path, size, archive.sha256, stamp)
 
 
-def read_torch(path: Path, place: str, choose: Choose = only_tensors) -> tuple[Tensors, WeightFile]:
+def read_torch(path: Path, place: str) -> tuple[tuple[Stored, ...], WeightFile]:
     """The same for the file at `path`; symbolic links are followed."""
+    return read_chosen(path, place, only_tensors)
+
+
+def read_chosen(path: Path, place: str, choose: Choose) -> tuple[Tensors, WeightFile]:
+    """As `read_torch`, with another way to find tensors in what the pickle holds."""
     with open_regular(resolved(path, place), place) as (read, status):
         return parse_torch(read, status.st_size, path, place, stamp_of(status), choose)
 

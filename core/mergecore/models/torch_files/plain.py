@@ -13,7 +13,7 @@ from mergecore.errors import some
 from mergecore.models.input_folder import InputFolder
 from mergecore.models.safetensors import read_header
 from mergecore.models.shards import Weights, complete, file_sets, is_pickle, read_weights, weights_of
-from mergecore.models.torch_files.archive import parse_torch, read_torch
+from mergecore.models.torch_files.archive import parse_torch, read_chosen
 from mergecore.models.torch_files.state_dicts import state_dict
 from mergecore.types import TensorInfo
 
@@ -22,7 +22,7 @@ def read_plain_file(path: Path, place: str) -> Weights:
     """The tensors of one file: of safetensors, or of `torch.save` where the name says so."""
     notes: list[str] = []
     if is_pickle(path.name):
-        tensors, file = read_torch(path, place, partial(state_dict, notes=notes))
+        tensors, file = read_chosen(path, place, partial(state_dict, notes=notes))
     else:
         tensors, file = read_header(path, place)
     return Weights({one.name: TensorInfo(one.name, one) for one in tensors}, (file,), tuple(notes))

@@ -171,7 +171,7 @@ class RowSource:
     model: int
     """Index into `Plan.models`."""
     tensor: TensorInfo
-    rows: RowIds
+    rows: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
