@@ -48,7 +48,8 @@ _PLAN = click.option("--plan", "only_plan", is_flag=True, help="Show what would 
 class Maker:
     """Plans documents and carries them out, as the options of a command say.
 
-    given: the values of all options that `making_options` adds, by name.
+    given: the values of all options that `making_options` adds, by name; and of those of `merge` that say how models
+        must agree, such as `allow_crimes`, where the command has them.
     """
 
     def __init__(self, given: Mapping[str, Any]) -> None:
@@ -63,7 +64,10 @@ class Maker:
         self.given = given
         self.run_options = run_options(given)
         self.registry = Registry.discover(given["disabled"])
-        self.plan_options: PlanOptions = PlanOptions(given["offline"], shard_size=given["shard_size"])
+        more = {
+            name: given[name] for name in ("allow_crimes", "missing", "unexpected", "strict") if name in given
+        }
+        self.plan_options: PlanOptions = PlanOptions(given["offline"], shard_size=given["shard_size"], **more)
 
     def plan(self, document: Config) -> Plan:
         """The plan of a document."""

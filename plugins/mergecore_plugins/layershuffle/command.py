@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mergecore.cli import (
-    SHARED,
-    ForeignCommand,
-    common_options,
-    output_options,
-    run_options,
-    show_text,
-    size_options,
-)
+from mergecore.cli import SHARED, ForeignCommand, Maker, making_options
 
 if TYPE_CHECKING:
     from mergecore.types import Json
@@ -62,17 +54,8 @@ class ShuffleCommand(ForeignCommand):
     is_flag=True,
     help="Draw which layers, too, and put them in any order; each model gives its number of layers times its weight.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Another seed draws other layers.",
-)
 @click.option("--dtype", metavar="NAME", help="Number format of the output; by default as stored.")
 @click.option("--allow-crimes", is_flag=True, help="Take layers from models of different architectures.")
-@click.option("--plan", "only_plan", is_flag=True, help="Show what would be done; read headers only.")
 @click.option(
     "--print-config",
     is_flag=True,
@@ -81,16 +64,11 @@ class ShuffleCommand(ForeignCommand):
 @click.option(
     "--write-config", type=click.Path(path_type=Path), metavar="FILE", help="Write that config to FILE."
 )
-@click.option("--offline", is_flag=True, help="Do not use the network; read hub models from the cache.")
-@size_options
-@output_options
-@common_options
+@making_options(seed="Another seed draws other layers.")
 def layershuffle(
     out: Path | None,
-    only_plan: bool,
     print_config: bool,
     write_config: Path | None,
-    disabled: Sequence[str],
     **given: Any,
 ) -> None:
     """Make OUT of layers drawn from several models.
@@ -98,23 +76,15 @@ def layershuffle(
     Each layer of the output is the same layer of one of the models.  The same seed draws the same layers, and
     the card of the output has the config that makes them again.
     """
-    from mergecore import PlanOptions, Registry, execute
-    from mergecore import plan as make
-    from mergecore.cli import plan_shown
-
-    how = run_options(given)
-    if out is None and not (only_plan or print_config):
-        raise click.UsageError("OUT is missing; it is needed but with --plan and --print-config")
-    registry = Registry.discover(disabled)
-    options = PlanOptions(
-        given["offline"], allow_crimes=given["allow_crimes"], shard_size=given["shard_size"]
-    )
-    plan = make(_document(given), registry=registry, options=options)
+    maker = Maker(given)
+    if out is None and not (given["only_plan"] or print_config):
+        raise click.UsageError("OUT is missing; only --plan and --print-config do without it")
+    plan = maker.plan(_document(given))
     _tell(plan.document, print_config, write_config)
-    if only_plan:
-        (click.echo if given["as_json"] else show_text)(plan_shown(plan, registry, given))
+    if given["only_plan"]:
+        maker.show(maker.shown(plan))
     elif out is not None and not print_config:
-        execute(plan, out, registry=registry, options=how)
+        maker.execute(plan, out)
 
 
 def _document(given: Mapping[str, Any]) -> dict[str, Json]:
