@@ -1,18 +1,21 @@
 """Mixtures of experts made of dense models: the recipe `moe`, its command and its families.
 
 The hooks are here and in `families`; `document.py` is what can be written, `compiling.py` makes the plan, `choosing.py`
-decides which family can express a model, `dense.py` says what a dense model consists of.
+decides which family can express a model, `dense.py` says what a dense model consists of, `gating` makes routers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from mergecore import Plan, Recipe, hookimpl
-from mergecore.types import Json
+from mergecore.types import Finished, Json
+from mergecore_plugins.moe.gating import conditions, gate_method
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mergecore import Document
     from mergecore.types import Planner
     from mergecore_plugins.moe.document import MoeDocument
@@ -21,7 +24,14 @@ if TYPE_CHECKING:
 @hookimpl
 def mergecore_recipes() -> Iterator[Recipe]:
     """Yield the recipe for documents with `experts`, which are those of mergekit-moe."""
-    yield Recipe(name="moe", accepts=_accepts, compile=_compile, schema=_schema)
+    yield Recipe(
+        name="moe",
+        accepts=_accepts,
+        compile=_compile,
+        schema=_schema,
+        methods=(gate_method(),),
+        finish=_finish,
+    )
 
 
 def _accepts(document: Mapping[str, Json]) -> bool:
@@ -32,6 +42,11 @@ def _schema() -> type[MoeDocument]:
     from mergecore_plugins.moe.document import MoeDocument
 
     return MoeDocument
+
+
+def _finish(plan: Plan, read: Callable[[str], Tensor]) -> Finished:
+    """Say in the manifest how much alike the rows of each router are."""
+    return Finished(facts=conditions(plan, read))
 
 
 def _compile(document: Document, planner: Planner) -> Plan:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from mergecore import Document
 from mergecore.errors import ConfigError
 from mergecore.types import Mixture
-from mergecore_plugins.moe.document import RANDOM, MoeDocument
+from mergecore_plugins.moe.document import MoeDocument
+from mergecore_plugins.moe.gating.settings import RANDOM
 from mergecore_plugins.moe.opening import Opened
 
 
@@ -30,11 +31,6 @@ def faults(asked: MoeDocument, document: Document) -> Iterator[ConfigError]:
 
 def _of_prompts(asked: MoeDocument, document: Document) -> Iterator[ConfigError]:
     experts, place = asked.experts, document.place
-    for index, one in enumerate(experts):
-        if not one.positive_prompts:
-            what = f"expert {index} has no positive_prompts, which gate_mode {asked.gate_mode} needs"
-            hint = "write some, or 'gate_mode: random'"
-            yield ConfigError("E105", what, place=place(("experts", index)), hint=hint)
     prompts = {(one.positive_prompts, one.negative_prompts or ()) for one in experts}
     if len(prompts) == 1 < len(experts) and experts[0].positive_prompts:
         what = "all experts have the same prompts, so all of them get the same rows in the routers"
@@ -61,3 +57,6 @@ def warnings(asked: MoeDocument, opened: Opened, mixture: Mixture) -> Iterator[s
         yield f"{count} experts are not a power of two: some versions of llama.cpp cannot load the model"
     if asked.gate_mode in RANDOM and count > 1 and any(one.positive_prompts for one in asked.experts):
         yield f"prompts have no effect with 'gate_mode: {asked.gate_mode}'"
+    for key in ("top1_share", "gate_center", "chat_prompts"):
+        if asked.gate_mode in RANDOM and getattr(asked, key):
+            yield f"{key} has no effect with 'gate_mode: {asked.gate_mode}'"

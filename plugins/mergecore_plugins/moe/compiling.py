@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from mergecore import Document
-from mergecore.errors import Collector, ConfigError
+from mergecore.errors import Collector
 from mergecore.types import (
     Mixture,
     MoeFamily,
@@ -20,7 +20,8 @@ from mergecore_plugins.moe.checking import faults, warnings
 from mergecore_plugins.moe.choosing import choose
 from mergecore_plugins.moe.config_json import mixture_config
 from mergecore_plugins.moe.dense import PARTS, Dense
-from mergecore_plugins.moe.document import RANDOM, MoeDocument
+from mergecore_plugins.moe.document import MoeDocument
+from mergecore_plugins.moe.gating import RANDOM, Router, gate_step
 from mergecore_plugins.moe.opening import opened
 from mergecore_plugins.moe.parts import Random
 from mergecore_plugins.moe.proving import Proof
@@ -50,7 +51,8 @@ def plan_moe(document: Document, planner: Planner) -> Plan:
     experts = [models.source(one) for one in asked.experts]
     shared = [models.source(one) for one in asked.shared_experts or ()]
     building = Building(base, family, names, experts, shared, asked.dtype, planner.seed)
-    steps = building.steps(_routers(building, asked))
+    routers, told = _routers(building, asked, document, planner)
+    steps = building.steps(routers)
     files = planner.side_files(
         models.models,
         steps,
@@ -66,6 +68,7 @@ def plan_moe(document: Document, planner: Planner) -> Plan:
             *warnings(asked, models, mixture),
             *([family.note] if family.note else []),
             *(proof.doubts if proof else ()),
+            *told,
         ],
     )
 
@@ -90,11 +93,31 @@ def _alike(family: MoeFamily) -> None:
 # ---- routers -----------------------------------------------------------------------------------------------
 
 
-def _routers(building: Building, asked: MoeDocument) -> Mapping[str, Step]:
-    """The steps that make the routers, by the names of these."""
-    if asked.gate_mode not in RANDOM:
-        what = f"gate_mode {asked.gate_mode} is not there yet"
-        raise ConfigError("E105", what, hint="write 'gate_mode: random', and train the routers")
+def _routers(
+    building: Building, asked: MoeDocument, document: Document, planner: Planner
+) -> tuple[Mapping[str, Step], Sequence[str]]:
+    """The steps that make the routers, by the names of these, and what the user should know of them."""
+    if asked.gate_mode in RANDOM:
+        return _drawn(building, asked), ()
+    gates = [*_gates(building)]
+    shared = asked.shared_experts or () if any(one.first for one in gates) else ()
+    made = gate_step(document, planner, asked, building.base.model, gates, asked.experts, shared)
+    return {one.output.name: made.step for one in gates}, made.warnings
+
+
+def _gates(building: Building) -> Iterator[Router]:
+    """Each router with the rows that it has: those of the experts, then that of the gate of a shared one."""
+    for layer, tensors in enumerate(building.base.layers):
+        first = 0
+        for name, rows in building.matrices:
+            shape = (rows, tensors[PARTS["gate"]].shape[1])
+            made = OutputTensor(building.name(layer, name), building.router_dtype(layer), shape)
+            yield Router(made, layer, first, first + rows)
+            first += rows
+
+
+def _drawn(building: Building, asked: MoeDocument) -> Mapping[str, Step]:
+    """Routers of random numbers."""
     steps: dict[str, Step] = {}
     for layer in range(len(building.base.layers)):
         for name, rows in building.matrices:

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from mergecore import Field, Params
+from mergecore import Field
 from mergecore.config import Dtype, Reference
-
-GateMode = Literal["hidden", "hidden_avg", "hidden_last", "cheap_embed", "random", "uniform_random"]
-RANDOM = ("random", "uniform_random")
-"""Modes that look at no prompt."""
+from mergecore_plugins.moe.gating.settings import GateKeys, PromptKeys
 
 
-class Expert(Params):
+class Expert(PromptKeys):
     """A model whose feed-forward blocks are an expert, and what is done to them."""
 
     title: ClassVar[str] = "an expert"
     source_model: Reference
-    positive_prompts: tuple[str, ...] | None = Field(
-        default=None, description="texts like those that this expert is for"
-    )
-    negative_prompts: tuple[str, ...] | None = Field(
-        default=None, description="texts like those that it is not for"
-    )
     noise_scale: float | None = Field(
         default=None, ge=0, description="standard deviation of normal noise that is added to its weights"
     )
@@ -31,7 +22,7 @@ class Expert(Params):
     )
 
 
-class MoeDocument(Params):
+class MoeDocument(GateKeys):
     """A whole document, but for what every document may say."""
 
     title: ClassVar[str] = "the document of a mixture of experts"
@@ -40,7 +31,6 @@ class MoeDocument(Params):
     shared_experts: tuple[Expert, ...] | None = Field(
         default=None, description="experts that see every token, where the family has such"
     )
-    gate_mode: GateMode = Field(default="hidden", description="where the rows of the routers come from")
     dtype: Dtype | None = Field(default=None, description="precision of the output; else that of the base")
     experts_per_token: int = Field(default=2, ge=1, description="how many experts see a token")
     architecture: str | None = Field(

@@ -81,9 +81,12 @@ class Building:
             elif name in zeros:
                 weight = tensors[name.replace(".bias", ".weight")]
                 yield self._zeros(self.name(layer, own), self._dtype(weight), weight.shape[:1])
-        yield routers[self.name(layer, self.names.router)]
-        if self.names.shared_gate and self.shared:
-            yield routers[self.name(layer, self.names.shared_gate)]
+        for router, _ in self.matrices:
+            step = routers[self.name(layer, router)]
+            if step.name == self.name(
+                layer, router
+            ):  # one that makes several stands where the first of them is
+                yield step
         for name, shape in self.names.zeros.items():
             whole = tuple(len(self.experts) if size < 0 else size for size in shape)
             yield self._zeros(self.name(layer, name), "F32", whole)

@@ -69,11 +69,9 @@ def with_prompts(dense: Dense, *prompts: str | None, **changes: Any) -> dict[str
 
 
 def test_modes_that_look_at_prompts_need_some_of_each_expert(dense: Dense) -> None:
-    error = told(with_prompts(dense, "sums", None))
-    assert error == (
-        "E105 expert 1 has no positive_prompts, which gate_mode hidden needs. "
-        "Hint: write some, or 'gate_mode: random'"
-    )
+    error, no_tokenizer = refused(with_prompts(dense, "sums", None))
+    assert "experts.1 has no positive_prompts, by which tokens for it could be told" in error
+    assert "it has no tokenizer to cut the prompts with" in no_tokenizer
 
 
 def test_prompts_must_differ(dense: Dense) -> None:
@@ -87,13 +85,6 @@ def test_either_all_shared_experts_have_prompts_or_none(dense: Dense) -> None:
     error = told(with_prompts(dense, "sums", "verses", shared_experts=shared))
     assert "some shared experts have positive_prompts and others do not" in error
     assert error.endswith("Hint: write prompts for all of them, or for none")
-
-
-def test_modes_that_are_not_there_yet_say_so(dense: Dense) -> None:
-    error = told(with_prompts(dense, "sums", "verses"))
-    assert (
-        "gate_mode hidden is not there yet. Hint: write 'gate_mode: random', and train the routers" in error
-    )
 
 
 def test_a_wrong_gate_mode_is_an_error_of_the_config(dense: Dense) -> None:
