@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+import click
+
 from mergecore import Plan, Recipe, hookimpl
 from mergecore.types import Finished, Json
+from mergecore_plugins.moe.command import moe
 from mergecore_plugins.moe.gating import conditions, gate_method
 
 if TYPE_CHECKING:
@@ -18,12 +21,18 @@ if TYPE_CHECKING:
 
     from mergecore import Document
     from mergecore.types import Planner
-    from mergecore_plugins.moe.document import MoeDocument
+    from mergecore_plugins.moe.document import MoeDocument, PickDocument
+
+
+@hookimpl
+def mergecore_commands() -> Iterator[click.Command]:
+    """Yield the group `moe`."""
+    yield moe
 
 
 @hookimpl
 def mergecore_recipes() -> Iterator[Recipe]:
-    """Yield the recipe for documents with `experts`, which are those of mergekit-moe."""
+    """Yield the recipe for documents with `experts`, which are those of mergekit-moe, and that for `pick_experts`."""
     yield Recipe(
         name="moe",
         accepts=_accepts,
@@ -32,6 +41,7 @@ def mergecore_recipes() -> Iterator[Recipe]:
         methods=(gate_method(),),
         finish=_finish,
     )
+    yield Recipe(name="pick_experts", accepts=_accepts_pick, compile=_compile_pick, schema=_schema_pick)
 
 
 def _accepts(document: Mapping[str, Json]) -> bool:
@@ -53,3 +63,22 @@ def _compile(document: Document, planner: Planner) -> Plan:
     from mergecore_plugins.moe.compiling import plan_moe
 
     return plan_moe(document, planner)
+
+
+# ---- choices among experts ---------------------------------------------------------------------------------
+
+
+def _accepts_pick(document: Mapping[str, Json]) -> bool:
+    return "pick_experts" in document
+
+
+def _schema_pick() -> type[PickDocument]:
+    from mergecore_plugins.moe.document import PickDocument
+
+    return PickDocument
+
+
+def _compile_pick(document: Document, planner: Planner) -> Plan:
+    from mergecore_plugins.moe.picking import plan_pick
+
+    return plan_pick(document, planner)

@@ -122,9 +122,10 @@ def _drawn(building: Building, asked: MoeDocument) -> Mapping[str, Step]:
     for layer in range(len(building.base.layers)):
         for name, rows in building.matrices:
             whole = building.name(layer, name)
+            key = building.name(layer, "router" if name == building.names.router else "shared_gate")
             columns = building.base.layers[layer][PARTS["gate"]].shape[1]
             dtype = building.router_dtype(layer)
-            data = Random(dtype, (rows, columns), asked.gate_mode, whole, building.seed)  # type: ignore[arg-type]
+            data = Random(dtype, (rows, columns), asked.gate_mode, key, building.seed)  # type: ignore[arg-type]
             made = OutputTensor(whole, dtype, (rows, columns))
             steps[whole] = Step((made,), (TensorInput(0, TensorInfo(whole, data)),), role="router")
     return steps

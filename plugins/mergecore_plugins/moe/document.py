@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from mergecore import Field
+from mergecore import Field, Params
 from mergecore.config import Dtype, Reference
 from mergecore_plugins.moe.gating.settings import GateKeys, PromptKeys
 
@@ -46,3 +46,26 @@ class MoeDocument(GateKeys):
     check: bool = Field(
         default=True, description="compare the class of the family with that of the base, at a tiny size"
     )
+
+
+class Pick(Params):
+    """Which experts of a mixture are kept."""
+
+    title: ClassVar[str] = "a choice of experts"
+    model: Reference
+    keep: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None, description="numbers of the experts that are kept, in the order that they get"
+    )
+    drop: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None, description="numbers of the experts that are left out"
+    )
+    experts_per_token: int | None = Field(
+        default=None, ge=1, description="how many experts see a token; as before, if that many are left"
+    )
+
+
+class PickDocument(Params):
+    """A whole document, but for what every document may say."""
+
+    title: ClassVar[str] = "the document of a choice of experts"
+    pick_experts: Pick

@@ -226,6 +226,12 @@ def test_a_scale_of_attention_is_told_beside_the_usual_one(dense: Dense) -> None
     assert "it has no place for attention_multiplier: 0.25, where 1/√8 is meant" in error
 
 
+def test_routers_that_look_at_pairs_need_two_experts(dense: Dense) -> None:
+    said: dict[str, Any] = document(dense("qwen3"), dense("qwen3"), architecture="dots1")
+    said["shared_experts"] = [{"source_model": str(dense("qwen3"))}]
+    assert "dots1: its routers add up the two best experts, so there must be two at least" in told(said)
+
+
 def test_a_shared_expert_with_a_gate_needs_prompts_unless_gates_are_random(dense: Dense) -> None:
     said = with_prompts(dense, "sums", "verses", architecture="qwen2_moe")
     said["shared_experts"] = [{"source_model": str(dense())}]

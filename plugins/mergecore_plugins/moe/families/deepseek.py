@@ -84,6 +84,14 @@ def _grouped(mixture: Mixture) -> dict[str, Json]:
     }
 
 
+def _pairs(mixture: Mixture) -> list[str]:
+    return (
+        ["its routers add up the two best experts, so there must be two at least"]
+        if mixture.experts < 2
+        else []
+    )
+
+
 def _dots(mixture: Mixture) -> dict[str, Json]:
     size, mixed = windows(mixture)
     layers = mixture.config.get("num_hidden_layers")
@@ -109,7 +117,7 @@ dots1 = MoeFamily(
     fused=replace(_CORRECTED, experts=FUSED),
     shared_experts=(1, None),
     config=_dots,
-    faults=whole_rope,
+    faults=lambda mixture: [*_pairs(mixture), *whole_rope(mixture)],
     exact_router=True,
     rank=60,
 )
@@ -137,7 +145,7 @@ glm4_moe = MoeFamily(
     fused=replace(_CORRECTED, experts=FUSED),
     shared_experts=(1, None),
     config=_glm,
-    faults=no_windows,
+    faults=lambda mixture: [*_pairs(mixture), *no_windows(mixture)],
     exact_router=True,
     rank=60,
 )

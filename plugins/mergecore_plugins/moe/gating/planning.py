@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mergecore.errors import Collector, ConfigError, InputError, Place
 from mergecore.types import Checkpoint, InMemory, OutputTensor, Step, TensorInfo, TensorInput
 from mergecore_plugins.activations import Runnable, runnable
@@ -94,7 +92,7 @@ def gate_step(
         layout=run.layout,
         tokens=sum(len(one.ids) for one in cuts),
     )
-    prompts = TensorInfo("prompts", InMemory("prompts", np.array(as_rows(cuts), dtype=np.int64)))
+    prompts = _as_tensor(cuts)
     step = Step(
         outputs=tuple(one.output for one in routers),
         inputs=(),
@@ -135,6 +133,13 @@ def _opened(
     problems.raise_any()
     assert run is not None
     return run, cuts
+
+
+def _as_tensor(cuts: Sequence[Cut]) -> TensorInfo:
+    """The prompts as a tensor that the step reads."""
+    import numpy as np
+
+    return TensorInfo("prompts", InMemory("prompts", np.array(as_rows(cuts), dtype=np.int64)))
 
 
 def _read(
