@@ -5,23 +5,21 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergecore.config.documents import Config, document_of
+from mergecore.config.documents import Configs, document_of, documents_of
 from mergecore.config.grammar import parts
 from mergecore.config.reference import exists_below
-from mergecore.engine.run import Run
+from mergecore.engine.run import Run, tell
 from mergecore.errors import ConfigError, InputError, MergecoreError, MergeError, OutputError, PluginError
 from mergecore.files.exhaustion import TO_RUN, check_memory, enough
-from mergecore.files.yaml_document import Document, read_document
-from mergecore.models.folder import open_folder
 from mergecore.output.inputs import InputFile, check_unchanged, fetched, input_files, pinned
+from mergecore.output.intermediate import check_may_replace, check_room, folder_for, is_made, remove
 from mergecore.output.manifest import identity
 from mergecore.output.replacing import manifest_of
 from mergecore.output.resume import described
@@ -29,9 +27,9 @@ from mergecore.output.storages.folder import Stage
 from mergecore.output.storages.memory import Memory, in_dtypes
 from mergecore.output.target import check_target
 from mergecore.output.verify import reader_of
-from mergecore.planning.before import Actual, Before, in_memory, in_order, scratch_folder
-from mergecore.planning.merge import plan_merge
+from mergecore.planning.before import Actual, Before, in_memory, in_order, reopened, scratch_folder
 from mergecore.planning.planner import DocumentPlanner
+from mergecore.planning.several.compiling import Making, compiled, planned
 from mergecore.planning.state_dicts import NOWHERE, StateDicts, config_of
 from mergecore.plugins.registry import Registry
 from mergecore.types import (
@@ -41,7 +39,6 @@ from mergecore.types import (
     MergeMethod,
     OutputTensor,
     Plan,
-    Recipe,
     StateDict,
 )
 from mergecore.types.events import ModelSealed, Progress, Warned
@@ -54,7 +51,7 @@ if TYPE_CHECKING:
 
 
 def merge(
-    config: Path | str | Config,
+    config: Path | str | Configs,
     out: Path | str,
     *,
     registry: Registry | None = None,
@@ -62,7 +59,7 @@ def merge(
     run_options: RunOptions | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Merge as `config` says, a file or a mapping, into the folder `out`; the folder.
+    """Merge as `config` says, a file, a mapping or a list of mappings, into the folder `out`; the folder.
 
     registry: the plugins to use; None for all that are installed.
     progress: called with every event (`mergecore.types.events`) in the thread that called `merge`.  What it raises
@@ -83,82 +80,44 @@ def merge(
 
 
 def plan(
-    config: Path | str | Config,
+    config: Path | str | Configs,
     *,
     registry: Registry | None = None,
     options: PlanOptions | None = None,
 ) -> Plan:
-    """Decide everything that `config`, a file or a mapping, asks for; no weight is read, nothing is written.
+    """Decide everything that `config` asks for; no weight is read, nothing is written.
 
-    A mapping holds what the file would; models may also be `pathlib.Path`s, and numbers those of numpy.
+    config: a file, a mapping, or a list of mappings for several documents.  They hold what the file would; models
+    may also be `pathlib.Path`s, and numbers those of numpy.
 
     Raises:
         MergecoreError: everything that is wrong, several as `Problems`.
     """
-    registry = registry or Registry.discover()
-    document = document_of(config) if isinstance(config, Mapping) else read_document(Path(config))
+    making = Making(registry or Registry.discover(), options or PlanOptions(), pinned, is_made)
     with scratch_folder() as scratch:
-        return _planned(document, registry, options or PlanOptions(), {}, scratch)
-
-
-def _planned(
-    document: Document,
-    registry: Registry,
-    options: PlanOptions,
-    actual: Mapping[str, Actual],
-    scratch: Callable[[], Path],
-) -> Plan:
-    """The plan of a document with those before it, of which some are carried out."""
-    order = Before(scratch, actual)
-    planner = DocumentPlanner(document, registry, options, _compiled, order=order)
-    with _without_collections():
-        made = pinned(_compiled(document, planner))
-        earlier = tuple(Earlier(name, pinned(one)) for name, one in order.plans.items())
-    again = partial(_planned, document, registry, options) if earlier else None
-    return replace(made, earlier=earlier, again=again)
-
-
-def _compiled(document: Document, planner: DocumentPlanner) -> Plan:
-    """The plan of a document by the first recipe that accepts it; what none accepts is a merge config."""
-    for recipe in planner.registry.all(Recipe):
-        with planner.registry.calling(Recipe, recipe.name):
-            if recipe.accepts(document.data):
-                made = recipe.compile(document, replace(planner, document=document, recipe=recipe.name))
-                if not isinstance(made, Plan):
-                    what = f"recipe '{recipe.name}' returns {type(made).__name__} in place of a Plan"
-                    raise PluginError("E605", what)
-                return made
-    return plan_merge(document, replace(planner, document=document))
+        return planned(documents_of(config), making, {}, scratch)
 
 
 def planner(*, registry: Registry | None = None, options: PlanOptions | None = None) -> Planner:
     """What opens and describes models where there is no document: for commands and scripts."""
     none = Before(Path)  # nothing comes before where nothing is planned
     return DocumentPlanner(
-        document_of({}), registry or Registry.discover(), options or PlanOptions(), _compiled, order=none
+        document_of({}), registry or Registry.discover(), options or PlanOptions(), compiled, order=none
     )
-
-
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """Let Python not look for cycles: plans are many small values without any, and a third of the time went there."""
-    before = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if before:
-            gc.enable()
 
 
 def mentioned_folders(config: Path) -> list[Path]:
     """The models that a config names and that are here, even if there is something wrong with it."""
     try:
-        document = read_document(config)
+        documents = documents_of(config)
     except MergecoreError:
         return []
     named = {
-        str(part[key]) for _, part in parts(document.data) for key in ("base_model", "model") if key in part
+        str(part[key])
+        for document in documents
+        for _, part in parts(document.data)
+        for key in ("base_model", "model")
+        if key in part
     }
     return [Path(text) for text in sorted(named) if exists_below(Path())(text)]
 
@@ -196,7 +155,7 @@ def run(
 
 
 def merge_state_dicts(
-    config: str | MergeMethod[Any] | Path | Config,
+    config: str | MergeMethod[Any] | Path | Configs,
     models: Mapping[str, StateDict],
     *,
     base: str | None = None,
@@ -297,7 +256,8 @@ def execute(
         MergecoreError: what is wrong with the models' numbers, the output or the plugins.
     """
     registry, options, target = registry or Registry.discover(), options or RunOptions(), Path(out)
-    if plan.earlier:
+    before = [one.name for one in plan.earlier]
+    if before:
         plan = _after_earlier(plan, target, registry, options, progress)
     plan = pinned(plan)
     reads = input_files(plan)
@@ -313,28 +273,31 @@ def execute(
     size = plan.layout.size
     sealed = ModelSealed(options.display, str(target), size, started.seconds, not already, stage.compared)
     started.report(sealed)
+    if options.remove_intermediate and before:
+        remove(folder_for(target, options.intermediate), before)
     return target
 
 
 def _after_earlier(
     plan: Plan, target: Path, registry: Registry, options: RunOptions, progress: Progress | None
 ) -> Plan:
-    """Carry out the plans before `plan`, each in a folder beside the output; the plan that reads what they made."""
-    beside = target if target.name not in ("", "..") else target.resolve()
+    """Carry out the plans before `plan`, each in a folder of its own; the plan that reads what they made."""
+    parts = folder_for(target, options.intermediate)
 
     def make(one: Earlier) -> Actual:
-        folder = beside.with_name(f"{beside.name}.parts") / one.name
-        once, again = (replace(options, overwrite=overwrite) for overwrite in (False, True))
+        folder = parts / one.name
+        run_one = partial(execute, one.plan, folder, registry=registry, progress=progress)
         try:
-            execute(one.plan, folder, registry=registry, options=once, progress=progress)
+            run_one(options=replace(options, overwrite=False))
         except OutputError as error:
-            if error.code not in ("E501", "E508") or manifest_of(folder) is None:
-                raise  # it is not ours; else it is of another plan, or damaged
-            execute(one.plan, folder, registry=registry, options=again, progress=progress)
-        return lambda promised: open_folder(folder, promised.reference)
+            said = Warned(options.display, check_may_replace(folder, error))
+            tell(said, registry, progress)
+            run_one(options=replace(options, overwrite=True))
+        return partial(reopened, folder)
 
     if manifest_of(target) is None:  # else it may hold this very merge
         check_target(target, [], options.overwrite, nbytes=plan.layout.size)
+    check_room(plan, target, parts)
     with scratch_folder() as scratch:
         return in_order(plan, make, scratch)
 

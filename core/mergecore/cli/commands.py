@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     "--device", default="cpu", show_default=True, metavar="NAME", help="Where to compute: cpu, cuda, auto, …"
 )
 @click.option("--allow-nonfinite", is_flag=True, help="Accept NaN and Inf in inputs and in the result.")
+@click.option(
+    "--intermediate",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where intermediate results of several documents go; by default OUT.parts.",
+)
+@click.option("--remove-intermediate", is_flag=True, help="Remove intermediate results once OUT is complete.")
 @output_options
 @plan_options
 def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> None:
@@ -217,5 +224,5 @@ COMMANDS: Sequence[click.Command] = (merge, plan, methods, plugins, schema, veri
 def _plan_options(given: dict[str, Any]) -> PlanOptions:
     from mergecore.types.plans import PlanOptions
 
-    names = ("offline", "missing", "unexpected", "allow_crimes", "seed", "shard_size", "strict")
+    names = ("offline", "missing", "unexpected", "allow_crimes", "seed", "shard_size", "strict", "result")
     return PlanOptions(**{name: given[name] for name in names})

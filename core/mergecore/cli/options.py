@@ -87,8 +87,8 @@ def output_options(command: F) -> F:
 def run_options(given: Mapping[str, Any]) -> RunOptions:
     """What the values of a command's options say about its run.
 
-    given: by name; those of `output_options`, and of `threads`, `max_memory`, `device`, `executor` and
-        `allow_nonfinite` those that the command has.
+    given: by name; those of `output_options`, and of `threads`, `max_memory`, `device`, `executor`,
+        `allow_nonfinite`, `intermediate` and `remove_intermediate` those that the command has.
 
     Raises:
         click.UsageError: when they exclude each other, or say nothing without another.
@@ -108,6 +108,7 @@ def run_options(given: Mapping[str, Any]) -> RunOptions:
     )
     mode: Mode = "resume" if given["resume"] else "restart" if given["restart"] else "new"
     names = {"threads", "max_memory", "device", "executor", "overwrite", "allow_nonfinite", "recheck"}
+    names |= {"intermediate", "remove_intermediate"}
     return RunOptions(mode=mode, display=display, **{name: given[name] for name in names & given.keys()})
 
 
@@ -156,6 +157,12 @@ def plan_options(command: Any) -> Any:
             "--strict",
             is_flag=True,
             help="Refuse a config with something that has no effect, such as an unused parameter.",
+        ),
+        click.option(
+            "--result",
+            default="",
+            metavar="NAME",
+            help="Which of several documents to write to OUT; by default the one without a name.",
         ),
         click.option(
             "--seed",

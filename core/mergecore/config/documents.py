@@ -16,7 +16,7 @@ from mergecore.config.messages import explained
 from mergecore.config.reference import exists_below
 from mergecore.config.values import ChosenFiles
 from mergecore.errors import Collector, ConfigError
-from mergecore.files.yaml_document import Document
+from mergecore.files.yaml_document import Document, read_documents
 from mergecore.plugins.registry import Registry
 from mergecore.types import Json
 
@@ -24,6 +24,28 @@ S = TypeVar("S", bound=BaseModel)
 
 Config: TypeAlias = "Mapping[str, object]"
 """A config as a mapping; its values are those of JSON, paths, tuples, and numbers of numpy."""
+
+Configs: TypeAlias = "Config | Sequence[Config]"
+"""A config, or several of which one reads what another makes."""
+
+
+def documents_of(config: Path | str | Configs) -> tuple[Document, ...]:
+    """The documents of a file, or those that mappings stand for.
+
+    Raises:
+        ConfigError: as `read_documents` and `document_of` do.
+    """
+    if isinstance(config, Path | str):
+        return read_documents(Path(config))
+    if isinstance(config, Mapping):
+        return (document_of(config),)
+    for i, one in enumerate(config):
+        if not isinstance(one, Mapping):
+            what = f"config[{i}] is a {type(one).__name__}; a mapping is expected"
+            raise ConfigError("E104", what, hint="give a mapping, a list of mappings, or the path of a file")
+    if not config:
+        raise ConfigError("E104", "the list of configs is empty", hint="give at least one mapping")
+    return tuple(document_of(one, f"config[{i}]") for i, one in enumerate(config))
 
 
 def document_of(config: Config, name: str = "config") -> Document:

@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from mergecore.engine.step import Runner
 
 
+def tell(event: Event, registry: Registry, progress: Progress | None) -> Sequence[str]:
+    """Tell the caller and the reporters of an event; which reporters failed, each once."""
+    if progress:
+        with registry.of_results():
+            progress(event)
+    return registry.report(event)
+
+
 class Run:
     """One execution: its clock, its warnings, its reporters."""
 
@@ -60,10 +68,7 @@ class Run:
 
     def report(self, event: Event) -> None:
         """Report to the caller and the reporters; a reporter that fails is named once."""
-        if self.progress:
-            with self.registry.of_results():
-                self.progress(event)
-        for failure in self.registry.report(event):
+        for failure in tell(event, self.registry, self.progress):
             self.warn(failure)
 
     def warn(self, text: str) -> None:
@@ -127,6 +132,7 @@ class Run:
                 self.plan.layout.size,
                 self.estimate.peak,
                 self.plan.warnings,
+                *((part.name, part.number, part.count) if (part := self.plan.part) else ()),
             )
         )
         for plugin in self.registry.unusable():

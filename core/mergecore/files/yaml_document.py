@@ -90,6 +90,11 @@ def read_document(path: Path) -> Document:
     return parse_document(read_text(path), str(path))
 
 
+def read_documents(path: Path) -> tuple[Document, ...]:
+    """All documents in a file, at least one; errors as for `read_document`."""
+    return parse_documents(read_text(path), str(path))
+
+
 def parse_document(text: str, name: str = "<config>") -> Document:
     """The only document in `text`, which messages call `name`; errors as for `read_document`."""
     documents = parse_documents(text, name)
@@ -98,8 +103,7 @@ def parse_document(text: str, name: str = "<config>") -> Document:
             "E101",
             f"one document is expected in a config, {len(documents)} were found",
             place=documents[1].place(),
-            hint="remove the '---' line; documents of mergekit-multi, of which one reads what another makes, are "
-            "not read yet: split the file, and merge one after the other",
+            hint="remove the '---' line, and what is behind it",
         )
     return documents[0]
 

@@ -136,8 +136,11 @@ def open_adapter(
     reference: ModelReference,
     revision: str | None = None,
     remote: Mapping[str, RemoteFile] | None = None,
+    weights: bool = True,
 ) -> Checkpoint:
     """The adapter in `folder`: the tensors of its own file, no config, and its config among the side files.
+
+    Without `weights`, only small files are looked at.
 
     Raises:
         MergecoreError: E250 when it is none, and everything that is wrong with its files.
@@ -148,7 +151,7 @@ def open_adapter(
     problems = Collector()
     found = Weights({}, ())
     with problems.collecting():
-        found = _adapter_weights(files)
+        found = _adapter_weights(files) if weights else found
     sides, small = _side_files(files, problems, ADAPTER)
     problems.raise_any()
     return Checkpoint(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from mergecore.config.architecture import ArchitectureFile
 from mergecore.config.reference import exists_below, parse_reference
-from mergecore.errors import Collector, InputError, MergecoreError, PluginError, placed, some
+from mergecore.errors import Collector, InputError, MergecoreError, Place, PluginError, placed, some
 from mergecore.files.yaml_document import DocPath, PlaceOf
 from mergecore.models.layers import split_name
 from mergecore.models.refine import refined
@@ -30,6 +32,43 @@ from mergecore.types import (
 )
 
 
+class Known(Protocol):
+    """Models that go by a name and are opened by no source."""
+
+    def has(self, name: str) -> bool:
+        """Whether some model goes by that name."""
+
+    def find(
+        self, reference: ModelReference, place: Place | None, *, adapter: bool = False
+    ) -> Checkpoint | None:
+        """The model, or the adapter, that a reference at `place` names; None where it is none of these."""
+
+    def near(self, text: str) -> str:
+        """What to say of one whose name is nearly `text`, as a hint; empty where there is none."""
+
+
+class Nothing:
+    """The `Known` where every model is opened by a source."""
+
+    def has(self, name: str) -> bool:
+        """No."""
+        return False
+
+    def find(
+        self, reference: ModelReference, place: Place | None, *, adapter: bool = False
+    ) -> Checkpoint | None:
+        """None."""
+        return None
+
+    def near(self, text: str) -> str:
+        """Nothing."""
+        return ""
+
+
+_NOT_THERE = ("E701", "E702", "E704")
+"""The errors of a source that finds no model by a name."""
+
+
 @dataclass(frozen=True)
 class Opener:
     """What opening a model needs: plugins, what the user allows, and where references are written."""
@@ -41,8 +80,8 @@ class Opener:
     """What the config itself knows about model families."""
     opening: tuple[ModelReference, ...] = ()
     """The models that are being opened, of which each needs the next."""
-    known: Mapping[str, Checkpoint] = field(default_factory=dict)
-    """Models that no source opens, since they are made before the plan: by the names that they go by."""
+    known: Known = field(default_factory=lambda: Nothing())
+    """Models that no source opens, since they are made before the plan."""
 
     def open_all(self, mentioned: Sequence[tuple[ModelReference, DocPath]]) -> tuple[Checkpoint, ...]:
         """The models, with the paths of the config that name them.
@@ -70,8 +109,8 @@ class Opener:
         Raises:
             MergecoreError: E701 when none does, or what is wrong with the model.
         """
-        if reference.path in self.known and not (reference.revision or reference.adapters):
-            return replace(self.known[reference.path], reference=reference)
+        if made := self.known.find(reference, self.place_of(path), adapter=self.options.adapter):
+            return made
         if reference in self.opening:
             way = " → ".join(map(str, (*self.opening, reference)))
             what = f"'{reference}' is made from itself: {way}"
@@ -79,7 +118,11 @@ class Opener:
         further = partial(self._open_further, reference, path)
         options = replace(self.options, open_model=further, map_keys=self._map_keys)
         for source in sorted(self.registry.all(ModelSource), key=lambda one: (one.rank, one.name)):
-            with placed(self.place_of(path)), self.registry.calling(ModelSource, source.name):
+            with (
+                self._suggesting(reference.path),
+                placed(self.place_of(path)),
+                self.registry.calling(ModelSource, source.name),
+            ):
                 if source.accepts(reference, options):
                     return _opened(source, source.open(reference, options))
         what = f"'{reference}': no installed plugin opens it; a folder or a hub id is expected"
@@ -87,6 +130,17 @@ class Opener:
         if reference.adapters:
             what = f"'{reference}': no installed plugin opens a model with an adapter"
         raise InputError("E701", what, place=self.place_of(path), hint=hint)
+
+    @contextmanager
+    def _suggesting(self, text: str) -> Iterator[None]:
+        """Name the known model that may have been meant, where nothing goes by the name of `text`."""
+        try:
+            yield
+        except InputError as error:
+            near = self.known.near(text) if error.code in _NOT_THERE else ""
+            if near not in (error.hint or ""):
+                error.hint = f"{near} Else {error.hint}" if error.hint else near
+            raise
 
     def _open_further(
         self,
@@ -116,6 +170,7 @@ class Opener:
         """Raise what is wrong with the model that `text` names; whether that is known without a network."""
         exists = exists_below(Path())
         local = self.options.offline or text.startswith(("/", "./", "../", "~")) or exists(text)
+        local = local or self.known.has(text)
         if local:
             self.open(parse_reference(text, exists), path)
         return local

@@ -117,6 +117,7 @@ def facts(plan: Plan, libraries: Mapping[str, str], warnings: Sequence[str] = ()
         "format": FORMAT,
         "name": plan.title,
         **identity(plan),
+        **({"intermediate": True} if plan.part and plan.part.number < plan.part.count else {}),
         **({"writer": plan.writer} if plan.writer else {}),
         "libraries": dict(libraries),
         "dropped": [

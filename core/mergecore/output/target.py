@@ -199,14 +199,15 @@ def _check_disk(target: Path, path: Path, nbytes: int) -> None:
             "E505", target, f"no permission to write in {parent}", "choose a folder you may write to"
         )
     status = os.statvfs(parent)
-    free = status.f_bavail * status.f_frsize + _allocated(Staging(path).path / MODEL)
+    free = status.f_bavail * status.f_frsize + allocated(path)
     if status.f_blocks and nbytes > free:  # some network file systems do not know
         what = f"the weights need {size_text(nbytes)}, the disk has {size_text(free)} free"
         raise _error("E503", target, what, "free some space or choose an output folder on another disk")
 
 
-def _allocated(folder: Path) -> int:
-    """Bytes that an earlier run has reserved already."""
+def allocated(path: Path) -> int:
+    """Bytes that an earlier run has reserved already for the output at an absolute path."""
+    folder = Staging(path).path / MODEL
     if not folder.is_dir():
         return 0
     return sum(

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from mergecore.errors import PluginError
+from mergecore.errors import ConfigError, Place, PluginError, did_you_mean
 from mergecore.files.read_small import read_small
 from mergecore.files.safe_open import NO_STAMP
-from mergecore.models.folder import open_folder
+from mergecore.models.folder import ADAPTER, open_adapter, open_folder
+from mergecore.planning.side_files.collect import CONFIG
 from mergecore.types import (
     Checkpoint,
     Earlier,
@@ -36,19 +37,57 @@ _NAME = re.compile(r"\w[\w.-]{0,99}")
 _MAX_BYTES = 2**30
 
 
+class Others(Protocol):
+    """The documents beside the one that is planned, which it may read by their names."""
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a document has this name."""
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of all documents."""
+
+    def need(self, name: str, reader: str, reference: ModelReference, place: Place | None) -> None:
+        """Have a document planned, unless it is; it is then among the models of `Before`.
+
+        reader: the document that reads it, at `place`.
+
+        Raises:
+            MergecoreError: ConfigError E118 when that leads in a circle, or it cannot be planned.
+        """
+
+
+class _Nobody:
+    """The `Others` of a document that stands alone."""
+
+    def __contains__(self, name: object) -> bool:
+        return False
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def need(self, name: str, reader: str, reference: ModelReference, place: Place | None) -> None:
+        raise AssertionError("there is nobody")
+
+
 @dataclass(frozen=True)
 class Before:
     """What is carried out before the plan of a document.
 
-    scratch: a folder for the small files of models that are not made yet.  actual: the models that are.
+    scratch: a folder for the small files of models that are not made yet.  actual: the models that are, or that are
+    computed while they are read.  scope: the document whose plan is made, before the names that its recipe gives;
+    empty for the one that is the result.
     """
 
     scratch: Callable[[], Path]
     actual: Mapping[str, Actual] = field(default_factory=dict)
+    others: Others = field(default_factory=_Nobody)
+    scope: str = ""
     plans: dict[str, Plan] = field(default_factory=dict)
     """By name, in order."""
     models: dict[str, Checkpoint] = field(default_factory=dict)
     """What they make, by the same names."""
+    read: dict[str, dict[str, None]] = field(default_factory=dict)
+    """By the name of a document, the names of those that it reads."""
 
     def add(self, name: str, plan: Plan) -> Checkpoint:
         """Carry out `plan` before: the model that it makes, which later plans open as `name`.
@@ -58,22 +97,61 @@ class Before:
         """
         if not _NAME.fullmatch(name):
             raise _wrong(f"'{name}' cannot be the name of a plan, which is also that of a folder")
-        if name in self.plans:
+        if self._key(name) in self.plans or name in self.others:
             raise _wrong(f"two plans are called '{name}'")
         if plan.earlier:
             raise _wrong(f"the plan '{name}' has plans before it; make it with `planner.compile`")
-        if other := [file.name for file in plan.layout.files if not file.name.endswith(".safetensors")]:
-            raise _wrong(
-                f"the plan '{name}' makes {other[0]}, and only safetensors can be read by later plans"
-            )
-        if encoded := next((key for key, slot in plan.layout.slots.items() if slot.encoding), None):
-            raise _wrong(f"the plan '{name}' encodes '{encoded}', which later plans could not read")
-        promised = self._promised(name, plan)
-        self.plans[name] = plan
-        self.models[name] = self.actual[name](promised) if name in self.actual else promised
-        return self.models[name]
+        if fault := unreadable(plan, "later plans"):
+            raise _wrong(f"the plan '{name}' {fault}")
+        return self.put(self._key(name), plan, ModelReference(name))
 
-    def _promised(self, name: str, plan: Plan) -> Checkpoint:
+    def put(self, key: str, plan: Plan, reference: ModelReference) -> Checkpoint:
+        """The same for a plan of which all is known to be right."""
+        promised = self._promised(key, plan, reference)
+        self.plans[key] = plan
+        self.models[key] = self.actual[key](promised) if key in self.actual else promised
+        return self.models[key]
+
+    def has(self, name: str) -> bool:
+        """Whether an earlier plan or another document is called so."""
+        return self.key_of(name) in self.models or name in self.others
+
+    def find(
+        self, reference: ModelReference, place: Place | None, *, adapter: bool = False
+    ) -> Checkpoint | None:
+        """The model that an earlier plan or another document makes; None where the reference names neither.
+
+        Raises:
+            MergecoreError: ConfigError E118 when it makes no such thing; what `Others.need` raises.
+        """
+        if reference.adapters:
+            return None  # who puts them on asks for the base
+        key = self.key_of(reference.path)
+        if key not in self.models:
+            if reference.path not in self.others:
+                return None
+            self.others.need(reference.path, self.scope, reference, place)
+        self.read.setdefault(self.scope, {})[key] = None
+        made = self.models[key]
+        if is_adapter(made) != adapter:
+            makes, wanted = ("a model", "an adapter") if adapter else ("an adapter", "a model")
+            hint = None if adapter else f"write 'BASE+{reference.path}' for a model with the adapter on it"
+            what = f"'{reference.path}' makes {makes}, and {wanted} is expected"
+            raise ConfigError("E118", what, place=place, hint=hint)
+        return replace(made, reference=reference)
+
+    def near(self, text: str) -> str:
+        """What to say of a document whose name is nearly `text`, which names no model; empty where there is none."""
+        return did_you_mean(text, list(self.others)).replace("; did you mean", "did you mean the document")
+
+    def key_of(self, name: str) -> str:
+        """What a model is called among `plans` and `models` that a document calls `name`."""
+        return key if (key := self._key(name)) in self.models else name
+
+    def _key(self, name: str) -> str:
+        return f"{self.scope}.{name}" if self.scope else name
+
+    def _promised(self, name: str, plan: Plan, reference: ModelReference) -> Checkpoint:
         """What opening the output of a plan will give: its side files are there, its weights are not."""
         folder = Path(mkdtemp(dir=self.scratch()))
         for file, content in {**plan.layout.index_files, **plan.side_files}.items():
@@ -91,11 +169,39 @@ class Before:
             stored = Stored(one.name, one.dtype, one.shape, files[slot.file], slot.offset)
             tensors[one.name] = TensorInfo(one.name, stored)
         weights = zip(files, plan.layout.files, strict=True)
+        opened = open_folder(folder, reference, weights=False)
+        if ADAPTER in plan.side_files and CONFIG not in plan.side_files:
+            opened = open_adapter(folder, reference, weights=False)
         return replace(
-            open_folder(folder, ModelReference(name), weights=False),
+            opened,
             tensors=tensors,
             weight_files=tuple(WeightFile(path, file.size, "", NO_STAMP) for path, file in weights),
         )
+
+
+def unreadable(plan: Plan, readers: str) -> str | None:
+    """Why `readers` could not read what a plan makes, as the end of a sentence; None where they can."""
+    if other := [file.name for file in plan.layout.files if not file.name.endswith(".safetensors")]:
+        return f"makes {other[0]}, and only safetensors can be read by {readers}"
+    if encoded := next((key for key, slot in plan.layout.slots.items() if slot.encoding), None):
+        return f"encodes '{encoded}', which {readers} could not read"
+    return None
+
+
+def names_in(reference: ModelReference) -> tuple[str, ...]:
+    """What a reference names: a model, and adapters."""
+    return (reference.path, *(one.path for one in reference.adapters))
+
+
+def is_adapter(model: Checkpoint) -> bool:
+    """Whether what was opened is an adapter and not a model."""
+    return ADAPTER in model.side_files and CONFIG not in model.side_files
+
+
+def reopened(folder: Path, promised: Checkpoint) -> Checkpoint:
+    """The model that was promised, once it is in a folder."""
+    open_it = open_adapter if is_adapter(promised) else open_folder
+    return open_it(folder, promised.reference)
 
 
 def in_order(plan: Plan, make: Callable[[Earlier], Actual], scratch: Callable[[], Path]) -> Plan:

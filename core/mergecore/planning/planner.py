@@ -20,7 +20,7 @@ from mergecore.files.dtypes import DTYPES
 from mergecore.files.strict_json import parse_mapping
 from mergecore.files.yaml_document import DocPath, Document
 from mergecore.models.opener import Opener
-from mergecore.planning.before import Before
+from mergecore.planning.before import Before, names_in
 from mergecore.planning.embedding_rows import OutputTokens
 from mergecore.planning.opened import OpenedModels
 from mergecore.planning.side_files.cleaning import cleaned
@@ -90,7 +90,7 @@ class DocumentPlanner:
     def opener(self) -> Opener:
         """What opens and describes models."""
         options = OpenOptions(self.options.offline)
-        return Opener(self.registry, options, self.document.place, known=self.order.models)
+        return Opener(self.registry, options, self.document.place, known=self.order)
 
     @property
     def doubts(self) -> list[ConfigError] | None:
@@ -284,9 +284,11 @@ class DocumentPlanner:
             if self._says(name) and not (self.recipe and name in _OF_MERGES)
         }
         kept = {key: value for key, value in self.document.data.items() if key != "executor"}
-        names = [one.reference.path for one in models]
+        named = [name for one in models for name in names_in(one.reference)]
         before: dict[str, Json] = {
-            name: {**one.document} for name, one in self.order.plans.items() if name in names
+            name: {**self.order.plans[key].document}
+            for name in named
+            if (key := self.order.key_of(name)) in self.order.plans
         }
         more = {"made_before": before, "command_line": changes}
         return {**kept, **{key: value for key, value in more.items() if value}}

@@ -21,7 +21,10 @@ class Display:
 
 @dataclass(frozen=True)
 class PlanReady:
-    """Everything is checked and decided; no weight has been read."""
+    """Everything is checked and decided; no weight has been read.
+
+    document: of several documents, the name of this one, and `number` of `count`, from 1; 0 of 0 for one alone.
+    """
 
     display: Display
     models: tuple[str, ...]
@@ -29,6 +32,9 @@ class PlanReady:
     nbytes: int
     peak_memory: int
     warnings: tuple[str, ...]
+    document: str = ""
+    number: int = 0
+    count: int = 0
 
 
 @dataclass(frozen=True)

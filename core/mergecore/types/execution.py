@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Generic, Literal, Protocol, TypeAlias
 
 from mergecore.types.events import Display
@@ -146,4 +147,8 @@ class RunOptions:
     overwrite: bool = False
     allow_nonfinite: bool = False
     recheck: bool = False
+    intermediate: Path | None = None
+    """Where the intermediate results of several documents lie; None for a folder beside the output."""
+    remove_intermediate: bool = False
+    """Remove them once the output is complete."""
     display: Display = field(default_factory=lambda: Display(style="none"))

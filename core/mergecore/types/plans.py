@@ -78,6 +78,10 @@ class Plan:
     """The output writer that has made the layout."""
     earlier: tuple[Earlier, ...] = ()
     """Plans to carry out before, in this order: each may read what those before it make."""
+    documents: tuple[DocumentFacts, ...] = ()
+    """What there is to show of those of `earlier` and of this one, which is the last; none where it is alone."""
+    part: Part | None = None
+    """Which of several plans this is, carried out one after the other; None for one that is alone."""
     again: Again | None = field(default=None, compare=False, repr=False)
     """Makes this plan anew, where some of `earlier` are carried out."""
 
@@ -88,6 +92,30 @@ class Earlier:
 
     name: str
     plan: Plan
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where a plan stands among several that are carried out one after the other: `number` of `count`, from 1."""
+
+    name: str
+    """By which the others read it; empty for the last."""
+    number: int
+    count: int
+
+
+@dataclass(frozen=True)
+class DocumentFacts:
+    """A document among several of which one reads what another makes.
+
+    name: by which the others read it, empty for the result.  title: the name that it gives itself.  made_by: its
+    merge method or recipe.  reads: the names of those that it reads.
+    """
+
+    name: str
+    title: str
+    made_by: str
+    reads: tuple[str, ...]
 
 
 # ---- recipes -----------------------------------------------------------------------------------------------
@@ -108,6 +136,8 @@ class PlanOptions:
     shard_size: int | None = None
     strict: bool = False
     """Refuse a config of which something has no effect, instead of saying so."""
+    result: str = ""
+    """Which of several documents is the output, by its name; empty for the one without a name, or that nobody reads."""
 
     @property
     def complete(self) -> bool:

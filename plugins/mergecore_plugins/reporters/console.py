@@ -36,7 +36,7 @@ def mergecore_report(event: Event) -> None:
             models = "1 model" if len(event.models) == 1 else f"{len(event.models)} models"
             say(
                 event,
-                f"merging {models}: {event.tensors} tensors, {size_text(event.nbytes)}, "
+                f"{document(event)}merging {models}: {event.tensors} tensors, {size_text(event.nbytes)}, "
                 f"about {size_text(event.peak_memory)} of memory",
             )
             for text in event.warnings:
@@ -54,6 +54,12 @@ def mergecore_report(event: Event) -> None:
             rate = size_text(int(event.nbytes / max(event.seconds, 1e-9)))
             size = size_text(event.nbytes)
             say(event, f"done: {event.path} ({size} in {event.seconds:.1f} s, {rate}/s)")
+
+
+def document(event: PlanReady) -> str:
+    """Which of several documents it is about to make."""
+    name = f" ({event.document})" if event.document else ""
+    return f"document {event.number} of {event.count}{name}: " if event.count else ""
 
 
 def fetching(event: Fetching) -> None:

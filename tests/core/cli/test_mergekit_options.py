@@ -87,7 +87,7 @@ def test_the_list_is_whole() -> None:
     ("words", "hint"),
     [
         (["-k", "64"], "it is an option of mergekit-tokensurgeon, which changes the tokenizer of a model"),
-        (["-I./parts"], "it is an option of mergekit-multi, which runs several configs"),
+        (["-R"], "it is an option of mergekit-multi, where --result NAME says here which of several documents"),
         (["--max-rank=8"], "it is an option of mergekit-extract-lora, which makes an adapter"),
         (["--max-fevals", "9"], "it is an option of mergekit-evolve, which searches for parameters"),
         (["--full-random"], "`mergecore layershuffle` draws layers at random"),

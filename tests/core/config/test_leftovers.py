@@ -172,7 +172,6 @@ def test_the_command_line_refuses_them_when_it_is_to_be_strict(
     ("text", "message"),
     [
         ("genome: {models: [a, b], merge_method: ties}\ntasks: [{name: x}]\n", "this is a config of mergekit-evolve"),
-        ("merge_method: linear\nmodels: [{model: a}]\n---\nmerge_method: slerp\n", "mergekit-multi"),
     ],
 )  # fmt: skip
 def test_a_config_of_another_tool_is_called_by_its_name(models: Path, text: str, message: str) -> None:

@@ -109,6 +109,26 @@ merge_method: passthrough
     "a mixture": "base_model: base\ngate_mode: random\ndtype: bfloat16\nexperts:\n"
     "- {source_model: a, positive_prompts: [sums]}\n"
     "- {source_model: b, positive_prompts: [verses], negative_prompts: [sums]}\n",
+    "three documents, of which each reads the one before": """
+name: halves
+merge_method: linear
+models: [{model: base}, {model: a}]
+parameters: {weight: 0.5}
+---
+name: turned
+merge_method: slerp
+base_model: halves
+models: [{model: b}]
+parameters: {t: 0.5}
+---
+merge_method: dare_ties
+base_model: base
+models:
+- model: turned
+  parameters: {density: 0.6, weight: 0.5}
+- model: a
+  parameters: {density: 0.8, weight: 0.5}
+""",
 }
 
 REFUSED = {
@@ -152,10 +172,6 @@ REFUSED = {
     "an adapter": (
         "merge_method: model_stock\nbase_model: a+./lora\nmodels: [{model: b+./lora}, {model: a}]\n",
         "'./lora': no such directory",
-    ),
-    "several documents": (
-        "name: x\nmerge_method: linear\nmodels: [{model: a}]\n---\nmerge_method: slerp\nmodels: [{model: x}]\n",
-        "one document is expected in a config, 2 were found. Hint: remove the '---' line; documents of mergekit-multi",
     ),
     "a search": ("genome:\n  models: [a, b]\n  merge_method: linear\ntasks: [{weight: 1}]\n", "mergekit-evolve"),
     "a mixture": ("base_model: a\ngate_mode: random\n", "'experts' is missing"),

@@ -16,6 +16,8 @@ _RENAMED = {
 _HARMLESS = {
     **dict.fromkeys(("naive_count", "int8_mask"), "it never changed a result"),
     **dict.fromkeys(("load_in_4bit", "load_in_8bit"), "models are read as they are stored, a part at a time"),
+    "lazy": "what is there and unchanged is not made again",
+    "no_lazy": "what is there and unchanged is not made again; delete it to have it made anew",
     "no_reshard": "models are read as they are",
     "i_understand_this_is_not_useful_without_training": "'allow_identical: true' in the config allows equal experts",
 }
@@ -46,7 +48,7 @@ _IN_CONFIG = {
     "full_random": "`mergecore layershuffle` draws layers at random; or write them as 'slices:' in the config",
 }
 _OTHER_COMMANDS = {
-    "mergekit-multi": "intermediate_dir I lazy require_nameless R",
+    "mergekit-multi": "require_nameless R",
     "mergekit-extract-lora": "max_rank distribute_scale embed_lora save_module exclude_regex include_regex e "
     "sv_epsilon skip_undecomposable",
     "mergekit-tokensurgeon": "k cosine_similarity c nc approximation_method a weight_scheme subword_method s "
@@ -56,7 +58,7 @@ _OTHER_COMMANDS = {
     "timeout force_population_size",
 }
 _DONE_BY = {
-    "mergekit-multi": "which runs several configs; give each its own `mergecore merge`, in the order that they need",
+    "mergekit-multi": "where --result NAME says here which of several documents is the output",
     "mergekit-extract-lora": "which makes an adapter, as `mergecore extract-lora` does; merge makes a model",
     "mergekit-tokensurgeon": "which changes the tokenizer of a model, as `mergecore transplant` does",
     "mergekit-evolve": "which searches for parameters; mergecore cannot search yet, merge needs them in the config",

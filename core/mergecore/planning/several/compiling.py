@@ -1,0 +1,223 @@
+"""The plan of all documents of a file: each is planned when another one reads it; read `planned`."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from mergecore.config.reference import exists_below
+from mergecore.errors import Collector, ConfigError, Place, PluginError, some
+from mergecore.files.yaml_document import Document
+from mergecore.planning.before import Actual, Before, names_in, unreadable
+from mergecore.planning.merge import plan_merge
+from mergecore.planning.planner import DocumentPlanner
+from mergecore.planning.several.arranging import Arranged, arranged, check_name, name_of, place_of
+from mergecore.plugins.registry import Registry
+from mergecore.tokenizers.read import VocabularyReader
+from mergecore.types import Earlier, ModelReference, Plan, Recipe
+from mergecore.types.plans import DocumentFacts, Part, PlanOptions
+
+
+@dataclass(frozen=True)
+class Making:
+    """How documents become plans.
+
+    pin: ends a plan: notes what its side files are.  is_made: whether a folder is what a document has made for others.
+    """
+
+    registry: Registry
+    options: PlanOptions
+    pin: Callable[[Plan], Plan]
+    is_made: Callable[[Path], bool]
+
+
+def planned(
+    documents: Sequence[Document], making: Making, actual: Mapping[str, Actual], scratch: Callable[[], Path]
+) -> Plan:
+    """The plan of the document that is the result, and of those that it reads; `actual`: what is made already.
+
+    Raises:
+        MergecoreError: everything that is wrong with any of them, several as `Problems`.
+    """
+    file = _File(arranged(documents, making.options.result), making)
+    order = Before(scratch, actual, file)
+    file.order = order
+    with _without_collections():
+        made, result = file.plan()
+        count = len(order.plans) + 1
+        parts = [Part(name, number, count) for number, name in enumerate([*order.plans, ""], 1)]
+        plans = [making.pin(one) for one in (*order.plans.values(), made)]
+        *before, made = [replace(one, part=part) for one, part in zip(plans, parts, strict=True)]
+        earlier = tuple(Earlier(name, one) for name, one in zip(order.plans, before, strict=True))
+    again = partial(planned, documents, making) if earlier else None
+    return replace(
+        made,
+        earlier=earlier,
+        again=again,
+        part=made.part if earlier else None,
+        documents=tuple(file.facts(made, result)) if earlier else (),
+        warnings=(*file.unused(result), *made.warnings),
+    )
+
+
+def compiled(document: Document, planner: DocumentPlanner) -> Plan:
+    """The plan of a document by the first recipe that accepts it; what none accepts is a merge config."""
+    for recipe in planner.registry.all(Recipe):
+        with planner.registry.calling(Recipe, recipe.name):
+            if recipe.accepts(document.data):
+                made = recipe.compile(document, replace(planner, document=document, recipe=recipe.name))
+                if not isinstance(made, Plan):
+                    what = f"recipe '{recipe.name}' returns {type(made).__name__} in place of a Plan"
+                    raise PluginError("E605", what)
+                return made
+    return plan_merge(document, replace(planner, document=document))
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Let Python not look for cycles: plans are many small values without any, and a third of the time went there."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
+
+
+@dataclass
+class _File:
+    """The documents of a file while they are planned; the `Others` of each of them."""
+
+    documents: Arranged
+    making: Making
+    order: Before = field(init=False)
+    problems: Collector = field(default_factory=Collector)
+    _begun: list[str] = field(default_factory=list)
+    """The documents that are being planned, of which each reads the next."""
+    _failed: set[str] = field(default_factory=set)
+    _consequences: list[ConfigError] = field(default_factory=list)
+    """Errors of documents that read one that has failed, which is told itself."""
+    _made: dict[str, Plan] = field(default_factory=dict)
+    _reader: VocabularyReader = field(default_factory=VocabularyReader)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.documents.readable
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.documents.readable)
+
+    def plan(self) -> tuple[Plan, Document]:
+        """The plan of the result, and the document that it is of."""
+        result = self.documents.result
+        if result:
+            self._compile(result, "")
+        if (
+            not result or self.problems.errors
+        ):  # then a document may be read by nobody for a name that is misspelt
+            for one in self.documents.everyone:
+                self._once(one)
+        self.problems.raise_any()
+        result = result or self._last()
+        return self._made[name_of(result) or ""], result
+
+    def need(self, name: str, reader: str, reference: ModelReference, place: Place | None) -> None:
+        """Have a document planned, unless it is."""
+        document = self.documents.readable[name]
+        check_name(name, document)
+        if reference.revision:
+            what = f"'{name}' is a document of this file, which has no revision '{reference.revision}'"
+            raise ConfigError(
+                "E118", what, place=place, hint=f"write 'hf:{reference}' for a model of the hub"
+            )
+        if exists_below(Path())(name) and not self.making.is_made(Path(name)):
+            what = f"'{name}' is a document of this file, and a folder or file here"
+            hint = f"write './{name}' for that, or give the document another name"
+            raise ConfigError("E118", what, place=place, hint=hint)
+        if name in self._begun:
+            raise self._circle(name, place)
+        self._once(document)
+        if name in self._failed:
+            self._consequences.append(
+                ConfigError("E118", f"the document '{name}' cannot be planned", place=place)
+            )
+            raise self._consequences[-1]
+        if fault := unreadable(self._made[name], "other documents"):
+            raise ConfigError("E118", f"the document '{name}' {fault}", place=place_of(document))
+        self.order.put(name, self._made[name], ModelReference(name))
+
+    def _once(self, document: Document) -> None:
+        name = name_of(document) or ""
+        if name not in self._made and name not in self._failed:
+            self._compile(document, name)
+
+    def _compile(self, document: Document, scope: str) -> None:
+        """Plan a document, or note what is wrong with it."""
+        name = name_of(document) or ""
+        self._begun.append(name)
+        order = replace(self.order, scope=scope)
+        planner = DocumentPlanner(
+            document, self.making.registry, self.making.options, compiled, order=order, reader=self._reader
+        )
+        found = Collector()
+        with found.collecting():
+            self._made[name] = compiled(document, planner)
+        self._begun.pop()
+        if found.errors:
+            self._failed.add(name)
+            for one in found.errors:
+                if not any(one is another for another in self._consequences):
+                    self.problems.add(one)
+
+    def _circle(self, name: str, place: Place | None) -> ConfigError:
+        way = [*self._begun[self._begun.index(name) :], name]
+        what = f"the document '{name}' reads itself"
+        if len(way) > 2:
+            what = f"documents read each other in a circle: {' → '.join(way)}"
+        return ConfigError("E118", what, place=place, hint="name another model in one of them")
+
+    def _last(self) -> Document:
+        """The only document that no other reads."""
+        read = {name for names in self.order.read.values() for name in names}
+        last = [one for one in self.documents.everyone if name_of(one) not in read]
+        if len(last) > 1:
+            named = some([f"'{name_of(one)}' ({place_of(one)})" for one in last], mark="")
+            what = f"{len(last)} documents are read by no other, and one can be the result: {named}"
+            hint = "take the name of the result away, or choose one by --result NAME"
+            raise ConfigError("E118", what, place=place_of(last[0]), hint=hint)
+        return last[0]
+
+    def unused(self, result: Document) -> Iterator[str]:
+        """What to say of documents that the result does not need."""
+        for one in self.documents.everyone:
+            name = name_of(one) or ""
+            if one is not result and name not in self.order.plans:
+                called = f"the document '{name}'" if name else "the document without a name"
+                what = f"{called} is not read by the result, so it is not made"
+                error = ConfigError("E118", what, place=place_of(one))
+                if self.making.options.strict:
+                    raise error
+                yield str(error)
+
+    def facts(self, plan: Plan, result: Document) -> Iterator[DocumentFacts]:
+        """What there is to show of each document, the result last."""
+        scope = "" if result is self.documents.result else name_of(result) or ""
+        for key, one in [*self.order.plans.items(), (scope, plan)]:
+            inside = {name for model in one.models for name in names_in(model.reference)}
+            read = {*self.order.read.get(key, {}), *(self._key(key, name) for name in inside)}
+            reads = tuple(name for name in self.order.plans if name in read and name in inside | {*self})
+            yield DocumentFacts("" if one is plan else key, one.title, made_by(one), reads)
+
+    def _key(self, reader: str, name: str) -> str:
+        """What a model is called among the plans that a document, or a plan of its recipe, calls `name`."""
+        scope = reader if reader in self else reader.partition(".")[0]
+        return replace(self.order, scope=scope).key_of(name)
+
+
+def made_by(plan: Plan) -> str:
+    """The recipe or the merge method that makes a plan."""
+    return plan.recipe or str(plan.document.get("merge_method") or "")
