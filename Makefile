@@ -6,6 +6,7 @@
 #   make bench     speed and memory, side by side with other tools on PATH; BENCH="--help" shows the options
 #   make accuracy  error of each method against the exact result rounded once
 #   make in-memory  a merge in memory against that on disk, bit by bit, and what memory it takes
+#   make kills     a merge of several documents, killed at random and taken up again; KILLS="--runs 500 --seed 1"
 #   make fuzz      random merges against an independent float64 implementation; FUZZ="--runs 2000 --seed 0 --method ties"
 #   make evidence  eight experts merged by every method, scored; writes a page of the docs
 #   make real-lora  a real LoRA trained, merged, extracted again; what the models say; REAL_LORA="--write-docs"
@@ -18,6 +19,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
 BENCH ?=
 CLASSES ?=
 FUZZ ?=
+KILLS ?=
 DEMO ?= mergecore-demo
 JOBS ?= auto
 REAL_LORA ?=
@@ -26,7 +28,7 @@ TESTS ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo test check lint types coverage bench accuracy in-memory fuzz evidence real-lora format clean
+.PHONY: demo test check lint types coverage bench accuracy in-memory fuzz kills evidence real-lora format clean
 
 demo: $(VENV)/installed
 	$(BIN)/mergecore demo --overwrite $(DEMO)
@@ -54,6 +56,9 @@ accuracy: $(VENV)/installed
 
 in-memory: $(VENV)/installed
 	$(BIN)/python benchmarks/in_memory.py
+
+kills: $(VENV)/installed-dev
+	folder=$$(mktemp -d) && $(BIN)/python tests/interrupted_documents.py $$folder $(KILLS); status=$$?; rm -rf $$folder; exit $$status
 
 fuzz: $(VENV)/installed-dev
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(FUZZ)

@@ -13,7 +13,7 @@ from mergecore.files.on_demand import on_demand
 from mergecore.version import API, __version__
 
 if TYPE_CHECKING:
-    from mergecore.config.documents import Config
+    from mergecore.config.documents import Config, Configs
     from mergecore.engine.tensors import open_tensors
     from mergecore.errors import (
         ConfigError,
@@ -53,7 +53,7 @@ else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
-            "config.documents": "Config",
+            "config.documents": "Config Configs",
             "engine.tensors": "open_tensors",
             "errors": "ConfigError InputError MergecoreError MergeError OutputError PluginError PolicyError",
             "files.yaml_document": "Document",
@@ -79,6 +79,7 @@ __all__ = [
     "Checkpoint",
     "Config",
     "ConfigError",
+    "Configs",
     "Description",
     "Document",
     "Executor",

@@ -15,17 +15,25 @@ from typing import TYPE_CHECKING, Any
 from mergecore.config.documents import Configs, document_of, documents_of
 from mergecore.config.grammar import parts
 from mergecore.config.reference import exists_below
+from mergecore.engine.fused import computed_model
 from mergecore.engine.run import Run, tell
 from mergecore.errors import ConfigError, InputError, MergecoreError, MergeError, OutputError, PluginError
 from mergecore.files.exhaustion import TO_RUN, check_memory, enough
 from mergecore.output.inputs import InputFile, check_unchanged, fetched, input_files, pinned
-from mergecore.output.intermediate import check_may_replace, check_room, folder_for, is_made, remove
+from mergecore.output.intermediate import (
+    check_may_replace,
+    check_room,
+    content_of,
+    folder_for,
+    is_made,
+    remove,
+)
 from mergecore.output.manifest import identity
 from mergecore.output.replacing import manifest_of
-from mergecore.output.resume import described
+from mergecore.output.resume import described, fingerprint
 from mergecore.output.storages.folder import Stage
 from mergecore.output.storages.memory import Memory, in_dtypes
-from mergecore.output.target import check_target
+from mergecore.output.target import check_target, holds_result
 from mergecore.output.verify import reader_of
 from mergecore.planning.before import Actual, Before, in_memory, in_order, reopened, scratch_folder
 from mergecore.planning.planner import DocumentPlanner
@@ -93,7 +101,10 @@ def plan(
     Raises:
         MergecoreError: everything that is wrong, several as `Problems`.
     """
-    making = Making(registry or Registry.discover(), options or PlanOptions(), pinned, is_made)
+    registry = registry or Registry.discover()
+    making = Making(
+        registry, options or PlanOptions(), pinned, partial(computed_model, registry=registry), is_made
+    )
     with scratch_folder() as scratch:
         return planned(documents_of(config), making, {}, scratch)
 
@@ -104,6 +115,19 @@ def planner(*, registry: Registry | None = None, options: PlanOptions | None = N
     return DocumentPlanner(
         document_of({}), registry or Registry.discover(), options or PlanOptions(), compiled, order=none
     )
+
+
+def made_already(plan: Plan, folder: Path | None) -> tuple[Plan, frozenset[str]]:
+    """The names of intermediate results that `folder` holds as they would be made; the plan that reads them there."""
+    there: dict[str, Actual] = {}
+    with scratch_folder() as scratch:
+        for number in range(len(plan.earlier) if folder else 0):
+            one = plan.earlier[number]
+            wanted = fingerprint(described(identity(one.plan), one.plan.layout))
+            if folder and plan.again and holds_result(folder / one.name, wanted):
+                there[one.name] = partial(reopened, folder / one.name, content_of(folder / one.name))
+                plan = plan.again(there, scratch)
+    return plan, frozenset(there)
 
 
 def mentioned_folders(config: Path) -> list[Path]:
@@ -293,7 +317,7 @@ def _after_earlier(
             said = Warned(options.display, check_may_replace(folder, error))
             tell(said, registry, progress)
             run_one(options=replace(options, overwrite=True))
-        return partial(reopened, folder)
+        return partial(reopened, folder, content_of(folder))
 
     if manifest_of(target) is None:  # else it may hold this very merge
         check_target(target, [], options.overwrite, nbytes=plan.layout.size)

@@ -27,12 +27,6 @@ if TYPE_CHECKING:
     "--device", default="cpu", show_default=True, metavar="NAME", help="Where to compute: cpu, cuda, auto, …"
 )
 @click.option("--allow-nonfinite", is_flag=True, help="Accept NaN and Inf in inputs and in the result.")
-@click.option(
-    "--intermediate",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where intermediate results of several documents go; by default OUT.parts.",
-)
 @click.option("--remove-intermediate", is_flag=True, help="Remove intermediate results once OUT is complete.")
 @output_options
 @plan_options
@@ -78,7 +72,8 @@ def plan(config: Path, pattern: str | None, check: bool, disabled: Sequence[str]
 
     registry = Registry.discover(disabled)
     made = pipeline.plan(config, registry=registry, options=_plan_options(given))
-    shown = plan_shown(made, registry, given, None if check else pattern)
+    made, there = pipeline.made_already(made, given["intermediate"])
+    shown = plan_shown(made, registry, {**given, "there": there}, None if check else pattern)
     if check:
         shown = json.dumps(check_as_json(made)) if given["as_json"] else check_as_text(made, config)
     (click.echo if given["as_json"] else show_text)(shown)
@@ -224,5 +219,18 @@ COMMANDS: Sequence[click.Command] = (merge, plan, methods, plugins, schema, veri
 def _plan_options(given: dict[str, Any]) -> PlanOptions:
     from mergecore.types.plans import PlanOptions
 
-    names = ("offline", "missing", "unexpected", "allow_crimes", "seed", "shard_size", "strict", "result")
-    return PlanOptions(**{name: given[name] for name in names})
+    names = (
+        "offline",
+        "missing",
+        "unexpected",
+        "allow_crimes",
+        "seed",
+        "shard_size",
+        "strict",
+        "result",
+        "fuse",
+    )
+    values = {name: given[name] for name in names}
+    if given.get("device", "cpu") != "cpu" and given["fuse"] == "auto":
+        values["fuse"] = "never"  # what is computed while it is read is computed on the host
+    return PlanOptions(**values)

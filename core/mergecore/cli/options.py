@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -131,6 +132,33 @@ def common_options(command: F) -> F:
     return command
 
 
+def document_options(command: F) -> F:
+    """Add what is said of several documents: `--result`, `--fuse`, `--intermediate`."""
+    for option in (
+        click.option(
+            "--result",
+            default="",
+            metavar="NAME",
+            help="Which of several documents to write to OUT; by default the one without a name.",
+        ),
+        click.option(
+            "--fuse",
+            type=click.Choice(["auto", "always", "never"]),
+            default="auto",
+            show_default=True,
+            help="Compute intermediate results while they are read: where it costs less, if possible, or never.",
+        ),
+        click.option(
+            "--intermediate",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Where intermediate results of several documents are; by default OUT.parts.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def plan_options(command: Any) -> Any:
     """Add the options that `merge` and `plan` share."""
     for option in (
@@ -159,18 +187,13 @@ def plan_options(command: Any) -> Any:
             help="Refuse a config with something that has no effect, such as an unused parameter.",
         ),
         click.option(
-            "--result",
-            default="",
-            metavar="NAME",
-            help="Which of several documents to write to OUT; by default the one without a name.",
-        ),
-        click.option(
             "--seed",
             type=click.IntRange(0),
             metavar="N",
             help="Seed of random methods; overrides the config.",
         ),
         size_options,
+        document_options,
     ):
         command = option(command)
     return common_options(command)

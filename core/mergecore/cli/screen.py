@@ -26,7 +26,7 @@ OPTION_GROUPS: Mapping[str, tuple[str, ...]] = {
         "--shard-size",
     ),
     "How it is run": ("--threads", "--max-memory", "--device", "--executor", "--offline", "--no-plugin"),
-    "Several documents in a config": ("--result", "--intermediate", "--remove-intermediate", "--fuse"),
+    "Several documents in a config": ("--result", "--fuse", "--intermediate", "--remove-intermediate"),
     "After an interruption, or over an earlier output": ("--resume", "--restart", "--recheck", "--overwrite"),
     "What is printed": ("--json", "--verbose", "--quiet", "--error-format", "--debug", "--help"),
 }

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from mergecore.cli.show_documents import documents_as_json, documents_as_text
 from mergecore.engine.memory import Estimate, estimate
 from mergecore.errors import ConfigError, printable
 from mergecore.files.dtypes import DTYPES
@@ -33,16 +34,18 @@ def plan_shown(plan: Plan, registry: Registry, given: Mapping[str, Any], pattern
         return estimate(one, methods_of(one, registry)[0], given["threads"], given["max_memory"])
 
     before = [(one.name, one.plan, needed(one.plan)) for one in plan.earlier]
+    there = given.get("there", ())
     if given["as_json"]:
         earlier: list[Json] = [{"name": name, **plan_as_json(one, memory)} for name, one, memory in before]
-        return json.dumps(
-            {**plan_as_json(plan, needed(plan), pattern), **({"earlier": earlier} if earlier else {})}
-        )
+        value = plan_as_json(plan, needed(plan), pattern)
+        value |= {"documents": documents_as_json(plan, there)} if plan.documents else {}
+        return json.dumps({**value, **({"earlier": earlier} if earlier else {})})
+    graph = ["\n".join(["documents", *documents_as_text(plan, there), ""])] if plan.documents else []
     texts = [
         f"{name}: a plan that comes before\n\n{plan_as_text(one, memory)}\n" for name, one, memory in before
     ]
     last = plan_as_text(plan, needed(plan), pattern)
-    return "\n".join([*texts, f"and then\n\n{last}" if texts else last])
+    return "\n".join([*graph, *texts, f"and then\n\n{last}" if texts else last])
 
 
 def plan_as_text(plan: Plan, memory: Estimate, pattern: str | None = None) -> str:

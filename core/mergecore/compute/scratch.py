@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import NamedTuple, cast
 
 import torch
@@ -18,6 +19,11 @@ class Scratch:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._mine = _Mine()
+
+    @cached_property
+    def inner(self) -> Scratch:
+        """Buffers in the memory of the host for what is computed while these are in use."""
+        return Scratch(torch.device("cpu"))
 
     def settle(self) -> None:
         """Let what is computed in this thread take as many threads as torch was told, whichever library does it."""

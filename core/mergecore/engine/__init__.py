@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 from mergecore.files.on_demand import on_demand
 
 if TYPE_CHECKING:
+    from mergecore.engine.fused import computed_model
     from mergecore.engine.memory import Estimate, estimate
-    from mergecore.engine.run import Run
+    from mergecore.engine.run import Run, tell
     from mergecore.engine.tensors import open_tensors
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
+            "fused": "computed_model",
             "memory": "Estimate estimate",
-            "run": "Run",
+            "run": "Run tell",
             "tensors": "open_tensors",
         },
     )
@@ -23,6 +25,8 @@ else:
 __all__ = [
     "Estimate",
     "Run",
+    "computed_model",
     "estimate",
     "open_tensors",
+    "tell",
 ]

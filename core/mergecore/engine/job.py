@@ -13,7 +13,7 @@ from mergecore.errors import MergecoreError, PluginError
 from mergecore.planning.toolkit import codecs_of, methods_of
 from mergecore.plugins.registry import Plugin, Registry
 from mergecore.plugins.session import in_session
-from mergecore.types import Json, MergeMethod, Plan, RunStep, Step
+from mergecore.types import Checkpoint, Json, MergeMethod, Plan, RunStep, Step
 from mergecore.types.execution import Reopened, Storage
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class EngineJob:
             _check_portable(name, method)
         plugins = self.registry.plugins()
         blocked = [f"{one.distribution}:{one.name}" for one in plugins if one.status == "blocked"]
-        portable = replace(self.plan, models=tuple(replace(one, fetch=None) for one in self.plan.models))
+        portable = replace(self.plan, models=tuple(map(_portable, self.plan.models)))
         facts = (portable, self.steps, self.workers, self.device, self.allow_nonfinite, self.states)
         return RemoteJob, (*facts, self.storage.elsewhere(), tuple(blocked), needed, tuple(given.values()))
 
@@ -101,6 +101,11 @@ class RemoteJob:
                 codecs=codecs_of(self.plan, registry),
                 states=self.states,
             )
+
+
+def _portable(model: Checkpoint) -> Checkpoint:
+    """A model whose files are here, and those that it is made of."""
+    return replace(model, fetch=None, parts=tuple(map(_portable, model.parts)))
 
 
 def _name(plugin: Plugin) -> str:

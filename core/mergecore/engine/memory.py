@@ -63,7 +63,7 @@ def estimate(
     """
     wanted = threads or _processors()
     holds = [_holds(step, methods) for step in plan.steps]
-    per_worker = max((_blocks(step) for step in plan.steps), default=0)
+    per_worker = max((blocks_of(step) for step in plan.steps), default=0)
     per_worker += max((worker for _, worker in holds), default=0)
     if any(slot.encoding for slot in plan.layout.slots.values()):
         per_worker += ENCODING * 4 * BLOCK
@@ -89,7 +89,7 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _blocks(step: Step) -> int:
+def blocks_of(step: Step) -> int:
     """Bytes of one worker while it works on `step`: raw bytes, inputs, base, temporaries, candidates."""
     inputs, width = step.operands, _width(step)
     size = max(min(BLOCK, math.prod(step.shape)), step.shape[-1] if step.shape else 1)

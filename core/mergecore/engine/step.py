@@ -24,12 +24,13 @@ from mergecore.engine.weights import (
     StepInputs,
     WeightFiles,
     as_bytes,
+    differing_copies,
     has_nonfinite,
     nonfinite_input,
     nonfinite_places,
     precision,
 )
-from mergecore.errors import Collector, InputError, MergecoreError, MergeError, PluginError
+from mergecore.errors import Collector, MergecoreError, MergeError, PluginError
 from mergecore.files.dtypes import torch_dtype
 from mergecore.output.digests import block_digest, tensor_digest
 from mergecore.types import (
@@ -200,13 +201,7 @@ class Runner:
             numbers.load(start, start + len(found), [found], check=False)
             if torch.equal(found.view(torch.uint8), wanted.view(torch.uint8)):
                 return
-        raise InputError(
-            "E233",
-            f"tensor '{source.tensor.name}' is {source.tensor.dtype}, which is never averaged, and differs "
-            f"between {self._name(source)} and {self._name(other)}",
-            tensor=source.tensor.name,
-            hint="make it equal in all models, or leave one out",
-        )
+        raise differing_copies(source.tensor, self._name(source), self._name(other))
 
     def _name(self, one: TensorInput) -> str:
         return self.plan.models[one.model].name

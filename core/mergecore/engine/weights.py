@@ -32,6 +32,7 @@ from mergecore.types import (
     Reader,
     Stored,
     TensorData,
+    TensorInfo,
     TensorInput,
     one_by_one,
     prepared,
@@ -187,9 +188,9 @@ class StepInputs:
         """
         self._inputs = inputs
         self._name_of = name_of
-        self._readers = [InputReader(files, scratch, {}) for _ in inputs]
-        self._plain = InputReader(files, scratch)
         self._check = not allow_nonfinite
+        self._readers = [InputReader(files, scratch, {} if self._check else None) for _ in inputs]
+        self._plain = InputReader(files, scratch)
         self._data = [self._prepared(i, for_each) for i in range(len(inputs))]
 
     def load(self, start: int, stop: int, rows: Iterable[Tensor], check: bool = True) -> None:
@@ -217,10 +218,8 @@ class StepInputs:
         self._check = False
         problems = Collector()
         for one, reader in zip(self._inputs, self._readers, strict=True):
-            for tensor, model in one.tensor.data.reads:
-                if fault := (reader.faults or {}).get(tensor):
-                    name = self._name_of(one.model if model is None else model)
-                    problems.add(nonfinite_input(name, tensor.name, fault))
+            for error in faults_of(one, reader, self._name_of):
+                problems.add(error)
         problems.raise_any()
 
     def _prepared(self, i: int, for_each: ForEach) -> TensorData:
@@ -241,6 +240,14 @@ class StepInputs:
         what += f"{kind.__module__}.{kind.__qualname__} failed: {type(error).__name__}: {error}"
         plugin, hint = kind.__module__.partition(".")[0], "report it to the authors of the plugin"
         return PluginError("E604", what, tensor=one.tensor.name, plugin=plugin, hint=hint)
+
+
+def faults_of(one: TensorInput, reader: InputReader, name_of: Callable[[int], str]) -> Iterator[InputError]:
+    """The errors E234 for what `reader` has noted of an input."""
+    for tensor, model in one.tensor.data.reads:
+        if fault := (reader.faults or {}).get(tensor):
+            name = name_of(one.model if model is None else model)
+            yield nonfinite_input(name, tensor.name, fault)
 
 
 COMPUTED = (torch.float32, torch.float64)
@@ -298,6 +305,18 @@ class InputReader:
         """Whether there is a NaN or Inf among `numbers`, and such are looked for."""
         return self.faults is not None and numbers.dtype in _INFINITY and has_nonfinite(numbers)
 
+    @property
+    def inner(self) -> Scratch:
+        """Buffers for what is computed while numbers are read."""
+        return self._scratch.inner
+
+    @cached_property
+    def nested(self) -> InputReader:
+        """The same for what is computed while numbers are read: with other buffers, and the same faults."""
+        nested = InputReader(self._files, self._scratch.inner, self.faults)
+        nested._lock = self._lock
+        return nested
+
     @contextmanager
     def room(self, shape: tuple[int, ...], dtype: torch.dtype) -> Iterator[Tensor]:
         """A tensor in the memory of this thread, until the `with` block ends."""
@@ -312,6 +331,17 @@ def nonfinite_input(model: str, tensor: str, fault: Fault) -> InputError:
         f"{model}: tensor '{tensor}': {fault.values} not finite (NaN or Inf), the first at index {fault.first}",
         tensor=tensor,
         hint="the checkpoint is damaged; use another, or --allow-nonfinite",
+    )
+
+
+def differing_copies(tensor: TensorInfo, first: str, second: str) -> InputError:
+    """The error E233 for a tensor that is copied and not equal in two models."""
+    return InputError(
+        "E233",
+        f"tensor '{tensor.name}' is {tensor.dtype}, which is never averaged, and differs "
+        f"between {first} and {second}",
+        tensor=tensor.name,
+        hint="make it equal in all models, or leave one out",
     )
 
 

@@ -17,6 +17,9 @@ from mergecore.errors import InputError
 from mergecore.files.safe_open import NO_STAMP, open_regular, sha256_of, stamp_of, unreadable
 from mergecore.types import Checkpoint, Json, Plan, SmallFile
 
+MADE = "sha256:"
+"""How the revision of an intermediate result begins, behind which stands a digest of all its numbers and files."""
+
 State = dict[str, Json]
 """Size, inode and times of a file, and its digest where that is known."""
 
@@ -84,7 +87,11 @@ def input_files(plan: Plan) -> list[InputFile]:
     for model in plan.models:
         for file in model.weight_files:
             known = _state(file.size, file.stamp, _blob_digest(file.path)) if any(file.stamp) else {}
-            found.append(InputFile(f"{model.name}/{model.file_name(file)}", file.path, known, weights=True))
+            vouched = (model.revision or "").startswith(
+                MADE
+            )  # so it may be made again, with the same numbers
+            name = f"{model.name}/{model.file_name(file)}"
+            found.append(InputFile(name, file.path, known, weights=not vouched))
     for model in _all(plan):
         for name, small in model.small.items():
             state = _state(small.size, small.stamp, small.sha256)

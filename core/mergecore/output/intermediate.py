@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +12,9 @@ from mergecore.errors import OutputError
 from mergecore.files import durable
 from mergecore.files.folders import Folder, opened_below
 from mergecore.files.sizes import size_text
+from mergecore.output.inputs import MADE
 from mergecore.output.manifest import NAME as MANIFEST
+from mergecore.output.manifest import read_manifest
 from mergecore.output.replacing import manifest_of
 from mergecore.output.target import absolute, allocated
 from mergecore.types import Plan
@@ -67,6 +71,14 @@ def is_made(folder: Path) -> bool:
     """Whether a folder holds an intermediate result."""
     found = manifest_of(folder)
     return found is not None and bool((found.model_extra or {}).get("intermediate"))
+
+
+def content_of(folder: Path) -> str:
+    """What identifies all that an intermediate result consists of, by the digests of its manifest: its revision."""
+    manifest = read_manifest(folder)
+    tensors = {name: (one.dtype, one.shape, one.digest) for name, one in manifest.tensors.items()}
+    files = {one.name: one.sha256 for one in manifest.files if one.sha256}
+    return MADE + hashlib.sha256(json.dumps([tensors, files], sort_keys=True).encode()).hexdigest()
 
 
 def remove(folder: Path, names: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -16,6 +16,7 @@ from mergecore.files.read_small import read_small
 from mergecore.files.safe_open import NO_STAMP
 from mergecore.models.folder import ADAPTER, open_adapter, open_folder
 from mergecore.planning.side_files.collect import CONFIG
+from mergecore.planning.state_dicts import NOWHERE
 from mergecore.types import (
     Checkpoint,
     Earlier,
@@ -82,6 +83,10 @@ class Before:
     actual: Mapping[str, Actual] = field(default_factory=dict)
     others: Others = field(default_factory=_Nobody)
     scope: str = ""
+    fused: Collection[str] = ()
+    """Which of the plans are not carried out: what they would make is computed while it is read."""
+    fuse: Callable[[Plan, Checkpoint], Checkpoint] | None = None
+    """The model that such a plan would make, of what was promised."""
     plans: dict[str, Plan] = field(default_factory=dict)
     """By name, in order."""
     models: dict[str, Checkpoint] = field(default_factory=dict)
@@ -99,7 +104,7 @@ class Before:
             raise _wrong(f"'{name}' cannot be the name of a plan, which is also that of a folder")
         if self._key(name) in self.plans or name in self.others:
             raise _wrong(f"two plans are called '{name}'")
-        if plan.earlier:
+        if plan.documents:
             raise _wrong(f"the plan '{name}' has plans before it; make it with `planner.compile`")
         if fault := unreadable(plan, "later plans"):
             raise _wrong(f"the plan '{name}' {fault}")
@@ -109,6 +114,8 @@ class Before:
         """The same for a plan of which all is known to be right."""
         promised = self._promised(key, plan, reference)
         self.plans[key] = plan
+        if self.fuse and key in self.fused:
+            promised = self.fuse(plan, promised)
         self.models[key] = self.actual[key](promised) if key in self.actual else promised
         return self.models[key]
 
@@ -170,7 +177,7 @@ class Before:
             tensors[one.name] = TensorInfo(one.name, stored)
         weights = zip(files, plan.layout.files, strict=True)
         opened = open_folder(folder, reference, weights=False)
-        if ADAPTER in plan.side_files and CONFIG not in plan.side_files:
+        if is_adapter_plan(plan):
             opened = open_adapter(folder, reference, weights=False)
         return replace(
             opened,
@@ -193,15 +200,39 @@ def names_in(reference: ModelReference) -> tuple[str, ...]:
     return (reference.path, *(one.path for one in reference.adapters))
 
 
+def is_adapter_plan(plan: Plan) -> bool:
+    """Whether a plan makes an adapter and not a model."""
+    return ADAPTER in plan.side_files and CONFIG not in plan.side_files
+
+
 def is_adapter(model: Checkpoint) -> bool:
     """Whether what was opened is an adapter and not a model."""
     return ADAPTER in model.side_files and CONFIG not in model.side_files
 
 
-def reopened(folder: Path, promised: Checkpoint) -> Checkpoint:
-    """The model that was promised, once it is in a folder."""
+def reopened(folder: Path, content: str, promised: Checkpoint) -> Checkpoint:
+    """The model that was promised, once it is in a folder; `content`: what identifies all that is in it."""
     open_it = open_adapter if is_adapter(promised) else open_folder
-    return open_it(folder, promised.reference)
+    return open_it(folder, promised.reference, content)
+
+
+def settled(plan: Plan, scratch: Path) -> Plan:
+    """A plan that needs nothing of the folder for small files: what it takes from there is part of it."""
+    files = {
+        name: read_small(content, code="E236", max_bytes=_MAX_BYTES)
+        if isinstance(content, Path) and content.is_relative_to(scratch)
+        else content
+        for name, content in plan.side_files.items()
+    }
+    models = tuple(_settled(one, scratch) for one in plan.models)
+    return replace(plan, side_files=files, models=models)
+
+
+def _settled(model: Checkpoint, scratch: Path) -> Checkpoint:
+    if not model.folder.is_relative_to(scratch):
+        return model
+    parts = tuple(_settled(one, scratch) for one in model.parts)
+    return replace(model, folder=NOWHERE, side_files={}, small={}, parts=parts)
 
 
 def in_order(plan: Plan, make: Callable[[Earlier], Actual], scratch: Callable[[], Path]) -> Plan:

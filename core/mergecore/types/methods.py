@@ -30,6 +30,9 @@ class MergeMethod(Generic[P]):
     family: the heading under which it is listed.
     reproducible: "bitwise" on any machine, or only on the "same-machine".
     input_passes: how often the inputs are read, for estimates.
+    result_by: "map" when the result of a tensor is always one `group.map` (without `rows`), whose function may be
+        called at any later time, in any order and again; "rows" when it may be one with `rows`.  Such a tensor can be
+        computed while it is read, in place of being written.  Empty for every other way.
     needs_whole_tensors: the function uses `group.x`, so whole tensors are held in memory.
     check_params: checks the parameters of one tensor while planning, beyond their types; it gets the parameters
         and the number of inputs, and raises a `MergecoreError`.
@@ -54,6 +57,7 @@ class MergeMethod(Generic[P]):
     example: str = ""
     reproducible: Literal["bitwise", "same-machine"] = "bitwise"
     input_passes: int = 1
+    result_by: Literal["", "map", "rows"] = ""
     needs_whole_tensors: bool = False
     check_params: Callable[[P, int], None] | None = None
     check_plan: Callable[[Sequence[Step], Sequence[str]], None] | None = None

@@ -80,7 +80,7 @@ class Plan:
     """Plans to carry out before, in this order: each may read what those before it make."""
     documents: tuple[DocumentFacts, ...] = ()
     """What there is to show of those of `earlier` and of this one, which is the last; none where it is alone."""
-    part: Part | None = None
+    part: PlanPart | None = None
     """Which of several plans this is, carried out one after the other; None for one that is alone."""
     again: Again | None = field(default=None, compare=False, repr=False)
     """Makes this plan anew, where some of `earlier` are carried out."""
@@ -95,7 +95,7 @@ class Earlier:
 
 
 @dataclass(frozen=True)
-class Part:
+class PlanPart:
     """Where a plan stands among several that are carried out one after the other: `number` of `count`, from 1."""
 
     name: str
@@ -109,13 +109,17 @@ class DocumentFacts:
     """A document among several of which one reads what another makes.
 
     name: by which the others read it, empty for the result.  title: the name that it gives itself.  made_by: its
-    merge method or recipe.  reads: the names of those that it reads.
+    merge method or recipe.  reads: the names of those that it reads.  nbytes: the size of its weights.
+    fused: whether it is computed while it is read, and never written; `why` that is so, or not.
     """
 
     name: str
     title: str
     made_by: str
     reads: tuple[str, ...]
+    nbytes: int
+    fused: bool
+    why: str
 
 
 # ---- recipes -----------------------------------------------------------------------------------------------
@@ -136,6 +140,9 @@ class PlanOptions:
     shard_size: int | None = None
     strict: bool = False
     """Refuse a config of which something has no effect, instead of saying so."""
+    fuse: Literal["auto", "always", "never"] = "auto"
+    """Whether an intermediate result is computed while it is read, in place of being written: where that costs less,
+    wherever it can be, or never."""
     result: str = ""
     """Which of several documents is the output, by its name; empty for the one without a name, or that nobody reads."""
 
@@ -236,7 +243,7 @@ class Planner(Protocol):
         """Have another plan carried out before: the model that it will make, whose weights are not there yet.
 
         Later plans may read it, and their documents may name it `name`.  It is made in a folder beside the output,
-        and made again only when what it is made from has changed.
+        and made again only when what it is made from has changed; or computed while it is read, where that costs less.
 
         Raises:
             PluginError: E605 for a name that is taken, and for a plan whose output cannot be read.

@@ -78,6 +78,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="arcee_fusion",
         merge=arcee_fusion,
         params=ArceeFusionParams,
+        result_by="rows",
         summary="the entries of the other model that matter most",
         family="The base and one other model",
         base="required",

@@ -74,6 +74,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="average",
         merge=average,
         params=AverageParams,
+        result_by="map",
         summary="checkpoints of one run, weighted by a schedule (EMA, WSM)",
         family="Averages",
         paper="arXiv:2507.17634",

@@ -47,6 +47,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="consensus_ta",
         merge=consensus_ta,
         params=ConsensusTaParams,
+        result_by="map",
         summary="task arithmetic where enough models agree",
         family="Sums of task vectors",
         space="delta",

@@ -35,6 +35,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="dare_linear",
         merge=dare_linear,
         params=DareLinearParams,
+        result_by="map",
         summary="drop entries at random, rescale, add them up",
         family="Sums of task vectors, pruned at random",
         space="delta",

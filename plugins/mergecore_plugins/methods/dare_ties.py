@@ -37,6 +37,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="dare_ties",
         merge=dare_ties,
         params=DareTiesParams,
+        result_by="map",
         summary="drop entries at random, rescale, then as ties",
         family="Sums of task vectors, pruned at random",
         space="delta",

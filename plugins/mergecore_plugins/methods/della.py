@@ -44,6 +44,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="della",
         merge=della,
         params=DellaParams,
+        result_by="rows",
         summary="drop at random, small entries more often; then as ties",
         family="Sums of task vectors, pruned at random",
         space="delta",

@@ -41,6 +41,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="della_linear",
         merge=della_linear,
         params=DellaLinearParams,
+        result_by="rows",
         summary="drop at random, small entries more often; add them up",
         family="Sums of task vectors, pruned at random",
         space="delta",

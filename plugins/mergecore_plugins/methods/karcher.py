@@ -88,6 +88,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="karcher",
         merge=karcher,
         params=KarcherParams,
+        result_by="map",
         summary="mean of any number of models on the sphere",
         family="On the arc between models",
         paper="arXiv:2603.04972",

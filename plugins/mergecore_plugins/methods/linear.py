@@ -38,6 +38,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="linear",
         merge=linear,
         params=LinearParams,
+        result_by="map",
         summary="weighted average of the models (model soup)",
         family="Averages",
         paper="arXiv:2203.05482",

@@ -88,6 +88,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="multislerp",
         merge=multislerp,
         params=MultislerpParams,
+        result_by="map",
         summary="weighted mean direction and length of any number of models",
         family="On the arc between models",
         space="delta",

@@ -29,6 +29,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="nearswap",
         merge=nearswap,
         params=NearswapParams,
+        result_by="map",
         summary="base plus the difference to the other model, clamped",
         family="The base and one other model",
         space="delta",

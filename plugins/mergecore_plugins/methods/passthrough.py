@@ -38,6 +38,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="passthrough",
         merge=passthrough,
         params=PassthroughParams,
+        result_by="map",
         summary="the tensors of one model, perhaps scaled; to stack layers",
         family="Averages",
         models=(1, 1),

@@ -146,6 +146,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="sce",
         merge=sce,
         params=SceParams,
+        result_by="map",
         summary="entries that vary most, weighted by energy, sign elected",
         family="Sums of task vectors",
         space="delta",

@@ -65,6 +65,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="slerp",
         merge=slerp,
         params=SlerpParams,
+        result_by="map",
         summary="point on the arc between two models",
         family="On the arc between models",
         base="required",

@@ -31,6 +31,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="task_arithmetic",
         merge=task_arithmetic,
         params=TaskArithmeticParams,
+        result_by="map",
         summary="base plus weighted task vectors",
         family="Sums of task vectors",
         space="delta",

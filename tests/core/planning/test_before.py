@@ -17,11 +17,12 @@ from tiny import llama, llama_config, read_tensors, write_checkpoint, write_llam
 from tiny_tokenizers import tokenizer_json
 
 import mergecore
-from mergecore import OutputError, PluginError, Registry, RunOptions
+from mergecore import OutputError, PlanOptions, PluginError, Registry, RunOptions
 from mergecore.planning import Before
 from mergecore.types import Plan, StepDone
 
 FOLDER = Path(__file__).resolve().parents[2] / "third_party" / "relay"
+WRITTEN = ("--fuse", "never")
 DOCUMENT = "relay: [./a, ./b, ./c, ./d]\n"
 VALUES = {"a": 1.0, "b": 3.0, "c": 6.0, "d": 12.0}
 # leg-1 = (1 + 3) / 2 = 2, leg-2 = (2 + 6) / 2 = 4, the output = (4 + 12) / 2 = 8
@@ -45,7 +46,7 @@ def values(folder: str) -> set[float]:
 
 
 def test_later_plans_read_what_earlier_ones_make(cli: Cli) -> None:
-    outcome = cli("merge", "config.yml", "out")
+    outcome = cli("merge", "config.yml", "out", *WRITTEN)
     assert outcome.code == 0, outcome.err
     assert values("out") == {8.0}
     assert values("out.parts/leg-1") == {2.0}
@@ -81,16 +82,16 @@ def test_later_plans_read_what_earlier_ones_make(cli: Cli) -> None:
 
 def test_everything_is_checked_before_anything_is_made(cli: Cli) -> None:
     write_llama(Path("d"), 2, 1.0)
-    outcome = cli("merge", "config.yml", "out")
+    outcome = cli("merge", "config.yml", "out", *WRITTEN)
     assert outcome.code == 3
     assert "E231: the models have different numbers of layers: leg-2 1, ./d 2" in outcome.err
     assert not Path("out.parts").exists()
 
 
 def test_the_plan_shows_all_plans(cli: Cli) -> None:
-    text = cli("plan", "config.yml").out
+    text = cli("plan", "config.yml", *WRITTEN).out
     assert text.index("leg-1: a plan that comes before") < text.index("leg-2: a plan that comes before")
-    told = json.loads(cli("plan", "config.yml", "--json").out)
+    told = json.loads(cli("plan", "config.yml", "--json", *WRITTEN).out)
     assert [one["name"] for one in told["earlier"]] == ["leg-1", "leg-2"]
     assert [one["reference"] for one in told["earlier"][1]["models"]] == ["leg-1", "./c"]
     assert [one["reference"] for one in told["models"]] == ["leg-2", "./d"]
@@ -105,6 +106,7 @@ def test_what_is_there_and_unchanged_is_not_made_again(cli: Cli, monkeypatch: py
         mergecore.merge(
             "config.yml",
             "out",
+            plan_options=PlanOptions(fuse="never"),
             run_options=RunOptions(**options),  # type: ignore[arg-type]
             progress=lambda event: made.append(event.name) if isinstance(event, StepDone) else None,
         )
@@ -131,7 +133,7 @@ def test_what_is_there_and_unchanged_is_not_made_again(cli: Cli, monkeypatch: py
 def test_a_folder_that_is_not_ours_is_left_alone(cli: Cli) -> None:
     Path("out.parts/leg-1").mkdir(parents=True)
     Path("out.parts/leg-1/notes.txt").write_text("mine")
-    outcome = cli("merge", "config.yml", "out")
+    outcome = cli("merge", "config.yml", "out", *WRITTEN)
     assert outcome.code == 6
     assert "E501: " in outcome.err
     assert "out.parts/leg-1" in outcome.err
@@ -141,7 +143,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(cli: Cli) -> None:
 def test_what_stands_in_the_way_of_the_output_is_said_before_anything_is_made(cli: Cli) -> None:
     Path("out").mkdir()
     Path("out/notes.txt").write_text("mine")
-    outcome = cli("merge", "config.yml", "out")
+    outcome = cli("merge", "config.yml", "out", *WRITTEN)
     assert outcome.code == 6
     assert "E501: " in outcome.err
     assert not Path("out.parts").exists()
@@ -152,7 +154,7 @@ def test_the_folders_lie_beside_the_output_wherever_that_is(cli: Cli, out: str) 
     Path("empty/x").mkdir(parents=True)
     if out.endswith("/."):
         Path("empty/x").rmdir()
-    outcome = cli("merge", "config.yml", out)
+    outcome = cli("merge", "config.yml", out, *WRITTEN)
     if "new" in out:
         assert outcome.code == 0, outcome.err
         assert values("new/folder/out") == {8.0}
@@ -166,8 +168,8 @@ def test_the_folders_lie_beside_the_output_wherever_that_is(cli: Cli, out: str) 
 
 
 def test_other_executors_make_the_same(cli: Cli) -> None:
-    assert cli("merge", "config.yml", "out").code == 0
-    outcome = cli("merge", "config.yml", "other", "--executor", "processes", "-j", "2")
+    assert cli("merge", "config.yml", "out", *WRITTEN).code == 0
+    outcome = cli("merge", "config.yml", "other", *WRITTEN, "--executor", "processes", "-j", "2")
     assert outcome.code == 0, outcome.err
     for folder in ("out", "out.parts/leg-2"):
         for path in Path(folder).iterdir():
@@ -182,7 +184,7 @@ class Stopped(Exception):
 def test_an_interrupted_run_is_resumed_in_whichever_plan_it_stopped(cli: Cli, after: int) -> None:
     steps = len(read_tensors(Path("a")))
     assert 2 < steps < 14 < 2 * steps < 27 < 3 * steps
-    assert cli("merge", "config.yml", "whole").code == 0
+    assert cli("merge", "config.yml", "whole", *WRITTEN).code == 0
     count = 0
 
     def stop(event: object) -> None:
@@ -192,18 +194,18 @@ def test_an_interrupted_run_is_resumed_in_whichever_plan_it_stopped(cli: Cli, af
             raise Stopped
 
     with pytest.raises(Stopped):
-        mergecore.merge("config.yml", "out", progress=stop)
+        mergecore.merge("config.yml", "out", plan_options=PlanOptions(fuse="never"), progress=stop)
     assert not Path("out").exists()
-    assert "E507" in cli("merge", "config.yml", "out").err
-    assert cli("merge", "config.yml", "out", "--resume").code == 0
+    assert "E507" in cli("merge", "config.yml", "out", *WRITTEN).err
+    assert cli("merge", "config.yml", "out", "--resume", *WRITTEN).code == 0
     for folder in ("out", "out.parts/leg-1", "out.parts/leg-2"):
         for path in Path(folder).iterdir():
             assert path.read_bytes() == Path(folder.replace("out", "whole"), path.name).read_bytes()
 
 
 def test_a_run_in_memory_makes_the_same(cli: Cli) -> None:
-    assert cli("merge", "config.yml", "out").code == 0
-    made = mergecore.pipeline.run(mergecore.plan("config.yml"))
+    assert cli("merge", "config.yml", "out", *WRITTEN).code == 0
+    made = mergecore.pipeline.run(mergecore.plan("config.yml", options=PlanOptions(fuse="never")))
     stored = load_file("out/model.safetensors")
     assert made.keys() == stored.keys()
     assert all(torch.equal(made[name], stored[name]) for name in stored)
@@ -214,7 +216,7 @@ def test_nothing_is_left_of_the_folder_for_what_was_promised(
 ) -> None:
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
-    plan = mergecore.plan("config.yml")
+    plan = mergecore.plan("config.yml", options=PlanOptions(fuse="never"))
     assert [one.name for one in plan.earlier] == ["leg-1", "leg-2"]
     mergecore.execute(plan, "out")
     assert not [*(tmp_path / "scratch").iterdir()]
@@ -252,7 +254,7 @@ def test_a_later_plan_aligns_the_vocabulary_that_an_earlier_one_makes(
         write_checkpoint(Path(name), tensors, llama_config(1, vocab_size=len(tokens)))
         (Path(name) / "tokenizer.json").write_text(json.dumps(tokenizer_json("BPE", list(tokens))))
     Path("config.yml").write_text("other: 1\n")
-    outcome = cli("merge", "config.yml", "out")
+    outcome = cli("merge", "config.yml", "out", *WRITTEN)
     assert outcome.code == 0, outcome.err
     made = read_tensors(Path("out"))["model.embed_tokens.weight"]
     assert made[:, 0].tolist() == [
@@ -310,7 +312,7 @@ def test_tensors_that_are_encoded_cannot_be_read_by_later_plans(tmp_path: Path) 
 
 
 def test_a_recipe_that_changes_its_mind_is_stopped(tmp_path: Path) -> None:
-    plan = mergecore.plan("config.yml")
+    plan = mergecore.plan("config.yml", options=PlanOptions(fuse="never"))
     other = mergecore.plan({"relay": ["./a", "./b", "./c"]})
     assert plan.again
     twisted: Plan = plan.__class__(**{**vars(plan), "again": lambda made, scratch: other})

@@ -78,9 +78,9 @@ def check_name(name: str, document: Document) -> None:
         raise _wrong(what, document, hint="use letters, digits, '_', '-', '.' and spaces")
 
 
-def place_of(document: Document) -> Place | str | None:
+def place_of(document: Document) -> Place | str:
     """Where a document gives itself a name, or else begins; what messages call one that was never text."""
-    return document.place(("name",)) or (document.name if document.root is None else None)
+    return document.place(("name",)) or document.name
 
 
 def _first(document: Document) -> str:

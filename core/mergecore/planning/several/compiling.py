@@ -6,20 +6,21 @@ import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from mergecore.config.reference import exists_below
 from mergecore.errors import Collector, ConfigError, Place, PluginError, some
 from mergecore.files.yaml_document import Document
-from mergecore.planning.before import Actual, Before, names_in, unreadable
+from mergecore.planning.before import Actual, Before, names_in, settled, unreadable
 from mergecore.planning.merge import plan_merge
 from mergecore.planning.planner import DocumentPlanner
 from mergecore.planning.several.arranging import Arranged, arranged, check_name, name_of, place_of
+from mergecore.planning.several.fusing import Verdict, chosen
 from mergecore.plugins.registry import Registry
 from mergecore.tokenizers.read import VocabularyReader
-from mergecore.types import Earlier, ModelReference, Plan, Recipe
-from mergecore.types.plans import DocumentFacts, Part, PlanOptions
+from mergecore.types import Checkpoint, Earlier, ModelReference, Plan, Recipe
+from mergecore.types.plans import DocumentFacts, PlanOptions, PlanPart
 
 
 @dataclass(frozen=True)
@@ -27,41 +28,42 @@ class Making:
     """How documents become plans.
 
     pin: ends a plan: notes what its side files are.  is_made: whether a folder is what a document has made for others.
+    fuse: the model that a plan would make, computed while it is read.
     """
 
     registry: Registry
     options: PlanOptions
     pin: Callable[[Plan], Plan]
+    fuse: Callable[[Plan, Checkpoint], Checkpoint]
     is_made: Callable[[Path], bool]
 
 
 def planned(
-    documents: Sequence[Document], making: Making, actual: Mapping[str, Actual], scratch: Callable[[], Path]
+    documents: Sequence[Document],
+    making: Making,
+    actual: Mapping[str, Actual],
+    scratch: Callable[[], Path],
+    verdicts: Mapping[str, Verdict] | None = None,
 ) -> Plan:
     """The plan of the document that is the result, and of those that it reads; `actual`: what is made already.
+
+    verdicts: which of them are computed while they are read; found here where that is not known yet.
 
     Raises:
         MergecoreError: everything that is wrong with any of them, several as `Problems`.
     """
-    file = _File(arranged(documents, making.options.result), making)
-    order = Before(scratch, actual, file)
-    file.order = order
     with _without_collections():
+        file = _File(arranged(documents, making.options.result), making, scratch, actual, verdicts or {})
         made, result = file.plan()
-        count = len(order.plans) + 1
-        parts = [Part(name, number, count) for number, name in enumerate([*order.plans, ""], 1)]
-        plans = [making.pin(one) for one in (*order.plans.values(), made)]
-        *before, made = [replace(one, part=part) for one, part in zip(plans, parts, strict=True)]
-        earlier = tuple(Earlier(name, one) for name, one in zip(order.plans, before, strict=True))
-    again = partial(planned, documents, making) if earlier else None
-    return replace(
-        made,
-        earlier=earlier,
-        again=again,
-        part=made.part if earlier else None,
-        documents=tuple(file.facts(made, result)) if earlier else (),
-        warnings=(*file.unused(result), *made.warnings),
-    )
+        if verdicts is None:
+            order = file.order
+            verdicts = chosen(order.plans, order.models, made, making.registry, making.options.fuse)
+            if any(one.fused for one in verdicts.values()):
+                return planned(documents, making, actual, scratch, verdicts)
+            file.verdicts = verdicts
+        made = file.in_order(made, result)
+        again = partial(planned, documents, making, verdicts=verdicts)
+        return replace(made, again=again if made.earlier else None)
 
 
 def compiled(document: Document, planner: DocumentPlanner) -> Plan:
@@ -95,7 +97,9 @@ class _File:
 
     documents: Arranged
     making: Making
-    order: Before = field(init=False)
+    scratch: Callable[[], Path]
+    actual: Mapping[str, Actual]
+    verdicts: Mapping[str, Verdict]
     problems: Collector = field(default_factory=Collector)
     _begun: list[str] = field(default_factory=list)
     """The documents that are being planned, of which each reads the next."""
@@ -110,6 +114,12 @@ class _File:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.documents.readable)
+
+    @cached_property
+    def order(self) -> Before:
+        """What is planned so far."""
+        fused = [name for name, one in self.verdicts.items() if one.fused]
+        return Before(self.scratch, self.actual, self, fused=fused, fuse=self.making.fuse)
 
     def plan(self) -> tuple[Plan, Document]:
         """The plan of the result, and the document that it is of."""
@@ -132,7 +142,7 @@ class _File:
         if reference.revision:
             what = f"'{name}' is a document of this file, which has no revision '{reference.revision}'"
             raise ConfigError(
-                "E118", what, place=place, hint=f"write 'hf:{reference}' for a model of the hub"
+                "E118", what, place=place, hint=f"write 'hf:{reference}' for the model of the hub"
             )
         if exists_below(Path())(name) and not self.making.is_made(Path(name)):
             what = f"'{name}' is a document of this file, and a folder or file here"
@@ -191,6 +201,46 @@ class _File:
             raise ConfigError("E118", what, place=place_of(last[0]), hint=hint)
         return last[0]
 
+    def in_order(self, made: Plan, result: Document) -> Plan:
+        """The plan of the result with those before it, each with its place among those that are carried out."""
+        plans = self.order.plans
+        facts = tuple(self.facts(made, result)) if plans else ()
+        written = [name for name in plans if name not in self.order.fused]
+        ended = {name: self._ended(plans[name]) for name in written} | {"": self._ended(made)}
+        if written:
+            parts = [PlanPart(name, number, len(ended)) for number, name in enumerate(ended, 1)]
+            ended = {part.name: replace(ended[part.name], part=part) for part in parts}
+        made = ended.pop("")
+        earlier = tuple(Earlier(name, one) for name, one in ended.items())
+        warnings = (*self.unused(result), *made.warnings)
+        return replace(made, earlier=earlier, documents=facts, warnings=warnings)
+
+    def _ended(self, plan: Plan) -> Plan:
+        """A plan with the plugins that make what it computes while reading it, that keeps nothing of our folder."""
+        plan = self.making.pin(plan)
+        if not self.order.plans:
+            return plan
+        plugins = {
+            key: one for name in self._fused_in(plan) for key, one in self.order.plans[name].plugins.items()
+        }
+        plan = replace(
+            plan, plugins={**plugins, **plan.plugins}, warnings=(*self._inside(plan), *plan.warnings)
+        )
+        return settled(plan, self.scratch())
+
+    def _fused_in(self, plan: Plan) -> Iterator[str]:
+        """The names of what a plan computes while it reads it, and of what these compute."""
+        for model in plan.models:
+            for name in names_in(model.reference):
+                if name in self.order.fused:
+                    yield name
+                    yield from self._fused_in(self.order.plans[name])
+
+    def _inside(self, plan: Plan) -> Iterator[str]:
+        """The warnings of what a plan computes while it reads it."""
+        for name in dict.fromkeys(self._fused_in(plan)):
+            yield from (f"{name}: {text}" for text in self.order.plans[name].warnings)
+
     def unused(self, result: Document) -> Iterator[str]:
         """What to say of documents that the result does not need."""
         for one in self.documents.everyone:
@@ -210,7 +260,11 @@ class _File:
             inside = {name for model in one.models for name in names_in(model.reference)}
             read = {*self.order.read.get(key, {}), *(self._key(key, name) for name in inside)}
             reads = tuple(name for name in self.order.plans if name in read and name in inside | {*self})
-            yield DocumentFacts("" if one is plan else key, one.title, made_by(one), reads)
+            verdict = self.verdicts.get(key, Verdict(False, ""))
+            name = "" if one is plan else key
+            yield DocumentFacts(
+                name, one.title, made_by(one), reads, one.layout.size, verdict.fused, verdict.why
+            )
 
     def _key(self, reader: str, name: str) -> str:
         """What a model is called among the plans that a document, or a plan of its recipe, calls `name`."""

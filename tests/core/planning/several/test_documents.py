@@ -195,7 +195,7 @@ def test_a_document_has_no_revisions(write: Write) -> None:
     (found,) = told(write(CHAIN.replace("model: first", "model: first@main")))
     assert found == (
         "E118 config.yml:9:18: 'first' is a document of this file, which has no revision 'main'. "
-        "Hint: write 'hf:first@main' for a model of the hub"
+        "Hint: write 'hf:first@main' for the model of the hub"
     )
 
 
@@ -231,7 +231,8 @@ def test_a_document_that_nobody_reads_is_a_warning_and_with_strict_an_error(writ
 
 
 def test_errors_in_mappings_name_the_one_that_they_are_in(write: Write) -> None:
-    with pytest.raises(ConfigError, match=r"^config\[1\] is a str; a mapping is expected"):
+    hint = "give a mapping, a list of mappings, or the path of a file"
+    with pytest.raises(ConfigError, match=rf"^config\[1\] is a str; a mapping is expected\. Hint: {hint}"):
         mergecore.plan([{}, "x"])  # type: ignore[list-item]
     with pytest.raises(ConfigError, match=r"^the list of configs is empty"):
         mergecore.plan([])
