@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from mergecore.files.on_demand import on_demand
 
 if TYPE_CHECKING:
+    from mergecore.config.leftovers import OBSOLETE, OPTIONS, other_document
     from mergecore.config.reference import HUB, Exists, exists_below, nearest, parse_reference
     from mergecore.config.values import Dtype, Reference
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
+            "leftovers": "OBSOLETE OPTIONS other_document",
             "reference": "HUB Exists exists_below nearest parse_reference",
             "values": "Dtype Reference",
         },
@@ -20,10 +22,13 @@ else:
 
 __all__ = [
     "HUB",
+    "OBSOLETE",
+    "OPTIONS",
     "Dtype",
     "Exists",
     "Reference",
     "exists_below",
     "nearest",
+    "other_document",
     "parse_reference",
 ]

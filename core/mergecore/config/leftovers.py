@@ -48,7 +48,7 @@ OTHER_DOCUMENTS: tuple[tuple[frozenset[str], str, str], ...] = (
     (
         frozenset({"layer_slices"}),
         "this is a config of bakllama; mergecore reads those of mergekit-yaml",
-        "write 'slices:' with 'sources:' instead, and 'merge_method: passthrough'",
+        "`mergecore import-config FILE` prints it as one",
     ),
 )
 

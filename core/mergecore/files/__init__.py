@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from mergecore.files.safe_open import ReadAt
     from mergecore.files.sizes import size_text
     from mergecore.files.strict_json import parse_json, read_json
-    from mergecore.files.yaml_document import DocPath
+    from mergecore.files.yaml_document import DocPath, parse_documents
+    from mergecore.files.yaml_text import read_text
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
@@ -22,7 +23,8 @@ else:
             "safe_open": "ReadAt",
             "sizes": "size_text",
             "strict_json": "parse_json read_json",
-            "yaml_document": "DocPath",
+            "yaml_document": "DocPath parse_documents",
+            "yaml_text": "read_text",
         },
     )
 
@@ -33,9 +35,11 @@ __all__ = [
     "NumberFormat",
     "ReadAt",
     "nbytes",
+    "parse_documents",
     "parse_json",
     "promoted",
     "read_json",
+    "read_text",
     "searcher",
     "size_text",
 ]
