@@ -76,6 +76,8 @@ def average(
     maker = Maker(given)
     if out is None and not (given["only_plan"] or print_config):
         raise click.UsageError("OUT is missing; only --plan and --print-config do without it")
+    if given["only_plan"] and print_config:
+        raise click.UsageError("--plan and --print-config exclude each other")
     if given["decay"] is not None and given["schedule"] != "ema":
         raise click.UsageError(f"--decay has no effect with --schedule {given['schedule']}; it is for ema")
     run = read_run(run_dir, given["final_step"])

@@ -43,7 +43,7 @@ class TrainingRun:
 
 
 class _Unfinished(Exception):
-    """What a checkpoint lacks; kept in the module."""
+    """Why a checkpoint does not count; kept in the module."""
 
 
 def read_run(folder: Path, final_step: int | None = None) -> TrainingRun:
@@ -60,7 +60,10 @@ def read_run(folder: Path, final_step: int | None = None) -> TrainingRun:
     for number, name in sorted((int(found[1]), found[0]) for found in map(FOLDER.fullmatch, names) if found):
         path = folder / name
         try:
-            saved.append(_look(path, number))
+            one = _look(path, number)
+            if saved and saved[-1].step == number:
+                raise _Unfinished(f"{saved[-1].path.name} is of the same step")
+            saved.append(one)
         except _Unfinished as reason:
             skipped[path] = str(reason)
     _add_final(folder, names, final_step, saved, skipped)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,7 @@ def test_unfinished_checkpoints_are_left_out_with_a_warning(tmp_path: Path, cli:
     (run / "checkpoint-5" / "trainer_state.json").write_text(text[:40])
     (run / "checkpoint-4" / "model.safetensors").unlink()
     write_state(run / "checkpoint-1", 7)
+    shutil.copytree(run / "checkpoint-3", run / "checkpoint-003")
     (run / "checkpoint-x").mkdir()
     (run / "tmp-checkpoint-7").mkdir()
     outcome = cli("average", run, tmp_path / "out")
@@ -136,11 +138,12 @@ def test_unfinished_checkpoints_are_left_out_with_a_warning(tmp_path: Path, cli:
         f"checkpoint-6 {unfinished}",
         f"checkpoint-5 {unfinished}",
         "checkpoint-4 is left out: no weights are in it",
+        "checkpoint-3 is left out: checkpoint-003 is of the same step",
         "checkpoint-1 is left out: its trainer_state.json says that it is of step 7",
     ):
         assert words in outcome.err
     manifest = json.loads((tmp_path / "out" / "mergecore-manifest.json").read_text())
-    assert len([one for one in manifest["warnings"] if "is left out" in one]) == 4
+    assert len([one for one in manifest["warnings"] if "is left out" in one]) == 5
 
 
 def test_a_damaged_checkpoint_is_an_error(tmp_path: Path, cli: Cli) -> None:
@@ -299,6 +302,7 @@ def test_windows_are_written_as_people_do() -> None:
         (("--steps", "9:5"), "write the smaller step first"),
         (("--tokens", "many"), "--tokens 'many': a number of tokens is expected"),
         (("--tokens", "many"), "such as 2B, 500M or 100000"),
+        (("--plan", "--print-config"), "--plan and --print-config exclude each other"),
         (("--decay", "0.5"), "--decay has no effect with --schedule uniform; it is for ema"),
     ],
 )

@@ -318,5 +318,5 @@ def test_the_callbacks_are_loaded_when_they_are_named() -> None:
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert shown.startswith("[]")
     assert "RunningAverageCallback" in shown
-    assert AveragingCallback().last == 5
+    assert AveragingCallback(at=7).at == (7,)
     assert RunningAverageCallback().every == 1

@@ -30,7 +30,7 @@ class AveragingCallback(TrainerCallback):
 
     last: how many of the newest checkpoints are averaged.
     schedule, decay: how they are weighted, as for the method `average`.
-    at: when: at the "end", at each "save", or at certain steps, at which Trainer then saves too.
+    at: when: at the "end", at each "save", or at a step or several, at which Trainer then saves too.
     out: where the average goes, in the folder of the run; `{step}` stands for the step.  It replaces an earlier one.
     trainer: evaluates each average too; its metrics begin with `eval_averaged`.  This costs the weights twice more in
         the memory of the host, once for the average and once for those of the model in the meantime.
@@ -42,13 +42,14 @@ class AveragingCallback(TrainerCallback):
         last: int = 5,
         schedule: Schedule = "uniform",
         decay: float = DECAY,
-        at: Literal["end", "save"] | Collection[int] = "end",
+        at: Literal["end", "save"] | int | Collection[int] = "end",
         out: str = "averaged",
         trainer: Trainer | None = None,
     ) -> None:
         if last < 2:
             hint = "average two checkpoints or more"
             raise ConfigError("E105", f"last: {last} checkpoints have no average", hint=hint)
+        at = (at,) if isinstance(at, int) else at
         if isinstance(at, str) and at not in ("end", "save"):
             hint = "write 'end', 'save', or a list of steps"
             raise ConfigError("E105", f"at: '{at}' is not a time to average", hint=hint)
