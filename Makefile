@@ -10,6 +10,7 @@
 #   make fuzz      random merges against an independent float64 implementation; FUZZ="--runs 2000 --seed 0 --method ties"
 #   make evidence  eight experts merged by every method, scored; writes a page of the docs
 #   make real-lora  a real LoRA trained, merged, extracted again; what the models say; REAL_LORA="--write-docs"
+#   make routers   how well routers of every gate mode route; ROUTERS="--mergekit /path/to/mergekit-moe" compares
 #   make format    put the code in the form that `check` wants
 #   make clean     remove everything that was made here
 
@@ -20,6 +21,7 @@ BENCH ?=
 CLASSES ?=
 FUZZ ?=
 KILLS ?=
+ROUTERS ?=
 DEMO ?= mergecore-demo
 JOBS ?= auto
 REAL_LORA ?=
@@ -28,7 +30,7 @@ TESTS ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo test check lint types coverage bench accuracy in-memory fuzz kills evidence real-lora format clean
+.PHONY: demo test check lint types coverage bench accuracy in-memory fuzz kills evidence real-lora routers format clean
 
 demo: $(VENV)/installed
 	$(BIN)/mergecore demo --overwrite $(DEMO)
@@ -69,6 +71,9 @@ evidence: $(VENV)/installed
 real-lora: $(VENV)/installed
 	$(INSTALL) '.[bench]'
 	$(BIN)/python benchmarks/real_lora.py $(REAL_LORA)
+
+routers: $(VENV)/installed
+	$(BIN)/python benchmarks/routers.py $(ROUTERS)
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix
