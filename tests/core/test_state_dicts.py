@@ -1,40 +1,26 @@
-"""Merging what is in memory: state dicts, modules and single tensors, with the numbers of a merge on disk."""
+"""Merging what is in memory: state dicts and modules, with the numbers of a merge on disk."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from benchmarks.methods import CASES, config_for
 from safetensors.torch import load_file
-from tiny import llama, llama_config, write_checkpoint
-from torch import Tensor, nn
+from state_dicts import NAMES, Tensors
+from tiny import llama_config
+from torch import Tensor
 
 import mergecore
-from mergecore import MergecoreError, MergeMethod, NoParams, PlanOptions, Registry, RunOptions
+from mergecore import MergecoreError, Registry, RunOptions
 from mergecore.planning.state_dicts import StateDicts
 from mergecore.types.events import Event, PlanReady, StepDone
-
-Tensors = dict[str, Tensor]
-NAMES = ("base", "a", "b", "c")
-
-
-@pytest.fixture
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensors]:
-    """Four models in folders of their names, and in memory."""
-    monkeypatch.chdir(tmp_path)
-    found = {name: llama(2, seed=i) for i, name in enumerate(NAMES)}
-    for name in NAMES[1:]:
-        found[name] = {key: one + 0.1 * found["base"][key] for key, one in found[name].items()}
-    for name, tensors in found.items():
-        write_checkpoint(Path(name), tensors, llama_config(2))
-    return found
 
 
 def on_disk(config: Mapping[str, Any]) -> Tensors:
@@ -186,81 +172,6 @@ def test_what_is_handed_over_is_not_changed_and_not_copied(models: dict[str, Ten
         assert_same(tensors, before[name])
 
 
-# ---- single tensors ----------------------------------------------------------------------------------------
-
-
-def test_tensors_of_any_kind_are_averaged() -> None:
-    found = mergecore.merge_tensors(
-        "linear",
-        [torch.ones(2, 3), np.full((2, 3), 3.0), torch.full((3, 2), 5.0, dtype=torch.bfloat16).T],
-        weight=[1, 2, 1],
-    )
-    assert found.tolist() == [[3.0] * 3] * 2  # (1 + 2 · 3 + 5) / 4
-    assert found.dtype == torch.float64
-
-
-def test_parameters_may_be_arrays() -> None:
-    tensors = [torch.tensor([1.0]), torch.tensor([3.0])]
-    for weight in (torch.tensor([1.0, 3.0]), np.array([1, 3])):
-        assert mergecore.merge_tensors("linear", tensors, weight=weight).tolist() == [2.5]
-    assert mergecore.merge_tensors("linear", tensors, weight=torch.tensor(1.0)).tolist() == [2.0]
-
-
-def test_a_base_is_what_the_others_differ_from() -> None:
-    """ties by hand: deltas 1 and -3, of which the second wins the vote."""
-    found = mergecore.merge_tensors(
-        "ties",
-        [torch.tensor([3.0, 5.0]), torch.tensor([-1.0, 5.0])],
-        base=torch.tensor([2.0, 2.0]),
-        weight=1.0,
-    )
-    assert found.tolist() == [-1.0, 5.0]
-
-
-@pytest.mark.parametrize("dtype", ["bfloat16", torch.bfloat16, "torch.bfloat16"])
-def test_the_result_has_the_dtype_that_is_asked_for(dtype: Any) -> None:
-    found = mergecore.merge_tensors("linear", [torch.tensor(1.0), torch.tensor(2.0)], dtype=dtype, weight=1.0)
-    assert (found.dtype, found.item(), found.shape) == (torch.bfloat16, 1.5, ())
-
-
-@pytest.mark.parametrize(("method", "word"), [("task_arithmetic", "scale"), ("consensus_ta", "threshold")])
-def test_lambda_is_given_by_a_name_that_python_allows(method: str, word: str) -> None:
-    tensors, base = [torch.tensor([1.0, 3.0]), torch.tensor([2.0, 5.0])], torch.zeros(2)
-    first, second = (
-        mergecore.merge_tensors(method, tensors, base=base, weight=1.0, **cast("dict[str, Any]", {name: 0.5}))
-        for name in ("lambda", word)
-    )
-    assert first.equal(second)
-    if method == "task_arithmetic":
-        assert first.tolist() == [1.5, 4.0]  # (1 + 2) / 2, (3 + 5) / 2
-
-
-def test_random_numbers_depend_on_name_and_seed() -> None:
-    tensors = [torch.ones(1000)]
-    base = torch.zeros(1000)
-
-    def made(**more: Any) -> bytes:
-        found = mergecore.merge_tensors("dare_linear", tensors, base=base, weight=1.0, density=0.5, **more)
-        assert sorted(found.unique().tolist()) == [0.0, 2.0]
-        return found.numpy().tobytes()
-
-    assert made() == made()
-    assert len({made(), made(seed=1), made(name="other")}) == 3
-
-
-def test_a_method_that_is_not_installed_can_be_handed_over() -> None:
-    method = MergeMethod(
-        name="largest", merge=lambda group, _: group.map(lambda one: one.x.amax(0)), params=NoParams
-    )
-    for _ in range(2):
-        assert mergecore.merge_tensors(method, [torch.tensor([1.0, 5]), torch.tensor([2.0, 3])]).tolist() == [
-            2,
-            5,
-        ]
-    ties = Registry.discover().get(MergeMethod, "ties")
-    assert mergecore.merge_tensors(ties, [torch.ones(2)], base=torch.zeros(2), weight=1.0).tolist() == [1, 1]
-
-
 # ---- runs --------------------------------------------------------------------------------------------------
 
 
@@ -318,153 +229,3 @@ def test_torch_is_not_imported_before_it_is_needed() -> None:
         "import sys; from mergecore import merge_tensors, merge_state_dicts; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-# ---- errors ------------------------------------------------------------------------------------------------
-
-ONE = torch.ones(2)
-
-
-class Half(nn.Module):
-    pass
-
-
-@pytest.mark.parametrize(
-    ("call", "code", "told"),
-    [
-        (
-            lambda: mergecore.merge_tensors("linera", [ONE]),
-            "E108",
-            "unknown merge method 'linera'; did you mean 'linear'?",
-        ),
-        (lambda: mergecore.merge_tensors("linear", []), "E104", "no models were given to merge"),
-        (
-            lambda: mergecore.merge_state_dicts({"merge_method": "linear"}, {}),
-            "E104",
-            "no models were given to merge",
-        ),
-        (
-            lambda: mergecore.merge_tensors("linear", [ONE, torch.ones(3)], weight=1.0),
-            "E230",
-            "shapes differ for 'tensor': tensors[0] [2], tensors[1] [3]",
-        ),
-        (
-            lambda: mergecore.merge_tensors("linear", [ONE, [1.0, 2.0]], weight=1.0),  # type: ignore[list-item]
-            "E233",
-            "tensors[1]: tensor 'tensor' is a list, not a tensor. Hint: pass a plain tensor",
-        ),
-        (
-            lambda: mergecore.merge_tensors("linear", [ONE], wieght=1.0),
-            "E109",
-            "linear has no parameter 'wieght'; did you mean 'weight'?",
-        ),
-        (
-            lambda: mergecore.merge_tensors("linear", [ONE, ONE], weight=[1.0]),
-            "E105",
-            "parameter 'weight' has 1 values for 2 models. Hint: the base has none, unless it is listed",
-        ),
-        (
-            lambda: mergecore.merge_state_dicts("linear", {"a": {"w": ONE}}, weight={"b": 1}),
-            "E105",
-            "parameter 'weight' is given for 'b', which is not among the models. Hint: they are a",
-        ),
-        (
-            lambda: mergecore.merge_state_dicts("ties", {"a": {"w": ONE}}, base="b", weight=1),
-            "E105",
-            "the base 'b' is not among the models. Hint: they are a",
-        ),
-        (
-            lambda: mergecore.merge_state_dicts(
-                "linear", {"a": {"w": ONE}, "b": {"w": ONE, "v": ONE}}, weight=1
-            ),
-            "E232",
-            "1 tensor unexpected in b: 'v'",
-        ),
-        (
-            lambda: mergecore.merge_state_dicts("linear", {"a": {"w": ONE}, "b": {}}, weight=1),
-            "E201",
-            "model 'b' contains no tensors",
-        ),
-        (
-            lambda: mergecore.merge_state_dicts("linear", {"a": Half()}, weight=1),
-            "E201",
-            "model 'a' contains no tensors",
-        ),
-        (
-            lambda: mergecore.merge_tensors("linear", 5, weight=1),  # type: ignore[arg-type]
-            "E104",
-            "the tensors are a int; a list of them is expected",
-        ),
-        (
-            lambda: mergecore.merge_state_dicts("linear", [{"w": ONE}], weight=1),  # type: ignore[arg-type]
-            "E104",
-            "the models are a list; a dict of names and state dicts is expected",
-        ),
-        (
-            lambda: mergecore.merge_state_dicts("linear", {1: {"w": ONE}}, weight=1),  # type: ignore[dict-item]
-            "E104",
-            "1 is not the name of a model; text is expected",
-        ),
-        (
-            lambda: mergecore.merge_state_dicts("linear", {"a": 3}, weight=1),  # type: ignore[dict-item]
-            "E104",
-            "model 'a' is a int; a state dict or a module is expected",
-        ),
-        (
-            lambda: mergecore.merge_state_dicts("linear", {"a": {1: ONE}}, weight=1),  # type: ignore[dict-item]
-            "E104",
-            "a: the name 1 of a tensor is not text",
-        ),
-        (
-            lambda: mergecore.merge_state_dicts(
-                "linear", {"a": {"w": torch.ones(2, device="meta")}}, weight=1
-            ),
-            "E233",
-            "a: tensor 'w' is on the device 'meta', without numbers",
-        ),
-        (
-            lambda: mergecore.merge_state_dicts("linear", {"a": {"w": torch.eye(2).to_sparse()}}, weight=1),
-            "E233",
-            "a: tensor 'w' is sparse_coo, not plain numbers",
-        ),
-        (
-            lambda: mergecore.merge_state_dicts(
-                {"merge_method": "linear", "models": [{"model": "a", "parameters": {"weight": 1}}]},
-                {"a": {"w": ONE}, "b": {"w": ONE}},
-            ),
-            "E104",
-            "the config does not name 'b'. Hint: name it in the config, or leave it out",
-        ),
-        (
-            lambda: mergecore.merge_state_dicts(
-                {"merge_method": "linear", "models": []}, {"a": {"w": ONE}}, weight=1
-            ),
-            "E104",
-            "base, dtype, seed and parameters belong in the config. Hint: write them there, or name a method in place",
-        ),
-        (
-            lambda: mergecore.merge_tensors("linear", [ONE, torch.tensor([1.0, torch.nan])], weight=1.0),
-            "E234",
-            "tensors[1]: tensor 'tensor': 1 value is not finite (NaN or Inf), the first at index 1",
-        ),
-        (
-            lambda: mergecore.merge_tensors("linear", [ONE, np.zeros(2, dtype=np.complex128)], weight=1.0),
-            "E205",
-            "tensor 'tensor': unknown dtype 'complex128'",
-        ),
-    ],
-)
-def test_what_is_wrong_is_said(call: Callable[[], object], code: str, told: str) -> None:
-    with pytest.raises(MergecoreError) as caught:
-        call()
-    assert told in str(caught.value)
-    assert caught.value.code == code
-
-
-def test_options_of_a_plan_count(models: dict[str, Tensors]) -> None:
-    models["b"]["more"] = torch.ones(3)
-    options = PlanOptions(unexpected="drop")
-    found = mergecore.merge_state_dicts(
-        "linear", {one: models[one] for one in "ab"}, weight=1.0, plan_options=options
-    )
-    assert found.keys() == models["a"].keys()
