@@ -30,7 +30,7 @@ TESTS ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo test check lint types coverage bench accuracy in-memory fuzz kills evidence real-lora routers format clean
+.PHONY: demo test check lint types coverage bench accuracy in-memory fuzz kills evidence real-lora moe4 routers format clean
 
 demo: $(VENV)/installed
 	$(BIN)/mergecore demo --overwrite $(DEMO)
@@ -61,6 +61,9 @@ in-memory: $(VENV)/installed
 
 kills: $(VENV)/installed-dev
 	folder=$$(mktemp -d) && $(BIN)/python tests/interrupted_documents.py $$folder $(KILLS); status=$$?; rm -rf $$folder; exit $$status
+
+moe4: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/moe_in_transformers4.py $(PYTHON4)
 
 fuzz: $(VENV)/installed-dev
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(FUZZ)
