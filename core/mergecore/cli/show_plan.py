@@ -227,6 +227,8 @@ def _source(plan: Plan, one: TensorInput) -> str:
         rows = f", rows: {rows_in_words(data, lambda model: plan.models[model].name)}"
         tensor = data.sources[0].tensor
     stored = [each.name for each in tensor.stored]
+    if not stored:
+        return f"{plan.models[one.model].name}: computed from nothing {tensor.dtype}"
     more = f" and {len(stored) - 1} more" if len(stored) > 1 else ""
     part = "part of " if len(stored) == 1 and tensor.count < math.prod(tensor.stored[0].shape) else ""
     made = "computed from " if tensor.data.computed else part

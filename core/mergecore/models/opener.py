@@ -65,6 +65,30 @@ class Nothing:
         return ""
 
 
+@dataclass(frozen=True)
+class WithOpened:
+    """Opened models by the names that a document may call them by, and what else is known."""
+
+    opened: Mapping[str, Checkpoint]
+    others: Known
+
+    def has(self, name: str) -> bool:
+        """Whether it is one of these or of the others."""
+        return name in self.opened or self.others.has(name)
+
+    def find(
+        self, reference: ModelReference, place: Place | None, *, adapter: bool = False
+    ) -> Checkpoint | None:
+        """The model of that name."""
+        if reference.path in self.opened and not (reference.revision or reference.adapters):
+            return replace(self.opened[reference.path], reference=reference)
+        return self.others.find(reference, place, adapter=adapter)
+
+    def near(self, text: str) -> str:
+        """What the others say."""
+        return self.others.near(text)
+
+
 _NOT_THERE = ("E701", "E702", "E704")
 """The errors of a source that finds no model by a name."""
 

@@ -19,7 +19,7 @@ from mergecore.errors import ConfigError, PluginError, placed
 from mergecore.files.dtypes import DTYPES
 from mergecore.files.strict_json import parse_mapping
 from mergecore.files.yaml_document import DocPath, Document
-from mergecore.models.opener import Opener
+from mergecore.models.opener import Opener, WithOpened
 from mergecore.planning.before import Before, names_in
 from mergecore.planning.embedding_rows import OutputTokens
 from mergecore.planning.opened import OpenedModels
@@ -81,6 +81,8 @@ class DocumentPlanner:
     """The recipe that compiles the document; empty for a merge."""
     order: Before = field(kw_only=True)
     """What is carried out before."""
+    known: Mapping[str, Checkpoint] = field(default_factory=dict)
+    """Opened models by names that the document may call them by."""
     notes: list[ConfigError] = field(default_factory=list)
     """What of the document may be another thing than it looks like."""
     reader: VocabularyReader = field(default_factory=VocabularyReader)
@@ -89,8 +91,8 @@ class DocumentPlanner:
     @property
     def opener(self) -> Opener:
         """What opens and describes models."""
-        options = OpenOptions(self.options.offline)
-        return Opener(self.registry, options, self.document.place, known=self.order)
+        options, known = OpenOptions(self.options.offline), WithOpened(self.known, self.order)
+        return Opener(self.registry, options, self.document.place, known=known)
 
     @property
     def doubts(self) -> list[ConfigError] | None:
@@ -158,10 +160,13 @@ class DocumentPlanner:
             vocabulary = templated(vocabulary, template)
         return checked(vocabulary, model.name)
 
-    def compile(self, document: Mapping[str, object]) -> Plan:
-        """The plan of another document."""
-        inner = document_of(document)
-        return self.compile_any(inner, replace(self, document=inner, recipe=""))
+    def compile(
+        self, document: Document | Mapping[str, object], models: Mapping[str, Checkpoint] = NOTHING
+    ) -> Plan:
+        """The plan of another document, which may call `models` by their names."""
+        inner = document if isinstance(document, Document) else document_of(document)
+        known = {**self.known, **models}
+        return self.compile_any(inner, replace(self, document=inner, recipe="", known=known))
 
     def before(self, name: str, plan: Plan) -> Checkpoint:
         """Have another plan carried out before: the model that it will make."""

@@ -236,8 +236,13 @@ class Planner(Protocol):
             MergecoreError: E240 for a template that cannot be read, E308 for one that is too large.
         """
 
-    def compile(self, document: Mapping[str, object]) -> Plan:
-        """The plan of another document, such as a merge config, with the same plugins and options."""
+    def compile(
+        self, document: Document | Mapping[str, object], models: Mapping[str, Checkpoint] = ...
+    ) -> Plan:
+        """The plan of another document, such as a merge config, with the same plugins and options.
+
+        models: opened models by names that the document may call them by.
+        """
 
     def before(self, name: str, plan: Plan) -> Checkpoint:
         """Have another plan carried out before: the model that it will make, whose weights are not there yet.
