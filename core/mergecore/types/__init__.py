@@ -28,7 +28,16 @@ from mergecore.types.events import (
     Warned,
 )
 from mergecore.types.execution import Alone, Executor, Job, Mode, RunStep, StepResult, Workers, Written
-from mergecore.types.groups import Block, Blocks, Cut, MakeStretches, MapBlock, Matrix, TensorGroup
+from mergecore.types.groups import (
+    Block,
+    Blocks,
+    Cut,
+    FactorGroup,
+    MakeStretches,
+    MapBlock,
+    Matrix,
+    TensorGroup,
+)
 from mergecore.types.methods import Merged, MergeMethod
 from mergecore.types.models import (
     AdapterReference,
@@ -110,6 +119,7 @@ __all__ = [
     "Executor",
     "ExpertNames",
     "ExpertPart",
+    "FactorGroup",
     "FetchProgress",
     "Fetching",
     "Finished",

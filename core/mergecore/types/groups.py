@@ -105,6 +105,21 @@ class Matrix(Protocol):
         """Raise E234 for numbers that are not finite among those read so far."""
 
 
+class FactorGroup(Protocol):
+    """The inputs of one output tensor that are products of two factors each, as `merge_factors` sees them."""
+
+    @property
+    def name(self) -> str:
+        """That of the tensor whose changes they are."""
+
+    @property
+    def factors(self) -> Sequence[tuple[Tensor, Tensor]]:
+        """Of each input B (m, r) and A (r, n), float64; the input is B A, and r is 0 where it is zero."""
+
+    def uniform(self, count: int, purpose: str = "uniform") -> Tensor:
+        """`count` numbers in [0, 1), float32, that depend on seed, tensor and purpose only."""
+
+
 class TensorGroup(Protocol):
     """The inputs of one output tensor, as a merge method sees them.
 

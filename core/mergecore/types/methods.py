@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeAlias
 
 from mergecore.files.strict_json import Json
-from mergecore.types.groups import Blocks, TensorGroup
+from mergecore.types.groups import Blocks, FactorGroup, TensorGroup
 from mergecore.types.params import P
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ class MergeMethod(Generic[P]):
         each.  What it returns is `group.state` from then on and stands in the manifest, so it is small and
         plain values; None when these parameters need nothing, and then it reads nothing.
     extra_memory: bytes that it keeps for a step beside its blocks: once, and again for each worker.
+    merge_factors: the same for inputs that are products of two factors, such as adapters, whose base is 0: the
+        factors (m, k) and (k, n) of the result, k at most the sum of the ranks of the inputs.  None where the
+        result has no such rank.
     """
 
     name: str
@@ -63,6 +66,7 @@ class MergeMethod(Generic[P]):
     check_plan: Callable[[Sequence[Step], Sequence[str]], None] | None = None
     prepare: Callable[[Sequence[TensorGroup], Sequence[P]], Json] | None = None
     extra_memory: Callable[[Step], tuple[int, int]] | None = None
+    merge_factors: Callable[[FactorGroup, P], tuple[torch.Tensor, torch.Tensor]] | None = None
 
     @property
     def base_alone(self) -> bool:

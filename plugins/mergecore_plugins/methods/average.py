@@ -7,11 +7,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
 from mergecore import ConfigError, Field, MergeMethod, Params, PerModel, hookimpl
-from mergecore_plugins.methods.common import DECAY, DECAYS, Schedule, schedule_weights, weighted_sum_
+from mergecore_plugins.methods.common import DECAY, DECAYS, Schedule, schedule_weights, stacked, weighted_sum_
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mergecore import TensorGroup
-    from mergecore.types import Merged
+    from mergecore.types import FactorGroup, Merged
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -33,8 +35,17 @@ class AverageParams(Params):
 
 def average(group: TensorGroup, params: AverageParams) -> Merged:
     """The sum of w_i X_i, with the weights of the schedule, which sum to 1."""
-    weights = schedule_weights(params.schedule, group.n, decay=params.decay, at=_steps(params.step, group.n))
+    weights = _weights(params, group.n)
     return group.map(lambda block: weighted_sum_(block.x, weights))
+
+
+def merge_factors(group: FactorGroup, params: AverageParams) -> tuple[Tensor, Tensor]:
+    """The same of products, side by side."""
+    return stacked(group.factors, _weights(params, len(group.factors)))
+
+
+def _weights(params: AverageParams, count: int) -> Sequence[float]:
+    return schedule_weights(params.schedule, count, decay=params.decay, at=_steps(params.step, count))
 
 
 def check_params(params: AverageParams, inputs: int) -> None:
@@ -73,6 +84,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
     yield MergeMethod(
         name="average",
         merge=average,
+        merge_factors=merge_factors,
         params=AverageParams,
         result_by="map",
         summary="checkpoints of one run, weighted by a schedule (EMA, WSM)",

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, Params, PerModel, hookimpl
-from mergecore_plugins.methods.common import check_sum, shares, weighted_sum_
+from mergecore_plugins.methods.common import check_sum, shares, stacked, weighted_sum_
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mergecore import TensorGroup
-    from mergecore.types import Merged
+    from mergecore.types import FactorGroup, Merged
 
 
 class LinearParams(Params):
@@ -26,6 +28,11 @@ def linear(group: TensorGroup, params: LinearParams) -> Merged:
     return group.map(lambda block: weighted_sum_(block.x, weights))
 
 
+def merge_factors(group: FactorGroup, params: LinearParams) -> tuple[Tensor, Tensor]:
+    """The same of products, side by side."""
+    return stacked(group.factors, shares(params.weight) if params.normalize else params.weight)
+
+
 def check_params(params: LinearParams, inputs: int) -> None:
     """Raise E404 for weights that cannot be normalised."""
     if params.normalize:
@@ -37,6 +44,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
     yield MergeMethod(
         name="linear",
         merge=linear,
+        merge_factors=merge_factors,
         params=LinearParams,
         result_by="map",
         summary="weighted average of the models (model soup)",

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, Params, PerModel, hookimpl
+from mergecore_plugins.methods.common import stacked
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mergecore import Block, TensorGroup
-    from mergecore.types import Merged
+    from mergecore.types import FactorGroup, Merged
 
 
 class PassthroughParams(Params):
@@ -32,11 +33,18 @@ def passthrough(group: TensorGroup, params: PassthroughParams) -> Merged:
     return group.map(scaled)
 
 
+def merge_factors(group: FactorGroup, params: PassthroughParams) -> tuple[Tensor, Tensor]:
+    """The same of a product."""
+    [scale] = params.scale
+    return stacked(group.factors, [1.0 if scale is None else scale])
+
+
 @hookimpl
 def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
     yield MergeMethod(
         name="passthrough",
         merge=passthrough,
+        merge_factors=merge_factors,
         params=PassthroughParams,
         result_by="map",
         summary="the tensors of one model, perhaps scaled; to stack layers",

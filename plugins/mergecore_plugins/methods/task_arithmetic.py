@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, hookimpl
-from mergecore_plugins.methods.common import TaskVectorParams, task_weights, weighted_sum_
+from mergecore_plugins.methods.common import TaskVectorParams, stacked, task_weights, weighted_sum_
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mergecore import TensorGroup
-    from mergecore.types import Merged
+    from mergecore.types import FactorGroup, Merged
 
 
 class TaskArithmeticParams(TaskVectorParams):
@@ -25,11 +27,17 @@ def task_arithmetic(group: TensorGroup, params: TaskArithmeticParams) -> Merged:
     return group.map(lambda block: weighted_sum_(block.x, weights))
 
 
+def merge_factors(group: FactorGroup, params: TaskArithmeticParams) -> tuple[Tensor, Tensor]:
+    """The same of products, side by side."""
+    return stacked(group.factors, task_weights(params.weight, params.normalize, params.scale))
+
+
 @hookimpl
 def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
     yield MergeMethod(
         name="task_arithmetic",
         merge=task_arithmetic,
+        merge_factors=merge_factors,
         params=TaskArithmeticParams,
         result_by="map",
         summary="base plus weighted task vectors",

@@ -29,7 +29,7 @@ ROLES = {"slerp", "nearswap", "arcee_fusion"}
 """The base and the other model are not alike."""
 ABSOLUTE = {"arcee_fusion", "nearswap", "ram", "ramplus_tl"}
 """What counts as a large or a small change is said in the units of the weights."""
-RANDOM = {"dare_linear", "dare_ties", "della", "della_linear"}
+RANDOM = {"dare_linear", "dare_ties", "della", "della_linear", "knots", "core_space"}
 """What is dropped depends on the place of a model."""
 ORDERED = {"average"}
 """Models stand in the order of training."""

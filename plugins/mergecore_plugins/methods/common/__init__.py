@@ -11,6 +11,14 @@ from mergecore_plugins.methods.common.coefficients import (
     task_weights,
 )
 from mergecore_plugins.methods.common.combine import choose_, elect_and_sum_, weighted_sum_
+from mergecore_plugins.methods.common.factors import (
+    AlignedParams,
+    Rule,
+    left_basis,
+    merge_parts,
+    rank_of,
+    stacked,
+)
 from mergecore_plugins.methods.common.magnitude import BAND, TRIM, ByMagnitude
 from mergecore_plugins.methods.common.parameters import (
     ConsensusParams,
@@ -36,6 +44,7 @@ __all__ = [
     "DECAY",
     "DECAYS",
     "TRIM",
+    "AlignedParams",
     "ByMagnitude",
     "ConsensusParams",
     "DropParams",
@@ -45,6 +54,7 @@ __all__ = [
     "OutlierParams",
     "RankParams",
     "Rescale",
+    "Rule",
     "Schedule",
     "Sparse",
     "SparseParams",
@@ -58,10 +68,14 @@ __all__ = [
     "dropped_by_rank",
     "elect_and_sum_",
     "keep_consensus_",
+    "left_basis",
+    "merge_parts",
     "norm_matched",
+    "rank_of",
     "scaled",
     "schedule_weights",
     "shares",
+    "stacked",
     "task_weights",
     "weighted_sum_",
 ]
