@@ -17,14 +17,8 @@ from mergecore_plugins.lora.config import AdapterConfig
 from mergecore_plugins.lora.kinds.others import other_changes
 from mergecore_plugins.lora.lookup import Lookup, holds_in_out, is_head, is_table
 from mergecore_plugins.lora.low_rank import Experts, LowRank
-from mergecore_plugins.lora.names import (
-    AdapterModule,
-    AdapterTensor,
-    Use,
-    definition_order,
-    ends_with_module,
-    modules,
-)
+from mergecore_plugins.lora.modules import check_rank, experts_in, factors_of, parameter_of
+from mergecore_plugins.lora.names import AdapterModule, AdapterTensor, Use, modules
 from mergecore_plugins.lora.wholes import Layout, placed
 
 
@@ -154,28 +148,13 @@ class _Fitter:
         found = module.tensors
         if Use.TRAINED_ROWS in found:
             self._token_rows(module)
-        pair = (
-            (Use.EMBEDDING_A, Use.EMBEDDING_B)
-            if Use.EMBEDDING_A in found or Use.EMBEDDING_B in found
-            else (Use.A, Use.B)
-        )
-        present = [use for use in pair if use in found]
-        if not present:
-            if Use.MAGNITUDE in found or Use.B_BIAS in found:
-                raise faults.lacks(self._place, module.name, pair[0])
+        factors = factors_of(module, self._config, self._place)
+        if factors is None:
             return
-        if len(present) == 1:
-            raise faults.lacks(self._place, module.name, next(use for use in pair if use not in found))
-        if self._config.dora and Use.MAGNITUDE not in found:
-            raise faults.lacks(self._place, module.name, Use.MAGNITUDE)
-        if Use.MAGNITUDE in found and not self._config.dora:
-            what = f"'{module.name}' has a {Use.MAGNITUDE.value}, and 'use_dora' is not set"
-            raise InputError("E250", what, place=self._place)
-        a, b = found[pair[0]], found[pair[1]]
-        if pair[0] is Use.EMBEDDING_A:
-            self._embedding(module, a, b)
+        if Use.EMBEDDING_A in found:
+            self._embedding(module, *factors)
         else:
-            self._linear(module, a, b)
+            self._linear(module, *factors)
         if Use.B_BIAS in found:
             self._bias(module, found[Use.B_BIAS])
 
@@ -185,13 +164,13 @@ class _Fitter:
             self._absent.append(f"{module.name}.weight")
             return
         there = self._there(name)
-        rank = self._checked_rank(module.name, a, b)
+        rank = check_rank(self._config, module.name, a, b, self._place)
         if (a.shape[1], b.shape[0]) != there.shape:
             raise faults.misfit(self._place, self._config.base, name, (a.shape[1], b.shape[0]), there.shape)
         self._add(name, LowRank(a, b, self._scale(module.name), True, *self._variant(module), rank))
 
     def _linear(self, module: AdapterModule, a: TensorInfo, b: TensorInfo) -> None:
-        parameter = self._parameter(module, a, b)
+        parameter = parameter_of(self._config, module, self._place)
         if parameter is not None:
             self._parameter_change(parameter, module, a, b)
             return
@@ -199,7 +178,7 @@ class _Fitter:
         name = self._name(runtime) or self._name(f"{module.name}.in_proj_weight")
         if name and (groups := faults.groups_of(self._there(name).shape, a.shape, b.shape)) > 1:
             raise faults.grouped(self._place, name, groups)
-        rank = self._checked_rank(module.name, a, b)
+        rank = check_rank(self._config, module.name, a, b, self._place)
         change = LowRank(a, b, self._scale(module.name), False, *self._variant(module), rank)
         trained = (b.shape[0], *a.shape[1:])
         if name is None:
@@ -258,23 +237,9 @@ class _Fitter:
 
     # ---- parameters that are no modules ----
 
-    def _parameter(self, module: AdapterModule, a: TensorInfo, b: TensorInfo) -> str | None:
-        """The parameter of the module that was trained, by its name in the model; None for that of a layer."""
-        wanted = [one for one in self._config.target_parameters if ends_with_module(module.name, one)]
-        names = [f"{module.name}.{one.rpartition('.')[2]}" for one in wanted]
-        if not names:
-            return None
-        names.sort(key=definition_order)
-        if module.depth >= len(names):
-            what = f"'{module.name}' has more adapters than 'target_parameters' names"
-            raise InputError("E250", what, place=self._place)
-        return names[len(names) - 1 - module.depth]
-
     def _parameter_change(self, parameter: str, module: AdapterModule, a: TensorInfo, b: TensorInfo) -> None:
-        scale, rank = self._scale(parameter), self._config.rank_of(parameter)
-        if a.shape[0] != b.shape[1] or a.shape[0] % rank:
-            raise faults.wrong_rank(parameter, a, b, rank, self._place)
-        experts = a.shape[0] // rank
+        scale = self._scale(parameter)
+        experts = experts_in(self._config, parameter, a, b, self._place)
         name = self._name(parameter)
         if experts == 1:
             change: Change = LowRank(a, b, scale)
@@ -388,9 +353,3 @@ class _Fitter:
 
     def _add(self, name: str, change: Change) -> None:
         self._changes.setdefault(name, []).append(change)
-
-    def _checked_rank(self, module: str, a: TensorInfo, b: TensorInfo) -> int:
-        rank = self._config.rank_of(module)
-        if a.shape[:1] != (rank,) or b.shape[1:2] != (rank,) or any(size != 1 for size in b.shape[2:]):
-            raise faults.wrong_rank(module, a, b, rank, self._place)
-        return rank

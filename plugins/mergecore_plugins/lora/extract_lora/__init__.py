@@ -1,4 +1,4 @@
-"""`mergecore extract-lora`, the recipe behind it, and the writer of adapters: a fine-tune less its base.
+"""`mergecore extract-lora` and the recipe behind it: a fine-tune less its base.
 
 The hooks are here; `settings.py` is what can be written, `compiling.py` makes the plan, `decomposing.py` the factors.
 """
@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mergecore import NoParams, OutputWriter, Plan, Recipe, hookimpl
+from mergecore import Plan, Recipe, hookimpl
 from mergecore.types import Finished, Json
 from mergecore_plugins.lora.extract_lora.command import extract_lora
 from mergecore_plugins.lora.extract_lora.methods import methods
-from mergecore_plugins.lora.extract_lora.writer import lay_out, read
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,12 +27,6 @@ if TYPE_CHECKING:
 def mergecore_commands() -> Iterator[click.Command]:
     """Yield the command `extract-lora`."""
     yield extract_lora
-
-
-@hookimpl
-def mergecore_output_writers() -> Iterator[OutputWriter[NoParams]]:
-    """Yield the writer `peft`."""
-    yield OutputWriter(name="peft", layout=lay_out, read=read)
 
 
 @hookimpl

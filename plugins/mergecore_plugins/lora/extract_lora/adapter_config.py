@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable
-from pathlib import Path
 
 from mergecore.types import Checkpoint, Json
 from mergecore_plugins.lora.extract_lora.choosing import ALWAYS_SAVED, Choice, task_of
 from mergecore_plugins.lora.extract_lora.pairs import Pairs
+from mergecore_plugins.lora.making.targets import named_base, patterns_of
 
 NAME = "adapter_config.json"
 
@@ -19,12 +18,7 @@ def adapter_config(choice: Choice, found: Pairs, base: Checkpoint, base_name: st
     """The file: every module by its full name, so that no other is meant."""
     ranks = {one.target: one.rank for one in choice.layers}
     ranks |= {name: one.rank for one in choice.layers for name in one.tied}
-    usual = Counter(ranks.values()).most_common(1)[0][0]
-    others: dict[str, Json] = {
-        name: ranks[name]
-        for name in sorted(ranks, key=lambda name: (-len(name), name))
-        if ranks[name] != usual
-    }
+    usual, others = patterns_of(ranks)
     modules = [one.pair.module for one in choice.layers if one.kind != "experts"]
     modules += [name for one in choice.layers for name in one.tied]
     parameters: list[Json] = [one.pair.name for one in choice.layers if one.kind == "experts"]
@@ -32,7 +26,7 @@ def adapter_config(choice: Choice, found: Pairs, base: Checkpoint, base_name: st
     value: dict[str, Json] = {
         "peft_type": "LORA",
         "task_type": _task(choice, found),
-        "base_model_name_or_path": base_name or _name(base),
+        "base_model_name_or_path": base_name or named_base(base.reference),
         "revision": base.revision,
         "inference_mode": True,
         "r": usual,
@@ -74,10 +68,3 @@ def _task(choice: Choice, found: Pairs) -> str | None:
 
 def _is_saved(name: str, choice: Choice) -> bool:
     return any(f"{name}.".startswith(f"{one}.") for one in choice.saved)
-
-
-def _name(base: Checkpoint) -> str:
-    """The base as it may be written: an id of the hub, a folder within the one we are in, or the name of another."""
-    path = Path(base.reference.path.removeprefix("hf:"))
-    near = not path.is_absolute() and ".." not in path.parts and len(path.parts) < 3
-    return str(path) if near else path.name

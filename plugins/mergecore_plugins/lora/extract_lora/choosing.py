@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from mergecore.errors import Collector, ConfigError, InputError, some
 from mergecore.files import DTYPES
 from mergecore.types import Json, LoadedModule
-from mergecore_plugins.lora.extract_lora.methods import FactorKind
 from mergecore_plugins.lora.extract_lora.pairs import Pair, Pairs
 from mergecore_plugins.lora.extract_lora.selecting import Selector, faults, fits
 from mergecore_plugins.lora.extract_lora.settings import Extraction
+from mergecore_plugins.lora.making.kinds import FactorKind
 
 
 @dataclass(frozen=True)

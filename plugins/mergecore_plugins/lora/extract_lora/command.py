@@ -135,7 +135,7 @@ def _show(made: Any, folder: Path, *, as_json: bool) -> None:
     from safetensors.torch import load_file
 
     from mergecore_plugins.lora.extract_lora.report import report
-    from mergecore_plugins.lora.extract_lora.writer import FACTS
+    from mergecore_plugins.lora.extract_lora.steps import FACTS_FILE
 
-    found = report(made, load_file(folder / FACTS))
+    found = report(made, load_file(folder / FACTS_FILE))
     click.echo(json.dumps(found.as_json()) if as_json else found.as_text())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from mergecore.config import HUB
@@ -13,6 +12,7 @@ from mergecore_plugins.lora.extract_lora.choosing import Choice, choose, task_of
 from mergecore_plugins.lora.extract_lora.pairs import Pairs, find_pairs
 from mergecore_plugins.lora.extract_lora.settings import Extraction, ExtractionDocument
 from mergecore_plugins.lora.extract_lora.steps import steps_of
+from mergecore_plugins.lora.making.targets import card_of
 
 
 def plan_extraction(planner: Planner) -> Plan:
@@ -64,16 +64,7 @@ def _opened(asked: Extraction, planner: Planner) -> tuple[Checkpoint, Checkpoint
 def _card(asked: Extraction, base: Checkpoint, task: str | None) -> dict[str, Json]:
     """The metadata that the hub knows adapters by."""
     named = asked.base_name or (base.reference.path.removeprefix(HUB) if base.revision is not None else "")
-    found: dict[str, Json] = {"library_name": "peft", "tags": ["peft", "lora", "mergecore"]}
-    if task == "CAUSAL_LM":
-        found["pipeline_tag"] = "text-generation"
-    if _HUB_ID.fullmatch(named):
-        found |= {"base_model": named, "base_model_relation": "adapter"}
-        found["tags"] = [f"base_model:adapter:{named}", "peft", "lora", "mergecore"]
-    return found
-
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+    return card_of(named, task)
 
 
 def _warnings(choice: Choice, found: Pairs, now: Checkpoint, base: Checkpoint) -> Iterator[str]:

@@ -8,17 +8,14 @@ sizes, of experts the largest.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from mergecore import Field, MergeMethod, Params
 from mergecore.types import Merged, Step
+from mergecore_plugins.lora.making.kinds import FactorKind, bytes_of
 
 if TYPE_CHECKING:
     from mergecore import TensorGroup
-
-FactorKind: TypeAlias = Literal["linear", "transposed", "embedding", "convolution", "experts"]
-COSTLY = 256
-"""The shorter side of matrices from which on a random projection may be cheaper than all singular values."""
 
 
 class FactorParams(Params):
@@ -36,12 +33,6 @@ class MeasureParams(Params):
     """What is measured of a tensor that is not factored."""
 
     lost: bool = Field(default=False, description="whether the adapter has nothing of it")
-
-
-def is_randomised(rank: int, shape: tuple[int, ...]) -> bool:
-    """Whether a random projection is cheaper for a matrix than all of its singular values."""
-    shorter = min(shape)
-    return shorter > COSTLY and rank + max(16, rank // 2) < shorter / 2
 
 
 def methods() -> tuple[MergeMethod[Any], ...]:
@@ -96,10 +87,8 @@ def _measured(group: TensorGroup, params: MeasureParams) -> Merged:
 def _extra_memory(step: Step) -> tuple[int, int]:
     """Bytes that a worker keeps: the change, and what is computed of it."""
     assert isinstance(step.params, FactorParams)
-    m, n = step.shape
-    columns = step.params.rank + max(16, step.params.rank // 2)
-    within = 4 * m * n if step.params.kind == "experts" else 0
+    within = 4 * math.prod(step.shape) if step.params.kind == "experts" else 0
     made = 8 * 2 * sum(math.prod(one.shape) for one in step.outputs)
-    if step.params.randomised:
-        return 0, min(m * n, 2**28) * 4 + within + 8 * 6 * columns * (m + n) + made
-    return 0, m * n * (4 + 8 * 5) + within + made
+    rows, columns = step.shape
+    size = bytes_of((rows, columns), step.params.rank, randomised=step.params.randomised)
+    return 0, size + within + made

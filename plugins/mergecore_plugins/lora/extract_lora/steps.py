@@ -6,14 +6,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mergecore.types import Joined, OutputTensor, Segment, Step, TensorInfo, TensorInput
+from mergecore.types import OutputTensor, Step, TensorInput
 from mergecore_plugins.lora.extract_lora.choosing import Choice, Layer
-from mergecore_plugins.lora.extract_lora.methods import FactorParams, MeasureParams, is_randomised
+from mergecore_plugins.lora.extract_lora.methods import FactorParams, MeasureParams
 from mergecore_plugins.lora.extract_lora.pairs import Pair, Pairs
 from mergecore_plugins.lora.extract_lora.settings import HEADER, Extraction
-from mergecore_plugins.lora.extract_lora.writer import PREFIX
+from mergecore_plugins.lora.making.kinds import is_randomised
+from mergecore_plugins.lora.making.peft import PREFIX
+from mergecore_plugins.lora.making.tensors import part
 
-FACTS = "extraction."
+FACTS, FACTS_FILE = "extraction.", "extraction.safetensors"
 """How the names begin of what is not a tensor of the adapter: the facts of each tensor of the fine-tune."""
 
 
@@ -64,12 +66,12 @@ class _Steps:
             count = params.experts
             parts = [(model, i) for model in (0, 1) for i in range(count)]
             matrices = tuple(
-                TensorInput(model, _part((pair.now, pair.before)[model], shape, i)) for model, i in parts
+                TensorInput(model, part((pair.now, pair.before)[model], shape, i)) for model, i in parts
             )
         return Step(
             outputs=(*made, _facts(pair, layer.rank)),
-            inputs=(TensorInput(0, _part(pair.now, shape)),),
-            base=TensorInput(1, _part(pair.before, shape)),
+            inputs=(TensorInput(0, part(pair.now, shape)),),
+            base=TensorInput(1, part(pair.before, shape)),
             method="low_rank",
             params=params,
             role=pair.role,
@@ -139,8 +141,8 @@ def _measured(pair: Pair, *, lost: bool, note: str = "") -> Iterator[Step]:
     flat = (pair.now.count,)
     yield Step(
         outputs=(_facts(pair, 2),),
-        inputs=(TensorInput(0, _part(pair.now, flat)),),
-        base=TensorInput(1, _part(pair.before, flat)),
+        inputs=(TensorInput(0, part(pair.now, flat)),),
+        base=TensorInput(1, part(pair.before, flat)),
         method="measure",
         params=MeasureParams(lost=lost),
         role=pair.role,
@@ -158,13 +160,3 @@ def _matrix(layer: Layer) -> tuple[int, int]:
     if layer.kind == "experts":
         return shape[1], shape[2]
     return shape[0], math.prod(shape[1:])
-
-
-def _part(tensor: TensorInfo, shape: tuple[int, ...], index: int = 0) -> TensorInfo:
-    """Consecutive numbers of a tensor, in another shape: the part of that number."""
-    if shape == tensor.shape:
-        return tensor
-    count = math.prod(shape)
-    return TensorInfo(
-        tensor.name, Joined(tensor.dtype, shape, (Segment(0, tensor.data, index * count, count),))
-    )

@@ -92,7 +92,7 @@ def test_every_error_is_that_of_the_singular_values_left_out_and_is_said(
 ) -> None:
     base, after = wide()
     if method == "streamed":  # as changes are that are too large to be held in memory
-        monkeypatch.setattr("mergecore_plugins.lora.extract_lora.numbers.changes.HELD", 0)
+        monkeypatch.setattr("mergecore_plugins.lora.making.changes.HELD", 0)
         method = "randomised"
     outcome = cli("extract-lora", "tuned", "base", "adapter", "--rank", "24", "--method", method)
     assert outcome.code == 0, outcome.err

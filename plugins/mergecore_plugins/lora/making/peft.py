@@ -3,30 +3,56 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from mergecore import NoParams
+from mergecore import Field, OutputWriter, Params, hookimpl
 from mergecore.types import Layout, LayoutRequest, OutputFile, OutputTensor, Slot, Stored
 
-WEIGHTS, FACTS = "adapter_model.safetensors", "extraction.safetensors"
+WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 """How the names of all tensors of an adapter begin."""
 _WIDEST_FIRST = ("F64", "F32", "BF16", "F16")
 """The order of formats in a file: the widest first, so that every tensor is aligned."""
+Rank = Annotated[int, Field(ge=1)]
 
 
-def lay_out(request: LayoutRequest, params: NoParams) -> Layout:
-    """The names that PEFT looks for; tensors that are not of an adapter lie in a file of their own."""
+class PeftParams(Params):
+    """What a merge config says of an adapter that is made of adapters."""
+
+    rank: Rank | Literal["exact", "full"] | None = Field(
+        None,
+        description="rank of the adapter; exact: as much as the sum of the inputs needs, full: all there is",
+    )
+    method: Literal["auto", "exact", "randomised"] = Field(
+        "auto", description="how singular values are found"
+    )
+
+
+@hookimpl
+def mergecore_output_writers() -> Iterator[OutputWriter[Any]]:
+    """Yield the writer `peft`."""
+    yield OutputWriter(name="peft", layout=lay_out, params=PeftParams, read=read)
+
+
+def lay_out(request: LayoutRequest, params: PeftParams) -> Layout:
+    """The names that PEFT looks for; facts of tensors lie in a file of their own, called as their names begin."""
     files: list[OutputFile] = []
     slots: dict[str, Slot] = {}
-    for name, is_adapter in ((WEIGHTS, True), (FACTS, False)):
-        part = [one for one in request.tensors if one.name.startswith(PREFIX) == is_adapter]
+    parts: dict[str, list[OutputTensor]] = {WEIGHTS: []}
+    for one in request.tensors:
+        parts.setdefault(_file(one.name), []).append(one)
+    for name, part in parts.items():
         if part:
             header, offsets = _header(part)
             slots |= {one.name: Slot(len(files), len(header) + offsets[one.name], one.nbytes) for one in part}
             files.append(OutputFile(name, header, len(header) + sum(one.nbytes for one in part)))
     return Layout(tuple(files), {one.name: slots[one.name] for one in request.tensors})
+
+
+def _file(tensor: str) -> str:
+    return WEIGHTS if tensor.startswith(PREFIX) else f"{tensor.partition('.')[0]}.safetensors"
 
 
 def read(path: Path) -> Sequence[Stored]:
