@@ -27,23 +27,24 @@ def tiny_llamas(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder / name, seeing(seed), {"model_type": "seeing", "text_config": llama_config(2)}
         )
     write_checkpoint(folder / "speaking", llama(2, seed=5), llama_config(2))
-    write_adapter(folder / "style")
+    write_adapter(folder / "style", "q_proj", 2)
+    write_adapter(folder / "tone", "v_proj", 3)
     write_run(folder / "run", 1000, 1500, 2000, 2500, 3000, tokens=4000)
     return folder
 
 
-def write_adapter(folder: Path) -> None:
-    """A LoRA adapter of `base`, on the queries of its layers."""
+def write_adapter(folder: Path, target: str, rank: int) -> None:
+    """A LoRA adapter of `base`, on one module of each layer."""
     tensors: dict[str, Tensor] = {}
     for layer in range(4):
-        module = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
+        module = f"base_model.model.model.layers.{layer}.self_attn.{target}"
         tensors |= {
-            f"{module}.lora_A.weight": torch.ones(2, HIDDEN),
-            f"{module}.lora_B.weight": torch.ones(HIDDEN, 2),
+            f"{module}.lora_A.weight": torch.ones(rank, HIDDEN),
+            f"{module}.lora_B.weight": torch.ones(HIDDEN, rank),
         }
     folder.mkdir()
     save_file(tensors, folder / "adapter_model.safetensors")
-    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "base_model_name_or_path": "base"}
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 2, "base_model_name_or_path": "base"}
     (folder / "adapter_config.json").write_text(json.dumps(config))
 
 

@@ -43,7 +43,7 @@ def snippets(page: Path) -> list[Snippet]:
 @pytest.fixture
 def workplace(tmp_path: Path, tiny_llamas: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with the models that the pages name."""
-    for name in ("base", "code", "math", "seeing", "seeing-more", "speaking", "style", "run"):
+    for name in ("base", "code", "math", "seeing", "seeing-more", "speaking", "style", "tone", "run"):
         shutil.copytree(tiny_llamas / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -1,0 +1,52 @@
+"""Adapters merged into an adapter: a merge config whose output writer is `peft`, and `mergecore combine-lora`.
+
+The hooks are here.  Read `compiling.py` first: adapters are read without their base, merged as models of nothing but
+changes, and each step of that merge becomes one that makes factors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from mergecore import Plan, Recipe, hookimpl
+from mergecore.types import Finished, Json
+from mergecore_plugins.lora.combine_lora.command import combine_lora
+from mergecore_plugins.lora.combine_lora.methods import methods
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mergecore import Document
+    from mergecore.types import Planner
+
+
+@hookimpl
+def mergecore_commands() -> Iterator[click.Command]:
+    """Yield the command `combine-lora`."""
+    yield combine_lora
+
+
+@hookimpl
+def mergecore_recipes() -> Iterator[Recipe]:
+    """Yield the recipe for merge configs that write an adapter."""
+    yield Recipe(name="combine_lora", accepts=_accepts, compile=_compile, methods=methods(), finish=_finish)
+
+
+def _accepts(document: Mapping[str, Json]) -> bool:
+    output = document.get("output")
+    return "merge_method" in document and isinstance(output, dict) and output.get("writer") == "peft"
+
+
+def _compile(document: Document, planner: Planner) -> Plan:
+    from mergecore_plugins.lora.combine_lora.compiling import plan_combination
+
+    return plan_combination(document, planner)
+
+
+def _finish(plan: Plan, read: Callable[[str], Tensor]) -> Finished:
+    from mergecore_plugins.lora.combine_lora.report import finish
+
+    return finish(plan, read)
