@@ -31,9 +31,11 @@ def map_keys(checkpoint: Checkpoint, wanted: Checkpoint) -> Mapping[str, TensorI
             made := _made(name, places, mine, theirs, wanted.tensors, checkpoint)
         ):
             found[name] = made
-    used = {one.name for tensor in found.values() for one in tensor.stored}
+    used = {one for tensor in found.values() for one in tensor.stored}
     kept = {
-        name: one for name, one in checkpoint.tensors.items() if name not in used or name in wanted.tensors
+        name: one
+        for name, one in checkpoint.tensors.items()
+        if name in wanted.tensors or used.isdisjoint(one.stored)
     }
     return {**found, **kept}
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from fixture_types import Cli
 from tiny import llama, llama_config, read_config, read_tensors, write_checkpoint, write_llama
 from torch import Tensor
 from training_runs import write_state
+from transformers import MixtralConfig, MixtralForCausalLM
 
 from mergecore import MergecoreError, merge, run
 from mergecore.types import Stored
@@ -209,6 +211,33 @@ def test_checkpoints_of_fsdp_are_averaged(tmp_path: Path, cli: Cli) -> None:
     assert same(read_tensors(tmp_path / "out"), read_tensors(tmp_path / "out2"))
     assert read_tensors(tmp_path / "out")[NORM].tolist() == pytest.approx([5] * 4)
     assert cli("verify", tmp_path / "out").code == 0
+
+
+def test_shards_of_a_mixture_are_brought_into_the_keys_of_the_hub(tmp_path: Path, cli: Cli) -> None:
+    """In memory the experts of a layer are one tensor; on disk each is its own, and so it is in the output."""
+    sizes: dict[str, Any] = {
+        "hidden_size": 4,
+        "intermediate_size": 6,
+        "vocab_size": 8,
+        "num_local_experts": 3,
+    }
+    heads: dict[str, Any] = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+    config = MixtralConfig(**sizes, **heads)
+    for step in (1, 2):
+        torch.manual_seed(step)
+        model = MixtralForCausalLM(config)
+        model.save_pretrained(tmp_path / "plain" / f"checkpoint-{step}")
+        tensors = {name: one.detach() for name, one in model.state_dict().items()}
+        cuts = {name: [[1]] for name in tensors}
+        write_dcp(tmp_path / "run" / f"checkpoint-{step}" / "pytorch_model_fsdp_0", tensors, cuts)
+        for run_folder in ("plain", "run"):
+            write_state(tmp_path / run_folder / f"checkpoint-{step}", step)
+    hub = tmp_path / "plain" / "checkpoint-1"
+    done = cli("average", tmp_path / "run", tmp_path / "out", "--config", hub)
+    assert done.code == 0, done.err
+    assert cli("average", tmp_path / "plain", tmp_path / "out2").code == 0
+    assert same(read_tensors(tmp_path / "out"), read_tensors(tmp_path / "out2"))
+    assert read_tensors(tmp_path / "out").keys() == read_tensors(hub).keys()
 
 
 def test_a_checkpoint_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
