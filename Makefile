@@ -9,6 +9,7 @@
 #   make kills     a merge of several documents, killed at random and taken up again; KILLS="--runs 500 --seed 1"
 #   make fuzz      random merges against an independent float64 implementation; FUZZ="--runs 2000 --seed 0 --method ties"
 #   make evidence  eight experts merged by every method, scored; writes a page of the docs
+#   make averaging  last checkpoints averaged, beside the last one and beside a decay of the rate; writes a page of the docs
 #   make real-lora  a real LoRA trained, merged, extracted again; what the models say; REAL_LORA="--write-docs"
 #   make routers   how well routers of every gate mode route; ROUTERS="--mergekit /path/to/mergekit-moe" compares
 #   make format    put the code in the form that `check` wants
@@ -30,7 +31,8 @@ TESTS ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo test check lint types coverage bench accuracy in-memory fuzz kills evidence real-lora moe4 routers format clean
+.PHONY: demo test check lint types coverage bench accuracy in-memory fuzz kills evidence averaging real-lora moe4 \
+	routers format clean
 
 demo: $(VENV)/installed
 	$(BIN)/mergecore demo --overwrite $(DEMO)
@@ -70,6 +72,9 @@ fuzz: $(VENV)/installed-dev
 
 evidence: $(VENV)/installed
 	$(BIN)/python benchmarks/evidence.py --write-docs
+
+averaging: $(VENV)/installed
+	$(BIN)/python benchmarks/averaging.py --write-docs
 
 real-lora: $(VENV)/installed
 	$(INSTALL) '.[bench]'

@@ -45,7 +45,7 @@ def main(out: Path) -> None:
 def train(out: Path, split: Split, schedule: Schedule, tasks: Sequence[str] = TASKS) -> None:
     """Write `out/base`, trained on a few digits of every task, and `out/<task>`, tuned on one task each."""
     seen_by_base = _joined([split.train.few(schedule.base_images).seen_as(task) for task in tasks])
-    base = _fit(_new_model(schedule.seed), seen_by_base, schedule.base_steps, schedule.base_rate, schedule)
+    base = _fit(new_model(schedule.seed), seen_by_base, schedule.base_steps, schedule.base_rate, schedule)
     _save(base, out / "base")
     for task in tasks:
         digits = split.train.seen_as(task)
@@ -53,7 +53,8 @@ def train(out: Path, split: Split, schedule: Schedule, tasks: Sequence[str] = TA
         _save(tuned, out / task)
 
 
-def _new_model(seed: int) -> ViTForImageClassification:
+def new_model(seed: int) -> ViTForImageClassification:
+    """A model that has seen nothing; `seed` decides its weights."""
     torch.manual_seed(seed)
     return ViTForImageClassification(
         ViTConfig(
