@@ -155,3 +155,8 @@ def test_files_of_weights_that_lie_elsewhere_are_told_apart() -> None:
     model = Checkpoint(ModelReference("m"), Path("/m/own"), {}, files)
     names = [model.file_name(file) for file in files]
     assert names == ["x.safetensors", "b/base/x.safetensors", "a/base/x.safetensors", "y.safetensors"]
+
+
+def test_options_without_an_opener_open_nothing() -> None:
+    with pytest.raises(InputError, match="'m': there are no plugins here that could open it"):
+        OpenOptions().open_model("m")

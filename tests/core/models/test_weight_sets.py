@@ -102,7 +102,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         ("{}", r"no 'weight_map'"),
         ('{"weight_map": []}', r"'weight_map' must be an object"),
         ('{"weight_map": {}}', r"'weight_map' is empty"),
-        ('{"weight_map": {"a": 1}}', r"the file of 'a' must be a string"),
+        ('{"weight_map": {"a": 1}}', r"'weight_map': the file of 'a' must be a string"),
         ('{"weight_map": {"a": "x.safetensors", "a": "y"}}', r"'a' occurs twice"),
         ('{"weight_map": {"a": "x"}, "metadata": 3}', r"'metadata' must be an object"),
     ],
