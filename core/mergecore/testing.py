@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from mergecore.compute.block import StreamedBlock
+from mergecore.compute.deferred import DeferredGroup
 from mergecore.compute.group import StreamedGroup, merge_group
 from mergecore.compute.scratch import Scratch
 from mergecore.compute.topk_model import Groups
 from mergecore.errors import MergeError
 from mergecore.types import Json, MergeMethod
 from mergecore.types.params import Params, for_inputs
+from mergecore.types.steps import BLOCK
 
 __all__ = ["check_method", "run_method", "run_model"]
 
@@ -59,7 +61,8 @@ def check_method(method: MergeMethod[Any], params: Params, n: int | None = None)
 
     The result has the shape of the inputs, is finite and the same on every run and in every order of the
     blocks, or the method refuses the numbers with a `MergeError`; whole tensors are read only by a method that
-    says so, random numbers come from the block, and the base is not written to.  `n` is the number of tensors
+    says so, random numbers come from the block, the base is not written to, and the result can be made later where
+    the method says so by `result_by`.  `n` is the number of tensors
     beside `base`.
 
     Raises:
@@ -106,6 +109,23 @@ def _check(method: MergeMethod[Any], params: Params, inputs: tuple[list[Tensor],
         f"{method.name}: another result each time for shape {shape}; take random numbers from `block.uniform`"
     )
     assert torch.equal(merged, backwards), f"{method.name}: the order of blocks matters for shape {shape}"
+    if method.result_by:
+        later = _run(_Later, method, params, models, bases, 0, range)["tensor"]
+        assert torch.equal(merged, later), (
+            f"{method.name}: another result for shape {shape} where it is made later, from the end to the beginning; "
+            "do not say result_by"
+        )
+
+
+class _Later(DeferredGroup):
+    """A group whose result is made stretch by stretch, once the method has returned."""
+
+    def make_all(self) -> None:
+        """Make the result from the end to the beginning; blocks at the seams are made twice."""
+        stretch = 3 * BLOCK // 2
+        for start in reversed(range(0, self.count, stretch)):
+            stop = min(start + stretch, self.count)
+            self.make(start, stop, True, lambda first, numbers: self._sink.put(0, first, numbers))
 
 
 class _Watched(StreamedGroup):
@@ -167,7 +187,10 @@ def _run(
 
     state = method.prepare(Groups(len(names), group), [params] * len(names)) if method.prepare else None
     for index in range(len(names)):
-        merge_group(method, group(index, state), params)
+        made_of = group(index, state)
+        merge_group(method, made_of, params)
+        if isinstance(made_of, _Later):
+            made_of.make_all()
     return {name: one.whole for name, one in made.items()}
 
 

@@ -11,6 +11,7 @@ from mergecore.types.plans import DocumentFacts
 
 RESULT = "the result"
 _WORDS = {"computed": "computed while it is read", "reused": "made already", "written": "written"}
+_WORDS = {"computed": "computed while it is read", "reused": "made already", "written": "written"}
 
 
 def documents_as_text(plan: Plan, there: Collection[str]) -> Iterator[str]:
@@ -25,7 +26,7 @@ def documents_as_text(plan: Plan, there: Collection[str]) -> Iterator[str]:
         )
         if one.name:
             yield printable(
-                f"  {'':{width}}  read by {readers}; {_what_becomes(one, there)}: {_why(one, there)}"
+                f"  {'':{width}}  read by {readers}; {_WORDS[_what_becomes(one, there)]}: {_why(one, there)}"
             )
 
 

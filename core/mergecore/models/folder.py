@@ -213,7 +213,7 @@ def _is_configured(files: InputFolder) -> bool:
 # ---- adapters ---------------------------------------------------------------------------------------------
 
 ADAPTER = "adapter_config.json"
-_ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _PICKLED = "adapter_model.bin"
 
 
@@ -223,13 +223,13 @@ def _adapter_weights(files: InputFolder) -> Weights:
     Raises:
         MergecoreError: E250 when there is none, and those of headers and of `parse_torch`.
     """
-    name = next((one for one in (_ADAPTER_WEIGHTS, _PICKLED) if one in files.names), None)
+    name = next((one for one in (ADAPTER_WEIGHTS, _PICKLED) if one in files.names), None)
     if name:
         headers = read_headers(files, [name], parse_torch if name == _PICKLED else parse_header)
         tensors = {one.name: TensorInfo(one.name, one) for found, _ in headers.values() for one in found}
         return Weights(tensors, tuple(file for _, file in headers.values()))
     raise InputError(
-        "E250", f"the adapter has no {_ADAPTER_WEIGHTS}", place=files.shown, hint="copy the adapter again"
+        "E250", f"the adapter has no {ADAPTER_WEIGHTS}", place=files.shown, hint="copy the adapter again"
     )
 
 

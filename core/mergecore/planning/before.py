@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from mergecore.errors import ConfigError, Place, PluginError, did_you_mean
 from mergecore.files.read_small import read_small
 from mergecore.files.safe_open import NO_STAMP
-from mergecore.models.folder import ADAPTER, open_adapter, open_folder
+from mergecore.models.folder import ADAPTER, ADAPTER_WEIGHTS, open_adapter, open_folder
 from mergecore.planning.side_files.collect import CONFIG
 from mergecore.planning.state_dicts import NOWHERE
 from mergecore.types import (
@@ -91,6 +91,8 @@ class Before:
     """By name, in order."""
     models: dict[str, Checkpoint] = field(default_factory=dict)
     """What they make, by the same names."""
+    scopes: dict[str, str] = field(default_factory=dict)
+    """By the name of a plan of a recipe, the scope in which it names other models."""
     read: dict[str, dict[str, None]] = field(default_factory=dict)
     """By the name of a document, the names of those that it reads."""
 
@@ -108,6 +110,7 @@ class Before:
             raise _wrong(f"the plan '{name}' has plans before it; make it with `planner.compile`")
         if fault := unreadable(plan, "later plans"):
             raise _wrong(f"the plan '{name}' {fault}")
+        self.scopes[self._key(name)] = self.scope
         return self.put(self._key(name), plan, ModelReference(name))
 
     def put(self, key: str, plan: Plan, reference: ModelReference) -> Checkpoint:
@@ -155,6 +158,10 @@ class Before:
         """What a model is called among `plans` and `models` that a document calls `name`."""
         return key if (key := self._key(name)) in self.models else name
 
+    def key_in(self, plan: str, name: str) -> str:
+        """The same for a model that the plan called `plan` calls `name`."""
+        return replace(self, scope=self.scopes.get(plan, plan)).key_of(name)
+
     def _key(self, name: str) -> str:
         return f"{self.scope}.{name}" if self.scope else name
 
@@ -169,16 +176,20 @@ class Before:
             )
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_bytes(data)
+        adapter = is_adapter_plan(plan)
         files = [folder / file.name for file in plan.layout.files]
-        tensors = {}
+        tensors: dict[str, TensorInfo] = {}
+        read: set[Path] = set()
         for one in (one for step in plan.steps for one in step.outputs):
             slot = plan.layout.slots[one.name]
+            if adapter and files[slot.file].name != ADAPTER_WEIGHTS:
+                continue  # nobody who opens an adapter looks there
             stored = Stored(one.name, one.dtype, one.shape, files[slot.file], slot.offset)
             tensors[one.name] = TensorInfo(one.name, stored)
-        weights = zip(files, plan.layout.files, strict=True)
-        opened = open_folder(folder, reference, weights=False)
-        if is_adapter_plan(plan):
-            opened = open_adapter(folder, reference, weights=False)
+            read.add(stored.file)
+        weights = [one for one in zip(files, plan.layout.files, strict=True) if one[0] in read or not adapter]
+        open_it = open_adapter if adapter else open_folder
+        opened = open_it(folder, reference, weights=False)
         return replace(
             opened,
             tensors=tensors,

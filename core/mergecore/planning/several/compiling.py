@@ -206,7 +206,8 @@ class _File:
         plans = self.order.plans
         facts = tuple(self.facts(made, result)) if plans else ()
         written = [name for name in plans if name not in self.order.fused]
-        ended = {name: self._ended(plans[name]) for name in written} | {"": self._ended(made)}
+        ended = {name: self._ended(name, plans[name]) for name in written}
+        ended[""] = self._ended(self._scope(result), made)
         if written:
             parts = [PlanPart(name, number, len(ended)) for number, name in enumerate(ended, 1)]
             ended = {part.name: replace(ended[part.name], part=part) for part in parts}
@@ -215,31 +216,32 @@ class _File:
         warnings = (*self.unused(result), *made.warnings)
         return replace(made, earlier=earlier, documents=facts, warnings=warnings)
 
-    def _ended(self, plan: Plan) -> Plan:
-        """A plan with the plugins that make what it computes while reading it, that keeps nothing of our folder."""
+    def _scope(self, result: Document) -> str:
+        return "" if result is self.documents.result else name_of(result) or ""
+
+    def _ended(self, key: str, plan: Plan) -> Plan:
+        """A plan with what it says of plans that it computes while it reads them, which keeps nothing of our folder."""
         plan = self.making.pin(plan)
         if not self.order.plans:
             return plan
-        plugins = {
-            key: one for name in self._fused_in(plan) for key, one in self.order.plans[name].plugins.items()
-        }
-        plan = replace(
-            plan, plugins={**plugins, **plan.plugins}, warnings=(*self._inside(plan), *plan.warnings)
-        )
+        inside = {name: self.order.plans[name] for name in self._fused_in(key, plan)}
+        plugins = {plugin: version for one in inside.values() for plugin, version in one.plugins.items()}
+        told = [f"{name}: {text}" for name, one in inside.items() for text in one.warnings]
+        plan = replace(plan, plugins={**plugins, **plan.plugins}, warnings=(*told, *plan.warnings))
         return settled(plan, self.scratch())
 
-    def _fused_in(self, plan: Plan) -> Iterator[str]:
+    def _fused_in(self, key: str, plan: Plan) -> Iterator[str]:
         """The names of what a plan computes while it reads it, and of what these compute."""
-        for model in plan.models:
-            for name in names_in(model.reference):
-                if name in self.order.fused:
-                    yield name
-                    yield from self._fused_in(self.order.plans[name])
+        for name in self._read_by(key, plan):
+            if name in self.order.fused:
+                yield name
+                yield from self._fused_in(name, self.order.plans[name])
 
-    def _inside(self, plan: Plan) -> Iterator[str]:
-        """The warnings of what a plan computes while it reads it."""
-        for name in dict.fromkeys(self._fused_in(plan)):
-            yield from (f"{name}: {text}" for text in self.order.plans[name].warnings)
+    def _read_by(self, key: str, plan: Plan) -> list[str]:
+        """The names of the plans whose models a plan, called `key`, reads."""
+        named = {name for model in plan.models for name in names_in(model.reference)}
+        keys = {self.order.key_in(key, name) for name in named}
+        return [name for name in self.order.plans if name in keys]
 
     def unused(self, result: Document) -> Iterator[str]:
         """What to say of documents that the result does not need."""
@@ -255,21 +257,19 @@ class _File:
 
     def facts(self, plan: Plan, result: Document) -> Iterator[DocumentFacts]:
         """What there is to show of each document, the result last."""
-        scope = "" if result is self.documents.result else name_of(result) or ""
-        for key, one in [*self.order.plans.items(), (scope, plan)]:
-            inside = {name for model in one.models for name in names_in(model.reference)}
-            read = {*self.order.read.get(key, {}), *(self._key(key, name) for name in inside)}
-            reads = tuple(name for name in self.order.plans if name in read and name in inside | {*self})
+        scope = self._scope(result)
+        every = [*self.order.plans.items(), (scope, plan)]
+        inside = {key: self._read_by(key, one) for key, one in every}
+        for key, one in every:
+            parts = [part for part, own in self.order.scopes.items() if own == key]
+            of_parts = {name for part in parts for name in inside[part]}
+            opened = {name for name in self.order.read.get(key, {}) if name in self and name not in of_parts}
+            reads = tuple(name for name in self.order.plans if name in {*opened, *inside[key]})
             verdict = self.verdicts.get(key, Verdict(False, ""))
             name = "" if one is plan else key
             yield DocumentFacts(
                 name, one.title, made_by(one), reads, one.layout.size, verdict.fused, verdict.why
             )
-
-    def _key(self, reader: str, name: str) -> str:
-        """What a model is called among the plans that a document, or a plan of its recipe, calls `name`."""
-        scope = reader if reader in self else reader.partition(".")[0]
-        return replace(self.order, scope=scope).key_of(name)
 
 
 def made_by(plan: Plan) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from fuzz.models import write as write_drawn
 from tiny import llama, llama_config, registry, write_checkpoint, write_llama
 
 import mergecore
-from mergecore import MergecoreError, PlanOptions, RunOptions
-from mergecore.types import MergeMethod
+from mergecore import MergecoreError, NoParams, PlanOptions, RunOptions, TensorGroup
+from mergecore.compute.deferred import DeferredGroup
+from mergecore.testing import check_method
+from mergecore.types import Merged, MergeMethod
 
 METHODS = [one.name for one in registry().all(MergeMethod)]
 FUSABLE = [one.name for one in registry().all(MergeMethod) if one.result_by]
@@ -374,3 +377,14 @@ def test_whole_numbers_that_differ_are_told(cli: Cli) -> None:
     assert cli("merge", "c.yml", "out").code == 0
     assert cli("merge", "c.yml", "new", "--fuse", "never").code == 0
     assert weights("out") == weights("new")
+
+
+def test_the_check_of_methods_finds_results_that_depend_on_when_they_are_made() -> None:
+    def counting(group: TensorGroup, params: NoParams) -> Merged:
+        first = group.index == 0 and isinstance(group, DeferredGroup)
+        return group.map(lambda block: block.x[0] + float(first))
+
+    method = MergeMethod(name="odd", merge=counting, params=NoParams, result_by="map")
+    with pytest.raises(AssertionError, match=r"another result for shape .* where it is made later"):
+        check_method(method, NoParams())
+    check_method(replace(method, result_by=""), NoParams())
