@@ -14,6 +14,7 @@ import click
 
 from mergecore import hookimpl
 from mergecore_plugins.averaging.command import average
+from mergecore_plugins.methods.common import Schedule
 
 if TYPE_CHECKING:
     from mergecore_plugins.averaging.callbacks.running import RunningAverageCallback
@@ -30,7 +31,7 @@ else:
         return sorted({*globals(), *_HOMES})
 
 
-__all__ = ["AveragingCallback", "RunningAverageCallback"]
+__all__ = ["AveragingCallback", "RunningAverageCallback", "Schedule"]
 
 
 @hookimpl

@@ -140,7 +140,7 @@ def _weights(model: nn.Module, folder: Path) -> dict[str, Tensor]:
     """The weights in a folder, by the names that they have in the model."""
     if hasattr(model, "from_pretrained"):  # it may store them under other names
         kind: Any = type(model)
-        return dict(kind.from_pretrained(folder, dtype=model.dtype).state_dict())
+        return dict(kind.from_pretrained(folder).state_dict())
     from safetensors.torch import load_file
 
     made = deepcopy(model).cpu()
