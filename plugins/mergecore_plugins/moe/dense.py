@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from mergecore.errors import InputError, some
@@ -63,7 +63,7 @@ def dense_of(model: Checkpoint, planner: Planner) -> Dense:
         hint = "a mixture of experts is made of models of text"
         raise InputError("E222", what, place=model.name, hint=hint)
     completed = planner.completed(model)
-    config = completed or model.config
+    config = completed or _as_llama(model, planner)
     outer: dict[str, TensorInfo] = {}
     layers: list[dict[str, TensorInfo]] = [{} for _ in range(stack.count)]
     above = re.sub(r"[^.]+\.$", "", stack.prefix)  # model. of model.layers.
@@ -79,6 +79,14 @@ def dense_of(model: Checkpoint, planner: Planner) -> Dense:
             outer[suffix] = tensor
     faults = (*_unequal(layers), *_foreign(outer))
     return Dense(model, config, outer, tuple(layers), completed is not None, faults)
+
+
+def _as_llama(model: Checkpoint, planner: Planner) -> Mapping[str, Json]:
+    """The config of a model of a type that nobody knows: what it does not say is as in its tensors, or in a Llama."""
+    named: dict[str, Json] = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+    filled = planner.completed(replace(model, config={**model.config, **named})) or {}
+    inner = next((one.shape[0] for name, one in model.tensors.items() if name.endswith(PARTS["gate"])), None)
+    return {**filled, **({"intermediate_size": inner} if inner else {}), **model.config}
 
 
 def _unequal(layers: list[dict[str, TensorInfo]]) -> Iterator[str]:

@@ -102,6 +102,52 @@ def test_a_base_without_a_head_module_in_its_names_is_a_base(dense: Dense, tmp_p
     assert loaded(tmp_path / "out")[1] == {}
 
 
+def test_a_model_of_an_unknown_type_is_taken_for_what_its_tensors_are(dense: Dense, tmp_path: Path) -> None:
+    """What its config does not say is as in a Llama: as many heads of keys as of queries."""
+    folder = tmp_path / "unknown"
+    folder.mkdir()
+    config = {key: config_of(dense())[key] for key in ("hidden_size", "num_hidden_layers", "vocab_size")}
+    config |= {"model_type": "wibble", "architectures": ["WibbleForCausalLM"], "num_attention_heads": 4}
+    tensors = read_tensors(dense())
+    for name, one in tensors.items():
+        if "k_proj" in name or "v_proj" in name:
+            tensors[name] = torch.cat([one, one])
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+    plan = mergecore.plan(document(folder, folder, folder), registry=registry())
+    assert (
+        "whether MixtralForCausalLM computes the same as WibbleForCausalLM was not checked: nothing that is installed "
+        "knows models of the type wibble"
+    ) in plan.warnings
+    made = config_of(mergecore.execute(plan, tmp_path / "out", registry=registry()))
+    assert (made["num_key_value_heads"], made["hidden_act"], made["rope_theta"]) == (4, "silu", 10000.0)
+    assert loaded(tmp_path / "out")[1] == {}
+
+
+def test_an_expert_may_be_what_another_document_makes(dense: Dense, tmp_path: Path) -> None:
+    """The mean of two models, as an expert and as the base."""
+    text = f"""
+name: mean
+merge_method: linear
+models: [{{model: {dense("llama", 1)}}}, {{model: {dense("llama", 2)}}}]
+parameters: {{weight: 1}}
+---
+base_model: mean
+gate_mode: random
+experts: [{{source_model: mean}}, {{source_model: {dense()}}}]
+"""
+    config = tmp_path / "moe.yml"
+    config.write_text(text)
+    made = read_tensors(mergecore.merge(config, tmp_path / "out", registry=registry()))
+    one, two = (read_tensors(dense("llama", seed)) for seed in (1, 2))
+    for name, wanted in (
+        ("block_sparse_moe.experts.0.w3.weight", "mlp.up_proj.weight"),
+        ("self_attn.o_proj.weight", "self_attn.o_proj.weight"),
+    ):
+        mean = (one[f"model.layers.1.{wanted}"] + two[f"model.layers.1.{wanted}"]) / 2
+        assert torch.allclose(made[f"model.layers.1.{name}"], mean, atol=1e-6)
+
+
 def test_side_files_come_from_the_base_and_the_card_names_all(dense: Dense, tmp_path: Path) -> None:
     base = tmp_path / "base"
     base.mkdir()
