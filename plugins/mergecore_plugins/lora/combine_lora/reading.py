@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from mergecore.errors import Collector, InputError
+from mergecore.files import DTYPES
 from mergecore.types import Checkpoint, TensorInfo
 from mergecore_plugins.lora import faults
 from mergecore_plugins.lora.adapters import config_of
@@ -124,6 +125,10 @@ def _module(made: Adapter, module: AdapterModule, scale: float) -> None:
     if factors is None:
         return
     a, b = factors
+    for one in (a, b):
+        if not DTYPES[one.dtype].floating:
+            what = f"'{one.name}' is {one.dtype}; factors are numbers of 16, 32 or 64 bits, floating-point"
+            raise InputError("E233", what, place=place, tensor=one.name, hint=COPY)
     parameter = None if Use.EMBEDDING_A in module.tensors else parameter_of(made.config, module, place)
     if parameter is not None:
         experts = experts_in(made.config, parameter, a, b, place)

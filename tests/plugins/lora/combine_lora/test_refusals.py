@@ -15,8 +15,9 @@ from torch import Tensor
 from written_adapters import START, K, Q, document, pair, write
 
 import mergecore
-from mergecore.errors import MergecoreError, MergeError, Problems
-from mergecore.types import Json
+from mergecore import MergeMethod, Params, Registry
+from mergecore.errors import MergecoreError, MergeError, PluginError, Problems
+from mergecore.types import FactorGroup, Json
 
 
 def refused(config: Mapping[str, Any]) -> str:
@@ -142,6 +143,36 @@ def test_a_damaged_adapter_is_told_as_where_it_is_put_on_a_base() -> None:
     assert "has a lora_magnitude_vector, and 'use_dora' is not set" in refused(document("c"))
     write("d", {**pair(Q), f"{START}{Q}.default.lora_A.weight": torch.ones(2, 4)})
     assert "E250" in refused(document("d"))
+
+
+@pytest.mark.parametrize(("dtype", "name"), [(torch.int32, "I32"), (torch.float8_e4m3fn, "F8_E4M3")])
+def test_factors_in_formats_that_are_not_computed_with(dtype: torch.dtype, name: str) -> None:
+    write("a", {tensor: one.to(dtype) for tensor, one in pair(Q).items()})
+    text = refused(document("a"))
+    assert (
+        f"'{START}{Q}.lora_A.weight' is {name}; factors are numbers of 16, 32 or 64 bits, floating-point"
+        in text
+    )
+    assert "E233" in text
+
+
+def narrow(group: FactorGroup, params: Params) -> tuple[Tensor, Tensor]:
+    return group.factors[0][0][:-1], group.factors[0][1]
+
+
+def test_a_method_that_makes_other_factors() -> None:
+    write("a")
+    method = MergeMethod(
+        name="narrow", merge=lambda group, params: group.x[0], params=Params, merge_factors=narrow
+    )
+    registry = Registry.discover().with_methods(method)
+    config = {**document("a", method="narrow"), "models": [{"model": {"adapter": "a"}}]}
+    with pytest.raises(
+        PluginError, match=r"'merge_factors' of 'narrow' returned \[3, 2\] and \[2, 4\]"
+    ) as caught:
+        mergecore.merge(config, "out", registry=registry)
+    assert caught.value.code == "E605"
+    assert "for a matrix of [4, 4]" in str(caught.value)
 
 
 def test_all_adapters_are_looked_at() -> None:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from mergecore import MergeError, TensorGroup
+from mergecore import MergeError, PluginError, TensorGroup
 from mergecore.types import Blocks, Matrix
 from mergecore_plugins.lora.combine_lora.methods import CombinedParams
 from mergecore_plugins.lora.combine_lora.numbers.collecting import merged
@@ -31,8 +31,17 @@ def of_factors(group: TensorGroup, params: CombinedParams) -> tuple[Tensor, ...]
         products = _Products(params.name, factors, group, expert)
         assert params.method.merge_factors
         b, a = params.method.merge_factors(products, params.params)
+        _check(params, b, a)
         made.append(_reduced(b, a, params.rank, dtype))
     return _stored(group, params, made)
+
+
+def _check(params: CombinedParams, b: Tensor, a: Tensor) -> None:
+    """Raise E605 for factors that are none of the merged change."""
+    m, n = params.matrix
+    if tuple(b.shape) != (m, a.shape[0]) or tuple(a.shape) != (b.shape[1], n):
+        what = f"'merge_factors' of '{params.method.name}' returned {list(b.shape)} and {list(a.shape)} for a matrix of"
+        raise PluginError("E605", f"{what} {[m, n]}", tensor=params.name)
 
 
 @dataclass(frozen=True)
