@@ -29,6 +29,7 @@ def test_each_method_has_a_line_of_at_most_80_columns_below_the_heading_of_its_f
         "On the arc between models",
         "Sums of task vectors",
         "Sums of task vectors, pruned at random",
+        "Task vectors in a shared basis",
         "The base and one other model",
     ]
     listed = [line.split()[0] for line in lines if line.startswith("  ")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fuzz.reference import others, spheres, task_vectors
+from fuzz.reference import others, shared_bases, spheres, task_vectors
 from fuzz.reference.arrays import Method
 
 Base = Literal["primary", "first", "delta", "perhaps"]
@@ -66,6 +66,14 @@ GAMMA = Parameter("number", per_model=True, default=0.01, high=0.3)
 RANKED = Parameter("number", per_model=True, default=0.15, low=0.0, high=0.2)
 STRICT = Parameter("number", per_model=True, default=1.0, low=0.1, high=1.5)
 FEWEST = Parameter("whole", default=1, high=3)
+
+SUMMED = {
+    "weight": WEIGHT,
+    "normalize": Parameter("flag", default=False),
+    "lambda": Parameter("number", default=1.0, low=-0.5, high=1.5),
+    "rule": Parameter("choice", choices=("dare_linear",), required=True),
+}
+"""What has a result that depends on no basis; the other rules have tests of their own."""
 
 METHODS: dict[str, Known] = {
     "linear": Known(
@@ -159,6 +167,8 @@ METHODS: dict[str, Known] = {
             "alpha": Parameter("number", default=0.2),
         },
     ),
+    "knots": Known(shared_bases.summed, "delta", 1, 4, SUMMED),
+    "core_space": Known(shared_bases.summed, "delta", 1, 4, SUMMED),
     "nearswap": Known(
         others.nearswap, "delta", 1, 1, {"t": Parameter("number", low=1e-4, high=0.1, required=True)}
     ),
