@@ -41,10 +41,12 @@ def parse_json(
     max_bytes: int = MAX_BYTES,
     max_depth: int = MAX_DEPTH,
     infinite: bool = False,
+    nan: bool = False,
 ) -> Json:
     """The value that `source` holds; `what` names it in messages, as in "header is not valid JSON".
 
     infinite: take Infinity for a number, as Python writes it; configs of some state space models hold one.
+    nan: take NaN for a number, as logs of training hold it where a loss has no value.
 
     Raises:
         MergecoreError: `code` when it is not UTF-8 or not JSON; E308 beyond a limit.
@@ -52,7 +54,7 @@ def parse_json(
     try:
         data = source.encode() if isinstance(source, str) else source
         _check_size(data, max_bytes)
-        value: Json = _decoder(infinite, bool(_LONG.search(data))).decode(_decoded(data))
+        value: Json = _decoder(infinite, nan, bool(_LONG.search(data))).decode(_decoded(data))
         _check_depth(value, max_depth)
         if b"\\ud" in data or b"\\uD" in data:
             json.dumps(value, ensure_ascii=False).encode()
@@ -121,11 +123,11 @@ def _decoded(data: bytes) -> str:
         raise _Refused(f"not UTF-8 at byte {error.start}") from None
 
 
-def _decoder(infinite: bool, long: bool) -> json.JSONDecoder:
+def _decoder(infinite: bool, nan: bool, long: bool) -> json.JSONDecoder:
     """The parser; `long`: there may be numbers of so many digits that each has to be looked at."""
     return json.JSONDecoder(
         object_pairs_hook=_without_duplicates,
-        parse_constant=_infinity if infinite else _no_constant,
+        parse_constant=lambda word: _constant(word, nan if word == "NaN" else infinite),
         parse_float=_finite,
         parse_int=_bounded if long else None,
     )
@@ -145,12 +147,10 @@ def _without_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     return value
 
 
-def _no_constant(word: str) -> Json:
-    raise _Refused(f"{word} is not JSON")
-
-
-def _infinity(word: str) -> Json:
-    return _no_constant(word) if word == "NaN" else float(word)
+def _constant(word: str, allowed: bool) -> Json:
+    if not allowed:
+        raise _Refused(f"{word} is not JSON")
+    return float(word)
 
 
 def _finite(text: str) -> float:

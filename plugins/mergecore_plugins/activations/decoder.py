@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from mergecore.errors import InputError
+from mergecore.files import parse_json
 from mergecore_architectures import build
 from mergecore_plugins.activations.layout import RunLayout
 
 if TYPE_CHECKING:
-    from mergecore.types import Matrix
+    from mergecore.types import Json, Matrix
 
 
 class Decoder:
-    """The decoder that a `RunLayout` tells of; its layers are empty until they are brought."""
+    """The decoder that a `RunLayout` describes; its layers are empty until they are brought."""
 
     def __init__(
         self, layout: RunLayout, weights: Mapping[str, Matrix], device: torch.device, dtype: torch.dtype
     ) -> None:
         """`weights`: what `layout.names` names, to be read."""
-        made = build(json.loads(layout.config))
+        made = build(cast("dict[str, Json]", parse_json(layout.config, code="E220", infinite=True)))
         self.module = made.model.get_submodule(layout.decoder)
         self.module.eval()
         self._layout = layout

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 
 from mergecore import MergecoreError
 from mergecore.cli import GroupedCommand, Maker, making_options
 from mergecore.errors import InputError, Problems
+from mergecore.files import parse_json
 from mergecore_plugins.averaging.choosing import Window, chosen, config_of, parse_steps, parse_tokens, weights
 from mergecore_plugins.averaging.runs import read_run
 from mergecore_plugins.averaging.show import Shown
@@ -113,7 +114,8 @@ def _merge(document: dict[str, Json], shown: Shown, out: Path | None, maker: Mak
             click.echo(shown.as_text())
         maker.execute(made, out)
     elif maker.given["as_json"]:
-        click.echo(json.dumps({**shown.as_json(), **json.loads(maker.shown(made))}))
+        facts = cast("dict[str, Json]", parse_json(maker.shown(made), code="E605"))
+        click.echo(json.dumps({**shown.as_json(), **facts}))
     else:
         click.echo(f"{shown.as_text()}\n")
         maker.show(maker.shown(made))

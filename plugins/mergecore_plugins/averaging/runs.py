@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mergecore.errors import InputError
+from mergecore.errors import InputError, MergecoreError
+from mergecore.files import parse_json
 from mergecore.models import is_pickle
 
 STATE = "trainer_state.json"
@@ -115,8 +115,8 @@ def _state(folder: Path) -> Mapping[str, Any] | None:
     try:
         if not file.is_file() or file.stat().st_size > MAX_STATE:
             return None
-        state = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        state = parse_json(file.read_bytes(), code="E202", max_bytes=MAX_STATE, infinite=True, nan=True)
+    except (OSError, MergecoreError):
         return None
     return state if isinstance(state, dict) else None
 

@@ -151,3 +151,13 @@ def test_infinity_is_a_number_only_where_it_is_allowed() -> None:
         parse_json('{"a": NaN}', code="E220", infinite=True)
     with pytest.raises(MergecoreError, match="Infinity is not JSON"):
         parse_json('{"a": Infinity}', code="E220")
+
+
+def test_nan_is_a_number_only_where_it_is_allowed() -> None:
+    with pytest.raises(MergecoreError, match="NaN is not JSON"):
+        parse_json('{"loss": NaN}', code="E220", infinite=True)
+    read = parse_json('{"loss": NaN}', code="E220", nan=True)
+    assert isinstance(read, dict)
+    assert str(read["loss"]) == "nan"
+    with pytest.raises(MergecoreError, match="Infinity is not JSON"):
+        parse_json('{"loss": Infinity}', code="E220", nan=True)

@@ -53,12 +53,12 @@ def test_a_method_that_is_called_as_its_plugin_is_found_without_loading_others(
 def test_a_method_of_a_plugin_merges(
     write_plugin: WritePlugin, config_for: Callable[[str], Path], cli: Cli
 ) -> None:
-    write_plugin("others", method("average"), {"average": "others"})
-    assert cli("merge", config_for("average"), "out").code == 0
+    write_plugin("others", method("halfway"), {"halfway": "others"})
+    assert cli("merge", config_for("halfway"), "out").code == 0
     from safetensors.torch import load_file
 
     assert load_file("out/model.safetensors")["model.norm.weight"].tolist() == [1.5, 1.5]  # (1 + 2) / 2
-    assert json.loads(Path("out/mergecore-manifest.json").read_text())["plugins"]["average"] == "others 1.0"
+    assert json.loads(Path("out/mergecore-manifest.json").read_text())["plugins"]["halfway"] == "others 1.0"
 
 
 def test_every_kind_of_value_has_a_hook_and_a_word() -> None:
