@@ -16,7 +16,7 @@ def faults(asked: MoeDocument, document: Document) -> Iterator[ConfigError]:
     """What is wrong, with its place."""
     experts, place = asked.experts, document.place
     if asked.experts_per_token > len(experts):
-        what = f"experts_per_token is {asked.experts_per_token}, and there are {len(experts)} experts"
+        what = f"experts_per_token is {asked.experts_per_token}, and the number of experts is {len(experts)}"
         hint = "list more experts, or let each token see fewer"
         yield ConfigError("E105", what, place=place(("experts_per_token",)), hint=hint)
     same = {(one.source_model, one.residual_scale) for one in experts}

@@ -46,6 +46,7 @@ def opened(asked: MoeDocument, planner: Planner, problems: Collector) -> Opened:
     for reference, path in named.items():
         with problems.collecting():
             dense = dense_of(planner.open(reference, path), planner)
+            _check_dense(dense)
             _check_dtypes(dense)
             if base := found.get(asked.base_model):
                 _check_fit(base, dense)
@@ -60,6 +61,13 @@ def opened(asked: MoeDocument, planner: Planner, problems: Collector) -> Opened:
 _PLAIN = (
     "a mixture is made of models whose layers are all alike, with embeddings, a norm and a head around them"
 )
+
+
+def _check_dense(dense: Dense) -> None:
+    """Raise E222 for a model that is a mixture already."""
+    if any("experts." in name or name.startswith("block_sparse_moe.") for name in dense.layer):
+        hint = "name dense models; `mergecore moe keep` chooses among the experts of a mixture"
+        raise InputError("E222", "it is a mixture of experts already", place=dense.model.name, hint=hint)
 
 
 def _check_dtypes(dense: Dense) -> None:

@@ -30,7 +30,7 @@ def told(said: dict[str, Any]) -> str:
 
 def test_a_token_cannot_see_more_experts_than_there_are(dense: Dense) -> None:
     error = told(document(dense(), dense(), dense("llama", 1), experts_per_token=3))
-    assert error.startswith("E105 experts_per_token is 3, and there are 2 experts")
+    assert error.startswith("E105 experts_per_token is 3, and the number of experts is 2")
     assert error.endswith("Hint: list more experts, or let each token see fewer")
 
 
@@ -72,6 +72,12 @@ def test_modes_that_look_at_prompts_need_some_of_each_expert(dense: Dense) -> No
     error, no_tokenizer = refused(with_prompts(dense, "sums", None))
     assert "experts.1 has no positive_prompts, by which tokens for it could be told" in error
     assert "it has no tokenizer to cut the prompts with" in no_tokenizer
+
+
+def test_a_single_prompt_needs_no_list(dense: Dense) -> None:
+    said = with_prompts(dense, "sums", "sums")
+    said["experts"][0]["positive_prompts"] = "sums"
+    assert "all experts have the same prompts" in told(said)
 
 
 def test_prompts_must_differ(dense: Dense) -> None:
@@ -272,6 +278,16 @@ def test_an_expert_with_biases_the_base_has_not_is_refused(dense: Dense) -> None
     error = told(document(dense(), dense("llama-mlp-biases")))
     assert f"{dense('llama-mlp-biases')} has 'mlp.down_proj.bias', " in error
     assert f" in its feed-forward blocks, and {dense()} has not" in error
+
+
+def test_a_mixture_is_no_model_to_make_one_of(dense: Dense, tmp_path: Path) -> None:
+    mixture = build(document(dense(), dense(), dense("llama", 1)), tmp_path / "out")
+    for said in (document(mixture, dense(), dense("llama", 1)), document(dense(), mixture, dense())):
+        error = told(said)
+        assert error.startswith(
+            f"E222 {mixture}: it is a mixture of experts already. Hint: name dense models; "
+        )
+        assert error.endswith("`mergecore moe keep` chooses among the experts of a mixture")
 
 
 def test_quantised_blocks_are_refused(dense: Dense, tmp_path: Path) -> None:

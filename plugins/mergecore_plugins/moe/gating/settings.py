@@ -33,12 +33,15 @@ class PromptFile(Params):
 
 
 def _prompts(value: Any) -> Any:
-    """A mapping is a file; everything else a list of texts."""
+    """A mapping is a file, a text a list of one; everything else a list of texts."""
+    if isinstance(value, str):
+        return (value,)
     return PromptFile.model_validate(value) if isinstance(value, dict) else value
 
 
 _SCHEMA = {
     "anyOf": [
+        {"type": "string"},
         {"type": "array", "items": {"type": "string"}},
         {"type": "object", "properties": {"file": {"type": "string"}}, "required": ["file"]},
         {"type": "null"},
