@@ -107,6 +107,18 @@ def test_tensors_below_several_names_are_ambiguous() -> None:
     ]
 
 
+def test_no_tensor_is_lost_without_a_word() -> None:
+    torch.save({"state_dict": {**tensors(1.0), "sub": {"x": [torch.ones(2)]}}, "best": 0.5}, "a.pt")
+    made = planned(listed({"a.pt": 1}))
+    told = "a.pt: the tensors below 'state_dict' are the model; those below 'state_dict.sub' are left out"
+    assert told in made.warnings
+    odd: dict[Any, Tensor] = {**tensors(1.0), 3: torch.ones(2)}
+    torch.save(odd, "b.pt")
+    assert refused(listed({"b.pt": 1})) == [
+        "E208 b.pt: a tensor has the name 3, which is not text. Hint: save the tensors under names of text"
+    ]
+
+
 def test_nothing_in_a_pickle_is_run() -> None:
     class Payload:
         def __reduce__(self) -> tuple[Any, tuple[str]]:

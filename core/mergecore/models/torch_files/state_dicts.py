@@ -17,7 +17,8 @@ def state_dict(saved: Mapping[Any, Any], place: str, notes: list[str]) -> Views:
     notes: takes what to say of tensors that are not.
 
     Raises:
-        InputError: E201 when there are no tensors, E214 when several mappings of tensors may be the model.
+        InputError: E201 when there are no tensors, E208 for a name that is not text, E214 when several mappings of
+            tensors may be the model.
     """
     own = _views(saved)
     inner = {
@@ -31,7 +32,15 @@ def state_dict(saved: Mapping[Any, Any], place: str, notes: list[str]) -> Views:
         what = f"ambiguous: there are tensors below {some(list(found), 3, joint=' and ')}"
         hint = "save those of the model in a file of their own, as safetensors"
         raise InputError("E214", what, place=place, hint=hint)
-    if others := [str(one) for one, value in saved.items() if one != key and _nested(value)]:
+    chosen = saved if own else next(one for name, one in saved.items() if str(name) == key)
+    if unnamed := [
+        name for name, one in chosen.items() if isinstance(one, View) and not isinstance(name, str)
+    ]:
+        what = f"a tensor has the name {unnamed[0]!r}, which is not text"
+        raise InputError("E208", what, place=place, hint="save the tensors under names of text")
+    others = [] if own else [str(name) for name, one in saved.items() if str(name) != key and _nested(one)]
+    others += [f"{key}.{name}".lstrip(".") for name, one in chosen.items() if _nested(one)]
+    if others:
         which = f"below '{key}'" if key else "that have a name of their own"
         notes.append(
             f"{place}: the tensors {which} are the model; those below {some(others, 3)} are left out"
