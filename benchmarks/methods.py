@@ -79,6 +79,7 @@ class Setting:
 
 SETTINGS = (
     Setting("linear", CASES["linear"]),
+    Setting("average", Case(base=False, weighted=False)),
     Setting("karcher", CASES["karcher"]),
     Setting("multislerp", CASES["multislerp"]),
     Setting("multislerp", Case(), "weights", {"normalize_weights": False}, note="base_model"),
@@ -99,6 +100,9 @@ SETTINGS = (
         Case(per_model={"density": 0.2}, parameters={"k": 2, "lambda": 0.4, "normalize": False}),
         "weights",
     ),
+    Setting("knots", Case(per_model={"density": 0.2}), "lambda"),
+    Setting("core_space", Case(parameters={"rule": "tsv"}), "lambda"),
+    Setting("core_space", Case(parameters={"rule": "iso"}), "lambda"),
     Setting("model_stock", CASES["model_stock"]),
     Setting("sce", Case(weighted=False, parameters={"select_topk": 0.1})),
     Setting("ram", Case(weighted=False)),
