@@ -115,6 +115,8 @@ def _remove(lines: list[str], document: Document, path: Path) -> None:
         if match:
             joint = match["before"] if match["before"] and match["after"] else ""
             lines[number - 1] = line[: match.start()] + joint + line[match.end() :]
+            if lines[number - 1].strip() == "-" and number < len(lines):  # the next key begins the item
+                lines[number - 1 : number + 1] = [f"{line[:start]}{lines[number].lstrip()}", ""]
         return
     end = number
     while end < len(lines) and _belongs(lines[end], start):

@@ -101,6 +101,16 @@ def test_keys_go_from_wherever_they_stand(before: str, after: str | None) -> Non
     assert {**document.data}.keys() <= {"merge_method", "models", "parameters", "seed"}
 
 
+def test_the_first_key_of_an_item_leaves_its_place_to_the_next() -> None:
+    text = "merge_method: linear\nmodels:\n- int8_mask: true\n  model: a\n- model: b # x\n  int8_mask: true\n"
+    assert made(text).text == "merge_method: linear\nmodels:\n- model: a\n- model: b # x\n"
+
+
+def test_an_anchor_is_cleaned_once_for_all_that_refer_to_it() -> None:
+    text = "x-p: &p {weight: 0.5, int8_mask: true}\nmerge_method: linear\nmodels:\n- {model: a, parameters: *p}\n"
+    assert made(text).text == text.replace(", int8_mask: true", "")
+
+
 def test_every_slice_and_every_document_is_cleaned() -> None:
     text = (
         "name: x\nmerge_method: linear\nmodels: [{model: a}]\nint8_mask: true\n---\n"
