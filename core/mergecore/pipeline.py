@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergecore.config.documents import Configs, document_of, documents_of
-from mergecore.config.grammar import parts
-from mergecore.config.reference import exists_below
-from mergecore.engine.fused import computed_model
 from mergecore.engine.run import Run, tell
-from mergecore.errors import ConfigError, InputError, MergecoreError, MergeError, OutputError, PluginError
+from mergecore.errors import (
+    ConfigError,
+    InputError,
+    MergeError,
+    OutputError,
+    PluginError,
+    Problems,
+)
 from mergecore.files.exhaustion import TO_RUN, check_memory, enough
 from mergecore.output.inputs import InputFile, check_unchanged, fetched, input_files, pinned
 from mergecore.output.intermediate import (
@@ -35,7 +39,15 @@ from mergecore.output.storages.folder import Stage
 from mergecore.output.storages.memory import Memory, in_dtypes
 from mergecore.output.target import check_target, holds_result
 from mergecore.output.verify import reader_of
-from mergecore.planning.before import Actual, Before, in_memory, in_order, reopened, scratch_folder
+from mergecore.planning.before import (
+    Actual,
+    Before,
+    in_memory,
+    in_order,
+    is_promised,
+    reopened,
+    scratch_folder,
+)
 from mergecore.planning.planner import DocumentPlanner
 from mergecore.planning.several.compiling import Making, compiled, planned
 from mergecore.planning.state_dicts import NOWHERE, StateDicts, config_of
@@ -50,7 +62,7 @@ from mergecore.types import (
     StateDict,
 )
 from mergecore.types.events import ModelSealed, Progress, Warned
-from mergecore.types.execution import RunOptions
+from mergecore.types.execution import Mode, RunOptions
 from mergecore.types.plans import Planner, PlanOptions
 
 if TYPE_CHECKING:
@@ -102,11 +114,15 @@ def plan(
         MergecoreError: everything that is wrong, several as `Problems`.
     """
     registry = registry or Registry.discover()
-    making = Making(
-        registry, options or PlanOptions(), pinned, partial(computed_model, registry=registry), is_made
-    )
+    making = Making(registry, options or PlanOptions(), pinned, partial(_fused, registry), is_made)
     with scratch_folder() as scratch:
         return planned(documents_of(config), making, {}, scratch)
+
+
+def _fused(registry: Registry, plan: Plan, promised: Checkpoint) -> Checkpoint:
+    from mergecore.engine.fused import computed_model  # it loads torch, which few plans need
+
+    return computed_model(plan, promised, registry)
 
 
 def planner(*, registry: Registry | None = None, options: PlanOptions | None = None) -> Planner:
@@ -123,27 +139,13 @@ def made_already(plan: Plan, folder: Path | None) -> tuple[Plan, frozenset[str]]
     with scratch_folder() as scratch:
         for number in range(len(plan.earlier) if folder else 0):
             one = plan.earlier[number]
+            if any(is_promised(model) for model in one.plan.models):
+                continue  # what it reads has to be made before
             wanted = fingerprint(described(identity(one.plan), one.plan.layout))
             if folder and plan.again and holds_result(folder / one.name, wanted):
                 there[one.name] = partial(reopened, folder / one.name, content_of(folder / one.name))
                 plan = plan.again(there, scratch)
     return plan, frozenset(there)
-
-
-def mentioned_folders(config: Path) -> list[Path]:
-    """The models that a config names and that are here, even if there is something wrong with it."""
-    try:
-        documents = documents_of(config)
-    except MergecoreError:
-        return []
-    named = {
-        str(part[key])
-        for document in documents
-        for _, part in parts(document.data)
-        for key in ("base_model", "model")
-        if key in part
-    }
-    return [Path(text) for text in sorted(named) if exists_below(Path())(text)]
 
 
 def run(
@@ -313,10 +315,11 @@ def _after_earlier(
         run_one = partial(execute, one.plan, folder, registry=registry, progress=progress)
         try:
             run_one(options=replace(options, overwrite=False))
-        except OutputError as error:
+        except (OutputError, Problems) as error:
             said = Warned(options.display, check_may_replace(folder, error))
             tell(said, registry, progress)
-            run_one(options=replace(options, overwrite=True))
+            mode: Mode = "restart" if error.code == "E508" else options.mode
+            run_one(options=replace(options, overwrite=True, mode=mode))
         return partial(reopened, folder, content_of(folder))
 
     if manifest_of(target) is None:  # else it may hold this very merge

@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> None:
     """Merge models as CONFIG says, into the folder OUT."""
     check_memory(TO_PLAN)
+    from mergecore.config.documents import mentioned_folders
     from mergecore.errors import Collector
     from mergecore.output.target import check_target
-    from mergecore.pipeline import execute, mentioned_folders, plan
+    from mergecore.pipeline import execute, plan
 
     options = run_options(given)
     registry = Registry.discover(disabled)

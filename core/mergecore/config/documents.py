@@ -11,11 +11,11 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError, create_model
 
 from mergecore.config.chosen import check_chosen
-from mergecore.config.grammar import SECTIONS, ExecutorConfig, OutputConfig, Section, Seed, WhereRun
+from mergecore.config.grammar import SECTIONS, ExecutorConfig, OutputConfig, Section, Seed, WhereRun, parts
 from mergecore.config.messages import explained
 from mergecore.config.reference import exists_below
 from mergecore.config.values import ChosenFiles
-from mergecore.errors import Collector, ConfigError
+from mergecore.errors import Collector, ConfigError, MergecoreError
 from mergecore.files.yaml_document import Document, read_documents
 from mergecore.plugins.registry import Registry
 from mergecore.types import Json
@@ -83,6 +83,22 @@ def _key(key: object, place: str) -> str:
         return key
     what = f"the key {key!r} is a {type(key).__name__}, not text"
     raise ConfigError("E104", what, place=place, hint="write it in quotes")
+
+
+def mentioned_folders(config: Path) -> list[Path]:
+    """The models that a config names and that are here, even if there is something wrong with it."""
+    try:
+        documents = documents_of(config)
+    except MergecoreError:
+        return []
+    named = {
+        str(part[key])
+        for document in documents
+        for _, part in parts(document.data)
+        for key in ("base_model", "model")
+        if key in part
+    }
+    return [Path(text) for text in sorted(named) if exists_below(Path())(text)]
 
 
 # ---- what every document may say ---------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mergecore.errors import OutputError
+from mergecore.errors import MergecoreError, OutputError, Problems
 from mergecore.files import durable
 from mergecore.files.folders import Folder, opened_below
 from mergecore.files.sizes import size_text
@@ -55,7 +55,7 @@ def check_room(plan: Plan, target: Path, folder: Path) -> None:
             raise OutputError("E503", what, place=str(path), hint=hint)
 
 
-def check_may_replace(folder: Path, error: OutputError) -> str:
+def check_may_replace(folder: Path, error: MergecoreError) -> str:
     """Why an intermediate result is made again, of which `error` says that it is another one, or damaged.
 
     Raises:
@@ -63,7 +63,8 @@ def check_may_replace(folder: Path, error: OutputError) -> str:
     """
     if error.code not in ("E501", "E508") or not is_made(folder):
         raise error
-    why = error.what.removeprefix("the output folder is not empty: ")
+    first = error.first if isinstance(error, Problems) else error
+    why = first.what.removeprefix("the output folder is not empty: ")
     return f"{folder} is made again: {why}"
 
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 from mergecore.files.on_demand import on_demand
 
 if TYPE_CHECKING:
-    from mergecore.planning.before import Actual, Before, in_memory, in_order, reopened, scratch_folder
+    from mergecore.planning.before import (
+        Actual,
+        Before,
+        in_memory,
+        in_order,
+        is_promised,
+        reopened,
+        scratch_folder,
+    )
     from mergecore.planning.embedding_rows import rows_in_words
     from mergecore.planning.planner import DocumentPlanner
     from mergecore.planning.several.compiling import Making, compiled, planned
@@ -17,7 +25,7 @@ else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
-            "before": "Actual Before in_memory in_order reopened scratch_folder",
+            "before": "Actual Before in_memory in_order is_promised reopened scratch_folder",
             "embedding_rows": "rows_in_words",
             "planner": "DocumentPlanner",
             "several.compiling": "Making compiled planned",
@@ -39,6 +47,7 @@ __all__ = [
     "config_of",
     "in_memory",
     "in_order",
+    "is_promised",
     "methods_of",
     "planned",
     "reopened",

@@ -221,6 +221,11 @@ def is_adapter(model: Checkpoint) -> bool:
     return ADAPTER in model.side_files and CONFIG not in model.side_files
 
 
+def is_promised(model: Checkpoint) -> bool:
+    """Whether the weights of a model are those of a plan that is not carried out yet."""
+    return model.fetch is None and any(not any(file.stamp) for file in model.weight_files)
+
+
 def reopened(folder: Path, content: str, promised: Checkpoint) -> Checkpoint:
     """The model that was promised, once it is in a folder; `content`: what identifies all that is in it."""
     open_it = open_adapter if is_adapter(promised) else open_folder

@@ -306,7 +306,7 @@ def test_a_model_that_changes_while_it_is_planned_is_noticed(
         return made
 
     original = plan_merge
-    monkeypatch.setattr("mergecore.pipeline.plan_merge", spoiled)
+    monkeypatch.setattr("mergecore.planning.several.compiling.plan_merge", spoiled)
     said = refusal(lambda: mergecore.merge(config, out))
     assert said.startswith(f"E235 {out.parent}/a/generation_config.json: the file changed after")
 
