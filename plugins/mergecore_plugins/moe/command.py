@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mergecore.cli import GroupedCommand, common_options, output_options, run_options, size_options
+from mergecore.cli import GroupedCommand, Maker, making_options
 
 if TYPE_CHECKING:
     from mergecore.types import Json
@@ -18,22 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @click.group()
 def moe() -> None:
-    """Mixtures of experts: of one dense model, or with fewer experts."""
-
-
-def _shared(command: F) -> F:
-    """Add the options of all commands of the group."""
-    for option in (
-        common_options,
-        output_options,
-        size_options,
-        click.option(
-            "--offline", is_flag=True, help="Do not use the network; read hub models from the cache."
-        ),
-        click.option("--plan", "only_plan", is_flag=True, help="Show what would be done; read headers only."),
-    ):
-        command = option(command)
-    return command
+    """Make mixtures of experts, and take experts out."""
 
 
 @moe.command(cls=GroupedCommand)
@@ -58,17 +43,9 @@ def _shared(command: F) -> F:
 )
 @click.option("--architecture", metavar="NAME", help="The family; by default the first that fits.")
 @click.option("--dtype", metavar="NAME", help="Number format of the output; by default that of MODEL.")
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    metavar="N",
-    default=0,
-    show_default=True,
-    help="Seed of routers and noise.",
-)
-@_shared
-def upcycle(model: str, out: Path, disabled: Sequence[str], **given: Any) -> None:
-    """Make a mixture OUT whose experts are all copies of the dense MODEL.
+@making_options(seed="Seed of routers and noise.")
+def upcycle(model: str, out: Path, **given: Any) -> None:
+    """Make a mixture OUT of copies of the dense MODEL.
 
     It computes what MODEL does, up to the noise, and is meant to be trained further.  Routers are random.
     """
@@ -83,13 +60,13 @@ def upcycle(model: str, out: Path, disabled: Sequence[str], **given: Any) -> Non
         "seed": given["seed"],
         **{key: given[key] for key in ("architecture", "dtype") if given[key]},
     }
-    _make(document, out, disabled, given)
+    _make(document, out, given)
 
 
 def _picking(name: str) -> Callable[[F], F]:
     def add(command: F) -> F:
         for option in (
-            _shared,
+            making_options(),
             click.option(
                 "--experts-per-token",
                 type=click.IntRange(1),
@@ -113,31 +90,29 @@ def _picking(name: str) -> Callable[[F], F]:
 
 @moe.command(cls=GroupedCommand)
 @_picking("keep")
-def keep(model: str, out: Path, experts: str, disabled: Sequence[str], **given: Any) -> None:
-    """Keep some experts of the mixture MODEL, in the order given, as a new model OUT.
+def keep(model: str, out: Path, experts: str, **given: Any) -> None:
+    """Keep some experts of the mixture MODEL, as a new model OUT.
 
-    The rows of the routers and config.json follow.
+    They are put in the order given.  The rows of the routers and config.json follow.
     """
-    _pick("keep", model, out, experts, disabled, given)
+    _pick("keep", model, out, experts, given)
 
 
 @moe.command(cls=GroupedCommand)
 @_picking("drop")
-def drop(model: str, out: Path, experts: str, disabled: Sequence[str], **given: Any) -> None:
+def drop(model: str, out: Path, experts: str, **given: Any) -> None:
     """Leave out some experts of the mixture MODEL, as a new model OUT.
 
     The rows of the routers and config.json follow.
     """
-    _pick("drop", model, out, experts, disabled, given)
+    _pick("drop", model, out, experts, given)
 
 
-def _pick(
-    key: str, model: str, out: Path, experts: str, disabled: Sequence[str], given: dict[str, Any]
-) -> None:
+def _pick(key: str, model: str, out: Path, experts: str, given: dict[str, Any]) -> None:
     asked: dict[str, Json] = {"model": model, key: [*_numbers(experts)]}
     if given["experts_per_token"]:
         asked["experts_per_token"] = given["experts_per_token"]
-    _make({"pick_experts": asked}, out, disabled, given)
+    _make({"pick_experts": asked}, out, given)
 
 
 def _numbers(text: str) -> list[int]:
@@ -151,16 +126,7 @@ def _numbers(text: str) -> list[int]:
     return found
 
 
-def _make(document: dict[str, Json], out: Path, disabled: Sequence[str], given: dict[str, Any]) -> None:
+def _make(document: dict[str, Json], out: Path, given: dict[str, Any]) -> None:
     """Carry out a document in the folder `out`, or show its plan."""
-    from mergecore import PlanOptions, Registry, execute, plan
-    from mergecore.cli import plan_shown, show_text
-
-    how = run_options(given)
-    registry = Registry.discover(disabled)
-    options = PlanOptions(given["offline"], shard_size=given["shard_size"])
-    made = plan(document, registry=registry, options=options)
-    if given["only_plan"]:
-        (click.echo if given["as_json"] else show_text)(plan_shown(made, registry, given))
-        return
-    execute(made, out, registry=registry, options=how)
+    maker = Maker(given)
+    maker.show_or_execute(maker.plan(document), out)
