@@ -55,14 +55,14 @@ def planned(
     with _without_collections():
         file = _File(arranged(documents, making.options.result), making, scratch, actual, verdicts or {})
         made, result = file.plan()
-        if verdicts is None:
+        if verdicts is None and file.order.plans:
             order = file.order
             verdicts = chosen(order.plans, order.models, made, making.registry, making.options.fuse)
             if any(one.fused for one in verdicts.values()):
                 return planned(documents, making, actual, scratch, verdicts)
             file.verdicts = verdicts
         made = file.in_order(made, result)
-        again = partial(planned, documents, making, verdicts=verdicts)
+        again = partial(planned, documents, making, verdicts=verdicts or {})
         return replace(made, again=again if made.earlier else None)
 
 
