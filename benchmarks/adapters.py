@@ -72,7 +72,14 @@ def write_adapter(folder: Path, shape: LlamaShape, rank: int) -> None:
             tensors[f"{module}.lora_B.weight"] = torch.randn(out, rank) * 0.01
     folder.mkdir(parents=True)
     save_file(tensors, folder / "adapter_model.safetensors")
-    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank}
+    targets = sorted({name.split(".")[-3] for name in tensors})
+    config = {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": 2 * rank,
+        "target_modules": targets,
+        "task_type": "CAUSAL_LM",
+    }
     (folder / "adapter_config.json").write_text(json.dumps(config))
 
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 @click.option(
     "--device", default="cpu", show_default=True, metavar="NAME", help="Where to compute: cpu, cuda, auto, …"
 )
-@click.option("--allow-nonfinite", is_flag=True, help="Accept NaN and Inf in inputs and in the result.")
 @click.option("--remove-intermediate", is_flag=True, help="Remove intermediate results once OUT is complete.")
 @output_options
 @plan_options

@@ -66,8 +66,11 @@ def size_options(command: F) -> F:
 
 
 def output_options(command: F) -> F:
-    """Add `--executor`, `--resume`, `--restart`, `--recheck`, `--overwrite`, `--json`, `--verbose` and `--quiet`."""
+    """Add what commands that write a model have: how it is run, what is there already, and what is printed."""
     for option in (
+        click.option(
+            "--allow-nonfinite", is_flag=True, help="Accept NaN and Inf in inputs and in the result."
+        ),
         click.option(
             "--executor", metavar="NAME", help="The plugin that runs the steps; by default threads."
         ),

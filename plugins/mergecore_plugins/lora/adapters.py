@@ -113,9 +113,10 @@ def _applied(
     """What is made so far, with one more adapter on it."""
     if not options.weights:
         return _with_files(made, adapter)
+    others = _other_base(base, config)
     found = fit(
         parts_of(adapter.tensors.values()),
-        config,
+        config if others else replace(config, base=None),
         made.tensors,
         made.config,
         partial(_pieces, options=options, base=base),
@@ -143,7 +144,7 @@ def _applied(
         fetch=_both(made.fetch, adapter.fetch),
         notes=(
             *made.notes,
-            *(f"{adapter.name}: {note}" for note in (*found.notes, *_other_base(base, config))),
+            *(f"{adapter.name}: {note}" for note in (*found.notes, *others)),
         ),
         parts=(*made.parts, adapter),
         mapped=_told(made, base, adapter, len(found.changes.keys() | found.wholes.keys())),

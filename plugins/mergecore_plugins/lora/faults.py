@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from mergecore.errors import InputError
+from mergecore.files import DTYPES
 from mergecore.types import TensorInfo
 from mergecore_plugins.lora.config import MERGE_WITH_PEFT, NAME
 from mergecore_plugins.lora.lookup import is_table
@@ -67,6 +68,14 @@ def twice(place: str, parts: Sequence[AdapterTensor]) -> Iterator[InputError]:
             what = f"two tensors are the {part.use.value} of '{part.module}': '{seen[key]}', '{part.tensor.name}'"
             yield InputError("E250", what, place=place, hint="remove one of them from the file")
         seen.setdefault(key, part.tensor.name)
+
+
+def not_numbers(place: str, parts: Sequence[AdapterTensor]) -> Iterator[InputError]:
+    """Trained tensors that hold whole numbers."""
+    for part in parts:
+        if part.use is not Use.WHOLE and not DTYPES[part.tensor.dtype].floating:
+            what = f"'{part.tensor.name}' is {part.tensor.dtype}, and what was trained is a floating-point number"
+            yield InputError("E250", what, place=place, hint="copy the adapter again")
 
 
 def not_read(place: str, part: AdapterTensor) -> InputError:

@@ -73,7 +73,7 @@ class _Fitter:
 
     def fit(self, parts: Sequence[AdapterTensor]) -> Fitted:
         problems = Collector()
-        for error in faults.twice(self._place, parts):
+        for error in (*faults.twice(self._place, parts), *faults.not_numbers(self._place, parts)):
             problems.add(error)
         for part in parts:
             if part.use is Use.WHOLE:

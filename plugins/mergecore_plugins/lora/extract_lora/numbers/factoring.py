@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from mergecore import TensorGroup
+from mergecore.errors import InputError
 from mergecore_plugins.lora.extract_lora.methods import FactorParams, MeasureParams
 from mergecore_plugins.lora.making.arranging import FORMATS, Pair, arranged, facts_in
 from mergecore_plugins.lora.making.changes import Held, Streamed, change_of
 from mergecore_plugins.lora.making.decomposing import Decomposition, decompose
+from mergecore_plugins.lora.extract_lora.steps import FACTS
 
 
 def factored(group: TensorGroup, params: FactorParams) -> tuple[Tensor, ...]:
@@ -50,18 +54,28 @@ def _factors(
     change: Held | Streamed, group: TensorGroup, params: FactorParams, dtype: torch.dtype, purpose: str
 ) -> tuple[Pair, Tensor]:
     """The factors as they will be stored, and the facts: squared lengths of change and rest, singular values."""
+    length = _finite(change.squares(), group)
     uniform = (lambda count: group.uniform(count, purpose)) if params.randomised else None
     found: Decomposition = decompose(change, params.rank, uniform)
     wide = change.dtype
     b, a = (one.to(dtype).to(wide) for one in found.factors())
-    lengths = torch.tensor([change.squares(), change.left_by(b, a)], dtype=torch.float64)
+    lengths = torch.tensor([length, change.left_by(b, a)], dtype=torch.float64)
     return (b, a), torch.cat([lengths, found.s])
 
 
 def measured(group: TensorGroup, params: MeasureParams) -> Tensor | tuple[Tensor, ...]:
     """The facts of a tensor that is not factored."""
-    size = float(group.reduce(lambda block: block.x[0].double().square().sum()))
+    size = _finite(float(group.reduce(lambda block: block.x[0].double().square().sum())), group)
     facts = torch.zeros(group.outputs[0].shape, dtype=torch.float64)
     facts[0, 0, 0, 0] = size
     facts[0, 0, 0, 1] = size if params.lost else 0.0
     return (facts,)
+
+
+def _finite(squares: float, group: TensorGroup) -> float:
+    """The squared length of a change, unless it has none."""
+    if not math.isfinite(squares):
+        name = group.outputs[-1].name.removeprefix(FACTS)
+        what = f"the change of '{name}' is not finite (NaN or Inf), so no adapter comes near it"
+        raise InputError("E234", what, tensor=name, hint="the fine-tune or its base is damaged; use another")
+    return squares
