@@ -150,6 +150,8 @@ _REASONS = {
     "SHIRA": ": it does not store which numbers of a weight it changes",
     "LILY": ": PEFT itself cannot merge it",
     "PVERA": ": it is random",
+    "ADAMSS": ": it cuts the base into parts by a decomposition and a clustering that are not stored",
+    "SHADOW": ": it is a network beside the model, and changes no weight",
     **dict.fromkeys(("OSF", "PSOFT"), ": its fixed part is a decomposition of the base that is not stored"),
     **dict.fromkeys(
         ("FROD", "RANDLORA", "TINYLORA", "UNILORA", "VBLORA"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mergecore.files import DTYPES
 from mergecore.types import (
     ForEach,
     Read,
@@ -73,9 +74,10 @@ class Adapted:
         def read(tensor: TensorInfo) -> Tensor:
             import torch
 
-            numbers = torch.empty(tensor.count, dtype=dtype)
+            fractions = DTYPES[tensor.dtype].floating  # whole numbers, such as positions, must stay exact
+            numbers = torch.empty(tensor.count, dtype=dtype if fractions else torch.float64)
             prepared(tensor.data, reader, for_each).load(reader, 0, tensor.count, numbers)
-            return numbers.view(tensor.shape)
+            return numbers.view(tensor.shape) if fractions else numbers.view(tensor.shape).long()
 
         def rows(first: int, last: int) -> Tensor:
             import torch

@@ -73,7 +73,7 @@ def twice(place: str, parts: Sequence[AdapterTensor]) -> Iterator[InputError]:
 def not_numbers(place: str, parts: Sequence[AdapterTensor]) -> Iterator[InputError]:
     """Trained tensors that hold whole numbers."""
     for part in parts:
-        if part.use is not Use.WHOLE and not DTYPES[part.tensor.dtype].floating:
+        if part.use not in (Use.WHOLE, Use.OTHER) and not DTYPES[part.tensor.dtype].floating:
             what = f"'{part.tensor.name}' is {part.tensor.dtype}, and what was trained is a floating-point number"
             yield InputError("E250", what, place=place, hint="copy the adapter again")
 

@@ -53,8 +53,16 @@ class AdapterModule:
 
 
 def parts_of(tensors: Iterable[TensorInfo]) -> list[AdapterTensor]:
-    """What each tensor of an adapter is."""
-    return [_part(tensor) for tensor in tensors]
+    """What each tensor of an adapter is.
+
+    With trained biases PEFT writes the bias of a module that was saved whole under three names: twice, and as it was.
+    """
+    found = [_part(tensor) for tensor in tensors if ".original_module." not in tensor.name]
+    again = {part.module for part in found if part.use is Use.WHOLE and _SAVED not in part.tensor.name}
+    return [part for part in found if not (part.tensor.name.endswith(_SAVED_BIAS) and part.module in again)]
+
+
+_SAVED, _SAVED_BIAS = ".modules_to_save.", ".modules_to_save.bias"
 
 
 def modules(parts: Sequence[AdapterTensor]) -> Iterator[AdapterModule]:
@@ -139,5 +147,5 @@ _SHARED = re.compile(r"(?P<word>vera_[AB])(\.[^.]+)?")
 _OTHER = re.compile(
     r"(?P<module>.+)\.(?P<word>ia3_l|hada_\w+|lokr_\w+|oft_\w+|boft_\w+|vera_\w+|hra_u|fourierft_\w+|lora_\w+|"
     r"randlora_\w+|shira_\w+|bone_block|miss_block|c3a_kernel|road_\w+|delora_\w+|waveft_\w+|"
-    r"vblora_\w+|gralora_\w+|deft_\w+|hira_\w+|peanut_\w+|psoft_\w+|osf_\w+|supertuning_\w+|glora_\w+|beft_\w+|adamss_\w+)(\.[^.]+)?(\.weight)?"
+    r"vblora_\w+|gralora_\w+|deft_\w+|hira_\w+|peanut_\w+|psoft_\w+|osf_\w+|supertuning_\w+|glora_[A-E]\.\w+|beft_\w+|adamss_\w+)(\.[^.]+)?(\.weight)?"
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig
+from peft import EvaConfig, LoraConfig, MontecloraConfig, VeloraConfig
 from peft_adapters import (
     Pair,
     bert,
@@ -64,6 +64,10 @@ CASES: dict[str, tuple[Callable[[], Any], LoraConfig]] = {
     "biases of factors": (qwen2, Lora(lora_bias=True, target_modules=["q_proj", "k_proj"])),
     "all biases": (qwen2, Lora(bias="all", target_modules=["q_proj", "k_proj"])),
     "biases of layers with factors": (qwen2, Lora(bias="lora_only", target_modules=["q_proj", "k_proj"])),
+    "all biases and a whole module": (
+        gpt2,
+        Lora(bias="all", target_modules=CONV1D, modules_to_save=["ln_f"]),
+    ),
     "weights as (in, out)": (gpt2, Lora(fan_in_fan_out=True, target_modules=CONV1D)),
     "weights as (in, out), unsaid": (gpt2, Lora(target_modules=CONV1D)),
     "DoRA on weights as (in, out)": (gpt2, Lora(use_dora=True, fan_in_fan_out=True, target_modules=CONV1D)),
@@ -182,6 +186,24 @@ LAYERS: dict[str, LoraConfig] = {
     "convolution 2, DoRA": Lora(target_modules=["conv2d"], use_dora=True),
     "convolution 3": Lora(target_modules=["conv3d"]),
     "convolution 3, DoRA": Lora(target_modules=["conv3d"], use_dora=True),
+    "convolution 2, with bias": Lora(target_modules=["conv2d"], lora_bias=True),
+    "convolution 3, with bias": Lora(target_modules=["conv3d"], lora_bias=True),
+    "convolution 3 and linear": Lora(target_modules=["conv3d", "lin0"]),
+    "convolution 3 and linear, DoRA": Lora(target_modules=["conv3d", "lin0"], use_dora=True),
+    "convolution 2 of one point": Lora(target_modules=["point2d"]),
+    "convolution 2 of one point, DoRA": Lora(target_modules=["point2d"], use_dora=True),
+    "convolution 3 of one point": Lora(target_modules=["point3d"]),
+    "convolution 3 of one point, DoRA": Lora(target_modules=["point3d"], use_dora=True),
+    "linear, VeLoRA": Lora(
+        target_modules=["lin0"], velora_config=VeloraConfig(num_groups=2, init_type="random")
+    ),
+    "linear, MonteCLoRA": Lora(target_modules=["lin0"], monteclora_config=MontecloraConfig(num_samples=2)),
+    "linear, MiCA": Lora(target_modules=["lin0"], init_lora_weights="mica"),
+    "linear, EVA": Lora(target_modules=["lin0"], init_lora_weights="eva", eva_config=EvaConfig()),
+    "linear, orthogonal": Lora(target_modules=["lin0"], init_lora_weights="orthogonal"),
+    "linear, Gaussian": Lora(target_modules=["lin0"], init_lora_weights="gaussian"),
+    "linear, random": Lora(target_modules=["lin0"], init_lora_weights=False),
+    "linear and a parameter": Lora(target_modules=["lin0"], target_parameters=["lin1.weight"]),
     "a parameter": Lora(target_modules=[], target_parameters=["lin0.weight"]),
     "two parameters": Lora(target_modules=[], target_parameters=["lin0.weight", "lin1.weight"]),
 }

@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from mergecore.errors import MergecoreError
-from mergecore_plugins.lora.config import AdapterConfig, read_config
+from mergecore_plugins.lora.config import (
+    _REASONS,
+    _RESIDUAL,
+    _VARIANTS,
+    KINDS,
+    PROMPTS,
+    ROUTED,
+    AdapterConfig,
+    read_config,
+)
 
 
 def read(**values: Any) -> AdapterConfig:
@@ -105,3 +114,83 @@ def test_what_begins_otherwise_can_be_saved_as_a_plain_adapter() -> None:
         MergecoreError, match=r"Hint: save it as a plain LoRA: save_pretrained\(\.\.\., path_initial_model"
     ):
         read(init_lora_weights="lora_ga")
+
+
+# ---- what PEFT knows ---------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_peft_is_read_or_refused_with_a_reason() -> None:
+    """A kind that a newer PEFT adds must be looked at."""
+    from peft.utils.peft_types import PeftType
+
+    assert {one.value for one in PeftType} <= {*KINDS, *PROMPTS, *ROUTED, *_REASONS}
+
+
+READ = {
+    "peft_type",
+    "base_model_name_or_path",
+    "revision",
+    "r",
+    "lora_alpha",
+    "rank_pattern",
+    "alpha_pattern",
+    "use_rslora",
+    "use_dora",
+    "fan_in_fan_out",
+    "bias",
+    "lora_bias",
+    "modules_to_save",
+    "target_parameters",
+    "trainable_token_indices",
+    "ensure_weight_tying",
+    "init_lora_weights",
+}
+IN_THE_FILE = {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"}
+"""Which modules were trained; the names of the tensors say it."""
+OF_TRAINING = {
+    "task_type",
+    "auto_mapping",
+    "peft_version",
+    "inference_mode",
+    "lora_dropout",
+    "loftq_config",
+    "eva_config",
+    "corda_config",
+    "lora_ga_config",
+    "velora_config",
+    "monteclora_config",
+    "megatron_core",
+    "qalora_group_size",
+    "runtime_config",
+}
+"""How it was trained or is loaded: PEFT merges the same whatever they say."""
+
+
+def test_every_setting_of_lora_is_read_refused_or_of_no_matter() -> None:
+    """A setting that a newer PEFT adds must be looked at."""
+    import dataclasses
+
+    from peft import LoraConfig
+
+    refused = {key for key, _, _ in _VARIANTS}
+    assert {one.name for one in dataclasses.fields(LoraConfig)} == READ | IN_THE_FILE | OF_TRAINING | refused
+
+
+def test_every_way_to_begin_that_changes_the_base_is_known() -> None:
+    """PEFT takes these words for `init_lora_weights`; the others leave the base alone."""
+    import typing
+
+    from peft import LoraConfig
+
+    words = _literals(typing.get_type_hints(LoraConfig)["init_lora_weights"])
+    alone = {"gaussian", "eva", "orthogonal", "mica"}
+    assert words - {"pissa_niter_[number of iters]"} <= alone | {*_RESIDUAL}
+
+
+def _literals(hint: Any) -> set[str]:
+    import typing
+
+    args = typing.get_args(hint)
+    return {one for one in args if isinstance(one, str)}.union(
+        *map(_literals, (a for a in args if not isinstance(a, (str, bool))))
+    )

@@ -58,6 +58,9 @@ CASES: dict[str, tuple[Callable[[], Any], Any]] = {
         gpt2,
         on(peft.FourierFTConfig, CONV1D, n_frequency=20, fan_in_fan_out=True),
     ),
+    "BEFT": (qwen2, on(peft.BeftConfig, ["q_proj", "k_proj"])),
+    "GLoRA": (llama, on(peft.GloraConfig, SOME, r=3)),
+    "supertuning": (llama, on(peft.SupertuningConfig, SOME)),
     "BOFT": (llama, on(peft.BOFTConfig, SOME, boft_block_size=4)),
     "BOFT with butterflies": (
         llama,
@@ -187,6 +190,8 @@ FAULTY: tuple[tuple[Any, dict[str, Any], dict[str, Any], str], ...] = (
     (LOHA, {"peft_type": "HRA"}, {}, "E250.*hada_w1_a' is .*; by its config, the adapter has none"),
     (LOHA, {"peft_type": "LORA"}, {}, "E251.*belongs to a kind of adapter that is not supported"),
     (LOHA, {"peft_type": "SHIRA"}, {}, "E251.*SHIRA are not supported: it does not store which numbers"),
+    (LOHA, {"peft_type": "ADAMSS"}, {}, "E251.*ADAMSS are not supported: it cuts the base into parts by a"),
+    (LOHA, {"peft_type": "SHADOW"}, {}, "E251.*SHADOW are not supported: it is a network beside the model"),
     (LOHA, {"peft_type": "NEWEST"}, {}, "E251.*the kind NEWEST are not supported"),
 )
 
@@ -215,6 +220,14 @@ def test_layers_without_a_known_form_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         MergecoreError, match=r"IA3 on 'model\.embed_tokens' is not read: no layer of its form"
     ) as caught:
+        mergecore.plan({"merge_method": "passthrough", "models": [{"model": pair.reference}]})
+    assert caught.value.code == "E251"
+
+
+def test_a_bias_that_is_computed_from_the_weight_is_refused(tmp_path: Path) -> None:
+    pair = write_pair(tmp_path, qwen2, on(peft.GloraConfig, ["q_proj"], r=3))
+    told = rf"GLORA on '{Q}', which has a bias, is not supported: the new bias depends on the weight"
+    with pytest.raises(MergecoreError, match=told) as caught:
         mergecore.plan({"merge_method": "passthrough", "models": [{"model": pair.reference}]})
     assert caught.value.code == "E251"
 

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 KINDS = (
+    "BEFT",
     "BOFT",
     "C3A",
     "DEFT",
     "DELORA",
     "FOURIERFT",
+    "GLORA",
     "GRALORA",
     "HIRA",
     "HRA",
@@ -37,10 +39,11 @@ KINDS = (
     "OFT",
     "PEANUT",
     "ROAD",
+    "SUPERTUNING",
     "WAVEFT",
 )
 """Kinds whose layers need nothing but their weight, the config and their own tensors."""
-WITH_BIAS = ("ROAD",)
+WITH_BIAS = ("BEFT", "ROAD")
 """Kinds that change the bias of a layer, too."""
 
 

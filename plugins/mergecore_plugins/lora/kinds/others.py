@@ -146,6 +146,11 @@ class _Kinds:
 
     def defined(self, module: str, tensors: dict[str, TensorInfo], name: str, there: TensorInfo) -> None:
         bias = self.find(f"{module}.bias")
+        if bias and self.config.kind == "GLORA":
+            what = (
+                f"GLORA on '{module}', which has a bias, is not supported: the new bias depends on the weight"
+            )
+            raise InputError("E251", what, place=self.place, hint=MERGE_WITH_PEFT)
         layer = Layer(module, self._form(module, name, there), there.shape, bias is not None)
         config = {key: one for key, one in self.config.raw.items() if key not in defined.OF_A_MODEL}
         words = tuple((word, one) for word, one in sorted(tensors.items()))

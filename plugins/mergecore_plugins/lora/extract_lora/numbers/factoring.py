@@ -10,10 +10,10 @@ from torch import Tensor
 from mergecore import TensorGroup
 from mergecore.errors import InputError
 from mergecore_plugins.lora.extract_lora.methods import FactorParams, MeasureParams
+from mergecore_plugins.lora.extract_lora.steps import FACTS
 from mergecore_plugins.lora.making.arranging import FORMATS, Pair, arranged, facts_in
 from mergecore_plugins.lora.making.changes import Held, Streamed, change_of
 from mergecore_plugins.lora.making.decomposing import Decomposition, decompose
-from mergecore_plugins.lora.extract_lora.steps import FACTS
 
 
 def factored(group: TensorGroup, params: FactorParams) -> tuple[Tensor, ...]:
