@@ -43,10 +43,9 @@ def plan_moe(document: Document, planner: Planner) -> Plan:
     base = models.dense[0]
     mixture = _mixture(asked, base)
     families = planner.offered(MoeFamily)
-    proof = Proof(planner, base, families, mixture.shared_experts) if asked.check else None
-    family = choose(
-        mixture, families, asked.architecture, base.model.name, proof.differs if proof else _alike
-    )
+    proof = Proof(planner, base, families, mixture.shared_experts)
+    differs = proof.differs if asked.check else _alike
+    family = choose(mixture, families, asked.architecture, base.model.name, differs)
     names = family.fused if asked.layout == "fused" and family.fused else family.names
     experts = [models.source(one) for one in asked.experts]
     shared = [models.source(one) for one in asked.shared_experts or ()]
@@ -67,7 +66,7 @@ def plan_moe(document: Document, planner: Planner) -> Plan:
         warnings=[
             *warnings(asked, models, mixture),
             *([family.note] if family.note else []),
-            *(proof.doubts if proof else ()),
+            *(proof.doubts if asked.check else (f"{proof.unchecked(family)}: 'check' is false",)),
             *told,
         ],
     )

@@ -71,9 +71,9 @@ def _count(model: Checkpoint, description: Description) -> int:
         raise InputError(
             "E222", what, place=model.name, hint="choose among the experts of a model where they have"
         )
-    stated = {value for _, value in _values(model.config, _COUNTS) if isinstance(value, int)}
+    stated = {one for _, value in _values(model.config, _COUNTS) for one in _whole_numbers(value)}
     if counts:
-        return counts.pop()
+        return _as_stated(counts.pop(), stated, model)
     stacked = [
         model.tensors[name].shape
         for name, facts in description.tensors.items()
@@ -90,6 +90,26 @@ def _count(model: Checkpoint, description: Description) -> int:
             "E222", what, place=model.name, hint="name a model with a router and experts in its layers"
         )
     return found.pop()
+
+
+def _as_stated(count: int, stated: Collection[int], model: Checkpoint) -> int:
+    """The number of experts that the tensors have.
+
+    Raises:
+        InputError: E222 when config.json says another one, or none by a key that is known and would be changed.
+    """
+    if count not in stated:
+        said = f"says {some([str(one) for one in sorted(stated)], mark='')}" if stated else "does not say so"
+        what = f"its layers have {count} experts, and its config.json {said}"
+        hint = f"write the right number there, as {', '.join(_COUNTS[:-1])} or {_COUNTS[-1]}"
+        raise InputError("E222", what, place=model.name, hint=hint)
+    return count
+
+
+def _whole_numbers(value: Json) -> Iterator[int]:
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, int) and not isinstance(one, bool):
+            yield one
 
 
 def _kept(asked: Pick, count: int, document: Document) -> list[int]:

@@ -61,7 +61,7 @@ class Proof:
         """What the class of a family does otherwise; None where it computes the same, or cannot be asked."""
         named = [one for one in self.families if one.name == family.proved_by]
         asked = named[0] if named else family
-        word = f"whether {family.architecture} computes the same as {self._class} was not checked"
+        word = self.unchecked(family)
         try:
             with _quiet():
                 return self._differs(asked, family.architecture)
@@ -70,6 +70,10 @@ class Proof:
         except Exception as error:  # noqa: BLE001 - whatever the library trips over, it says nothing of the mixture
             self.doubts[:] = [f"{word}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"]
         return None
+
+    def unchecked(self, family: MoeFamily) -> str:
+        """What nobody knows of a family whose class was not asked."""
+        return f"whether {family.architecture} computes the same as {self._class} was not checked"
 
     @property
     def _class(self) -> str:

@@ -124,6 +124,17 @@ def test_a_model_of_an_unknown_type_is_taken_for_what_its_tensors_are(dense: Den
     assert loaded(tmp_path / "out")[1] == {}
 
 
+def test_a_family_that_nobody_asked_comes_with_a_warning(dense: Dense) -> None:
+    """ERNIE has the tensors of a Llama, and turns neighbouring numbers: as Mixtral it would say something else."""
+    base = dense("ernie")
+    assert not any(
+        "was not checked" in one for one in mergecore.plan(document(base, base), registry=registry()).warnings
+    )
+    plan = mergecore.plan(document(base, base, check=False), registry=registry())
+    text = "whether MixtralForCausalLM computes the same as Ernie4_5ForCausalLM was not checked: 'check' is false"
+    assert text in plan.warnings
+
+
 def test_an_expert_may_be_what_another_document_makes(dense: Dense, tmp_path: Path) -> None:
     """The mean of two models, as an expert and as the base."""
     text = f"""

@@ -198,6 +198,22 @@ def test_a_model_whose_experts_are_not_found_is_refused(dense: Dense, tmp_path: 
     assert error.endswith("Hint: its experts cannot be told apart")
 
 
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(5, "says 5"), ([5, 8], "says 5, 8"), (True, "does not say so"), (None, "does not say so")],
+)
+def test_a_config_with_another_number_of_experts_is_refused(tmp_path: Path, count: Any, said: str) -> None:
+    # the new number would be written nowhere, and the model would not load
+    whole = write_mixture(tmp_path / "whole", "mixtral")
+    (whole / "config.json").write_text(json.dumps({**config_of(whole), "num_local_experts": count}))
+    [error] = refused({"pick_experts": {"model": str(whole), "keep": [0, 1]}})
+    assert (
+        f"its layers have 4 experts, and its config.json {said}. Hint: write the right number there, as "
+        in error
+    )
+    assert error.endswith("moe_num_experts or num_experts_per_layer")
+
+
 def test_experts_without_a_router_are_refused(tmp_path: Path) -> None:
     whole = write_mixture(tmp_path / "whole", "mixtral")
     tensors = {
