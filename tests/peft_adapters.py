@@ -92,7 +92,6 @@ class Layers(nn.Module):
         self.conv3d = nn.Conv3d(5, 10, 3)
         self.mha = nn.MultiheadAttention(12, 2)
         self.point2d = nn.Conv2d(5, 10, 1)
-        self.point3d = nn.Conv3d(5, 10, 1)
 
 
 @dataclass(frozen=True)

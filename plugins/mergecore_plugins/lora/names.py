@@ -57,11 +57,13 @@ def parts_of(tensors: Iterable[TensorInfo]) -> list[AdapterTensor]:
 
     With trained biases PEFT writes the bias of a module that was saved whole under three names: twice, and as it was.
     """
-    found = [_part(tensor) for tensor in tensors if ".original_module." not in tensor.name]
+    found = [_part(tensor) for tensor in tensors if not _OF_TRAINING.search(tensor.name)]
     again = {part.module for part in found if part.use is Use.WHOLE and _SAVED not in part.tensor.name}
     return [part for part in found if not (part.tensor.name.endswith(_SAVED_BIAS) and part.module in again)]
 
 
+_OF_TRAINING = re.compile(r"\.(original_module|lora_velora_\w+|lora_monteclora_\w+)(\.|$)")
+"""What stands beside trained tensors and changes nothing: values from before, aids of VeLoRA and MonteCLoRA."""
 _SAVED, _SAVED_BIAS = ".modules_to_save.", ".modules_to_save.bias"
 
 

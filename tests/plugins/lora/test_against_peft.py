@@ -192,8 +192,6 @@ LAYERS: dict[str, LoraConfig] = {
     "convolution 3 and linear, DoRA": Lora(target_modules=["conv3d", "lin0"], use_dora=True),
     "convolution 2 of one point": Lora(target_modules=["point2d"]),
     "convolution 2 of one point, DoRA": Lora(target_modules=["point2d"], use_dora=True),
-    "convolution 3 of one point": Lora(target_modules=["point3d"]),
-    "convolution 3 of one point, DoRA": Lora(target_modules=["point3d"], use_dora=True),
     "linear, VeLoRA": Lora(
         target_modules=["lin0"], velora_config=VeloraConfig(num_groups=2, init_type="random")
     ),

@@ -218,7 +218,7 @@ def test_layers_without_a_known_form_are_refused(tmp_path: Path) -> None:
     held = {name.replace(Q, "model.embed_tokens"): one for name, one in held.items()}
     save_file(held, pair.adapter / "adapter_model.safetensors")
     with pytest.raises(
-        MergecoreError, match=r"IA3 on 'model\.embed_tokens' is not read: no layer of its form"
+        MergecoreError, match=r"IA3 on 'model\.embed_tokens' is not supported: no layer of its form"
     ) as caught:
         mergecore.plan({"merge_method": "passthrough", "models": [{"model": pair.reference}]})
     assert caught.value.code == "E251"
