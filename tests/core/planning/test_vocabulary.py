@@ -98,7 +98,9 @@ def test_a_vocabulary_that_no_tensor_can_follow_is_refused(shop: Workshop) -> No
         tensors = {"model.layers.0.mlp.up_proj.weight": torch.ones(2, 2)}
         write_checkpoint(shop.folder / name, tensors, {"model_type": "llama"})
     text = shop.refusal(shop.config(tokenizer_source="base"))
-    assert text.startswith("E240 no tensor is known to have a row for each token, so none can follow another")
+    assert text.startswith(
+        "E240 no tensor is known to have a row for each token, so the vocabulary cannot change"
+    )
     assert "Hint: leave out 'tokenizer', or install a plugin that knows the model" in text
     shop.plan(shop.config())
 

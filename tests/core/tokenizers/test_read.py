@@ -208,7 +208,7 @@ def test_a_tokenizer_class_of_its_own_is_never_read(tmp_path: Path, in_config: b
     error = failure(model(tmp_path / "m", classes if in_config else None, tokenizer__json=_vocab(), **sides))
     assert isinstance(error, PolicyError)
     assert error.code == "E305"
-    assert "auto_map names a tokenizer class of its own" in str(error)
+    assert "'auto_map' names a tokenizer class of its own" in str(error)
     assert "copied unread" in str(error)
 
 

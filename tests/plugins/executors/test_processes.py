@@ -135,7 +135,7 @@ def test_a_method_of_the_session_that_cannot_travel_is_refused(models: dict[str,
     config = {"merge_method": "mine", "models": models["models"]}
     with pytest.raises(
         MergecoreError,
-        match=r"'mine' was given in this session.*use the executor 'threads', or put it into a module",
+        match=r"'mine' was defined in this session.*use the executor 'threads', or put it into a module",
     ):
         mergecore.merge(config, "out", registry=registry, run_options=OPTIONS)
     assert not Path("out").exists()

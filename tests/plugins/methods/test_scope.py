@@ -192,7 +192,7 @@ def test_a_density_is_one_for_all_tensors_of_a_model(tmp_path: Path) -> None:
 def test_a_scope_is_one_for_all_tensors(tmp_path: Path) -> None:
     told = refusal(tmp_path, scope=[{"filter": "mlp", "value": "tensor"}, {"value": "model"}])
     assert told.startswith("scope is 'model' for '")
-    assert "it is one for all tensors. Hint: write one scope, without filters" in told
+    assert "it must be the same for all tensors. Hint: write one scope, without filters" in told
 
 
 def test_in_tensors_they_may_differ(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_a_tokenizer_of_its_own_class_is_copied_unread(shop: Workshop) -> None:
         shop.model(name, XY, config={"auto_map": {"AutoTokenizer": ["x.Tokenizer", None]}})
     assert shop.rows(shop.config()) == [1001.0, 2002.0]
     shop.model("b", XY[::-1], config={"auto_map": {"AutoTokenizer": ["x.Tokenizer", None]}})
-    assert "E305 a/tokenizer_config.json: auto_map names a tokenizer class" in shop.refusal(shop.config())
+    assert "E305 a/tokenizer_config.json: 'auto_map' names a tokenizer class" in shop.refusal(shop.config())
 
 
 def test_padding_is_kept_exactly(shop: Workshop) -> None:

@@ -36,7 +36,7 @@ def test_special_ids_are_those_of_the_model(shop: Workshop) -> None:
     found = shop.json("config.json")
     assert (found["eos_token_id"], found["bos_token_id"], found["pad_token_id"]) == (2, 1, None)
     assert shop.json("generation_config.json") == {"eos_token_id": [2, 3], "top_k": 5, "bos_token_id": 1}
-    assert any("pad_token_id 2 stands for no token" in text for text in shop.plan(config).warnings)
+    assert any("pad_token_id 2 is not a token" in text for text in shop.plan(config).warnings)
 
 
 def test_a_special_id_that_the_model_does_not_state_follows_its_token(shop: Workshop) -> None:
@@ -94,7 +94,7 @@ def test_a_new_token_is_added_to_the_files_of_the_model(shop: Workshop) -> None:
 
 def test_a_model_without_tokenizer_or_that_is_not_there_is_refused(shop: Workshop) -> None:
     shop.model("c", XY, tokenizer=False)
-    assert "E240 c: it has no tokenizer, and the output is to have its" in shop.refusal(
+    assert "E240 c: it has no tokenizer, and the output should have its" in shop.refusal(
         shop.config(tokenizer_source="c")
     )
     assert "E701" in shop.refusal(shop.config(tokenizer={"source": "./nowhere"}))

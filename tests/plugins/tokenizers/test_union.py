@@ -137,7 +137,7 @@ def test_as_mergekit_does_it_foreign_tokens_are_found_anywhere(shop: Workshop) -
 def test_every_model_needs_a_tokenizer(shop: Workshop) -> None:
     shop.model("a")
     shop.model("b", tokenizer=False)
-    assert "E240 b: it has no tokenizer, so nobody knows which of its rows" in shop.refusal(
+    assert "E240 b: it has no tokenizer, so it is not known which of its rows" in shop.refusal(
         shop.config(tokenizer_source="union")
     )
     config = shop.config(tokenizer={"source": "union", "compat": "mergekit"})
