@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import resource
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +23,7 @@ import click
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import languages, smollm2
+from benchmarks.measure import measure as usage_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -198,16 +196,10 @@ def _called(command: Sequence[str], document: Mapping[str, Any], out: Path) -> i
     config = out.with_suffix(".json")  # JSON is YAML
     config.write_text(json.dumps(document))
     called = [*command, str(config), str(out)]
-    with subprocess.Popen(
-        called, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, "HF_HUB_OFFLINE": "1"}
-    ) as process:
-        assert process.stderr
-        told = process.stderr.read().decode(errors="replace")
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise click.ClickException(f"{' '.join(called)}\n{told[-2000:]}")
-    return used.ru_maxrss // (1 if sys.platform == "darwin" else 1024)
+    used = usage_of(called, {"HF_HUB_OFFLINE": "1"})
+    if used.exit_code:
+        raise click.ClickException(f"{' '.join(called)}\n{used.output_tail}")
+    return used.peak_resident // 1_000_000
 
 
 def rows_of(task: Task, work: Path, mergekit: str | None, modes: Sequence[str]) -> Iterator[str]:
@@ -260,8 +252,6 @@ def main(real: Path | None, mergekit: str | None, workdir: Path | None, modes: s
         task = of_smollm2(real.resolve()) if real else of_languages(work, languages.Schedule())
         for line in rows_of(task, work, mergekit, modes.split(",")):
             click.echo(line)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    click.echo(f"\nthis script took {peak // 1024} MB", err=True)
 
 
 if __name__ == "__main__":
