@@ -57,6 +57,9 @@ def plan_moe(document: Document, planner: Planner) -> Plan:
         steps,
         made_by=f"moe ({family.name})",
         config=mixture_config(family, mixture),
+        title="Mixture of experts",
+        summary=_summary(family, mixture, len(models.models)),
+        card={"tags": ["mergecore", "merge", "moe"]},
     )
     return planner.plan(
         models.models,
@@ -83,6 +86,16 @@ def _mixture(asked: MoeDocument, base: Dense) -> Mixture:
         shared_prompts=any(one.positive_prompts or one.negative_prompts for one in shared),
         drawn=asked.gate_mode in RANDOM,
     )
+
+
+def _summary(family: MoeFamily, mixture: Mixture, models: int) -> str:
+    """How the mixture was made, with a place for the name of each model, of which the first is the base."""
+    listed = "\n".join(f"* {{{index}}}" for index in range(1, models))
+    experts = f"{mixture.experts} experts" + (
+        f" and {mixture.shared_experts} shared" if mixture.shared_experts else ""
+    )
+    made = f"mergecore made this mixture of {experts}, a model of the family `{family.name}`, of {{0}}"
+    return f"{made}, which gives all but the experts, and\n\n{listed}" if listed else f"{made} alone."
 
 
 def _alike(family: MoeFamily) -> None:

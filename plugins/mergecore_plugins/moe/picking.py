@@ -50,7 +50,13 @@ def plan_pick(document: Document, planner: Planner) -> Plan:
     steps = [*_steps(model, description, count, kept)]
     chosen = _per_token(asked, model, len(kept), document)
     files = planner.side_files(
-        (model,), steps, made_by="pick_experts", config=_config(model, count, kept, asked.experts_per_token)
+        (model,),
+        steps,
+        made_by="pick_experts",
+        config=_config(model, count, kept, asked.experts_per_token),
+        title="Mixture with fewer experts",
+        summary=f"mergecore took {len(kept)} of the {count} experts of {{0}}, and left the others out.",
+        card={"tags": ["mergecore", "merge", "moe"]},
     )
     told = [chosen] if chosen else []
     return planner.plan((model,), steps, files, unused={0: "of an expert that is left out"}, warnings=told)

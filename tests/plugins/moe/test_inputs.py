@@ -171,8 +171,13 @@ def test_side_files_come_from_the_base_and_the_card_names_all(dense: Dense, tmp_
     assert json.loads((out / "generation_config.json").read_text())["temperature"] == 0.7
     assert (out / "chat_template.jinja").read_text() == "{{ messages }}"
     card = (out / "README.md").read_text()
-    assert "moe (mixtral)" in card
-    assert "Pair" in card
+    assert "# Pair\n\nmergecore made this mixture of 2 experts, a model of the family `mixtral`, of `" in card
+    listed = [line for line in card.splitlines() if line.startswith("* `")]
+    assert [Path(line.strip("* `")).name for line in listed] == [
+        dense("llama", 1).name,
+        dense("llama", 2).name,
+    ]
+    assert "- moe\n" in card
     manifest = json.loads((out / "mergecore-manifest.json").read_text())
     assert len(manifest["models"]) == 3
 
