@@ -56,7 +56,7 @@ class Task:
     prompts: Mapping[str, Sequence[str]]
     chat: bool
     texts: Mapping[str, Sequence[tuple[list[int], int]]]
-    """Ids of tokens, and where what is to be predicted begins."""
+    """Ids of tokens, and where what is to be predicted and routed begins."""
 
     def document(self, mode: str, **changes: Any) -> dict[str, Any]:
         """A document of mergekit-moe, with our keys among `changes`."""
@@ -80,6 +80,7 @@ def measure(folder: Path, texts: Mapping[str, Sequence[tuple[list[int], int]]]) 
         model.get_submodule(name.removesuffix(".weight")).register_forward_pre_hook(hook)
     losses: list[float] = []
     expert: list[Tensor] = []
+    asked: list[Tensor] = []  # of which tokens first choices are counted
     for number, own in enumerate(texts.values()):
         total, count = 0.0, 0
         for tokens, start in own:
@@ -88,21 +89,23 @@ def measure(folder: Path, texts: Mapping[str, Sequence[tuple[list[int], int]]]) 
             wanted = torch.tensor(tokens[start:])
             total += float(torch.nn.functional.cross_entropy(logits, wanted, reduction="sum"))
             count += len(wanted)
-            expert.append(torch.full((len(tokens) - 1,), number))
+            expert += [torch.full((len(tokens) - start,), number)]
+            asked += [torch.arange(len(tokens)) >= start]
         losses.append(math.exp(total / count))
     if not rows:
         return Routed(None, None, None, tuple(losses))
-    each = [_right(torch.cat(shares), torch.cat(expert)) for shares in seen.values()]
-    share = sum(float(torch.cat(shares).amax(dim=1).mean()) for shares in seen.values()) / len(seen)
-    return Routed(sum(each) / len(each), min(each), share, tuple(losses))
+    each = [torch.cat(shares)[torch.cat(asked)] for shares in seen.values()]
+    right = [_right(shares, torch.cat(expert)) for shares in each]
+    share = sum(float(shares.amax(dim=1).mean()) for shares in each) / len(each)
+    return Routed(sum(right) / len(right), min(right), share, tuple(losses))
 
 
 def _noting(shares: list[Tensor], weight: Tensor) -> Callable[[object, tuple[Tensor, ...]], None]:
-    """A hook that notes the shares of experts of every token but the first, which begins each text."""
+    """A hook that notes the shares of experts of every token."""
 
     def note(module: object, given: tuple[Tensor, ...]) -> None:
         tokens = given[0].reshape(-1, given[0].shape[-1])
-        shares.append((tokens[1:] @ weight.T).softmax(dim=1))
+        shares.append((tokens @ weight.T).softmax(dim=1))
 
     return note
 

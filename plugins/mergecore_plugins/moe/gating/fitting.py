@@ -27,17 +27,21 @@ class Seen:
     """(tokens,); whose prompt a token is of."""
     negative: Tensor
     """(tokens,); whether it is of one of its negative prompts."""
+    begins: Tensor
+    """(tokens,); whether it stands where prompts of several experts still begin alike.
+
+    It is fitted, too: as it is of several experts, its products come near to 0, so that none gets it alone.
+    """
 
     def sides(self, expert: int) -> tuple[Tensor, Tensor]:
         """Which tokens an expert is for, and which it is not for; neither those another one is not for."""
         own = self.expert == expert
         return own & ~self.negative, (own & self.negative) | (~own & ~self.negative)
 
-    @property
-    def positive(self) -> Seen:
-        """The tokens of positive prompts alone."""
-        kept = ~self.negative
-        return Seen(self.tokens[kept], self.expert[kept], self.negative[kept])
+    def telling(self, experts: int) -> Seen:
+        """The tokens of positive prompts of the first experts, without those that begin alike."""
+        kept = ~self.negative & ~self.begins & (self.expert < experts)
+        return Seen(self.tokens[kept], self.expert[kept], self.negative[kept], self.begins[kept])
 
 
 def fitted(seen: Seen, experts: int) -> Tensor:
@@ -99,10 +103,9 @@ def top_share(logits: Tensor) -> float:
 
 
 def right(rows: Tensor, seen: Seen) -> float:
-    """The share of tokens of positive prompts whose first choice is the expert they are for."""
-    own = seen.positive
-    chosen = (own.tokens.to(rows.dtype) @ rows.T).argmax(dim=1)
-    return float((chosen == own.expert).to(torch.float64).mean())
+    """The share of tokens whose first choice is the expert they are for."""
+    chosen = (seen.tokens.to(rows.dtype) @ rows.T).argmax(dim=1)
+    return float((chosen == seen.expert).to(torch.float64).mean())
 
 
 def condition(rows: Tensor, differences: bool = False) -> float | None:
@@ -119,11 +122,15 @@ def condition(rows: Tensor, differences: bool = False) -> float | None:
     return float(values[0] / values[-1]) if float(values[-1]) > 0 else None
 
 
-def together(seen: Sequence[Tensor], experts: Sequence[int], negative: Sequence[bool]) -> Seen:
-    """The tokens of several prompts, (tokens, width) each."""
+def together(
+    seen: Sequence[Tensor], experts: Sequence[int], negative: Sequence[bool], common: Sequence[int]
+) -> Seen:
+    """The tokens of several prompts, (tokens, width) each; `common`: how many of the first begin alike."""
     counts = torch.tensor([len(one) for one in seen])
+    begins = [torch.arange(len(one)) < alike for one, alike in zip(seen, common, strict=True)]
     return Seen(
         torch.cat([*seen]),
         torch.tensor([*experts]).repeat_interleave(counts),
         torch.tensor([*negative]).repeat_interleave(counts),
+        torch.cat(begins),
     )

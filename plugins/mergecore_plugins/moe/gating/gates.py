@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from mergecore_plugins.activations import Point, RunLayout, observe
 from mergecore_plugins.moe.gating.fitting import Seen, condition, fitted, right, scale, together, top_share
-from mergecore_plugins.moe.gating.prompts import Cut, from_rows
+from mergecore_plugins.moe.gating.prompts import Cut, common_beginnings, from_rows
 from mergecore_plugins.moe.gating.vectors import centered, of_embeddings, of_states
 
 if TYPE_CHECKING:
@@ -91,6 +92,11 @@ class _Maker:
     _states: dict[int, Tensor] = field(default_factory=dict)
     _seen: dict[int, Tensor] = field(default_factory=dict)
 
+    @cached_property
+    def _common(self) -> list[int]:
+        """Of each prompt, how many of its first tokens say nothing of the expert."""
+        return common_beginnings(self.prompts)
+
     @property
     def points(self) -> list[Point]:
         """Where to look: at what enters layers, and at what routers see."""
@@ -110,8 +116,7 @@ class _Maker:
             average = self.params.mode == "hidden_avg"
             self._states[text] = values.mean(dim=0).cpu() if average else values[-1].to("cpu", copy=True)
         elif text not in self._seen:
-            begun = self.prompts[text].begun and len(values) > 1
-            self._seen[text] = values[int(begun) :].to("cpu", torch.float32, copy=True)
+            self._seen[text] = values.to("cpu", torch.float32, copy=True)
 
     def done(self, layer: str) -> None:
         """Make the gate of a layer."""
@@ -135,14 +140,14 @@ class _Maker:
             [self._seen[i] for i in order],
             [self.prompts[i].expert for i in order],
             [self.prompts[i].negative for i in order],
+            [self._common[i] for i in order],
         )
 
     def _layer(self, rows: Tensor, routed: int, seen: Seen | None) -> Layer:
         """The gate, scaled as asked for."""
         if seen is None:
             return Layer(rows.to(torch.float32), condition(rows[:routed]))
-        own = seen.positive
-        own = Seen(*(one[own.expert < routed] for one in (own.tokens, own.expert, own.negative)))
+        own = seen.telling(routed)
         wide = rows.to(torch.float64)
         logits = own.tokens.to(torch.float64) @ wide[:routed].T
         factor = scale(logits, self.params.share) if self.params.share is not None else 1.0

@@ -200,19 +200,18 @@ def _cuts(
             key = ("positive_prompts", "negative_prompts")[negative]
             for index, text in enumerate(texts):
                 ids = cutter.ids(text)
-                begun = bool(ids) and ids[0] == cutter.begins
-                cut = Cut(number, bool(negative), begun, tuple(ids))
+                cut = Cut(number, bool(negative), tuple(ids))
                 place = _place(document, (*expert.path, key, index))
-                if fault := _fault(cut, run):
+                if fault := _fault(cut, cutter.begins, run):
                     what, hint = fault
                     problems.add(ConfigError("E105", f"prompt {index + 1} {what}", place=place, hint=hint))
                 else:
                     yield cut
 
 
-def _fault(cut: Cut, run: Runnable | None) -> tuple[str, str] | None:
+def _fault(cut: Cut, begins: int | None, run: Runnable | None) -> tuple[str, str] | None:
     """What is wrong with the tokens of a prompt, and what to do."""
-    if len(cut.ids) <= cut.begun:
+    if not cut.ids or cut.ids == (begins,):
         return "has no token: the tokenizer makes nothing of it", "write other words"
     if run is None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -155,23 +156,40 @@ class Cut:
 
     expert: int
     negative: bool
-    begun: bool
-    """Whether its first token is the one that begins every text, which says nothing of what follows."""
     ids: tuple[int, ...]
+
+
+def common_beginnings(cuts: Sequence[Cut]) -> list[int]:
+    """Of each prompt, how many of its first tokens begin a prompt of which something else is wanted as well.
+
+    What a model makes of these is the same for both: the token that begins every text, what a chat template says first.
+    The last token of a prompt is never counted.
+    """
+    seen: dict[int, set[tuple[int, bool]]] = {}
+    for one in cuts:
+        for beginning in _beginnings(one):
+            seen.setdefault(beginning, set()).add((one.expert, one.negative))
+    return [
+        min(sum(len(seen[beginning]) > 1 for beginning in _beginnings(one)), len(one.ids) - 1) for one in cuts
+    ]
+
+
+def _beginnings(cut: Cut) -> Iterator[int]:
+    """A number for each beginning of a prompt: its digest with one token more each time."""
+    digest = hashlib.sha256()
+    for token in cut.ids:
+        digest.update(token.to_bytes(8, "little"))
+        yield int.from_bytes(digest.copy().digest(), "little")
 
 
 def as_rows(cuts: Sequence[Cut]) -> list[list[int]]:
     """Prompts as rows of one length, which a step can read: what is known of each, its tokens, and -1 behind them."""
     longest = max((len(one.ids) for one in cuts), default=0)
     return [
-        [one.expert, one.negative, one.begun, len(one.ids), *one.ids, *[-1] * (longest - len(one.ids))]
-        for one in cuts
+        [one.expert, one.negative, len(one.ids), *one.ids, *[-1] * (longest - len(one.ids))] for one in cuts
     ]
 
 
 def from_rows(rows: Sequence[Sequence[int]]) -> list[Cut]:
     """The prompts that `as_rows` made rows of."""
-    return [
-        Cut(expert, bool(negative), bool(begun), tuple(rest[:length]))
-        for expert, negative, begun, length, *rest in rows
-    ]
+    return [Cut(expert, bool(negative), tuple(rest[:length])) for expert, negative, length, *rest in rows]

@@ -18,6 +18,8 @@ import transformers
 from gate_passes import layers_of, planned
 from torch import Tensor
 
+from mergecore_plugins.moe.gating.prompts import Cut, common_beginnings
+
 MERGEKIT: dict[str, Any] = json.loads(
     (Path(__file__).parent / "mergekit_gates.json").read_text(encoding="utf8")
 )
@@ -109,6 +111,38 @@ def test_the_first_choice_gets_the_share_that_is_asked_for(mode: str, share: flo
             (torch.cat(tokens) @ gate.T).softmax(dim=1).amax(dim=1)
         )  # without the token that begins texts
         assert float(shares.mean()) == pytest.approx(share, abs=1e-4)
+
+
+def test_what_prompts_of_several_experts_begin_with_is_known() -> None:
+    """Up to there a model makes the same of both, and another thing is wanted of each."""
+    prompts = [
+        Cut(0, False, (0, 7, 8, 1)),
+        Cut(0, False, (0, 7, 8, 2)),  # three with the one above, which is of the same expert
+        Cut(1, False, (0, 7, 9)),
+        Cut(1, True, (0, 7, 9, 4)),  # what its expert is not for
+        Cut(2, False, (0, 7)),  # a last token is never left out
+        Cut(2, False, (5,)),
+    ]
+    assert common_beginnings(prompts) == [2, 2, 2, 3, 1, 0]
+    assert common_beginnings(prompts[:2]) == [0, 0]
+
+
+def test_tokens_that_say_nothing_go_to_no_expert_alone(base: Path) -> None:
+    """What begins every text gets about the same from all, though others go to one with nine tenths."""
+    experts = [
+        {"positive_prompts": ["the cat sat", "the dog ran"]},
+        {"positive_prompts": ["x is y", "def x"]},
+    ]
+    found = rows(base, "router_input", experts, top1_share=0.9)
+    model = transformers.LlamaForCausalLM.from_pretrained(base)
+    for layer, gate in enumerate(found):
+        tokens: list[Tensor] = []
+        norm = model.model.layers[layer].post_attention_layernorm
+        hook = norm.register_forward_hook(lambda module, given, made, kept=tokens: kept.append(made[0]))
+        with torch.no_grad():
+            model(input_ids=torch.tensor([[0]]))
+        hook.remove()
+        assert float((tokens[0] @ gate.T).softmax(dim=1).amax()) < 0.65
 
 
 def test_shares_do_not_change_what_a_row_points_to(base: Path) -> None:
