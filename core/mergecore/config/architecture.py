@@ -31,7 +31,7 @@ from pydantic import (
 )
 
 from mergecore.config.filters import Filter, parse_filter
-from mergecore.config.messages import explained, fault
+from mergecore.config.messages import complaints, explained, fault
 from mergecore.errors import ConfigError, Problems
 from mergecore.files.yaml_document import Document, read_document
 from mergecore.types import Json
@@ -127,5 +127,5 @@ def parse_architecture(document: Document) -> ArchitectureFile:
     try:
         return ArchitectureFile.model_validate(dict(document.data))
     except ValidationError as error:
-        faults = [explained(one, document, ArchitectureFile, "", None) for one in error.errors()]
+        faults = [explained(one, document, ArchitectureFile, "", None) for one in complaints(error)]
         raise faults[0] if len(faults) == 1 else Problems(faults) from None

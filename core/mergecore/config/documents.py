@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 
 from mergecore.config.chosen import check_chosen
 from mergecore.config.grammar import SECTIONS, ExecutorConfig, OutputConfig, Section, Seed, WhereRun, parts
-from mergecore.config.messages import explained
+from mergecore.config.messages import complaints, explained
 from mergecore.config.reference import exists_below
 from mergecore.config.values import ChosenFiles
 from mergecore.errors import Collector, ConfigError, MergecoreError
@@ -152,7 +152,7 @@ def read_document(
         problems.raise_any()
         return cast("S", settings)
     except ValidationError as error:
-        for detail in error.errors():
+        for detail in complaints(error):
             problems.add(explained(detail, document, kind, recipe, None))
     problems.raise_any()
     raise AssertionError("what pydantic refuses is an error")

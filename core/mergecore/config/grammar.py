@@ -29,7 +29,7 @@ from mergecore.config.chosen import (
     check_plugins,
 )
 from mergecore.config.leftovers import OBSOLETE, OPTIONS, other_document
-from mergecore.config.messages import explained
+from mergecore.config.messages import complaints, explained
 from mergecore.config.reference import exists_below
 from mergecore.config.resolver import Methods, ParameterCheck, ParameterSource, nobody
 from mergecore.config.settings import parse_setting
@@ -257,7 +257,7 @@ def read_config(
     try:
         config = MergeConfig.model_validate(dict(document.data), context=context)
     except ValidationError as error:
-        for detail in error.errors():
+        for detail in complaints(error):
             problems.add(explained(detail, document, MergeConfig, str(method), params))
     for found in (*_choices(document), *_duplicates(document)):
         problems.add(found)

@@ -1,14 +1,14 @@
 """What pydantic says about a config, in our words and with places.
 
-`fault` carries an error of ours through pydantic, `explained` translates what comes out of it.
+`fault` carries an error of ours through pydantic; `explained` translates the `complaints` that come out of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from mergecore.config.leftovers import OBSOLETE
@@ -21,6 +21,19 @@ from mergecore.types.params import Params
 def fault(error: ConfigError) -> PydanticCustomError:
     """`error` in the form that pydantic gathers."""
     return PydanticCustomError(error.code, "{what}", {"what": error.what, "hint": error.hint})
+
+
+def complaints(error: ValidationError) -> Iterator[ErrorDetails]:
+    """What pydantic says, one by one, without what only follows: items that are wrong make a list too short."""
+    for detail in error.errors():
+        given, least = detail["input"], detail.get("ctx", {}).get("min_length")
+        if (
+            detail["type"] != "too_short"
+            or not isinstance(given, list)
+            or least is None
+            or len(given) < least
+        ):
+            yield detail
 
 
 def explained(
@@ -92,7 +105,9 @@ def _expectation(kind: str, context: Mapping[str, object]) -> tuple[str | None, 
         return str(context["expected"]), "E105"
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
-        return words.format(context[key]), "E105"
+        bound = context[key]
+        words = words.removesuffix("s") if bound == 1 and words.endswith("{} items") else words
+        return words.format(bound), "E105"
     return _EXPECTED.get(kind), "E104"
 
 

@@ -33,10 +33,17 @@ def exists_below(folder: Path) -> Exists:
 
 
 def nearest(text: str) -> str:
-    """` did you mean 'x'?` when a folder of nearly that name lies where a relative or absolute path leads."""
+    """` did you mean 'x'?` when a folder of nearly that name lies where a relative or absolute path leads.
+
+    Text that ends as a file does is compared with files of the same ending, too.
+    """
     path = Path(text.replace("\\", "/"))
     try:
-        inside = [str(path.parent / one.name) for one in path.parent.iterdir() if one.is_dir()]
+        inside = [
+            str(path.parent / one.name)
+            for one in path.parent.iterdir()
+            if one.is_dir() or one.suffix == path.suffix
+        ]
     except (OSError, ValueError):
         return ""
     start = "./" if text.startswith("./") else ""

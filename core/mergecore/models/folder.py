@@ -245,7 +245,10 @@ def _not_an_adapter(files: InputFolder) -> MergecoreError:
     """The error for a folder without an adapter where one is wanted."""
     what = f"not an adapter: there is no {ADAPTER}"
     return InputError(
-        "E250", what, place=files.shown, hint="after '+', an adapter of the model before it is expected"
+        "E250",
+        what,
+        place=files.shown,
+        hint="an adapter belongs here: after '+', or after the BASE of a command",
     )
 
 

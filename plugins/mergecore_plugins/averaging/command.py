@@ -76,7 +76,7 @@ def average(
     """
     maker = Maker(given)
     if out is None and not (given["only_plan"] or print_config):
-        raise click.UsageError("OUT is missing; only --plan and --print-config do without it")
+        raise click.UsageError("give the folder OUT, or --plan or --print-config")
     if given["only_plan"] and print_config:
         raise click.UsageError("--plan and --print-config exclude each other")
     if given["decay"] is not None and given["schedule"] != "ema":

@@ -78,7 +78,7 @@ def layershuffle(
     """
     maker = Maker(given)
     if out is None and not (given["only_plan"] or print_config):
-        raise click.UsageError("OUT is missing; only --plan and --print-config do without it")
+        raise click.UsageError("give the folder OUT, or --plan or --print-config")
     plan = maker.plan(_document(given))
     _tell(plan.document, print_config, write_config)
     if given["only_plan"]:

@@ -134,7 +134,9 @@ def _kept(asked: Pick, count: int, document: Document) -> list[int]:
             if wrong
             else f"'{key}' lists an expert twice"
         )
-        raise ConfigError("E105", what, place=place(("pick_experts", key)), hint="list each number once")
+        raise ConfigError(
+            "E105", what, place=place(("pick_experts", key)), hint="the first expert is 0; list each once"
+        )
     kept = [*numbers] if asked.keep is not None else [one for one in range(count) if one not in numbers]
     if not kept:
         raise ConfigError(

@@ -49,17 +49,23 @@ def open_local(reference: ModelReference, options: OpenOptions) -> Checkpoint:
         hint = f"write models of the hub as 'owner/name' or '{HUB}owner/name'"
         if not path.is_absolute():
             hint = f"{hint}; relative paths start at {Path.cwd()}"
-        what = f"'{reference.path}': no such directory{nearest(reference.path)}"
+        wanted = "file" if _is_file_name(path) else "directory"
+        what = f"'{reference.path}': no such {wanted}{nearest(reference.path)}"
         raise InputError("E701", what, hint=hint)
     _check_meaning(reference)
     if options.adapter:
         return open_adapter(path, reference)
     if path.is_dir():
         return open_folder(path, reference, weights=options.weights)
-    if path.suffix in (".safetensors", ".sft") or is_pickle(path.name):
+    if _is_file_name(path):
         return open_file(path, reference)
     what = f"'{reference.path}': expected a folder, or a file of tensors"
     raise InputError("E201", what, hint="its name ends in .safetensors, .bin, .pt, .pth or .ckpt")
+
+
+def _is_file_name(path: Path) -> bool:
+    """Whether a file of tensors is called so."""
+    return path.suffix in (".safetensors", ".sft") or is_pickle(path.name)
 
 
 def _exists(path: Path) -> bool:

@@ -318,7 +318,7 @@ def test_options_that_say_nothing_are_refused(
 def test_a_command_that_writes_needs_a_folder(tmp_path: Path, cli: Cli) -> None:
     outcome = cli("average", write_run(tmp_path / "run", 1, 2))
     assert outcome.code == 2
-    assert "OUT is missing; only --plan and --print-config do without it" in outcome.err
+    assert "give the folder OUT, or --plan or --print-config" in outcome.err
 
 
 # ---- folders that are no runs ------------------------------------------------------------------------------

@@ -250,7 +250,7 @@ def test_a_model_without_layers_is_refused() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["-m", "a"], "OUT is missing; only --plan and --print-config do without it"),
+        (["-m", "a"], "give the folder OUT, or --plan or --print-config"),
         (["out", "-m", "a", "-m", "b", "-w", "1"], "--weight is given 1 times, --model 2 times"),
     ],
 )

@@ -86,7 +86,8 @@ def test_an_adapter_without_weights_is_refused() -> None:
 def test_a_model_in_place_of_an_adapter_is_refused() -> None:
     assert_refused(
         "E250",
-        r"other: not an adapter: there is no adapter_config\.json\. Hint: after '\+', an adapter",
+        r"other: not an adapter: there is no adapter_config\.json\. "
+        r"Hint: an adapter belongs here: after '\+', or after the BASE of a command",
         "base+other",
     )
 

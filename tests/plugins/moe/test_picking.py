@@ -147,8 +147,12 @@ def test_experts_in_one_tensor_are_cut_out_of_it(tmp_path: Path) -> None:
             "either 'keep' or 'drop' is expected",
             "list numbers of experts, from 0",
         ),
-        ({"keep": [4]}, "there is no expert '4': the experts are 0 to 3", "list each number once"),
-        ({"keep": [1, 1]}, "'keep' lists an expert twice", "list each number once"),
+        (
+            {"keep": [4]},
+            "there is no expert '4': the experts are 0 to 3",
+            "the first expert is 0; list each once",
+        ),
+        ({"keep": [1, 1]}, "'keep' lists an expert twice", "the first expert is 0; list each once"),
         ({"drop": [0, 1, 2, 3]}, "no expert is left", "keep one at least"),
         (
             {"keep": [0], "experts_per_token": 2},

@@ -74,6 +74,19 @@ def test_modes_that_look_at_prompts_need_some_of_each_expert(dense: Dense) -> No
     assert "it has no tokenizer to cut the prompts with" in no_tokenizer
 
 
+def test_items_that_are_wrong_do_not_make_their_list_too_short(dense: Dense) -> None:
+    said: dict[str, Any] = {
+        **document(dense()),
+        "experts_per_token": 1,
+        "experts": [{"source": "a"}, {"source": "b"}],
+    }
+    assert refused(said) == [  # of both, which no place in a file tells apart
+        "E104 'source_model' is missing from an expert",
+        "E103 unknown key 'source' in an expert; did you mean 'source_model'?",
+    ]
+    assert "'experts' is empty; a list of at least 1 item is expected" in told({**said, "experts": []})
+
+
 def test_a_single_prompt_needs_no_list(dense: Dense) -> None:
     said = with_prompts(dense, "sums", "sums")
     said["experts"][0]["positive_prompts"] = "sums"

@@ -112,3 +112,11 @@ def test_a_name_that_is_both_a_folder_and_a_cached_model_is_ambiguous(tmp_path: 
 def test_the_hook_yields_the_source() -> None:
     (source,) = mergecore_model_sources()
     assert (source.name, source.rank, source.open) == ("local", 50, open_local)
+
+
+def test_a_file_that_is_not_there_is_a_file_and_near_names_are_shown() -> None:
+    with pytest.raises(
+        MergecoreError,
+        match=r"'m/a/modell\.safetensors': no such file; did you mean 'm/a/model\.safetensors'\?",
+    ):
+        open_local(ModelReference("m/a/modell.safetensors"), OPTIONS)
