@@ -6,7 +6,6 @@ of one, by the declarations that methods have, too.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mergecore.config.parameters import counts_as, parameters_of, shown
-from mergecore.config.reference import HUB, Exists
+from mergecore.config.reference import HUB, Exists, real_path
 from mergecore.errors import Collector, ConfigError, PluginError, did_you_mean, placed
 from mergecore.files.yaml_document import DocPath, Document
 from mergecore.plugins.registry import WORD_OF, Registry
@@ -217,7 +216,7 @@ def _is_primary(text: str, data: Mapping[str, Json]) -> bool:
         else None
     )
     primary = data.get("base_model") or first
-    return isinstance(primary, str) and os.path.realpath(primary) == os.path.realpath(text)
+    return isinstance(primary, str) and real_path(primary) == real_path(text)
 
 
 def _check_source(strategy: TokenizerStrategy[Any], document: Document, named: str | None) -> None:

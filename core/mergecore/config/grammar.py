@@ -6,7 +6,6 @@ parameters of the method, are checked here.  Everything found is said at once.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from mergecore.config.chosen import (
 )
 from mergecore.config.leftovers import OBSOLETE, OPTIONS, other_document
 from mergecore.config.messages import complaints, explained
-from mergecore.config.reference import exists_below
+from mergecore.config.reference import exists_below, real_path
 from mergecore.config.resolver import Methods, ParameterCheck, ParameterSource, nobody
 from mergecore.config.settings import parse_setting
 from mergecore.config.values import (
@@ -365,7 +364,7 @@ def _duplicates(document: Document) -> Iterator[ConfigError]:
         if len(path) < 2 or path[-2] != "models" or "model" not in part:
             continue
         model = part["model"]
-        key = (path[:-1], os.path.realpath(model) if isinstance(model, str) else repr(model))
+        key = (path[:-1], real_path(model) if isinstance(model, str) else repr(model))
         first = seen.setdefault(key, path)
         if first != path:
             place = document.place(first)

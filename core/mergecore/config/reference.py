@@ -6,6 +6,7 @@ Read `parse_reference`.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias
@@ -30,6 +31,14 @@ def exists_below(folder: Path) -> Exists:
             return False
 
     return exists
+
+
+def real_path(text: str) -> str:
+    """Where a path leads, by which two of them can be compared; the text itself where no file can be called so."""
+    try:
+        return os.path.realpath(text)
+    except (OSError, ValueError):  # too long, or holds a NUL
+        return text
 
 
 def nearest(text: str) -> str:

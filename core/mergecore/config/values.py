@@ -59,8 +59,11 @@ def _reference(value: Json, info: ValidationInfo) -> ModelReference:
 def _one_name(reference: ModelReference, info: ValidationInfo) -> ModelReference:
     """The reference; the first one to the same folder, where several names lead there."""
     known: dict[object, ModelReference] | None = (info.context or {}).get("known")
-    path = (info.context or {}).get("folder", Path()) / reference.path
-    if known is None or reference.adapters or reference.revision or not path.is_dir():
+    folder = (info.context or {}).get("folder", Path())
+    path = folder / reference.path
+    if known is None or reference.adapters or reference.revision:
+        return reference
+    if not exists_below(folder)(reference.path) or not path.is_dir():
         return reference
     return known.setdefault((path.resolve(), reference.architecture), reference)
 

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
+from refusals import refused
 
 from mergecore.config.reference import exists_below, parse_reference
 from mergecore.errors import ConfigError
@@ -111,3 +112,16 @@ def test_paths_begin_at_the_given_folder_and_odd_text_does_not_exist(tmp_path: P
     assert not exists("a")
     assert not exists("x" * 5000)
     assert not exists("a\0b")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "a/" + "y" * 300])
+@pytest.mark.parametrize("key", ["model", "base_model", "tokenizer_source"])
+def test_names_that_no_file_can_have_are_refused_as_all_others(name: str, key: str) -> None:
+    config: dict[str, Json] = {
+        "merge_method": "linear",
+        "parameters": {"weight": 1},
+        "models": [{"model": name if key == "model" else "a"}, {"model": "b"}],
+    }
+    if key != "model":
+        config[key] = name
+    assert refused(config)
