@@ -40,8 +40,8 @@ def texts_of(prompts: Prompts, place: Place | str | None) -> tuple[str, ...]:
 
 
 def _read(source: PromptFile, place: Place | str | None) -> tuple[str, ...]:
-    path = Path(source.file).expanduser()
     try:
+        path = Path(source.file).expanduser()
         if path.stat().st_size > MOST_BYTES:
             what = f"the file of prompts '{source.file}' has more than {MOST_BYTES >> 20} MB"
             raise ConfigError("E105", what, place=place, hint="a few hundred prompts are enough")
@@ -54,6 +54,9 @@ def _read(source: PromptFile, place: Place | str | None) -> tuple[str, ...]:
     except UnicodeDecodeError as error:
         what = f"the file of prompts '{source.file}' is not UTF-8 at byte {error.start}"
         raise ConfigError("E105", what, place=place, hint="save it as UTF-8") from None
+    except (ValueError, RuntimeError):  # it holds a NUL, or names a user that there is not
+        what = f"no file can be called {source.file!r}"
+        raise ConfigError("E105", what, place=place, hint="write the path of a text file") from None
     found = tuple(_lines(path, text, content))
     if not found:
         what = f"the file of prompts '{source.file}' holds none"

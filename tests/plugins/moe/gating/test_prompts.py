@@ -196,6 +196,13 @@ def test_a_file_that_holds_no_prompts_is_named(
     assert error.hint.startswith(hint)
 
 
+@pytest.mark.parametrize("name", ["a\0b", "~nobody-of-this-name/prompts.txt"])
+def test_a_path_that_no_file_can_have_is_named(name: str, base: Path) -> None:
+    error = refused(base, experts=[{"positive_prompts": {"file": name}}, CODE])
+    assert (error.code, error.what) == ("E105", f"no file can be called {name!r}")
+    assert error.hint == "write the path of a text file"
+
+
 @pytest.mark.parametrize("content", ['{"a": 1}', "[1]", '["x", {"text": 3}]', "[", '"text"'])
 def test_a_file_of_json_that_holds_something_else_is_named(content: str, base: Path, tmp_path: Path) -> None:
     (tmp_path / "prompts.json").write_text(content)
