@@ -105,8 +105,9 @@ def _polar(x: Tensor) -> Tensor:
 
 def extra_memory(step: Step) -> tuple[int, int]:
     """Bytes of the task vectors in float64, side by side and between the bases, and of both bases."""
-    rows, columns = (step.shape[0], math.prod(step.shape[1:])) if step.shape else (1, 1)
-    return 0, 8 * (4 * len(step.inputs) * rows * columns + 3 * max(rows, columns) ** 2)
+    entries = len(step.inputs) * math.prod(step.shape)
+    sides = (step.shape[0], math.prod(step.shape[1:])) if len(step.shape) > 1 else ()
+    return 0, 8 * (4 * entries + 3 * sum(side * min(side, entries // max(side, 1)) for side in sides))
 
 
 @hookimpl

@@ -55,8 +55,9 @@ def merge_factors(group: FactorGroup, params: KnotsParams) -> tuple[Tensor, Tens
 
 def extra_memory(step: Step) -> tuple[int, int]:
     """Bytes of the task vectors in float64, side by side and in the basis, and of the basis."""
-    rows = step.shape[0] if step.shape else 1
-    return 0, 8 * (4 * len(step.inputs) * math.prod(step.shape) + 3 * rows * rows)
+    entries = len(step.inputs) * math.prod(step.shape)
+    rows = step.shape[0] if len(step.shape) > 1 else 0
+    return 0, 8 * (4 * entries + 3 * rows * min(rows, entries // max(rows, 1)))
 
 
 @hookimpl

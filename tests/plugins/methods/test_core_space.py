@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from factor_products import Factors, Matrix, products, ties
+from task_vectors import method_called
 
 from mergecore import MergeMethod, Registry
 from mergecore.testing import run_method
@@ -108,3 +111,13 @@ def test_adapters_that_are_the_same_or_nothing() -> None:
     assert np.abs(merged([one, nothing], weight=(1.0, 1.0)) - wanted).max() < 1e-12 * 100
     for rule in ("ties", "tsv", "iso"):
         assert np.abs(merged([nothing, nothing], weight=(1.0, 1.0), rule=rule)).max() == 0
+
+
+@pytest.mark.parametrize("shape", [(), (262145,), (0, 3), (128256, 4096), (64, 32, 3, 3)])
+def test_memory_is_a_few_times_that_of_the_task_vectors(shape: tuple[int, ...]) -> None:
+    """A basis has no more vectors than the task vectors have columns, and a vector needs none."""
+    ask = method_called("core_space").extra_memory
+    assert callable(ask)
+    step: Any = SimpleNamespace(shape=shape, inputs=("a", "b", "base"))
+    _, held = ask(step)
+    assert held <= 16 * 8 * 3 * max(1, math.prod(shape))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from factor_products import Factors, Matrix, products, ties
+from task_vectors import method_called
 
 from mergecore import MergeMethod, Registry
 from mergecore.testing import run_method
@@ -98,3 +101,13 @@ def test_changes_of_nothing_stay_nothing() -> None:
     assert KNOTS.merge_factors
     b, a = KNOTS.merge_factors(Factors(nothing), KNOTS.params(weight=(1.0, 1.0)))
     assert (b @ a).abs().max() == 0
+
+
+@pytest.mark.parametrize("shape", [(), (262145,), (0, 3), (128256, 4096), (64, 32, 3, 3)])
+def test_memory_is_a_few_times_that_of_the_task_vectors(shape: tuple[int, ...]) -> None:
+    """A basis has no more vectors than the task vectors have columns, and a vector needs none."""
+    ask = method_called("knots").extra_memory
+    assert callable(ask)
+    step: Any = SimpleNamespace(shape=shape, inputs=("a", "b", "base"))
+    _, held = ask(step)
+    assert held <= 10 * 8 * 3 * max(1, math.prod(shape))
