@@ -9,14 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import tiny_training
 import torch
 from fixture_types import Cli
 from tiny import read_config, read_tensors
-from torch import Tensor
+from torch import Tensor, nn
 from training_runs import write_run, write_saved, write_state
 
 from mergecore import MergecoreError
@@ -128,6 +128,22 @@ def test_a_module_of_no_known_class_is_averaged_and_evaluated(tmp_path: Path) ->
     assert read_tensors(tmp_path / "run" / "running").keys() == wanted.keys()
 
 
+def test_tied_and_transposed_weights_of_a_plain_module_are_written(tmp_path: Path) -> None:
+    model = nn.Module()
+    model.turned = nn.Parameter(torch.arange(12.0).view(4, 3).T)
+    model.table, model.head = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+    model.head.weight = model.table.weight
+    callback, state = RunningAverageCallback(), SimpleNamespace(global_step=1)
+    arguments: Any = SimpleNamespace(output_dir=str(tmp_path))
+    callback._join(model)
+    callback._store(arguments, 1)
+    wanted = {name: one.clone() for name, one in model.state_dict().items()}
+    callback.on_train_end(arguments, cast("Any", state), cast("Any", None), model=model)
+    found = read_tensors(tmp_path / "averaged")
+    assert len(found) == 2
+    assert all(torch.equal(one, wanted[name]) for name, one in found.items())
+
+
 # ---- the window --------------------------------------------------------------------------------------------
 
 
@@ -144,6 +160,20 @@ def test_checkpoints_of_the_window_outlive_what_trainer_deletes(tmp_path: Path) 
     ]
     assert (kept / "checkpoint-10" / WEIGHTS).stat().st_nlink == 2
     assert (kept / "checkpoint-4" / WEIGHTS).stat().st_nlink == 1
+
+
+def test_what_only_training_needs_is_not_kept(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", 1)
+    saved = run / "checkpoint-1"
+    for folder in ("optimizer_0", "pytorch_model_fsdp_0"):
+        (saved / folder).mkdir()
+        (saved / folder / "__0_0.distcp").write_bytes(b"x")
+    for file in ("optimizer.bin", "rng_state_0.pth", "random_states_1.pkl", "scheduler.pt", "scaler.pt"):
+        (saved / file).write_bytes(b"x")
+    Kept(run, 2).add(1)
+    assert set(names(run / "averaging" / "checkpoint-1")) == {
+        *("config.json", "trainer_state.json", WEIGHTS, "pytorch_model_fsdp_0")
+    }
 
 
 def test_without_links_the_files_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +245,14 @@ def test_averages_of_the_weights_are_stored_for_the_checkpoints_there_are(tmp_pa
             {"saved": {}, "strategy": "no"},
             "E105",
             ["save_strategy is 'no', so there are no checkpoints", "or use RunningAverageCallback"],
+        ),
+        (
+            {"saved": {"out": "average-{stpe}"}},
+            "E105",
+            [
+                "out: 'average-{stpe}' has braces that are not '{step}'",
+                "write {step} for the step, and no other",
+            ],
         ),
         ({"saved": {}, "save": 10}, "E201", ["the run saved fewer than two checkpoints", "save more often"]),
         (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
@@ -103,7 +103,7 @@ class RunningAverageCallback(TrainerCallback):
                 model.save_pretrained(out)
             else:
                 out.mkdir(parents=True, exist_ok=True)
-                save_file(model.state_dict(), out / "model.safetensors", {"format": "pt"})
+                save_model(model, str(out / "model.safetensors"), {"format": "pt"})  # tied tensors once
         if hasattr(given.get("processing_class"), "save_pretrained"):
             given["processing_class"].save_pretrained(out)
 
@@ -117,7 +117,7 @@ class RunningAverageCallback(TrainerCallback):
             for name, one in model.state_dict().items():
                 new = one.detach().to("cpu", torch.float32 if one.is_floating_point() else one.dtype)
                 if self.count == 1 or not one.is_floating_point():
-                    self.average[name] = new.clone()
+                    self.average[name] = new.clone(memory_format=torch.contiguous_format)
                 else:
                     self.average[name].add_(new.sub(self.average[name]), alpha=part)
 

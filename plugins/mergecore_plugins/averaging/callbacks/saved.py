@@ -53,6 +53,7 @@ class AveragingCallback(TrainerCallback):
         if isinstance(at, str) and at not in ("end", "save"):
             hint = "write 'end', 'save', or a list of steps"
             raise ConfigError("E105", f"at: '{at}' is not a time to average", hint=hint)
+        _check_name(out)
         self.last, self.schedule, self.decay, self.at, self.out = last, schedule, decay, at, out
         self.trainer = trainer
 
@@ -125,6 +126,15 @@ class AveragingCallback(TrainerCallback):
         execute(plan(config_of(found, self.schedule, self.decay)), target, options=quiet)
         if self.trainer is not None:
             evaluate(self.trainer, model, _weights(model, target))
+
+
+def _check_name(out: str) -> None:
+    """Raise E105 for braces with something else in them than the step: training would end with an error."""
+    try:
+        out.format(step=0)
+    except (AttributeError, LookupError, ValueError):
+        what = f"out: '{out}' has braces that are not '{{step}}'"
+        raise ConfigError("E105", what, hint="write {step} for the step, and no other braces") from None
 
 
 def _describe(folder: Path, given: Mapping[str, Any]) -> None:

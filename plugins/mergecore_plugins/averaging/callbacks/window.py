@@ -16,7 +16,7 @@ from mergecore_plugins.averaging.runs import FOLDER, complete
 FOLDER_NAME = "averaging"
 """Where they are kept, in the folder of the run."""
 _TRAINING = re.compile(
-    r"(optimizer|scheduler|scaler|rng_state|random_states|training_args|global_step)\b.*|.*_optim.*"
+    r"(optimizer|scheduler|scaler|rng_state|random_states|training_args)(?![A-Za-z]).*|.*_optim.*"
 )
 """What only training goes on from."""
 _HALF = ".half-"
