@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mergecore import OutputError
 from mergecore.cli import SHARED, ForeignCommand, Maker, making_options
 
 if TYPE_CHECKING:
@@ -106,6 +107,10 @@ def _tell(config: Mapping[str, Json], print_it: bool, file: Path | None) -> None
     own = {key: value for key, value in config.items() if key != "command_line"}
     text = yaml.safe_dump(own, sort_keys=False, allow_unicode=True, default_flow_style=None)
     if file is not None:
-        file.write_text(text, encoding="utf8")
+        try:
+            file.write_text(text, encoding="utf8")
+        except OSError as error:
+            what = f"the config cannot be written: {error.strerror}"
+            raise OutputError("E505", what, place=str(file), hint="choose another file") from error
     if print_it:
         click.echo(text, nl=False)

@@ -258,3 +258,12 @@ def test_a_command_line_that_says_too_little_is_refused(words: Sequence[str], me
     done = cli("layershuffle", *words)
     assert done.code == 2
     assert f"error E115: {message}" in done.err
+
+
+def test_a_config_that_cannot_be_written_is_an_error(cli: Cli) -> None:
+    for file, why in (("nowhere/again.yml", "No such file or directory"), (".", "Is a directory")):
+        done = cli("layershuffle", "-m", "a", "-m", "b", "--print-config", "--write-config", file)
+        assert done.code == 6, done.err
+        assert (
+            f"error E505: {file}: the config cannot be written: {why}. Hint: choose another file" in done.err
+        )
