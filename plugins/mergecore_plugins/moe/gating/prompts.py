@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,11 @@ def texts_of(prompts: Prompts, place: Place | str | None) -> tuple[str, ...]:
 def _read(source: PromptFile, place: Place | str | None) -> tuple[str, ...]:
     try:
         path = Path(source.file).expanduser()
-        if path.stat().st_size > MOST_BYTES:
+        status = path.stat()
+        if not (stat.S_ISREG(status.st_mode) or path.is_dir()):
+            what = f"the file of prompts '{source.file}' is a pipe or a device"
+            raise ConfigError("E105", what, place=place, hint="write the prompts to a file first")
+        if status.st_size > MOST_BYTES:
             what = f"the file of prompts '{source.file}' has more than {MOST_BYTES >> 20} MB"
             raise ConfigError("E105", what, place=place, hint="a few hundred prompts are enough")
         content = path.read_bytes()
@@ -65,15 +70,18 @@ def _read(source: PromptFile, place: Place | str | None) -> tuple[str, ...]:
 
 
 def _lines(path: Path, text: str, content: bytes) -> Iterator[str]:
-    """A prompt from each line; a `.json` is a list of texts, a `.jsonl` has a text or `{"text": …}` in each line."""
+    """A prompt from each line; a `.json` is a list of texts, a `.jsonl` has a text or `{"text": …}` in each line.
+
+    Only a line feed ends a line: other separators may stand in a prompt, and in the text of a JSON value.
+    """
     if path.suffix == ".json":
         yield from _texts(parse_json(content, str(path), code="E105"), path)
     elif path.suffix == ".jsonl":
-        for line in filter(str.strip, text.splitlines()):
+        for line in filter(str.strip, text.split("\n")):
             value = parse_json(line.encode(), str(path), code="E105")
             yield from _texts([value["text"] if isinstance(value, dict) and "text" in value else value], path)
     else:
-        yield from (line.strip() for line in text.splitlines() if line.strip())
+        yield from (line.strip() for line in text.split("\n") if line.strip())
 
 
 def _texts(values: object, path: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import mergecore
 from mergecore import Document
 from mergecore.errors import MergecoreError, Problems
 from mergecore_plugins.moe.gating import GateKeys, PromptKeys, gate_step, prompts
+from mergecore_plugins.moe.gating.settings import PromptFile
 
 CATS, CODE = {"positive_prompts": ["the cat sat"]}, {"positive_prompts": ["if x is y"]}
 
@@ -194,6 +196,23 @@ def test_a_file_that_holds_no_prompts_is_named(
     assert str(error.place) == "experts.0.positive_prompts"
     assert error.hint is not None
     assert error.hint.startswith(hint)
+
+
+def test_a_line_of_prompts_ends_at_a_line_feed_alone(tmp_path: Path) -> None:
+    lines, texts = tmp_path / "lines.jsonl", tmp_path / "lines.txt"
+    lines.write_bytes('{"text": "the\u2028cat"}\r\n"the\x85dog"\n'.encode())
+    texts.write_bytes("the\u2028cat\r\nthe\x85dog\n".encode())
+    for file in (lines, texts):
+        found = prompts.texts_of(PromptFile(file=str(file)), None)
+        assert found == ("the\u2028cat", "the\x85dog"), file
+
+
+def test_a_pipe_is_not_a_file_of_prompts(base: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in (str(tmp_path / "pipe"), "/dev/zero"):
+        error = refused(base, experts=[{"positive_prompts": {"file": name}}, CODE])
+        assert (error.code, error.what) == ("E105", f"the file of prompts '{name}' is a pipe or a device")
+        assert error.hint == "write the prompts to a file first"
 
 
 @pytest.mark.parametrize("name", ["a\0b", "~nobody-of-this-name/prompts.txt"])
