@@ -59,12 +59,23 @@ def parts_of(tensors: Iterable[TensorInfo]) -> list[AdapterTensor]:
     """
     found = [_part(tensor) for tensor in tensors if not _OF_TRAINING.search(tensor.name)]
     again = {part.module for part in found if part.use is Use.WHOLE and _SAVED not in part.tensor.name}
-    return [part for part in found if not (part.tensor.name.endswith(_SAVED_BIAS) and part.module in again)]
+    return [part for part in found if not again.intersection(_named_twice(part))]
 
 
 _OF_TRAINING = re.compile(r"\.(original_module|lora_velora_\w+|lora_monteclora_\w+)(\.|$)")
 """What stands beside trained tensors and changes nothing: values from before, aids of VeLoRA and MonteCLoRA."""
-_SAVED, _SAVED_BIAS = ".modules_to_save.", ".modules_to_save.bias"
+_SAVED = ".modules_to_save."
+
+
+def _named_twice(part: AdapterTensor) -> Iterator[str]:
+    """Under which other names the file may hold a bias of a module that was saved whole.
+
+    PEFT leaves the adapter's own name in that of a bias further in: `pooler.modules_to_save.default.dense.bias`.
+    """
+    outer, saved, inner = plain(part.tensor.name).partition(_SAVED)
+    if saved and inner.rpartition(".")[2] == "bias":
+        yield part.module
+        yield f"{outer}.{inner.partition('.')[2] or inner}"
 
 
 def modules(parts: Sequence[AdapterTensor]) -> Iterator[AdapterModule]:

@@ -68,6 +68,10 @@ CASES: dict[str, tuple[Callable[[], Any], LoraConfig]] = {
         gpt2,
         Lora(bias="all", target_modules=CONV1D, modules_to_save=["ln_f"]),
     ),
+    "all biases and a whole module with layers of its own": (
+        bert,
+        Lora(bias="all", target_modules=["query", "value"], modules_to_save=["pooler"]),
+    ),
     "weights as (in, out)": (gpt2, Lora(fan_in_fan_out=True, target_modules=CONV1D)),
     "weights as (in, out), unsaid": (gpt2, Lora(target_modules=CONV1D)),
     "DoRA on weights as (in, out)": (gpt2, Lora(use_dora=True, fan_in_fan_out=True, target_modules=CONV1D)),
