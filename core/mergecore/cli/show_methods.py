@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mergecore.config.parameters import describe_params
+from mergecore.config.parameters.declared import describe_params
 from mergecore.errors import printable
 from mergecore.plugins.registry import Plugin
 from mergecore.types import Json, MergeMethod

@@ -15,8 +15,8 @@ from mergecore.engine.memory import Estimate, estimate
 from mergecore.errors import ConfigError, printable
 from mergecore.files.dtypes import DTYPES
 from mergecore.files.sizes import size_text
-from mergecore.planning.embedding_rows import rows_in_words
 from mergecore.planning.toolkit import methods_of
+from mergecore.planning.vocabulary.embedding_rows import rows_in_words
 from mergecore.plugins.registry import Registry
 from mergecore.types import Json, Module, MovedRows, OutputTensor, Plan, Step, TensorInput
 

@@ -30,8 +30,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from mergecore.config.filters import Filter, parse_filter
 from mergecore.config.messages import complaints, explained, fault
+from mergecore.config.parameters.filters import Filter, parse_filter
 from mergecore.errors import ConfigError, Problems
 from mergecore.files.yaml_document import Document, read_document
 from mergecore.types import Json

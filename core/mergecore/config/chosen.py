@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mergecore.config.parameters import counts_as, parameters_of, shown
+from mergecore.config.parameters.declared import counts_as, parameters_of, shown
 from mergecore.config.reference import HUB, Exists, real_path
 from mergecore.errors import Collector, ConfigError, PluginError, did_you_mean, placed
 from mergecore.files.yaml_document import DocPath, Document

@@ -29,9 +29,9 @@ from mergecore.config.chosen import (
 )
 from mergecore.config.leftovers import OBSOLETE, OPTIONS, other_document
 from mergecore.config.messages import complaints, explained
+from mergecore.config.parameters.resolver import Methods, ParameterCheck, ParameterSource, nobody
+from mergecore.config.parameters.settings import parse_setting
 from mergecore.config.reference import exists_below, real_path
-from mergecore.config.resolver import Methods, ParameterCheck, ParameterSource, nobody
-from mergecore.config.settings import parse_setting
 from mergecore.config.values import (
     AnyTokenSource,
     Architectures,

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from mergecore.config.leftovers import OBSOLETE
-from mergecore.config.parameters import parameters_of, shown
+from mergecore.config.parameters.declared import parameters_of, shown
 from mergecore.errors import ConfigError, did_you_mean
 from mergecore.files.yaml_document import DocPath, Document
 from mergecore.types.params import Params

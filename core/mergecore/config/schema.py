@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, cast
 from mergecore.config.chosen import ALL_TOKENS, EXECUTOR, WRITER
 from mergecore.config.documents import whole
 from mergecore.config.grammar import SECTIONS, MergeConfig
-from mergecore.config.parameters import Parameter, parameters_of, setting_schema, value_schema
+from mergecore.config.parameters.declared import Parameter, parameters_of, setting_schema, value_schema
 from mergecore.types import Executor, Json, MergeMethod, OutputWriter, Recipe, SideFile, TokenizerStrategy
 from mergecore.types.params import NoParams
 

@@ -18,9 +18,9 @@ from pydantic import (
 
 from mergecore.config.architecture import ArchitectureFile, parse_architecture, read_architecture
 from mergecore.config.chosen import may_name_plugin
-from mergecore.config.filters import Filter, parse_filter
 from mergecore.config.messages import fault
-from mergecore.config.parameters import shown
+from mergecore.config.parameters.declared import shown
+from mergecore.config.parameters.filters import Filter, parse_filter
 from mergecore.config.reference import Exists, exists_below, parse_reference
 from mergecore.errors import ConfigError, Problems
 from mergecore.files.dtypes import DTYPES, MERGEABLE, parse_dtype

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
         reopened,
         scratch_folder,
     )
-    from mergecore.planning.embedding_rows import rows_in_words
     from mergecore.planning.planner import DocumentPlanner
     from mergecore.planning.several.compiling import Making, compiled, planned
     from mergecore.planning.state_dicts import NOWHERE, StateDicts, config_of
     from mergecore.planning.toolkit import checked_side_files, codecs_of, methods_of
+    from mergecore.planning.vocabulary.embedding_rows import rows_in_words
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
             "before": "Actual Before in_memory in_order is_promised reopened scratch_folder",
-            "embedding_rows": "rows_in_words",
+            "vocabulary.embedding_rows": "rows_in_words",
             "planner": "DocumentPlanner",
             "several.compiling": "Making compiled planned",
             "state_dicts": "NOWHERE StateDicts config_of",

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from mergecore.config.grammar import MergeConfig, SliceConfig
-from mergecore.config.parameters import parameters_of
-from mergecore.config.resolver import (
+from mergecore.config.parameters.declared import parameters_of
+from mergecore.config.parameters.resolver import (
     ModelEntry,
     ParameterSource,
     Resolver,
     TensorPosition,
     missing_parameter,
 )
-from mergecore.config.settings import parse_setting
+from mergecore.config.parameters.settings import parse_setting
 from mergecore.errors import Collector, ConfigError, placed
 from mergecore.files.yaml_document import DocPath, PlaceOf
 from mergecore.planning.opened import bodies

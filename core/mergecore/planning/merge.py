@@ -11,25 +11,25 @@ from functools import cache
 from typing import Any
 
 from mergecore.config.chosen import WRITER
-from mergecore.config.filters import Selection
 from mergecore.config.grammar import MergeConfig, parts, read_config
-from mergecore.config.parameters import parameters_of
+from mergecore.config.parameters.declared import parameters_of
+from mergecore.config.parameters.filters import Selection
 from mergecore.errors import Collector, ConfigError, InputError, MergecoreError
 from mergecore.files.yaml_document import Document
 from mergecore.models.opener import Opener, check_architectures
 from mergecore.models.refine import unused_rules
 from mergecore.models.row_names import contradictions
 from mergecore.planning.composition import check_composition
-from mergecore.planning.formats import Formats
-from mergecore.planning.matching import Slice, dropped, match
 from mergecore.planning.meaning.config_differences import differences, unconfigured
 from mergecore.planning.meaning.factors import factors
 from mergecore.planning.opened import OpenedModels, open_models
 from mergecore.planning.planner import DocumentPlanner
-from mergecore.planning.slices import slices_of
-from mergecore.planning.steps import Compiler
+from mergecore.planning.tensors.formats import Formats
+from mergecore.planning.tensors.matching import Slice, dropped, match
+from mergecore.planning.tensors.slices import slices_of
+from mergecore.planning.tensors.steps import Compiler
 from mergecore.planning.toolkit import check_shard_size
-from mergecore.planning.vocabulary import output_vocabulary
+from mergecore.planning.vocabulary.output import output_vocabulary
 from mergecore.plugins.registry import Registry
 from mergecore.types import (
     Json,

@@ -21,14 +21,14 @@ from mergecore.files.strict_json import parse_mapping
 from mergecore.files.yaml_document import DocPath, Document
 from mergecore.models.opener import Opener, WithOpened
 from mergecore.planning.before import Before, names_in
-from mergecore.planning.embedding_rows import OutputTokens
 from mergecore.planning.opened import OpenedModels
 from mergecore.planning.side_files.cleaning import cleaned
 from mergecore.planning.side_files.collect import CONFIG, collected, named_template
 from mergecore.planning.side_files.loadable import Origins
 from mergecore.planning.side_files.write import output_files
 from mergecore.planning.toolkit import checked_side_files, lay_out, versions
-from mergecore.planning.vocabulary import templated
+from mergecore.planning.vocabulary.embedding_rows import OutputTokens
+from mergecore.planning.vocabulary.output import templated
 from mergecore.plugins.registry import Registry
 from mergecore.tokenizers.chat_template import chosen_template
 from mergecore.tokenizers.checks import checked

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from mergecore.config.parameters import parameters_of
+from mergecore.config.parameters.declared import parameters_of
 from mergecore.errors import Collector, ConfigError, InputError, some
 from mergecore.files.strict_json import parse_json
 from mergecore.models.config_json import quantisation

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mergecore.config.chosen import Choice, read_params, unknown_parameter
-from mergecore.config.parameters import parameters_of
+from mergecore.config.parameters.declared import parameters_of
 from mergecore.errors import Collector, PluginError, PolicyError
 from mergecore.files.dtypes import DTYPES
 from mergecore.models.module_folders import is_inside, module_folder, name_in_file

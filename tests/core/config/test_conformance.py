@@ -15,7 +15,7 @@ from tiny import HIDDEN, VOCABULARY, listing, llama, read_config, read_tensors, 
 from torch import Tensor
 
 from mergecore import merge
-from mergecore.config.settings import value_at
+from mergecore.config.parameters.settings import value_at
 from mergecore.errors import MergecoreError
 
 Config = dict[str, Any]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import ValidationError, field_validator
 
-from mergecore.config.parameters import describe_params, parameters_of, setting_schema
+from mergecore.config.parameters.declared import describe_params, parameters_of, setting_schema
 from mergecore.errors import ConfigError
 from mergecore.types.params import Field, Params, PerModel
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import pytest
 
-from mergecore.config.resolver import (
+from mergecore.config.parameters.resolver import (
     ModelEntry,
     ParameterSource,
     Resolver,

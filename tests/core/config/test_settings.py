@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mergecore.config.settings import parse_setting, value_at
+from mergecore.config.parameters.settings import parse_setting, value_at
 from mergecore.errors import ConfigError
 from mergecore.files.yaml_document import parse_document
 from mergecore.types import Json

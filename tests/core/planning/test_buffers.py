@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from workshop import Workshop
 
-from mergecore.planning.matching import is_buffer
+from mergecore.planning.tensors.matching import is_buffer
 from mergecore.types import Stored, TensorInfo
 
 IDS = torch.arange(8)[None]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from mergecore.config.resolver import ParameterSource
-from mergecore.planning.matching import LACKED, Match, Slice, SliceInput, dropped, match
+from mergecore.config.parameters.resolver import ParameterSource
 from mergecore.planning.opened import OpenedModels
+from mergecore.planning.tensors.matching import LACKED, Match, Slice, SliceInput, dropped, match
 from mergecore.types import Checkpoint, ModelReference, Stored, TensorInfo
 from mergecore_architectures.names import describe
 

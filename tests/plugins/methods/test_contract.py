@@ -19,7 +19,7 @@ from examples import example_config, example_plan, example_step
 from tiny import llama, read_tensors, registry
 
 from mergecore import MergeMethod, execute
-from mergecore.config.parameters import describe_params
+from mergecore.config.parameters.declared import describe_params
 from mergecore.testing import check_method
 
 METHODS: dict[str, MergeMethod[Any]] = {method.name: method for method in registry().all(MergeMethod)}

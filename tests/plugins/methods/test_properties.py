@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mergecore import MergecoreError, MergeError, MergeMethod, Params
 from mergecore.compute import group
-from mergecore.config.parameters import Parameter, parameters_of
+from mergecore.config.parameters.declared import Parameter, parameters_of
 from mergecore.testing import run_method
 
 METHODS: dict[str, MergeMethod[Any]] = {method.name: method for method in registry().all(MergeMethod)}

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from mergecore.errors import InputError, some
 from mergecore.models.row_names import LABEL, NUMBERED, Naming, may_have_rows, namings
-from mergecore.planning.embedding_rows import with_data
 from mergecore.planning.opened import OpenedModels
 from mergecore.planning.side_files.special_ids import generation_config
+from mergecore.planning.vocabulary.embedding_rows import with_data
 from mergecore.tokenizers.read import TokenizerFiles
 from mergecore.types import MovedRows, RowSource, TensorInput
 

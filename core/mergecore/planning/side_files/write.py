@@ -11,7 +11,6 @@ from mergecore.files.dtypes import DTYPES
 from mergecore.models.folder import is_terms
 from mergecore.models.layers import nested_configs
 from mergecore.models.module_folders import module_folder
-from mergecore.planning.embedding_rows import OutputTokens
 from mergecore.planning.opened import OpenedModels
 from mergecore.planning.side_files.cleaning import as_json
 from mergecore.planning.side_files.config_json import TIE, output_config
@@ -24,6 +23,7 @@ from mergecore.planning.side_files.special_ids import (
     generation_config,
     set_vocabulary_size,
 )
+from mergecore.planning.vocabulary.embedding_rows import OutputTokens
 from mergecore.tokenizers.files import is_tokenizer_file
 from mergecore.types import Checkpoint, Json, Layers, Loadability, Proposal, Step
 from mergecore.types.plans import ConfigEdit

@@ -12,10 +12,10 @@ from typing import Generic, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
-from mergecore.config.filters import Filter
 from mergecore.config.leftovers import OBSOLETE
-from mergecore.config.parameters import Parameter, counts_as, parameters_of
-from mergecore.config.settings import Case, Setting, parse_setting, value_at
+from mergecore.config.parameters.declared import Parameter, counts_as, parameters_of
+from mergecore.config.parameters.filters import Filter
+from mergecore.config.parameters.settings import Case, Setting, parse_setting, value_at
 from mergecore.errors import Collector, ConfigError, MergecoreError, Place, did_you_mean
 from mergecore.files.patterns import searcher
 from mergecore.files.yaml_document import DocPath, Document, PlaceOf, nowhere

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mergecore.config.grammar import MergeConfig, SliceConfig
-from mergecore.config.resolver import ParameterSource
+from mergecore.config.parameters.resolver import ParameterSource
 from mergecore.errors import Collector, ConfigError, InputError, MergecoreError, Place, did_you_mean
 from mergecore.files.yaml_document import DocPath, PlaceOf
-from mergecore.planning.matching import Slice, SliceInput
 from mergecore.planning.opened import OpenedModels, bodies, references
+from mergecore.planning.tensors.matching import Slice, SliceInput
 from mergecore.types import MergeMethod, ModelReference, Module, Stack
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from mergecore.config.filters import Filter, parse_filter
+from mergecore.config.parameters.filters import Filter, parse_filter
 from mergecore.errors import ConfigError, did_you_mean
 from mergecore.files.yaml_document import DocPath, PlaceOf, nowhere
 from mergecore.types import Json

@@ -23,9 +23,9 @@ from mergecore.errors import (
     did_you_mean,
 )
 from mergecore.models.opener import Opener
-from mergecore.planning.embedding_rows import OutputTokens, Row, TokenRule
 from mergecore.planning.opened import OpenedModels, token_path
 from mergecore.planning.side_files.collect import named_template
+from mergecore.planning.vocabulary.embedding_rows import OutputTokens, Row, TokenRule
 from mergecore.tokenizers.chat_template import chosen_template, with_template
 from mergecore.tokenizers.checks import checked
 from mergecore.tokenizers.read import VocabularyReader

@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mergecore.config.filters import Selection
-from mergecore.config.resolver import ParameterSource
+from mergecore.config.parameters.filters import Selection
+from mergecore.config.parameters.resolver import ParameterSource
 from mergecore.files.yaml_document import DocPath
 from mergecore.models.module_folders import module_folder
 from mergecore.planning.opened import OpenedModels

@@ -10,18 +10,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mergecore.config.grammar import MergeConfig
-from mergecore.config.resolver import ModelEntry, Resolver, TensorPosition
+from mergecore.config.parameters.resolver import ModelEntry, Resolver, TensorPosition
 from mergecore.errors import Collector, InputError, MergecoreError, of_tensor, placed, some
 from mergecore.files.dtypes import DTYPES, MERGEABLE
 from mergecore.files.yaml_document import PlaceOf
 from mergecore.models.module_folders import module_folder
 from mergecore.models.opener import Opener
-from mergecore.planning.embedding_rows import Aligner, OutputTokens
-from mergecore.planning.formats import Formats
-from mergecore.planning.matching import LACKED, Match, Slice, SliceInput, Target, is_buffer
 from mergecore.planning.meaning.row_meaning import RowMeanings
 from mergecore.planning.opened import OpenedModels
-from mergecore.planning.vocabulary import output_vocabulary
+from mergecore.planning.tensors.formats import Formats
+from mergecore.planning.tensors.matching import LACKED, Match, Slice, SliceInput, Target, is_buffer
+from mergecore.planning.vocabulary.embedding_rows import Aligner, OutputTokens
+from mergecore.planning.vocabulary.output import output_vocabulary
 from mergecore.plugins.registry import Registry
 from mergecore.types import MergeMethod, MovedRows, OutputTensor, Step, TensorInfo, TensorInput
 from mergecore.types import Vocabulary as VocabularyOfOutput
