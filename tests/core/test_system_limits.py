@@ -260,14 +260,14 @@ def test_a_journal_of_tensors_that_the_plan_does_not_have_is_refused(tmp_path: P
 
 SLOW = """
 import sys, time
-from mergecore import pipeline
+from mergecore.pipeline import folders
 from mergecore.cli.app import main
-original = pipeline.Run.steps
+original = folders.Run.steps
 def steps(self, stage):
     print("merging", flush=True)
     time.sleep(20)
     original(self, stage)
-pipeline.Run.steps = steps
+folders.Run.steps = steps
 main()
 """
 

@@ -88,7 +88,7 @@ class Run:
         recipe = self.registry.get(Recipe, self.plan.recipe)
         if recipe.finish is None:
             return Finished()
-        made = {one.name: one for step in self.plan.steps for one in step.outputs}
+        made = {one.name: one for one in self.plan.outputs}
 
         def read(name: str) -> Tensor:
             import torch

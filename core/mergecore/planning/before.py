@@ -180,7 +180,7 @@ class Before:
         files = [folder / file.name for file in plan.layout.files]
         tensors: dict[str, TensorInfo] = {}
         read: set[Path] = set()
-        for one in (one for step in plan.steps for one in step.outputs):
+        for one in plan.outputs:
             slot = plan.layout.slots[one.name]
             if adapter and files[slot.file].name != ADAPTER_WEIGHTS:
                 continue  # nobody who opens an adapter looks there

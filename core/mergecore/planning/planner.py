@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -16,7 +15,6 @@ from mergecore.config.chosen import Choice, read_params
 from mergecore.config.documents import CommonSection, common_of, document_of, read_document
 from mergecore.config.reference import exists_below, parse_reference
 from mergecore.errors import ConfigError, PluginError, placed
-from mergecore.files.dtypes import DTYPES
 from mergecore.files.strict_json import parse_mapping
 from mergecore.files.yaml_document import DocPath, Document
 from mergecore.models.opener import Opener, WithOpened
@@ -26,6 +24,7 @@ from mergecore.planning.side_files.cleaning import cleaned
 from mergecore.planning.side_files.collect import CONFIG, collected, named_template
 from mergecore.planning.side_files.loadable import Origins
 from mergecore.planning.side_files.write import output_files
+from mergecore.planning.tensors.faults import faults, unread
 from mergecore.planning.toolkit import checked_side_files, lay_out, versions
 from mergecore.planning.vocabulary.embedding_rows import OutputTokens
 from mergecore.planning.vocabulary.output import templated
@@ -265,7 +264,7 @@ class DocumentPlanner:
             document=self.effective(models),
             descriptions=described,
             layers={prefix: tuple(layers) for prefix, layers in selected.items()},
-            dropped=tuple(_unused(models, steps, unused) if dropped is None else dropped),
+            dropped=tuple(unread(models, steps, unused) if dropped is None else dropped),
             warnings=(*map(str, self.notes), *self._idle(), *side_files.warnings, *warnings),
             plugins=versions(self.registry, [*taken, (OutputWriter, writer.name), *asked, *used]),
             title=self.title,
@@ -351,50 +350,11 @@ class DocumentPlanner:
 
     def _check(self, models: Sequence[Checkpoint], steps: Sequence[Step]) -> None:
         """Raise E605 for steps of a recipe that contradict each other or the models."""
-        for fault in _faults(models, steps) if self.recipe else ():
+        for fault in faults(models, steps) if self.recipe else ():
             raise PluginError("E605", f"recipe '{self.recipe}': {fault}", hint="report it to its authors")
-
-
-def _faults(models: Sequence[Checkpoint], steps: Sequence[Step]) -> Iterator[str]:
-    """What is wrong with steps, whatever they compute."""
-    if not all(step.outputs for step in steps):
-        yield "a step makes no tensor"
-        return
-    for name, count in Counter(one.name for step in steps for one in step.outputs).items():
-        if count > 1:
-            yield f"tensor '{name}' is made {count} times"
-    for step in steps:
-        yield from _of_step(step, len(models))
-
-
-def _of_step(step: Step, models: int) -> Iterator[str]:
-    for made in step.outputs:
-        if made.dtype not in DTYPES:
-            yield f"step '{step.name}' makes {made.dtype}, which is not a dtype"
-    if step.method is None and len(step.outputs) > 1:
-        yield f"step '{step.name}' has no method, so it can make one tensor only"
-    elif step.method is None and [one.shape for one in step.inputs] != [step.outputs[0].shape]:
-        shape = list(step.outputs[0].shape)
-        yield f"step '{step.name}' has no method, so it must have one input, of the shape {shape}"
-    if len({one.shape for one in step.operands}) > 1:
-        yield f"step '{step.name}' has inputs of different shapes: those beside the first belong into `matrices`"
-    for one in step.everything:
-        if not 0 <= one.model < models:
-            yield f"step '{step.name}' reads model {one.model}, and there are {models}"
 
 
 def _config_in(files: Mapping[str, Path | bytes]) -> Mapping[str, Json]:
     """The config.json of the output; empty where it has none."""
     content = files.get(CONFIG)
     return parse_mapping(content, code="E240", place=CONFIG) if isinstance(content, bytes) else {}
-
-
-def _unused(
-    models: Sequence[Checkpoint], steps: Sequence[Step], reasons: Mapping[int, str]
-) -> Iterator[Dropped]:
-    """The stored tensors that no step reads."""
-    used = {read for step in steps for one in step.everything for read in one.reads}
-    for index, model in enumerate(models):
-        stored = dict.fromkeys(one.name for tensor in model.tensors.values() for one in tensor.stored)
-        if rest := tuple(name for name in stored if (index, name) not in used):
-            yield Dropped(index, rest, reasons.get(index, "the recipe does not use it"))

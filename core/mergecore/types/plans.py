@@ -16,7 +16,7 @@ from mergecore.files.strict_json import Json
 from mergecore.types.architectures import Description, Loaded
 from mergecore.types.methods import MergeMethod
 from mergecore.types.models import Checkpoint, ModelReference
-from mergecore.types.outputs import Layout
+from mergecore.types.outputs import Layout, OutputTensor
 from mergecore.types.params import Params
 from mergecore.types.side_files import SideFiles
 from mergecore.types.steps import Step
@@ -84,6 +84,11 @@ class Plan:
     """Which of several plans this is, carried out one after the other; None for one that is alone."""
     again: Again | None = field(default=None, compare=False, repr=False)
     """Makes this plan anew, where some of `earlier` are carried out."""
+
+    @property
+    def outputs(self) -> list[OutputTensor]:
+        """Every tensor that is made, in the order of the steps."""
+        return [one for step in self.steps for one in step.outputs]
 
 
 @dataclass(frozen=True)

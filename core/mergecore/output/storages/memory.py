@@ -20,7 +20,7 @@ def in_dtypes(plan: Plan) -> Plan:
     """A plan whose tensors are all made in their dtypes, as memory holds them, whatever a file would encode."""
     if not any(slot.encoding for slot in plan.layout.slots.values()):
         return plan
-    slots = {one.name: Slot(0, 0, one.nbytes) for step in plan.steps for one in step.outputs}
+    slots = {one.name: Slot(0, 0, one.nbytes) for one in plan.outputs}
     return replace(plan, layout=replace(plan.layout, slots=slots))
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def finish(plan: Plan, read: Callable[[str], Tensor]) -> Finished:
     """The table in the card of an adapter and in its manifest."""
-    names = (one.name for step in plan.steps for one in step.outputs if one.name.startswith(FACTS))
+    names = (one.name for one in plan.outputs if one.name.startswith(FACTS))
     return finished(plan, report(plan, {name: read(name) for name in names}))
 
 

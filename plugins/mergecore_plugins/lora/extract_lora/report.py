@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 def finish(plan: Plan, read: Callable[[str], Tensor]) -> Finished:
     """The table in the card of an adapter and in its manifest."""
-    names = (one.name for step in plan.steps for one in step.outputs if one.name.startswith(FACTS))
+    names = (one.name for one in plan.outputs if one.name.startswith(FACTS))
     found = report(plan, {name: read(name) for name in names})
     return finished(plan, found)
 
 
 def report(plan: Plan, facts: Mapping[str, Tensor]) -> Report:
     """What an extraction has made, from its plan and the facts that lie beside the adapter."""
-    copies = {one.name: one for step in plan.steps for one in step.outputs if not one.name.startswith(FACTS)}
+    copies = {one.name: one for one in plan.outputs if not one.name.startswith(FACTS)}
     groups: dict[tuple[str, str], list[Step]] = {}
     for step in plan.steps:
         name = step.outputs[-1].name
