@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from mergecore.config.chosen import WRITER
@@ -25,7 +26,7 @@ from mergecore.planning.meaning.factors import factors
 from mergecore.planning.opened import OpenedModels, open_models
 from mergecore.planning.planner import DocumentPlanner
 from mergecore.planning.tensors.formats import Formats
-from mergecore.planning.tensors.matching import Slice, dropped, match
+from mergecore.planning.tensors.matching import Counted, Slice, dropped, match
 from mergecore.planning.tensors.slices import slices_of
 from mergecore.planning.tensors.steps import Compiler
 from mergecore.planning.toolkit import check_shard_size
@@ -55,7 +56,7 @@ def plan_merge(document: Document, planner: DocumentPlanner) -> Plan:
     models = open_models(config, opener)
     slices = _slices(config, method, models, opener, options)
     selection = Selection(config.include, config.exclude)
-    found = match(models, slices, selection)
+    found = match(models, slices, selection, _counted(options))
     selection.check(document.place)
     formats = Formats(config, models, opener.keeps_f32)
     compiler = Compiler(config, method, models, options, document.place, registry, formats)
@@ -158,6 +159,13 @@ def _all_local(document: Document, opener: Opener, problems: Collector) -> bool:
     return local and len(problems.errors) == before
 
 
+def _counted(options: PlanOptions) -> Counted:
+    """How many layers the output has, where models without a config have different numbers of them."""
+    if options.unexpected in ("merge", "copy"):
+        return max
+    return min if options.missing == "drop" else itemgetter(0)
+
+
 def _look_at_models(
     config: MergeConfig, fits: bool, opener: Opener, options: PlanOptions, problems: Collector
 ) -> None:
@@ -168,8 +176,8 @@ def _look_at_models(
         models = open_models(config, opener, quick=True)
         if not config.modules and all(one.main for one in models.descriptions):
             slices = _slices(config, method, models, opener, options)
-            matched = match(models, slices, Selection(config.include, config.exclude)) if fits else None
-            if matched is not None:
+            if fits:
+                matched = match(models, slices, Selection(config.include, config.exclude), _counted(options))
                 formats = Formats(config, models, lambda checkpoint, dtype: frozenset())
                 compiler = Compiler(
                     config, method, models, options, opener.place_of, opener.registry, formats

@@ -21,8 +21,8 @@ from mergecore.types import Json
 from mergecore.types.execution import RunOptions
 from mergecore.types.plans import PlanOptions
 
-UNION = {"missing": "skip", "unexpected": "merge"}
-INTERSECTION = {"missing": "drop", "unexpected": "drop"}
+UNION: dict[str, Any] = {"missing": "skip", "unexpected": "merge"}
+INTERSECTION: dict[str, Any] = {"missing": "drop", "unexpected": "drop"}
 NO_CONFIG = (
     "no model has a config.json: tensors are merged by their names, and nothing tells whether they mean the same in "
     "all models; no vocabulary is compared"
@@ -223,6 +223,65 @@ def test_what_the_base_lacks_cannot_be_merged_as_a_difference_to_it() -> None:
     )
     found = merged(config, **INTERSECTION)
     assert found == {"head": 4 + (1 - 4) + (2 - 4), "net.0.w": -1, "steps": 7}
+
+
+def layers(count: int, value: float) -> dict[str, Tensor]:
+    """Layers of `value`, `value` + 1, …, and a head."""
+    made = {f"blocks.{layer}.w": torch.full((2,), value + layer) for layer in range(count)}
+    return made | {"head": torch.full((2,), value)}
+
+
+def of_unlike_depth() -> None:
+    save_file(layers(3, 1.0), "a.safetensors")
+    torch.save(layers(2, 10.0), "b.bin")
+    save_file(layers(4, 100.0), "c.safetensors")
+
+
+def test_files_with_unlike_numbers_of_layers_are_merged_name_by_name() -> None:
+    """The numbers are those of mergekit-pytorch 0.1.5; layer 2 of a union is (1 · 3 + 5 · 102) / 6."""
+    of_unlike_depth()
+    weights = {"a.safetensors": 1.0, "b.bin": 2.0, "c.safetensors": 5.0}
+    both = {"blocks.0.w": 65.125, "blocks.1.w": 66.125, "head": 65.125}
+    assert merged(listed(weights), **INTERSECTION) == both
+    assert merged(listed(weights), **UNION) == {**both, "blocks.2.w": 85.5, "blocks.3.w": 103}
+    pruned: dict[str, Json] = {
+        "merge_method": "ties",
+        "base_model": "a.safetensors",
+        "models": [
+            {"model": "b.bin", "parameters": {"weight": 0.5, "density": 0.5}},
+            {"model": "c.safetensors", "parameters": {"weight": 0.25}},
+        ],
+    }
+    out = merge(pruned, "ties", registry=registry(), plan_options=PlanOptions(**INTERSECTION))
+    found = {name: one.tolist() for name, one in read_tensors(out).items()}
+    assert found == {"blocks.0.w": [40, 100], "blocks.1.w": [41, 101], "head": [40, 100]}
+    told = refused(listed(weights))[0]
+    assert told.startswith("E231 1 tensor missing in b.bin: 'blocks.2.w'")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (INTERSECTION, [1, 11]),
+        (UNION, [1, 2 / 3 * 2 + 1 / 3 * 11, 1 / 3 * 3, 0]),
+        ({"missing": "base", "unexpected": "drop"}, [1, 0.5 * 2 + 0.5 * 11, 3]),
+    ],
+)
+def test_gradients_run_over_the_layers_of_the_output(options: Any, expected: list[float]) -> None:
+    """From a to b, of which b lacks layer 2 and a layer 3: over 2 layers, the 4 of c, or the 3 of a."""
+    of_unlike_depth()
+    config: dict[str, Json] = {
+        "merge_method": "linear",
+        "parameters": {"normalize": False},
+        "models": [
+            {"model": "a.safetensors", "parameters": {"weight": [1, 0]}},
+            {"model": "b.bin", "parameters": {"weight": [0, 1]}},
+            {"model": "c.safetensors", "parameters": {"weight": 0}},
+        ],
+    }
+    found = merged(config, **options)
+    del found["head"]
+    assert list(found.values()) == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_options_of_mergekit_pytorch_are_understood(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import TypeAlias
 
 from mergecore.config.parameters.filters import Selection
 from mergecore.config.parameters.resolver import ParameterSource
@@ -78,11 +80,23 @@ class Match:
     """By the prefix of a stack whose layers were selected: for each layer the model and layer that stand first."""
 
 
-def match(models: OpenedModels, slices: Sequence[Slice], selection: Selection | None = None) -> Match:
-    """Find the inputs of every output tensor; all of them are merged if there is no `selection`."""
+Counted: TypeAlias = Callable[[Sequence[int]], int]
+"""How many layers the output has, where the primary model and then the others have these numbers of them."""
+
+
+def match(
+    models: OpenedModels,
+    slices: Sequence[Slice],
+    selection: Selection | None = None,
+    counted: Counted = itemgetter(0),
+) -> Match:
+    """Find the inputs of every output tensor; all of them are merged if there is no `selection`.
+
+    counted: only asked where no model has a config, for else all have the same number.
+    """
     found = Match()
     for scope in _scopes(models, slices):
-        _Matcher(models, found, selection or Selection((), ()), scope).match()
+        _Matcher(models, found, selection or Selection((), ()), scope, counted).match()
     return found
 
 
@@ -174,8 +188,11 @@ _INTEGERS = ("position_ids", "token_type_ids", "num_batches_tracked", "relative_
 
 
 class _Matcher:
-    def __init__(self, models: OpenedModels, found: Match, selection: Selection, scope: _Scope) -> None:
+    def __init__(
+        self, models: OpenedModels, found: Match, selection: Selection, scope: _Scope, counted: Counted
+    ) -> None:
         self.models = models
+        self.counted = counted
         self.found = found
         self.selection = selection
         self.scope = scope
@@ -193,7 +210,7 @@ class _Matcher:
         """Every tensor of every model, layers in order."""
         names = self._names(one, lambda facts: True)
         for name, facts in sorted(names.items(), key=lambda item: self._order(item[1])):
-            count = self._count(facts)
+            count = self._count(facts, one)
             inside = facts.layer is not None and facts.layer < count
             depth = Depth(facts.layer, count) if inside and facts.layer is not None else None
             self._add(name, facts, one, depth, [name] * len(one.everyone))
@@ -319,9 +336,14 @@ class _Matcher:
             return (2 if facts.after else 0, "", 0)
         return (1, facts.stack or "", facts.layer)
 
-    def _count(self, facts: TensorFacts) -> int:
-        stacks = self.models.descriptions[self.models.primary].stacks
-        return next((stack.count for stack in stacks if stack.prefix == facts.stack), 1)
+    def _count(self, facts: TensorFacts, one: Slice) -> int:
+        """How many layers of the stack of a tensor there are."""
+        models = [self.models.primary]
+        if not any(self.models.checkpoints[part.model].config for part in one.everyone):
+            models += [part.model for part in one.everyone]
+        stacks = [stack for model in models for stack in self.models.descriptions[model].stacks]
+        counts = [stack.count for stack in stacks if stack.prefix == facts.stack]
+        return self.counted(counts) if counts else 1
 
     def _stack(self, model: int) -> Stack:
         """The layers of the module, or those that make text."""

@@ -103,7 +103,8 @@ class _Builder:
         base = self.index[self.config.base_model] if self.config.base_model else None
         if base is not None and self.method.base != "unused" and all(one.model != base for one in entries):
             entries.append(_Entry(base, None, ParameterSource({}), ("base_model",)))
-        self._same_depth(entries, self._module(prefix))
+        if any(self.models.checkpoints[one.model].config for one in entries):
+            self._same_depth(entries, self._module(prefix))
         return self._slice(entries, base, levels, (*prefix, "models"))
 
     def _stacked(self, one: SliceConfig, path: DocPath, levels: tuple[ParameterSource, ...]) -> Slice:
