@@ -107,6 +107,11 @@ class DocumentPlanner:
         """All values of a kind that plugins yield and that can be used."""
         return self.registry.all(kind)
 
+    def named(self, kind: type[V], name: str, path: DocPath = ()) -> V:
+        """The one called `name`, or `NAME@DISTRIBUTION`."""
+        with placed(self.document.place(path)):
+            return self.registry.get(kind, name)
+
     # ---- reading ----
 
     def read_document(self, schema: type[S]) -> S:

@@ -187,6 +187,13 @@ class Planner(Protocol):
     def offered(self, kind: type[V]) -> list[V]:
         """All values of a kind that plugins yield and that can be used, such as those of `MoeFamily`."""
 
+    def named(self, kind: type[V], name: str, path: DocPath = ()) -> V:
+        """The one called `name`, or `NAME@DISTRIBUTION`; `path` is where the document names it.
+
+        Raises:
+            MergecoreError: E108 or E606 where there is none, E601 to E607 where it cannot be used.
+        """
+
     def read_document(self, schema: type[S]) -> S:
         """The document as `schema` declares it; errors say their place, and which key was meant.
 

@@ -42,7 +42,7 @@ def plan_moe(document: Document, planner: Planner) -> Plan:
     problems.raise_any()
     base = models.dense[0]
     mixture = _mixture(asked, base)
-    families = planner.offered(MoeFamily)
+    families = _families(asked, planner)
     proof = Proof(planner, base, families, mixture.shared_experts)
     differs = proof.differs if asked.check else _alike
     family = choose(mixture, families, asked.architecture, base.model.name, differs)
@@ -96,6 +96,16 @@ def _summary(family: MoeFamily, mixture: Mixture, models: int) -> str:
     )
     made = f"mergecore made this mixture of {experts}, a model of the family `{family.name}`, of {{0}}"
     return f"{made}, which gives all but the experts, and\n\n{listed}" if listed else f"{made} alone."
+
+
+def _families(asked: MoeDocument, planner: Planner) -> list[MoeFamily]:
+    """All families; of those with one name, the one whose distribution is named."""
+    families = planner.offered(MoeFamily)
+    name, _, distribution = (asked.architecture or "").partition("@")
+    if not distribution:
+        return families
+    named = planner.named(MoeFamily, f"{name}@{distribution}", ("architecture",))
+    return [*(one for one in families if one.name != name), named]
 
 
 def _alike(family: MoeFamily) -> None:

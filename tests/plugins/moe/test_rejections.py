@@ -127,6 +127,19 @@ def test_an_unknown_family_is_told_with_those_there_are(dense: Dense) -> None:
     assert "Hint: there are mixtral, deepseek, qwen2_moe, qwen3_moe, " in error
 
 
+def test_a_family_may_be_named_with_its_distribution(dense: Dense, tmp_path: Path) -> None:
+    each = [dense(), dense(), dense("llama", 1)]
+    made = [
+        build(document(*each, architecture=name), tmp_path / name)
+        for name in ("mixtral", "mixtral@mergecore")
+    ]
+    weights = [(one / "model.safetensors").read_bytes() for one in made]
+    assert weights[0] == weights[1]
+    error = told(document(*each, architecture="mixtral@others"))
+    assert error.startswith("E606")
+    assert "no plugin of 'others' provides it" in error
+
+
 # ---- families ----------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from mergecore import Plan, Recipe, hookimpl
 from mergecore.types import Finished, Json
 from mergecore_plugins.lora.combine_lora.command import combine_lora
 from mergecore_plugins.lora.combine_lora.methods import methods
+from mergecore_plugins.lora.making.peft import WRITER
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,8 +37,10 @@ def mergecore_recipes() -> Iterator[Recipe]:
 
 
 def _accepts(document: Mapping[str, Json]) -> bool:
+    """Whether a merge config has the writer `peft`, with or without `@DISTRIBUTION`."""
     output = document.get("output")
-    return "merge_method" in document and isinstance(output, dict) and output.get("writer") == "peft"
+    writer = output.get("writer") if "merge_method" in document and isinstance(output, dict) else None
+    return isinstance(writer, str) and writer.partition("@")[0] == WRITER
 
 
 def _compile(document: Document, planner: Planner) -> Plan:

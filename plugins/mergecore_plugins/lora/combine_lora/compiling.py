@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, create_model
 
-from mergecore import Document, MergeMethod
+from mergecore import Document, MergecoreError, MergeMethod, OutputWriter
 from mergecore.config import HUB
 from mergecore.errors import Collector, ConfigError, InputError
 from mergecore.tokenizers import is_tokenizer_file
@@ -21,7 +21,7 @@ from mergecore_plugins.lora.combine_lora.models import Base, as_models
 from mergecore_plugins.lora.combine_lora.references import Named, base_of, no_base, of_one_base, read_named
 from mergecore_plugins.lora.combine_lora.steps import steps_of
 from mergecore_plugins.lora.config import NAME
-from mergecore_plugins.lora.making.peft import PeftParams
+from mergecore_plugins.lora.making.peft import WRITER, PeftParams
 from mergecore_plugins.lora.making.targets import card_of
 
 
@@ -44,7 +44,7 @@ def plan_combination(document: Document, planner: Planner) -> Plan:
         _as_merge(document, named, base.name if method.base != "unused" else ""), as_models(found, base)
     )
     _check_wholes(merge.steps, found)
-    asked = _asked(document)
+    asked = _asked(document, planner)
     steps = steps_of(merge.steps, merge.models, found, method, asked)
     return _plan(document, planner, merge, steps, found, named)
 
@@ -72,15 +72,31 @@ def _check_keys(document: Document) -> None:
 
 
 def _method(document: Document, named: Named, planner: Planner) -> MergeMethod[Any]:
-    for one in planner.offered(MergeMethod):
-        if one.name == document.data["merge_method"]:
-            return one
-    planner.compile(_as_merge(document, named, ""))
-    raise AssertionError("the grammar of merges tells that there is no such method")
+    try:
+        return planner.named(MergeMethod, str(document.data["merge_method"]), ("merge_method",))
+    except MergecoreError:
+        planner.compile(_as_merge(document, named, ""))  # tells this, and what else is wrong
+        raise
 
 
-def _asked(document: Document) -> PeftParams:
-    return PeftParams.model_validate(_written(document))
+def _asked(document: Document, planner: Planner) -> PeftParams:
+    """What the config says of the adapter.
+
+    Raises:
+        ConfigError: E105 for a writer that has the name of ours and takes something else.
+    """
+    writer = planner.named(OutputWriter, _writer(document))
+    if issubclass(writer.params, PeftParams):
+        return writer.params.model_validate(_written(document))
+    what = f"adapters cannot be merged for the output writer '{writer.name}', which takes no rank"
+    place = document.place(("output", "writer"))
+    raise ConfigError("E105", what, place=place, hint=f"write 'writer: {WRITER}@mergecore'")
+
+
+def _writer(document: Document) -> str:
+    output = document.data["output"]
+    assert isinstance(output, dict)
+    return str(output["writer"])
 
 
 def _as_merge(document: Document, named: Named, base: str) -> Document:
@@ -168,7 +184,7 @@ def _plan(
         files,
         unused=dict.fromkeys(range(len(merge.models)), "the merged adapter has nothing of it"),
         warnings=[*of_one_base(named), *found.notes, *notes],
-        output=PluginChoice("peft", _written(document)),
+        output=PluginChoice(_writer(document), _written(document)),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from mergecore import Field, OutputWriter, Params, hookimpl
 from mergecore.types import Layout, LayoutRequest, OutputFile, OutputTensor, Slot, Stored
 
+WRITER = "peft"
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 """How the names of all tensors of an adapter begin."""
@@ -33,7 +34,7 @@ class PeftParams(Params):
 @hookimpl
 def mergecore_output_writers() -> Iterator[OutputWriter[Any]]:
     """Yield the writer `peft`."""
-    yield OutputWriter(name="peft", layout=lay_out, params=PeftParams, read=read)
+    yield OutputWriter(name=WRITER, layout=lay_out, params=PeftParams, read=read)
 
 
 def lay_out(request: LayoutRequest, params: PeftParams) -> Layout:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixture_types import Cli
+from fixture_types import Cli, WritePlugin
 from safetensors.torch import load_file
 from written_adapters import START, Q, document, pair, write
 
 import mergecore
-from mergecore import RunOptions
+from mergecore import ConfigError, RunOptions
 from mergecore.types import Json
 
 
@@ -150,3 +150,35 @@ def test_differences_to_one_of_the_adapters(cli: Cli) -> None:
     b = pair(Q, seed=4)
     wanted = 2 * b[f"{START}{Q}.lora_B.weight"] @ b[f"{START}{Q}.lora_A.weight"]
     assert (found - wanted).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(("writer", "method"), [("peft@mergecore", "linear"), ("peft", "linear@mergecore")])
+def test_plugins_may_be_named_with_their_distribution(writer: str, method: str, cli: Cli) -> None:
+    write("a")
+    write("b", pair(Q, seed=4))
+    made = [
+        mergecore.merge(document("a", "b", method=one, output={"writer": to}), out)
+        for one, to, out in (("linear", "peft", "plain"), (method, writer, "named"))
+    ]
+    weights = [(one / "adapter_model.safetensors").read_bytes() for one in made]
+    assert weights[0] == weights[1]
+    assert cli("verify", "named").code == 0
+
+
+def test_the_writer_of_another_distribution_takes_ranks_or_is_refused(write_plugin: WritePlugin) -> None:
+    code = """
+from mergecore import OutputWriter, Params, hookimpl
+
+@hookimpl
+def mergecore_output_writers():
+    yield OutputWriter(name="peft", layout=None, params=Params)
+"""
+    write_plugin("others", code)
+    write("a")
+    mergecore.merge(document("a"), "ours")
+    with pytest.raises(ConfigError) as caught:
+        mergecore.merge(document("a", output={"writer": "peft@others"}), "out")
+    told = "E105", "adapters cannot be merged for the output writer 'peft@others', which takes no rank"
+    assert (caught.value.code, caught.value.what) == told
+    assert caught.value.hint == "write 'writer: peft@mergecore'"
+    assert not Path("out").exists()
