@@ -6,6 +6,7 @@ which `parameters` may stand where, and one for each other plugin that a config 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias, cast
 
@@ -35,7 +36,11 @@ def schema(
     grammar = cast("dict[str, Json]", MergeConfig.model_json_schema())
     properties = cast("dict[str, Json]", grammar["properties"])
     names: list[Json] = [method.name for method in methods]
-    properties["merge_method"] = {"enum": names, "description": "how the models are made into one"}
+    with_distribution: Json = {"pattern": rf"^({'|'.join(re.escape(one.name) for one in methods)})@."}
+    properties["merge_method"] = {
+        "anyOf": [{"enum": names}, with_distribution],
+        "description": "how the models are made into one",
+    }
     needs: list[Json] = [{"required": [key]} for key in ("models", "slices", "modules")]
     branches: list[Json] = [_branch(method.name, parameters_of(method.params)) for method in methods]
     _add_side_files(grammar, files)

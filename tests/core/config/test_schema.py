@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import pytest
@@ -41,7 +42,11 @@ def test_the_keys_are_those_of_the_grammar(tree: Tree) -> None:
 
 
 def test_installed_methods_are_listed(tree: Tree) -> None:
-    assert tree["properties"]["merge_method"]["enum"] == ["plain", "ties"]
+    listed, with_distribution = tree["properties"]["merge_method"]["anyOf"]
+    assert listed["enum"] == ["plain", "ties"]
+    fits = re.compile(with_distribution["pattern"]).search
+    assert fits("ties@mergecore")
+    assert not any(map(fits, ("ties", "ties@", "bties@mergecore", "tie@mergecore")))
 
 
 def test_each_method_has_a_branch_that_knows_its_parameters_and_where_they_stand(tree: Tree) -> None:
