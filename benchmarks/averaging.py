@@ -21,6 +21,8 @@ from torch.nn.functional import cross_entropy
 from transformers import ViTForImageClassification
 from transformers.utils.logging import disable_progress_bar
 
+from mergecore.compute import one_thread_each
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.pages import table, with_tables
@@ -29,7 +31,7 @@ import mergecore
 from mergecore_plugins.averaging.choosing import Window, chosen, config_of
 from mergecore_plugins.averaging.runs import read_run
 from mergecore_plugins.commands.demo.digits import TRANSFORMS, Digits, load_split
-from mergecore_plugins.commands.demo.scoring import load, one_thread
+from mergecore_plugins.commands.demo.scoring import load
 from mergecore_plugins.commands.demo.train import new_model
 from mergecore_plugins.methods.common import DECAYS, Schedule
 
@@ -81,7 +83,7 @@ def main(seeds: int, write_docs: bool) -> None:
     """Train, average and score; print how the models do."""
     disable_progress_bar()
     tables = []
-    with one_thread():
+    with one_thread_each():
         for run in RUNS:
             found = [run_seed(seed, run) for seed in range(seeds)]
             tables.append(f"After {run.steps} steps:\n\n{report(found)}")

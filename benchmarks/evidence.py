@@ -31,8 +31,9 @@ from benchmarks.pages import with_tables
 
 import mergecore
 from mergecore import MergeMethod, Registry, RunOptions
+from mergecore.compute import one_thread_each
 from mergecore_plugins.commands.demo.digits import TRANSFORMS, Digits, Split, load_split
-from mergecore_plugins.commands.demo.scoring import accuracies, load, one_thread
+from mergecore_plugins.commands.demo.scoring import accuracies, load
 from mergecore_plugins.commands.demo.train import Schedule, train
 
 TASKS = tuple(TRANSFORMS)
@@ -93,7 +94,7 @@ def run_seed(seed: int, out: Path, experiment: Experiment | None = None) -> Seed
     disable_progress_bar()
     registry = Registry.discover()
     installed = {method.name for method in registry.all(MergeMethod)}
-    with one_thread():
+    with one_thread_each():
         began = time.process_time()
         models = trained(out / f"seed-{seed}", experiment, seed)
         middle = time.process_time()

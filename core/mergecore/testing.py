@@ -13,7 +13,7 @@ from mergecore.compute.block import StreamedBlock
 from mergecore.compute.deferred import DeferredGroup
 from mergecore.compute.group import StreamedGroup, merge_group
 from mergecore.compute.scratch import Scratch
-from mergecore.compute.topk_model import Groups
+from mergecore.compute.topk.whole_model import Groups
 from mergecore.errors import MergeError
 from mergecore.types import Json, MergeMethod
 from mergecore.types.params import Params, for_inputs

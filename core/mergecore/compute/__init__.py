@@ -9,16 +9,18 @@ from mergecore.files.on_demand import on_demand
 if TYPE_CHECKING:
     from mergecore.compute.random import normal, uniform_numbers
     from mergecore.compute.reduction import gram, tree_sum
-    from mergecore.compute.topk import kept_count
-    from mergecore.compute.topk_model import GroupInput, ModelCut, find_cuts, inputs_by_model
+    from mergecore.compute.threads import one_thread_each
+    from mergecore.compute.topk.one_tensor import kept_count
+    from mergecore.compute.topk.whole_model import GroupInput, ModelCut, find_cuts, inputs_by_model
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
             "random": "normal uniform_numbers",
             "reduction": "gram tree_sum",
-            "topk": "kept_count",
-            "topk_model": "GroupInput ModelCut find_cuts inputs_by_model",
+            "threads": "one_thread_each",
+            "topk.one_tensor": "kept_count",
+            "topk.whole_model": "GroupInput ModelCut find_cuts inputs_by_model",
         },
     )
 
@@ -30,6 +32,7 @@ __all__ = [
     "inputs_by_model",
     "kept_count",
     "normal",
+    "one_thread_each",
     "tree_sum",
     "uniform_numbers",
 ]

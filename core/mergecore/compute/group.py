@@ -22,7 +22,7 @@ from mergecore.compute.matrices import ExtraRows
 from mergecore.compute.reduction import OrderedSum, gram, gram_within
 from mergecore.compute.scratch import Scratch
 from mergecore.compute.streams import Inputs, Sink
-from mergecore.compute.topk import ExactCut, Search, Wanted, kept_count, keys_of, look_for
+from mergecore.compute.topk.one_tensor import ExactCut, Search, Wanted, kept_count, keys_of, look_for
 from mergecore.errors import InputError
 from mergecore.types import Block, Blocks, Depth, Json, MergeMethod, OutputTensor, Workers
 from mergecore.types.groups import MakeStretches, MapBlock

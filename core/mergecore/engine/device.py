@@ -1,28 +1,13 @@
-"""Where torch computes: the device, and how many threads an operation takes."""
+"""Where torch computes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mergecore.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Let every operation of torch run in the thread that calls it: the workers are the threads."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 _KINDS_OF_DEVICES = {

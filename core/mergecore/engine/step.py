@@ -16,7 +16,7 @@ from mergecore.compute.group import StreamedGroup, merge_group
 from mergecore.compute.matrices import ExtraRows
 from mergecore.compute.scratch import Scratch
 from mergecore.compute.streams import Sink
-from mergecore.compute.topk_model import Groups
+from mergecore.compute.topk.whole_model import Groups
 from mergecore.engine.encoding import Encoder
 from mergecore.engine.rounding import round_into
 from mergecore.engine.weights import (

@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from mergecore import MergeError
+
 
 class Lockstep:
     """Passes that wait for each other; read `run`."""
@@ -26,20 +28,26 @@ class Lockstep:
         self._error: BaseException | None = None
 
     def run(self, count: int, work: Callable[[int], None]) -> None:
-        """Call `work` with every index below `count`, each in its thread, and wait for all; raises what it raises."""
+        """Call `work` with every index below `count`, each in its thread, and wait for all; raises what it raises.
+
+        Raises:
+            MergeError: the system starts no more threads.
+        """
         self._waiting = dict.fromkeys(range(count))
         self._baton = [threading.Semaphore(0) for _ in range(count)]
         threads = [
             threading.Thread(target=self._pass, args=(index, work), daemon=True) for index in range(count)
         ]
-        for thread in threads:
-            thread.start()
+        begun = 0
         try:
+            for thread in threads:
+                thread.start()
+                begun += 1
             while self._waiting and self._error is None:
                 self._step()
         except BaseException as error:  # noqa: BLE001 - raised below, when no pass runs any more
-            self._error = error
-        for index, thread in enumerate(threads):
+            self._error = error if begun == count else _too_many(count, begun, error)
+        for index, thread in enumerate(threads[:begun]):
             if self._error is not None:
                 self._baton[index].release()
             thread.join()
@@ -90,6 +98,16 @@ class Lockstep:
         self._baton[index].acquire()
         if self._error is not None:
             raise _StoppedError
+
+
+def _too_many(count: int, begun: int, error: BaseException) -> BaseException:
+    """What to raise where a thread cannot begin."""
+    if not isinstance(error, RuntimeError):
+        return error
+    what = (
+        f"the texts are {count} batches, each in a thread, and the system starts no more than {begun} threads"
+    )
+    return MergeError("E406", what, hint="allow more, such as with `ulimit -u`, or use fewer texts")
 
 
 class _StoppedError(Exception):

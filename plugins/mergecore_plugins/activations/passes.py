@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from mergecore.compute import one_thread_each
 from mergecore_plugins.activations.decoder import Decoder
 from mergecore_plugins.activations.layout import RunLayout
 from mergecore_plugins.activations.lockstep import Lockstep
@@ -57,7 +57,7 @@ def observe(
     are padded at their ends, and what is padded is never shown.  It all happens in this thread's stead, one operation
     after the other, so that numbers depend on the texts and the machine only.
     """
-    with _one_thread():
+    with one_thread_each():
         _Run(Decoder(layout, weights, torch.device(device), dtype), layout, texts, points, observer).run()
 
 
@@ -140,14 +140,3 @@ def _batches(texts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         batch.append(index)
     if batch:
         yield batch
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread for every operation: sums are in one order, whatever the machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

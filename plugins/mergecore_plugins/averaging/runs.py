@@ -157,7 +157,7 @@ def _add_final(
         kind = None
     if kind is None:
         if given is not None:
-            what = "there is no model in the folder of the run, only checkpoints"
+            what = "the folder of the run has checkpoints, and no model beside them"
             raise InputError("E201", what, place=str(folder), hint="leave out --final-step")
         return
     newest = saved[-1] if saved else Saved(folder, 0)

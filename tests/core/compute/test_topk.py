@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from mergecore.compute import topk
-from mergecore.compute.topk import KEEP_NONE, ExactCut, Search, kept_count
+from mergecore.compute.topk import one_tensor as topk
+from mergecore.compute.topk.one_tensor import KEEP_NONE, ExactCut, Search, kept_count
 
 Floats = np.ndarray[Any, np.dtype[np.floating]]
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mergecore import MergeMethod, Params, TensorGroup
-from mergecore.compute import group, topk
-from mergecore.compute.topk_model import Groups, ModelCut, find_cuts, inputs_by_model
+from mergecore.compute import group
+from mergecore.compute.topk import one_tensor as topk
+from mergecore.compute.topk.whole_model import Groups, ModelCut, find_cuts, inputs_by_model
 from mergecore.testing import run_model
 from mergecore.types import Blocks, Json
 

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mergecore.compute import group, topk
-from mergecore.compute.topk import Search, keys_of
-from mergecore.compute.topk_sampled import Guess, Window, window_of
+from mergecore.compute import group
+from mergecore.compute.topk import one_tensor as topk
+from mergecore.compute.topk.one_tensor import Search, keys_of
+from mergecore.compute.topk.sampled import Guess, Window, window_of
 from mergecore.testing import run_method
 from mergecore_plugins.methods.ties import TiesParams, mergecore_merge_methods
 

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from mergecore import MergeError
 from mergecore_plugins.activations.lockstep import Lockstep
 
 
@@ -65,6 +66,29 @@ def test_an_error_ends_all_passes_and_is_raised(where: str) -> None:
 
 
 def test_no_pass_is_no_layer() -> None:
-    Lockstep(lambda layer: pytest.fail("brought"), lambda layer: pytest.fail("put away")).run(
-        0, lambda index: None
-    )
+    told: list[str] = []
+    Lockstep(told.append, told.append).run(0, lambda index: told.append("passed"))
+    assert told == []
+
+
+def test_a_thread_that_cannot_begin_ends_those_that_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+    begun: list[threading.Thread] = []
+
+    def refuse(self: threading.Thread) -> None:
+        if len(begun) == 2:
+            raise RuntimeError("can't start new thread")
+        begun.append(self)
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    steps = Lockstep(lambda layer: None, lambda layer: None)
+    passed: list[int] = []
+    with pytest.raises(
+        MergeError, match=r"the texts are 5 batches, each in a thread.* no more than 2"
+    ) as caught:
+        steps.run(5, passed.append)
+    assert caught.value.code == "E406"
+    assert "allow more, such as with `ulimit -u`, or use fewer texts" in str(caught.value)
+    assert passed == []
+    assert not any(one.is_alive() for one in begun)

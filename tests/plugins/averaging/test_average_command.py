@@ -356,7 +356,7 @@ def test_a_run_of_which_nothing_is_finished_says_why(tmp_path: Path, cli: Cli) -
 def test_a_final_step_needs_a_final_model(tmp_path: Path, cli: Cli) -> None:
     outcome = cli("average", write_run(tmp_path / "run", 1, 2), tmp_path / "out", "--final-step", "3")
     assert outcome.code == 3
-    assert "there is no model in the folder of the run, only checkpoints" in outcome.err
+    assert "the folder of the run has checkpoints, and no model beside them" in outcome.err
     assert "leave out --final-step" in outcome.err
 
 

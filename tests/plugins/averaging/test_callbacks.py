@@ -35,7 +35,7 @@ def train(folder: Path, **settings: Any) -> list[dict[str, float]]:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(one.name for one in folder.iterdir())
+    return sorted(one.name for one in folder.iterdir() if not one.name.startswith("."))
 
 
 def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
@@ -202,6 +202,7 @@ def test_a_run_goes_on_with_what_it_had_saved_until_then(tmp_path: Path) -> None
     """Resumed at 4: what was kept beyond is forgotten, what was not kept is, unless it is unfinished."""
     run = write_run(tmp_path / "run", 1, 2, 3, 4, 5)
     kept = Kept(run, 3)
+    kept.begin(0)
     for step in (1, 5):
         kept.add(step)
     (run / "averaging" / ".half-7").mkdir()
@@ -255,6 +256,7 @@ def test_averages_of_the_weights_are_stored_for_the_checkpoints_there_are(tmp_pa
             ],
         ),
         ({"saved": {}, "save": 10}, "E201", ["the run saved fewer than two checkpoints", "save more often"]),
+        ({"running": {"out": "{}"}}, "E105", ["out: '{}' has braces that are not '{step}'"]),
         (
             {"running": {"every": 0}},
             "E105",
@@ -283,15 +285,42 @@ def test_what_cannot_be_averaged_is_said(
     assert all(text in str(caught.value) for text in texts), caught.value
 
 
-def test_what_could_not_be_replaced_at_the_end_is_said_at_the_beginning(tmp_path: Path) -> None:
-    (tmp_path / "run" / "averaged").mkdir(parents=True)
+@pytest.mark.parametrize(("out", "there"), [("averaged", "averaged"), ("average-{step}", "average-7")])
+@pytest.mark.parametrize("callback", ["saved", "running"])
+def test_what_could_not_be_replaced_at_the_end_is_said_at_the_beginning(
+    callback: str, out: str, there: str, tmp_path: Path
+) -> None:
+    (tmp_path / "run" / there).mkdir(parents=True)
     with pytest.raises(
-        MergecoreError, match="exists, and is not an average that could be replaced"
+        MergecoreError, match=f"{there} exists, and is not an average that could be"
+    ) as caught:
+        train(tmp_path / "run", **{callback: {"out": out}})
+    assert caught.value.code == "E501"
+    assert "remove it, or choose another name with out" in str(caught.value)
+    assert names(tmp_path / "run") == [there]
+
+
+@pytest.mark.parametrize("callback", ["saved", "running"])
+def test_an_average_of_a_run_before_is_replaced(callback: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "average-of-mine").mkdir(parents=True)
+    first, again = {"steps": 4}, {"steps": 6}
+    for settings in (first, again, again):
+        train(run, **settings, **{callback: {"out": "average-{step}"}})
+    assert {"average-4", "average-6", "average-of-mine"} <= {*names(run)}
+    assert distance(read_tensors(run / "average-4"), read_tensors(run / "average-6")) > 1e-4
+
+
+def test_checkpoints_that_somebody_else_put_there_are_not_deleted(tmp_path: Path) -> None:
+    mine = tmp_path / "run" / "averaging" / "checkpoint-500"
+    mine.mkdir(parents=True)
+    with pytest.raises(
+        MergecoreError, match="has checkpoints that this callback did not put there"
     ) as caught:
         train(tmp_path / "run", saved={})
     assert caught.value.code == "E501"
-    assert "remove it, or choose another name with out" in str(caught.value)
-    assert names(tmp_path / "run") == ["averaged"]
+    assert "move them elsewhere: the callback deletes old ones in that folder" in str(caught.value)
+    assert mine.is_dir()
 
 
 def test_an_average_in_memory_that_is_gone_cannot_go_on(tmp_path: Path) -> None:

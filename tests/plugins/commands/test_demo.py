@@ -19,9 +19,10 @@ import torch
 from safetensors import safe_open
 
 from mergecore import InputError, OutputError
+from mergecore.compute import one_thread_each
 from mergecore_plugins.commands.demo import ASSETS, mergecore_commands, train_talk
 from mergecore_plugins.commands.demo.digits import TASKS, TRANSFORMS, Digits, load_split
-from mergecore_plugins.commands.demo.scoring import accuracies, load, one_thread, score, table
+from mergecore_plugins.commands.demo.scoring import accuracies, load, score, table
 from mergecore_plugins.commands.demo.sentences import prompts
 from mergecore_plugins.commands.demo.show import METHODS, run
 from mergecore_plugins.commands.demo.talk import answers, show
@@ -92,7 +93,7 @@ def test_a_checkpoint_is_small_and_bf16_and_loads_whole(name: str) -> None:
 
 def test_the_base_is_middling_and_every_fine_tune_good_at_its_own_task_only() -> None:
     test = load_split().test
-    with one_thread():
+    with one_thread_each():
         base, *parents = (accuracies(load(ASSETS / "models" / name), test) for name in ("base", *TASKS))
     assert 60 < mean(base.values()) < 75
     for task, parent in zip(TASKS, parents, strict=True):
@@ -102,7 +103,7 @@ def test_the_base_is_middling_and_every_fine_tune_good_at_its_own_task_only() ->
 
 def test_training_writes_loadable_checkpoints_and_is_repeatable(tmp_path: Path) -> None:
     short = Schedule(base_steps=2, tune_steps=1, base_images=1, batch=4)
-    with one_thread():
+    with one_thread_each():
         for out in ("first", "second"):
             train(tmp_path / out, load_split(), short)
     for name in ("base", *TASKS):
@@ -228,7 +229,7 @@ def test_models_that_are_not_there_are_told(tmp_path: Path) -> None:
 
 def test_training_the_talking_models_writes_loadable_checkpoints_and_is_repeatable(tmp_path: Path) -> None:
     short = train_talk.Schedule(base_steps=2, tune_steps=1, batch=4)
-    with one_thread():
+    with one_thread_each():
         for out in ("first", "second"):
             train_talk.train(tmp_path / out, short)
     for name in ("base", "animals", "capitals"):

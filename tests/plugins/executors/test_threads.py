@@ -206,8 +206,10 @@ def test_a_run_that_is_given_up_ends_its_threads() -> None:
         return StepResult(step.name, (Written(step.name, "", 0),))
 
     results = run_threads(Todo(steps(1000), run_step, 3), NoParams())
+    before = threading.active_count()
     next(results)
     results.close()  # type: ignore[attr-defined]  # it is a generator
+    assert threading.active_count() == before
 
 
 def test_a_crew_can_be_told_of_no_blocks() -> None:

@@ -196,7 +196,8 @@ def test_a_scope_is_one_for_all_tensors(tmp_path: Path) -> None:
 
 
 def test_in_tensors_they_may_differ(tmp_path: Path) -> None:
-    mergecore.plan(config(tmp_path, scope="tensor", density=[0.1, 0.9]))
+    plan = mergecore.plan(config(tmp_path, scope="tensor", density=[0.1, 0.9]))
+    assert len({repr(step.params) for step in plan.steps}) > 1
 
 
 def test_scopes_are_the_two(tmp_path: Path) -> None:

@@ -14,10 +14,14 @@ from transformers import TrainerCallback
 
 from mergecore import ConfigError, InputError
 from mergecore_plugins.averaging.callbacks.evaluating import PREFIX, check_plain, check_single, evaluate, lent
+from mergecore_plugins.averaging.callbacks.target import check_name, check_target
 from mergecore_plugins.averaging.callbacks.window import FOLDER_NAME
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
+
+
+_RECORD = ".written"
 
 
 class RunningAverageCallback(TrainerCallback):
@@ -29,7 +33,7 @@ class RunningAverageCallback(TrainerCallback):
     every: after how many steps the weights join the average.
     start: the step from which on they do.
     decay: for an exponential moving average, what is left of it when weights join; None for the mean.
-    out: where the average goes, in the folder of the run.
+    out: where the average goes, in the folder of the run; `{step}` stands for the step.  It replaces an earlier one.
     trainer: evaluates the average too, after each evaluation; its metrics begin with `eval_averaged`.  This costs the
         weights once more in the memory of the host.
     """
@@ -46,6 +50,7 @@ class RunningAverageCallback(TrainerCallback):
         if every < 1 or (decay is not None and not 0 <= decay < 1):
             what = f"every: {every} and decay: {decay} are no way to average"
             raise ConfigError("E105", what, hint="every is 1 or more, decay from 0 up to, not including, 1")
+        check_name(out)
         self.every, self.start, self.decay, self.out, self.trainer = every, start, decay, out, trainer
         self.count = 0
         """How many times weights have joined."""
@@ -57,6 +62,7 @@ class RunningAverageCallback(TrainerCallback):
         """Begin anew, or go on with what was stored with the checkpoint."""
         check_single(args, "RunningAverageCallback")
         check_plain(given["model"], "RunningAverageCallback")
+        check_target(Path(str(args.output_dir)), self.out, _written(args).__contains__)
         self.count, self.average = 0, {}
         if state.global_step:
             self._take_up(args, state.global_step)
@@ -97,7 +103,8 @@ class RunningAverageCallback(TrainerCallback):
         if not self.average:
             what = f"{args.output_dir}: no weights joined the average in {state.global_step} steps"
             raise InputError("E201", what, hint="choose smaller values of start and every")
-        model, out = given["model"], Path(str(args.output_dir)) / self.out
+        model, out = given["model"], Path(str(args.output_dir)) / self.out.format(step=state.global_step)
+        _note(args, out)
         with lent(model, self._weights(model)):
             if hasattr(model, "save_pretrained"):
                 model.save_pretrained(out)
@@ -141,6 +148,22 @@ class RunningAverageCallback(TrainerCallback):
         with safe_open(file, "pt") as stored:
             self.count = int((stored.metadata() or {}).get("count", 0))
             self.average = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+
+
+def _written(args: TrainingArguments) -> list[Path]:
+    """The folders that averages were written to, in this run and in those before it."""
+    record = _file(args, 0).with_name(_RECORD)
+    names = record.read_text(encoding="utf8").splitlines() if record.exists() else []
+    return [Path(str(args.output_dir)) / name for name in names]
+
+
+def _note(args: TrainingArguments, out: Path) -> None:
+    """Remember that `out` is an average, which a later run may replace."""
+    known = dict.fromkeys([*_written(args), out])
+    run, record = Path(str(args.output_dir)), _file(args, 0).with_name(_RECORD)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{os.path.relpath(one, run)}\n" for one in known]
+    record.write_text("".join(lines), encoding="utf8")
 
 
 def _file(args: TrainingArguments, step: int) -> Path:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from mergecore import ConfigError, InputError, OutputError, RunOptions, execute, plan
+from mergecore import ConfigError, InputError, RunOptions, execute, plan
 from mergecore.types import Display
 from mergecore_plugins.averaging.callbacks.evaluating import check_plain, check_single, evaluate
+from mergecore_plugins.averaging.callbacks.target import check_name, check_target
 from mergecore_plugins.averaging.callbacks.window import Kept
 from mergecore_plugins.averaging.choosing import Window, chosen, config_of
 from mergecore_plugins.averaging.runs import read_run
@@ -53,7 +54,7 @@ class AveragingCallback(TrainerCallback):
         if isinstance(at, str) and at not in ("end", "save"):
             hint = "write 'end', 'save', or a list of steps"
             raise ConfigError("E105", f"at: '{at}' is not a time to average", hint=hint)
-        _check_name(out)
+        check_name(out)
         self.last, self.schedule, self.decay, self.at, self.out = last, schedule, decay, at, out
         self.trainer = trainer
 
@@ -68,7 +69,7 @@ class AveragingCallback(TrainerCallback):
             check_single(args, "trainer")
             check_plain(given["model"], "trainer")
         if state.is_world_process_zero:
-            self._check_target(args)
+            check_target(Path(str(args.output_dir)), self.out, _is_merged)
             self._kept(args).begin(state.global_step)
 
     def on_step_end(
@@ -101,15 +102,6 @@ class AveragingCallback(TrainerCallback):
                 raise InputError("E201", what, hint="save more often: save_steps")
             self._average(args, state, given["model"])
 
-    def _check_target(self, args: TrainingArguments) -> None:
-        """Raise E501 now for what an average could not replace at the end."""
-        target = Path(str(args.output_dir)) / self.out
-        if target.exists() and not (target / "mergecore-manifest.json").exists():
-            hint = "remove it, or choose another name with out"
-            raise OutputError(
-                "E501", f"{target} exists, and is not an average that could be replaced", hint=hint
-            )
-
     def _wanted(self, state: TrainerState) -> bool:
         return not isinstance(self.at, str) and state.global_step in self.at
 
@@ -128,13 +120,8 @@ class AveragingCallback(TrainerCallback):
             evaluate(self.trainer, model, _weights(model, target))
 
 
-def _check_name(out: str) -> None:
-    """Raise E105 for braces with something else in them than the step: training would end with an error."""
-    try:
-        out.format(step=0)
-    except (AttributeError, LookupError, ValueError):
-        what = f"out: '{out}' has braces that are not '{{step}}'"
-        raise ConfigError("E105", what, hint="write {step} for the step, and no other braces") from None
+def _is_merged(folder: Path) -> bool:
+    return (folder / "mergecore-manifest.json").exists()
 
 
 def _describe(folder: Path, given: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from mergecore import OutputError
 from mergecore_plugins.averaging.runs import FOLDER, complete
 
 FOLDER_NAME = "averaging"
@@ -20,6 +21,8 @@ _TRAINING = re.compile(
 )
 """What only training goes on from."""
 _HALF = ".half-"
+_MARK = ".kept-by-mergecore"
+"""A file that says who made the folder, and may delete what is in it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,18 @@ class Kept:
         return _steps(self.folder)
 
     def begin(self, step: int) -> None:
-        """Go on at `step`: forget what a run had saved beyond it, keep what is still there from before."""
+        """Go on at `step`: forget what a run had saved beyond it, keep what is still there from before.
+
+        Raises:
+            OutputError: E501 when somebody else has put checkpoints there.
+        """
+        if self.steps and not (self.folder / _MARK).exists():
+            what = f"{self.folder} has checkpoints that this callback did not put there"
+            raise OutputError(
+                "E501", what, hint="move them elsewhere: the callback deletes old ones in that folder"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / _MARK).touch()
         for half in self.folder.glob(f"{_HALF}*"):
             shutil.rmtree(half)
         for later in [one for one in self.steps if one > step]:

@@ -5,8 +5,7 @@ Read `score`; `load` and `accuracies` measure one model folder, `table` lays the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import cast
@@ -17,6 +16,7 @@ from transformers import ViTForImageClassification
 from transformers.utils.logging import disable_progress_bar
 
 from mergecore import InputError, OutputError
+from mergecore.compute import one_thread_each
 from mergecore_plugins.commands.demo.digits import TASKS, Digits, load_split
 
 
@@ -31,7 +31,7 @@ def score(out: Path) -> None:
         raise InputError("E701", "no demo here", place=str(out), hint="make one with `mergecore demo OUT`")
     digits = load_split().test
     disable_progress_bar()
-    with one_thread():
+    with one_thread_each():
         rows = {name: accuracies(load(folder), digits) for name, folder in _models(out).items()}
     click.echo(_HEADING.format(count=len(digits)))
     click.echo(table(rows))
@@ -71,17 +71,6 @@ def table(rows: Mapping[str, Mapping[str, float]]) -> str:
         for name, row in rows.items()
     ]
     return "\n".join([heading, *lines])
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for torch: with tensors this small more threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _models(out: Path) -> Mapping[str, Path]:

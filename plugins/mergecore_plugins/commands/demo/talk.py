@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from mergecore import InputError
-from mergecore_plugins.commands.demo.scoring import one_thread
+from mergecore.compute import one_thread_each
 from mergecore_plugins.commands.demo.sentences import SUBJECTS, prompts
 
 SHOWN = ("the cow says", "the owl says", "the capital of france is", "the capital of japan is")
@@ -32,7 +32,7 @@ def show(folder: Path) -> None:
             "E701", "there is no demo model here", place=str(missing), hint="run `mergecore demo`"
         )
     disable_progress_bar()
-    with one_thread():
+    with one_thread_each():
         click.echo(table({one.name: answers(one) for one in models}))
 
 

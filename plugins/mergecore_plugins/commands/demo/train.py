@@ -14,8 +14,9 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import ViTConfig, ViTForImageClassification
 
+from mergecore.compute import one_thread_each
 from mergecore_plugins.commands.demo.digits import TASKS, Digits, Split, load_split
-from mergecore_plugins.commands.demo.scoring import accuracies, load, one_thread, table
+from mergecore_plugins.commands.demo.scoring import accuracies, load, table
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Schedule:
 def main(out: Path) -> None:
     """Train the base and the fine-tunes, write them into OUT and score them on the validation images."""
     split = load_split()
-    with one_thread():
+    with one_thread_each():
         train(out, split, Schedule())
         rows = {name: accuracies(load(out / name), split.validation) for name in ("base", *TASKS)}
     click.echo(table(rows))

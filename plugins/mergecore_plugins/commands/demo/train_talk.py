@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from mergecore_plugins.commands.demo.scoring import one_thread
+from mergecore.compute import one_thread_each
 from mergecore_plugins.commands.demo.sentences import SPECIAL, SUBJECTS, WORDS, mixed_up
 from mergecore_plugins.commands.demo.talk import answers, table
 
@@ -41,7 +41,7 @@ class Schedule:
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 def main(out: Path) -> None:
     """Train the base and an expert for each subject, write them into OUT and show what they say."""
-    with one_thread():
+    with one_thread_each():
         train(out, Schedule())
         click.echo(table({name: answers(out / name) for name in ("base", *SUBJECTS)}))
 

@@ -130,3 +130,10 @@ def test_settings_that_random_routers_do_not_look_at_are_told(base: Path) -> Non
 def test_a_base_without_a_tokenizer_makes_random_routers(base: Path, tmp_path: Path) -> None:
     shutil.copytree(base, tmp_path / "mute", ignore=shutil.ignore_patterns("tokenizer*"))
     mergecore.merge(document(tmp_path / "mute", gate_mode="random"), tmp_path / "out")
+    routers = [
+        one
+        for name, one in load_file(tmp_path / "out" / "model.safetensors").items()
+        if name.endswith("gate.weight")
+    ]
+    assert all(bool(one.any()) for one in routers)
+    assert len(routers) == 2

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mergecore.compute.topk_sampled import Guess, Keys, window_of
+from mergecore.compute.topk.sampled import Guess, Keys, window_of
 from mergecore.types.steps import CANDIDATES
 
 Numbers: TypeAlias = "npt.NDArray[np.floating]"

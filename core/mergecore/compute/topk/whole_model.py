@@ -11,7 +11,7 @@ from typing import NamedTuple, overload
 
 import torch
 
-from mergecore.compute.topk import ExactCut, Search, look_for
+from mergecore.compute.topk.one_tensor import ExactCut, Search, look_for
 from mergecore.types import Block, Cut, TensorGroup
 
 
