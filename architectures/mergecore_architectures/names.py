@@ -48,7 +48,14 @@ from mergecore_architectures.roles import (
 
 @hookimpl
 def mergecore_architectures() -> Iterator[Architecture]:
-    yield Architecture(name="names", describe=describe, rank=90, map_keys=map_keys, loaded=loaded)
+    yield Architecture(
+        name="names",
+        describe=describe,
+        rank=90,
+        map_keys=map_keys,
+        loaded=loaded,
+        summary="names and shapes of tensors, and config.json",
+    )
 
 
 def describe(checkpoint: Checkpoint) -> Description:

@@ -38,6 +38,7 @@ Path = tuple[str, ...]
 def mergecore_architectures() -> Iterator[Architecture]:
     yield Architecture(
         name="transformers",
+        summary="the class that transformers would load a model into",
         describe=describe,
         rank=40,
         slow=True,

@@ -140,7 +140,8 @@ def test_a_baked_plugin_installs_is_listed_and_merges(
     assert Path(where).is_relative_to(environment)
 
     [row] = [line for line in run(mergecore, "plugins", "list").stdout.splitlines() if "half-way" in line]
-    assert row.split() == ["half_way", "active", "mergecore-half-way", "0.1.0", "MergeMethod:half_way"]
+    assert row.split()[0] == "half_way"
+    assert row.endswith("(mergecore-half-way 0.1.0)")
 
     shown = run(mergecore, "methods", "show", "half_way").stdout
     assert "half_way: The point on the straight line between two models." in shown

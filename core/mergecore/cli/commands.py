@@ -11,9 +11,9 @@ import click
 
 from mergecore.cli.mergekit.merge import MergeCommand
 from mergecore.cli.options import common_options, output_options, plan_options, run_options
-from mergecore.cli.screen import show_table, show_text
+from mergecore.cli.screen import show_text
 from mergecore.files.exhaustion import TO_PLAN, check_memory
-from mergecore.plugins.registry import WORD_OF, Registry
+from mergecore.plugins.registry import Registry
 from mergecore.types import Executor, MergeMethod, OutputWriter, Recipe, SideFile, TokenizerStrategy
 
 if TYPE_CHECKING:
@@ -88,13 +88,19 @@ def methods() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @common_options
 def list_methods(disabled: Sequence[str], as_json: bool) -> None:
-    """List the installed merge methods, and what each does."""
+    """List the installed merge methods by what one wants of them.
+
+    Those that do not come with mergecore say which package they are from.
+    """
     from mergecore.cli.show_methods import method_as_json, methods_as_text
 
     registry = Registry.discover(disabled)
     found = registry.all(MergeMethod)
     if as_json:
-        click.echo(json.dumps([method_as_json(method) for method in found]))
+        shown = [
+            method_as_json(one) | {"plugin": registry.provider(MergeMethod, one.name).origin} for one in found
+        ]
+        click.echo(json.dumps(shown))
         return
     click.echo(methods_as_text([(one, registry.provider(MergeMethod, one.name)) for one in found]))
     click.echo("\n`mergecore methods show NAME` says what a method computes, needs and takes.")
@@ -128,53 +134,37 @@ def plugins() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @common_options
 def list_plugins(disabled: Sequence[str], as_json: bool) -> None:
-    """List every plugin, and whether it works.
+    """List every plugin: what is wrong, then what each kind of them does.
 
-    Also shows which package it comes from, and what it provides or why it does not work.
+    Those of other packages come before the built-in ones.
     """
-    from dataclasses import asdict
+    from mergecore.cli.show_plugins import plugin_as_json, plugins_as_text
 
-    found = Registry.discover(disabled).plugins()
+    registry = Registry.discover(disabled)
     if as_json:
-        click.echo(json.dumps([asdict(plugin) for plugin in found]))
-        return
-    told = ["; ".join(filter(None, (", ".join(plugin.provides), plugin.reason))) for plugin in found]
-    rows = [
-        (p.name, p.status, p.distribution, p.version, words) for p, words in zip(found, told, strict=True)
-    ]
-    show_table(rows)
+        click.echo(json.dumps([plugin_as_json(one, registry) for one in registry.plugins()]))
+    else:
+        show_text(plugins_as_text(registry))
 
 
 @plugins.command("show")
 @click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @common_options
-def show_plugin(name: str, disabled: Sequence[str]) -> None:
-    """Show what the plugin NAME provides, and its parameters."""
-    from mergecore.cli.show_methods import parameters_as_text
-    from mergecore.errors import ConfigError, did_you_mean
-    from mergecore.types.params import NoParams
+def show_plugin(name: str, disabled: Sequence[str], as_json: bool) -> None:
+    """Show what the plugin NAME provides, and its parameters.
+
+    NAME may also be that of a package, of something that a plugin provides, or
+    PLUGIN@PACKAGE.
+    """
+    from mergecore.cli.show_plugins import named, plugin_as_json, plugin_as_text
 
     registry = Registry.discover(disabled)
-    everyone = registry.plugins()
-    found = [plugin for plugin in everyone if plugin.name == name]
-    if not found:
-        near = did_you_mean(name, [plugin.name for plugin in everyone])
-        raise ConfigError(
-            "E606", f"'{name}' is not an installed plugin{near}", hint="see `mergecore plugins list`"
-        )
-    for plugin in found:
-        facts = [("plugin", plugin.name), ("module", plugin.module), ("comes with", plugin.origin)]
-        facts += [
-            ("status", plugin.status),
-            ("provides", ", ".join(plugin.provides)),
-            ("reason", plugin.reason),
-        ]
-        show_table([fact for fact in facts if fact[1]])
-        for kind, value in registry.offered(plugin):
-            if kind is SideFile and value.params is NoParams:
-                continue  # most have none, and some plugins bring many
-            click.echo("\n".join(["", f"  parameters of {WORD_OF[kind]} '{value.name}'"]))
-            show_text("\n".join(parameters_as_text(value.params, scopes=kind is MergeMethod)))
+    found = named(name, registry)
+    if as_json:
+        click.echo(json.dumps([plugin_as_json(one, registry) for one in found]))
+    else:
+        show_text("\n\n".join(plugin_as_text(one, registry) for one in found))
 
 
 @click.command()

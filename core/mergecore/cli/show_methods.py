@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,14 +19,14 @@ OTHERS = "Others"
 
 
 def methods_as_text(methods: Sequence[tuple[MergeMethod[Any], Plugin]]) -> str:
-    """One line for each method, under the headings of their families; those of other packages say whose they are."""
+    """One line for each method, below what it is wanted for; those of other packages say whose they are."""
     families: dict[str, list[str]] = {}
     for method, plugin in methods:
-        origin = "" if plugin.built_in else f" ({plugin.origin})"
-        line = printable(shortened(f"{_summary(method)}{origin}"))
-        families.setdefault(method.family or OTHERS, []).append(
-            f"  {method.name:<{NAME_WIDTH}} {line}".rstrip()
-        )
+        name = f"{method.name:<{NAME_WIDTH}}"
+        mark = "" if plugin.built_in else f" ({plugin.origin})"
+        room = max(NAME_WIDTH + SUMMARY_WIDTH - len(name) - len(mark), 12)
+        line = f"  {name} {shortened(printable(summary_of(method)), room)}{mark}".rstrip()
+        families.setdefault(printable(method.family) or OTHERS, []).append(line)
     ordered = sorted(families, key=lambda family: (family == OTHERS, family))
     return "\n\n".join("\n".join([family, *families[family]]) for family in ordered)
 
@@ -49,7 +49,7 @@ def method_as_text(method: MergeMethod[Any], plugin: Plugin) -> tuple[str, str]:
     works_on = "differences to the base" if method.space == "delta" else "the tensors themselves"
     cost = f"{method.input_passes} pass{'es' if method.input_passes > 1 else ''} over the inputs"
     lines = [
-        f"{method.name}: {_first_line(method)}",
+        f"{method.name}: {first_line(method.merge)}",
         "",
         f"  formula    {method.formula}",
         f"  source     {method.paper or '-'}",
@@ -70,7 +70,7 @@ def method_as_json(method: MergeMethod[Any]) -> dict[str, Json]:
     parameters: list[Json] = [dict(asdict(row)) for row in describe_params(method.params)]
     return {
         "name": method.name,
-        "summary": _summary(method),
+        "summary": summary_of(method),
         "family": method.family,
         "formula": method.formula,
         "paper": method.paper,
@@ -85,14 +85,15 @@ def method_as_json(method: MergeMethod[Any]) -> dict[str, Json]:
     }
 
 
-def _summary(method: MergeMethod[Any]) -> str:
-    return method.summary or _first_line(method)
+def summary_of(method: MergeMethod[Any]) -> str:
+    """What a method does, in one line: what it says itself, else the first line of its module or function."""
+    return method.summary or first_line(method.merge)
 
 
-def _first_line(method: MergeMethod[Any]) -> str:
-    """The summary of the module, which names the method, or of the function."""
-    module = inspect.getmodule(method.merge)
-    text = inspect.getdoc(module) or inspect.getdoc(method.merge) or ""
+def first_line(function: Callable[..., object]) -> str:
+    """The first line of a function's module, without the name before a colon, or else of the function."""
+    module = inspect.getmodule(function)
+    text = inspect.getdoc(module) or inspect.getdoc(function) or ""
     line = text.split("\n\n")[0].replace("\n", " ")
     return line.partition(": ")[2] or line
 

@@ -137,7 +137,7 @@ class Run:
             )
         )
         for plugin in self.registry.unusable():
-            what = f"plugin '{plugin.name}' ({plugin.origin}) cannot be used: {plugin.reason}"
+            what = f"plugin '{plugin.name}' ({plugin.origin}) cannot be used: {plugin.reason}; {plugin.cure}"
             self.report(Warned(self.options.display, what))
 
     def steps(self, storage: Storage) -> None:

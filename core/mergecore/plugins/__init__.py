@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mergecore.files.on_demand import on_demand
 
 if TYPE_CHECKING:
+    from mergecore.plugins.discovery import canonical
     from mergecore.plugins.registry import WORD_OF, Plugin, Registry
     from mergecore.plugins.session import in_session
     from mergecore.plugins.streams import keep_descriptor_for_results
@@ -14,6 +15,7 @@ else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
+            "discovery": "canonical",
             "registry": "WORD_OF Plugin Registry",
             "session": "in_session",
             "streams": "keep_descriptor_for_results",
@@ -24,6 +26,7 @@ __all__ = [
     "WORD_OF",
     "Plugin",
     "Registry",
+    "canonical",
     "in_session",
     "keep_descriptor_for_results",
 ]

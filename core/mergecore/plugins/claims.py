@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mergecore.plugins.discovery import Plugin, canonical
 from mergecore.plugins.loading import Offer
+from mergecore.types import Architecture, ModelSource, MoeFamily
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,11 @@ class Claim:
     def rank(self) -> int:
         """0 for a built-in, 1 where the plugin itself has the name, 2 for any other."""
         return 0 if self.plugin.built_in else 1 if self.plugin.name == self.offer.name else 2
+
+    @property
+    def can_be_named(self) -> bool:
+        """Whether a config or a command line can choose the value by its name."""
+        return self.offer.kind not in (ModelSource, Architecture, MoeFamily)
 
 
 def chosen(claims: Sequence[Claim]) -> Claim | None:
@@ -37,18 +43,18 @@ def of_distribution(claims: Iterable[Claim], distribution: str) -> list[Claim]:
     return [claim for claim in claims if canonical(claim.plugin.distribution) == wanted]
 
 
-def why_not(claim: Claim, claims: Sequence[Claim], word: str) -> str:
+def why_not(claim: Claim, claims: Sequence[Claim], word: str) -> tuple[str, str]:
     """Why `claim` does not get its name, which `claims` are about, and how to use it all the same."""
     name, winner = claim.offer.name, chosen(claims)
     if winner is None:
-        return contest(claims)
-    explicit = f"to use this one, write '{name}@{claim.plugin.distribution}'"
-    if winner.plugin.built_in:
-        block = f"block the built-in one with --no-plugin {winner.plugin.distribution}:{winner.plugin.name}"
-        return f"the name '{name}' is that of a built-in {word}, which stays; {explicit}, or {block}"
-    return (
-        f"the name '{name}' belongs to the plugin '{winner.plugin.name}' ({winner.plugin.origin}); {explicit}"
-    )
+        return contest(claims), how_to_choose(claims)
+    ours = winner.plugin.built_in
+    block = f"block {'the built-in' if ours else 'that'} one with --no-plugin {blocked_as(winner.plugin)}"
+    write = f"write '{name}@{claim.plugin.distribution}', or " if claim.can_be_named else ""
+    cure = f"to use this one, {write}{block}"
+    if ours:
+        return f"the name '{name}' is that of a built-in {word}, which stays", cure
+    return f"the name '{name}' belongs to the plugin '{winner.plugin.name}' ({winner.plugin.origin})", cure
 
 
 def contest(claims: Sequence[Claim]) -> str:
@@ -66,8 +72,23 @@ def contest(claims: Sequence[Claim]) -> str:
 def how_to_choose(claims: Sequence[Claim]) -> str:
     """What to do where none of `claims` gets its name."""
     one = claims[0]
-    blocked = f"{one.plugin.distribution}:{one.plugin.name}"
-    return (
-        f"write '{one.offer.name}@{one.plugin.distribution}' for that one, or block one of them, "
-        f"for example with --no-plugin {blocked}"
+    write = (
+        f"write '{one.offer.name}@{one.plugin.distribution}' for that one, or " if one.can_be_named else ""
     )
+    return f"{write}block one of them, for example with --no-plugin {blocked_as(one.plugin)}"
+
+
+def cure_of(plugin: Plugin, code: str) -> str:
+    """What to do about a plugin that cannot be used for a reason of that code."""
+    package = f"'{plugin.distribution}'"
+    begin = (
+        f"install what it needs, or another version of {package}"
+        if code == "E601"
+        else f"report it to the authors of {package}, or install another version"
+    )
+    return f"{begin}; --no-plugin {blocked_as(plugin)} blocks it"
+
+
+def blocked_as(plugin: Plugin) -> str:
+    """What `--no-plugin` takes for this plugin and no other."""
+    return f"{plugin.distribution}:{plugin.name}"

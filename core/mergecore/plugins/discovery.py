@@ -6,9 +6,12 @@ blocks, is kept with the reason, and the rest goes on.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Protocol
 
 import importlib_metadata
@@ -36,6 +39,10 @@ class Plugin:
     """Why it, or a part of it, cannot be used."""
     code: str = "E601"
     provides: tuple[str, ...] = ()
+    cure: str = ""
+    """What the user can do about that."""
+    seconds: float = field(default=0.0, compare=False)
+    """How long it took to import, with what it imports first."""
 
     @property
     def origin(self) -> str:
@@ -59,7 +66,7 @@ BLOCKED_BY: Mapping[str, str] = {
 def installed(disabled: Collection[str], environ: Mapping[str, str]) -> list[tuple[Plugin, Entry]]:
     """Every installed plugin by name, and how to import it; those that are blocked say by what.
 
-    Plugins are blocked by their name, by their distribution, or by `DISTRIBUTION:NAME`.
+    Plugins are blocked by their name, by their distribution, or by both: `DISTRIBUTION:NAME` or `NAME@DISTRIBUTION`.
 
     Raises:
         ConfigError: E606 when `disabled` names what is not installed.
@@ -85,6 +92,23 @@ def installed(disabled: Collection[str], environ: Mapping[str, str]) -> list[tup
 # ---- entry points ------------------------------------------------------------------------------------------
 
 
+def stated_api(load: Entry) -> int | None:
+    """The `MERGECORE_API` in the source of a plugin that cannot be imported; None when none is found there."""
+    point = getattr(load, "__self__", None)
+    if not isinstance(point, importlib_metadata.EntryPoint):
+        return None
+    try:
+        spec = find_spec(point.module)
+        tree = ast.parse(Path(spec.origin).read_bytes()) if spec and spec.origin else ast.Module([], [])
+    except Exception:  # noqa: BLE001 - finding a module imports the packages it is in
+        return None
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id="MERGECORE_API")], value=ast.Constant(value=int(api))):
+                return api
+    return None
+
+
 class _Named(Protocol):
     @property
     def name(self) -> str: ...
@@ -101,7 +125,8 @@ def _found() -> Iterator[tuple[Plugin, Entry]]:
         except Exception as error:  # noqa: BLE001 - the file may hold anything
             name, version = _identity(distribution)
             reason = f"its entry_points.txt cannot be read: {type(error).__name__}: {error}"
-            broken = Plugin(name, "?", name, version, "broken", printable(reason))
+            cure = f"install '{name}' again, or remove it"
+            broken = Plugin(name, "?", name, version, "broken", printable(reason), cure=cure)
             yield broken, lambda: None
             continue
         if points:
@@ -127,7 +152,8 @@ def _identity(distribution: _Named) -> tuple[str, str]:
 
 
 def _names(plugin: Plugin) -> tuple[str, ...]:
-    return plugin.name, plugin.distribution, f"{plugin.distribution}:{plugin.name}"
+    both = f"{plugin.distribution}:{plugin.name}", f"{plugin.name}@{plugin.distribution}"
+    return plugin.name, plugin.distribution, *both
 
 
 def canonical(name: str) -> str:
@@ -140,7 +166,7 @@ def _keys(words: Collection[str]) -> set[str]:
 
 
 def _blocked(plugin: Plugin, by: str) -> Plugin:
-    return replace(plugin, status="blocked", reason=f"blocked by {by}")
+    return replace(plugin, status="blocked", reason=f"blocked by {by}", cure=BLOCKED_BY[by])
 
 
 def _check_words(disabled: Collection[str], plugins: Collection[Plugin]) -> None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import click
@@ -18,7 +19,8 @@ import pluggy
 from mergecore.errors import PluginError, did_you_mean, printable
 from mergecore.files.exhaustion import exhausted
 from mergecore.plugins import hookspecs
-from mergecore.plugins.discovery import GROUP, Entry
+from mergecore.plugins.discovery import GROUP, Entry, stated_api
+from mergecore.plugins.values import fault_of
 from mergecore.types import (
     Architecture,
     Executor,
@@ -50,6 +52,10 @@ HOOK_OF: Mapping[type, str] = {
 
 OWN_COMMANDS = ("merge", "methods", "plan", "plugins", "schema", "verify")
 """Commands of the core, whose names no plugin can have."""
+
+
+MOST = 10_000
+"""More values than this come from a hook that never ends."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,9 @@ class Loader:
                 if any(str(offer) == str(other) for other in offers):
                     raise PluginError("E602", f"{hook} yields two values called '{offer.name}'")
                 self._check_claim(offer, hook)
+                with _isolated("E604", f"{hook} yields '{offer.name}', which raised "):
+                    if fault := fault_of(value):
+                        raise PluginError("E605", f"{hook} yields '{offer.name}', whose {fault}")
                 offers.append(offer)
         return offers
 
@@ -138,7 +147,9 @@ class Loader:
                     values = impl.function()
                     if not isinstance(values, Iterable):
                         raise PluginError("E605", f"{hook} returns {type(values).__name__}, yields nothing")
-                    values = list(values)
+                    values = list(islice(values, MOST + 1))
+                if len(values) > MOST:
+                    raise PluginError("E605", f"{hook} yields more than {MOST} values")
                 yield from values
 
 
@@ -153,12 +164,33 @@ def one_line(text: str) -> str:
 
 
 def _imported(entry: Entry) -> object:
-    with _isolated("E601"):
-        module = entry()
-        api = getattr(module, "MERGECORE_API", API)
+    """The module of a plugin, if it is for this mergecore."""
+    try:
+        with _isolated("E601"):
+            module = entry()
+            api = getattr(module, "MERGECORE_API", API)
+    except PluginError as error:
+        stated = stated_api(entry)
+        if error.code == "E601" and stated not in (None, API):
+            raise _of_another_api(stated, f" ({error.what})") from error
+        raise
+    if type(api) is not int:
+        what = f"it states MERGECORE_API = {printable(repr(api))}; a whole number is expected"
+        raise PluginError("E605", what)
     if api != API:
-        raise PluginError("E603", f"it needs mergecore API {api}; this is {API}")
+        raise _of_another_api(api)
     return module
+
+
+def _of_another_api(api: int | None, more: str = "") -> PluginError:
+    """Why a plugin that is written for another API cannot be used, and which side to change."""
+    newer = (api or 0) > API
+    cure = (
+        "upgrade mergecore, or install an older version of this plugin"
+        if newer
+        else "upgrade this plugin; if there is no newer version, ask its authors for one"
+    )
+    return PluginError("E603", f"it needs mergecore API {api}; this is {API}{more}", hint=cure)
 
 
 @contextmanager

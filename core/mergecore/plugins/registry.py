@@ -7,6 +7,7 @@ with the reason, and everything else goes on.
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -17,8 +18,16 @@ import click
 
 from mergecore.errors import ConfigError, MergecoreError, PluginError, did_you_mean
 from mergecore.files.exhaustion import exhausted
-from mergecore.plugins.claims import Claim, chosen, contest, how_to_choose, of_distribution, why_not
-from mergecore.plugins.discovery import BLOCKED_BY, Entry, Plugin, installed
+from mergecore.plugins.claims import (
+    Claim,
+    chosen,
+    contest,
+    cure_of,
+    how_to_choose,
+    of_distribution,
+    why_not,
+)
+from mergecore.plugins.discovery import Entry, Plugin, installed
 from mergecore.plugins.loading import Loader, Offer, told
 from mergecore.plugins.session import in_session, of_session
 from mergecore.plugins.streams import Streams
@@ -161,13 +170,12 @@ class Registry:
         return [slot.lost or slot.plugin for slot in self._slots]
 
     def offered(self, plugin: Plugin) -> list[tuple[type, Any]]:
-        """What a plugin provides that has parameters, each with its kind."""
-        offers = [offer for slot in self._active() if slot.plugin is plugin for offer in slot.offers]
-        return [
-            (offer.kind, offer.value)
-            for offer in offers
-            if hasattr(offer.value, "params") and offer.kind is not click.Command
+        """The values that a plugin provides, each with its kind, without those that do not get their names."""
+        self.load_all()
+        offers = [
+            offer for slot in self._active() if (slot.lost or slot.plugin) is plugin for offer in slot.offers
         ]
+        return [(offer.kind, offer.value) for offer in offers if str(offer) in plugin.provides]
 
     def unusable(self) -> list[Plugin]:
         """The plugins that cannot be used, wholly or in part, although they are not blocked."""
@@ -229,13 +237,16 @@ class Registry:
     def _load(self, slot: _Slot) -> None:
         if slot.plugin.status != "not loaded":
             return
+        begun = time.perf_counter()
         try:
             with self._streams.of_plugins():
                 slot.offers = self._loader.load(slot.key, slot.load)
         except PluginError as error:
-            slot.plugin = replace(slot.plugin, status="broken", reason=str(error), code=error.code)
+            cure = error.hint or cure_of(slot.plugin, error.code)
+            slot.plugin = replace(slot.plugin, status="broken", reason=error.what, code=error.code, cure=cure)
         else:
             slot.plugin = replace(slot.plugin, status="active", provides=self._provided(slot))
+        slot.plugin = replace(slot.plugin, seconds=round(time.perf_counter() - begun, 3))
 
     def _provided(self, slot: _Slot) -> tuple[str, ...]:
         hears = slot.key in self._loader.reporters()
@@ -278,7 +289,7 @@ class Registry:
     def _mark_losers(self) -> None:
         """Note with every plugin which of its values do not get their names, and why."""
         for slot in self._active():
-            lost: dict[str, str] = {}
+            lost: dict[str, tuple[str, str]] = {}
             for offer in slot.offers:
                 claims = self._claims(offer.kind, offer.name)
                 winner = chosen(claims)
@@ -291,7 +302,8 @@ class Registry:
                     slot.plugin,
                     status="active" if provides else "contested",
                     provides=provides,
-                    reason="; ".join(dict.fromkeys(lost.values())),
+                    reason="; ".join(dict.fromkeys(why for why, _ in lost.values())),
+                    cure="; ".join(dict.fromkeys(cure for _, cure in lost.values())),
                     code="E602",
                 )
 
@@ -338,12 +350,11 @@ def _refusal(what: str, plugin: Plugin) -> PluginError:
     """The error for a value whose plugin cannot be used."""
     if plugin.status == "blocked":
         told = f"{what} comes with '{plugin.distribution}' {plugin.version}, which is {plugin.reason}"
-        hint = BLOCKED_BY[plugin.reason.removeprefix("blocked by ")]
-        return PluginError("E607", told, plugin=plugin.name, hint=hint)
+        return PluginError("E607", told, plugin=plugin.name, hint=plugin.cure)
     told = (
         f"{what} comes with plugin '{plugin.name}' ({plugin.origin}), which cannot be used: {plugin.reason}"
     )
-    return PluginError(plugin.code, told, plugin=plugin.name)
+    return PluginError(plugin.code, told, plugin=plugin.name, hint=plugin.cure or None)
 
 
 def _is_slip(name: str, known: Sequence[str]) -> bool:

@@ -158,6 +158,7 @@ class Architecture:
     keeps_f32: names of the tensors of a checkpoint that its loader holds in float32 when the rest is in the 16-bit
         format of that name, "F16" or "BF16".
     completed: the config of a checkpoint with what its loader takes for what is not said; None when it cannot tell.
+    summary: what it goes by, in one line of at most 59 characters, for lists.
     """
 
     name: str
@@ -169,3 +170,4 @@ class Architecture:
     keeps_f32: Callable[[Checkpoint, str], Collection[str]] | None = None
     completed: Callable[[Checkpoint], Mapping[str, Json] | None] | None = None
     loaded: Callable[[Checkpoint, Checkpoint], Loaded | None] | None = None
+    summary: str = ""

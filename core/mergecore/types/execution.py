@@ -120,6 +120,7 @@ class Executor(Generic[P]):
     run: carries out all steps of a job with its parameters; yields results in any order, and raises the first error.
     workers: lends so many workers, in this process, to the passes that methods make before the first step.
     memory: bytes that each worker takes beside its blocks, such as for a process of its own.
+    summary: what it does, in one line of at most 59 characters, for lists.
     """
 
     name: str
@@ -127,6 +128,7 @@ class Executor(Generic[P]):
     workers: Callable[[int], AbstractContextManager[Workers]] = _alone
     memory: int = 0
     params: type[P] = NO_PARAMS
+    summary: str = ""
 
 
 Mode: TypeAlias = Literal["new", "resume", "restart"]

@@ -201,12 +201,15 @@ class ModelSource:
     """A way to open a model reference, such as a local folder or a hub id.
 
     Sources are asked in order of `rank`, then name; the first that accepts a reference opens it.
+
+    summary: what it opens, in one line of at most 59 characters, for lists.
     """
 
     name: str
     accepts: Callable[[ModelReference, OpenOptions], bool]
     open: Callable[[ModelReference, OpenOptions], Checkpoint]
     rank: int = 50
+    summary: str = ""
 
 
 # ---- what a checkpoint consists of -------------------------------------------------------------------------

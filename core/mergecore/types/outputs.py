@@ -128,6 +128,7 @@ class OutputWriter(Generic[P]):
     read: the tensors that a file of weights says it holds, by which `mergecore verify` checks it; `Stored.dtype` is
         that of the tensor, or the encoding.  A file that cannot be read is a `MergecoreError`.
     defaults: what parameters are where the config does not say, from the `config.json` of the output's model.
+    summary: what it writes, in one line of at most 59 characters, for lists.
     """
 
     name: str
@@ -136,3 +137,4 @@ class OutputWriter(Generic[P]):
     codecs: Mapping[str, Codec] = field(default_factory=dict)
     read: Callable[[Path], Sequence[Stored]] | None = None
     defaults: Callable[[Mapping[str, Json]], Mapping[str, Json]] | None = None
+    summary: str = ""

@@ -347,6 +347,7 @@ class Recipe:
     methods: what makes steps of its plans and can be named by no config; their plans name the recipe.
     finish: what is said about an output in a folder before it is sealed; it gets the plan, and a function that reads a
         tensor which was written.  It depends on nothing else, so that a run that is resumed says the same.
+    summary: what it makes, in one line of at most 59 characters, for lists.
     """
 
     name: str
@@ -355,3 +356,4 @@ class Recipe:
     schema: type[BaseModel] | Callable[[], type[BaseModel]] | None = None
     methods: tuple[MergeMethod[Any], ...] = ()
     finish: Callable[[Plan, Callable[[str], Tensor]], Finished] | None = None
+    summary: str = ""

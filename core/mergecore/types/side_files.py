@@ -61,6 +61,7 @@ class SideFile(Generic[P]):
     rank: those of lower rank are made before; a later one sees their files.
     chosen_by: `chat_template` for a chat template, which a config chooses by `chat_template: NAME`.  It makes the
         file `chat_template.jinja`, and all that it gets are the models.
+    summary: what the files are, in one line of at most 59 characters, for lists.
     """
 
     name: str
@@ -68,3 +69,4 @@ class SideFile(Generic[P]):
     params: type[P] = NO_PARAMS
     rank: int = 50
     chosen_by: Literal["side_files", "chat_template"] = "side_files"
+    summary: str = ""

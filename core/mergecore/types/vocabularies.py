@@ -84,9 +84,11 @@ class TokenizerStrategy(Generic[P]):
     tensors by its answer: rows that a model lacks, padding, and what the config says about single tokens.
 
     source: whether the config names a model for it, `TokenizerRequest.source`.
+    summary: what it does, in one line of at most 59 characters, for lists.
     """
 
     name: str
     build: Callable[[TokenizerRequest, P], Vocabulary]
     params: type[P] = NO_PARAMS
     source: Literal["required", "optional", "unused"] = "unused"
+    summary: str = ""

@@ -195,4 +195,11 @@ def _portable(error: BaseException) -> BaseException:
 
 @hookimpl
 def mergecore_executors() -> Iterator[Executor[NoParams]]:
-    yield Executor(name="processes", run=run_processes, workers=threads, memory=MEMORY, params=NoParams)
+    yield Executor(
+        name="processes",
+        run=run_processes,
+        workers=threads,
+        memory=MEMORY,
+        params=NoParams,
+        summary="a process for each worker, one tensor after the other",
+    )

@@ -174,4 +174,10 @@ class _Crew:
 
 @hookimpl
 def mergecore_executors() -> Iterator[Executor[NoParams]]:
-    yield Executor(name="threads", run=run_threads, workers=threads, params=NoParams)
+    yield Executor(
+        name="threads",
+        run=run_threads,
+        workers=threads,
+        params=NoParams,
+        summary="threads of this process; the default",
+    )

@@ -29,7 +29,13 @@ def mergecore_commands() -> Iterator[click.Command]:
 @hookimpl
 def mergecore_recipes() -> Iterator[Recipe]:
     """Yield the recipe for documents with the key `layershuffle`."""
-    yield Recipe(name="layershuffle", accepts=_accepts, compile=_compile, schema=_schema)
+    yield Recipe(
+        name="layershuffle",
+        accepts=_accepts,
+        compile=_compile,
+        schema=_schema,
+        summary="a model whose layers are drawn from several models",
+    )
 
 
 def _accepts(document: Mapping[str, Json]) -> bool:

@@ -40,7 +40,13 @@ Fetch = Callable[[FetchProgress], None]
 
 @hookimpl
 def mergecore_model_sources() -> Iterator[ModelSource]:
-    yield ModelSource(name="adapters", accepts=accepts, open=open_adapted, rank=40)
+    yield ModelSource(
+        name="adapters",
+        accepts=accepts,
+        open=open_adapted,
+        rank=40,
+        summary="a model with an adapter: BASE+ADAPTER",
+    )
 
 
 def accepts(reference: ModelReference, options: OpenOptions) -> bool:

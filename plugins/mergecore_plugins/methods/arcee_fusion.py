@@ -80,7 +80,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=ArceeFusionParams,
         result_by="rows",
         summary="the entries of the other model that matter most",
-        family="The base and one other model",
+        family="Take over some entries of one other model",
         base="required",
         models=(1, 1),
         paper="Arcee, Arcee Fusion (blog), 2025",

@@ -88,7 +88,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=AverageParams,
         result_by="map",
         summary="checkpoints of one run, weighted by a schedule (EMA, WSM)",
-        family="Averages",
+        family="Average models that are alike",
         paper="arXiv:2507.17634",
         formula="sum_i w_i X_i; uniform: w_i = 1/n; ema: E_i = d E_(i-1) + (1 - d) X_i from E_0 = X_0; "
         "linear, minus-sqrt: X_0 + sum_i f(i/n) (X_i - X_(i-1)) with f(x) = 1 - x, 1 - sqrt(x)",

@@ -37,7 +37,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=BreadcrumbsParams,
         result_by="map",
         summary="drop the largest and the smallest entries, add the rest",
-        family="Sums of task vectors",
+        family="Join fine-tunes of one base",
         space="delta",
         base="required",
         paper="arXiv:2312.06795",

@@ -39,7 +39,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=BreadcrumbsTiesParams,
         result_by="map",
         summary="drop the largest and the smallest entries, then as ties",
-        family="Sums of task vectors",
+        family="Join fine-tunes of one base",
         space="delta",
         base="required",
         paper="arXiv:2312.06795",

@@ -49,7 +49,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=ConsensusTaParams,
         result_by="map",
         summary="task arithmetic where enough models agree",
-        family="Sums of task vectors",
+        family="Join fine-tunes of one base",
         space="delta",
         base="required",
         paper="arXiv:2405.07813",

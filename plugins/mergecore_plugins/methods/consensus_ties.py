@@ -61,7 +61,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=ConsensusTiesParams,
         result_by="map",
         summary="ties where enough models agree",
-        family="Sums of task vectors",
+        family="Join fine-tunes of one base",
         space="delta",
         base="required",
         paper="arXiv:2405.07813",

@@ -118,7 +118,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         merge_factors=merge_factors,
         params=CoreSpaceParams,
         summary="merge small matrices between bases that all share",
-        family="Task vectors in a shared basis",
+        family="Join fine-tunes of one base, in a basis that they share",
         space="delta",
         base="required",
         paper="arXiv:2509.17786",

@@ -37,7 +37,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=DareLinearParams,
         result_by="map",
         summary="drop entries at random, rescale, add them up",
-        family="Sums of task vectors, pruned at random",
+        family="Join fine-tunes of one base, keeping a random part of each",
         space="delta",
         base="required",
         paper="arXiv:2311.03099",

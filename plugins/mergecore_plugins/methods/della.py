@@ -46,7 +46,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=DellaParams,
         result_by="rows",
         summary="drop at random, small entries more often; then as ties",
-        family="Sums of task vectors, pruned at random",
+        family="Join fine-tunes of one base, keeping a random part of each",
         space="delta",
         base="required",
         paper="arXiv:2406.11617",

@@ -43,7 +43,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=DellaLinearParams,
         result_by="rows",
         summary="drop at random, small entries more often; add them up",
-        family="Sums of task vectors, pruned at random",
+        family="Join fine-tunes of one base, keeping a random part of each",
         space="delta",
         base="required",
         paper="arXiv:2406.11617",

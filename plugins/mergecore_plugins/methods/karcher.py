@@ -90,7 +90,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=KarcherParams,
         result_by="map",
         summary="mean of any number of models on the sphere",
-        family="On the arc between models",
+        family="Blend models, keeping the size of their weights",
         paper="arXiv:2603.04972",
         formula="u mean_i |X_i|, u the unit vector with the least sum_i angle(u, X_i)^2",
         example="""

@@ -68,7 +68,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         merge_factors=merge_factors,
         params=KnotsParams,
         summary="merge in the singular basis that all task vectors share",
-        family="Task vectors in a shared basis",
+        family="Join fine-tunes of one base, in a basis that they share",
         space="delta",
         base="required",
         paper="arXiv:2410.19735",

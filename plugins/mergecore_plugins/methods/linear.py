@@ -48,7 +48,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=LinearParams,
         result_by="map",
         summary="weighted average of the models (model soup)",
-        family="Averages",
+        family="Average models that are alike",
         paper="arXiv:2203.05482",
         formula="sum_i w_i X_i / sum_i w_i",
         example="""

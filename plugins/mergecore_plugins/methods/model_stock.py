@@ -59,7 +59,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=ModelStockParams,
         result_by="rows",
         summary="average, drawn to the base as far as the models disagree",
-        family="Averages",
+        family="Average models that are alike",
         space="delta",
         base="required",
         models=(2, None),

@@ -90,7 +90,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=MultislerpParams,
         result_by="map",
         summary="weighted mean direction and length of any number of models",
-        family="On the arc between models",
+        family="Blend models, keeping the size of their weights",
         space="delta",
         base="optional",
         paper="Goddard, Multi-SLERP (goddard.blog), 2025",

@@ -31,7 +31,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=NearswapParams,
         result_by="map",
         summary="base plus the difference to the other model, clamped",
-        family="The base and one other model",
+        family="Take over some entries of one other model",
         space="delta",
         base="required",
         models=(1, 1),

@@ -82,7 +82,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         merge=nuslerp,
         params=NuslerpParams,
         summary="the same by weights; whole tensors, rows or columns",
-        family="On the arc between models",
+        family="Blend models, keeping the size of their weights",
         space="delta",
         base="optional",
         models=(2, 2),

@@ -48,7 +48,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=PassthroughParams,
         result_by="map",
         summary="the tensors of one model, perhaps scaled; to stack layers",
-        family="Averages",
+        family="Stack layers, or keep one model",
         models=(1, 1),
         formula="scale X",
         example="""

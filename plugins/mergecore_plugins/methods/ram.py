@@ -39,7 +39,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=RamParams,
         result_by="map",
         summary="changes of one model in full, shared ones averaged",
-        family="Sums of task vectors",
+        family="Join fine-tunes of one base",
         space="delta",
         base="required",
         paper="arXiv:2601.13572",

@@ -61,7 +61,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=RamplusTlParams,
         result_by="map",
         summary="ram, with what one model alone changes amplified",
-        family="Sums of task vectors",
+        family="Join fine-tunes of one base",
         space="delta",
         base="required",
         paper="arXiv:2601.13572",

@@ -148,7 +148,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=SceParams,
         result_by="map",
         summary="entries that vary most, weighted by energy, sign elected",
-        family="Sums of task vectors",
+        family="Join fine-tunes of one base",
         space="delta",
         base="required",
         paper="arXiv:2408.07990",

@@ -67,7 +67,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=SlerpParams,
         result_by="map",
         summary="point on the arc between two models",
-        family="On the arc between models",
+        family="Blend models, keeping the size of their weights",
         base="required",
         models=(1, 1),
         paper="Shoemake, Animating rotation with quaternion curves, 1985",

@@ -41,7 +41,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=TaskArithmeticParams,
         result_by="map",
         summary="base plus weighted task vectors",
-        family="Sums of task vectors",
+        family="Join fine-tunes of one base",
         space="delta",
         base="required",
         paper="arXiv:2212.04089",

@@ -35,7 +35,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         params=TiesParams,
         result_by="map",
         summary="trim task vectors, elect a sign, average those that agree",
-        family="Sums of task vectors",
+        family="Join fine-tunes of one base",
         space="delta",
         base="required",
         paper="arXiv:2306.01708",

@@ -35,13 +35,20 @@ def mergecore_recipes() -> Iterator[Recipe]:
     """Yield the recipe for documents with `experts`, which are those of mergekit-moe, and that for `pick_experts`."""
     yield Recipe(
         name="moe",
+        summary="a mixture of experts made of dense models",
         accepts=_accepts,
         compile=_compile,
         schema=_schema,
         methods=(gate_method(),),
         finish=_finish,
     )
-    yield Recipe(name="pick_experts", accepts=_accepts_pick, compile=_compile_pick, schema=_schema_pick)
+    yield Recipe(
+        name="pick_experts",
+        accepts=_accepts_pick,
+        compile=_compile_pick,
+        schema=_schema_pick,
+        summary="a mixture with fewer experts, or in another order",
+    )
 
 
 def _accepts(document: Mapping[str, Json]) -> bool:

@@ -19,7 +19,9 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 @hookimpl
 def mergecore_side_files() -> Iterator[SideFile[NoParams]]:
     """Yield the side file `model_card`."""
-    yield SideFile(name="model_card", make=model_card, rank=90)
+    yield SideFile(
+        name="model_card", make=model_card, rank=90, summary="README.md: what was merged, how, and the config"
+    )
 
 
 def model_card(request: SideFileRequest, params: NoParams) -> SideFiles:

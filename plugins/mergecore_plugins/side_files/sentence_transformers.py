@@ -31,7 +31,12 @@ _NAMED = 6
 @hookimpl
 def mergecore_side_files() -> Iterator[SideFile[NoParams]]:
     """Yield the side file `sentence_transformers`."""
-    yield SideFile(name="sentence_transformers", make=package_files, rank=20)
+    yield SideFile(
+        name="sentence_transformers",
+        make=package_files,
+        rank=20,
+        summary="files of packages of several modules, where alike",
+    )
 
 
 def package_files(request: SideFileRequest, params: NoParams) -> SideFiles:

@@ -27,7 +27,13 @@ from mergecore.types import Checkpoint, FetchProgress, ModelReference, ModelSour
 
 @hookimpl
 def mergecore_model_sources() -> Iterator[ModelSource]:
-    yield ModelSource(name="hub", accepts=accepts, open=open_hub, rank=60)
+    yield ModelSource(
+        name="hub",
+        accepts=accepts,
+        open=open_hub,
+        rank=60,
+        summary="models of the Hugging Face hub: OWNER/NAME[@REVISION]",
+    )
 
 
 def accepts(reference: ModelReference, options: OpenOptions) -> bool:

@@ -18,7 +18,12 @@ from mergecore_plugins.sources.hub import cached_snapshot, is_hub_id
 
 @hookimpl
 def mergecore_model_sources() -> Iterator[ModelSource]:
-    yield ModelSource(name="local", accepts=accepts, open=open_local)
+    yield ModelSource(
+        name="local",
+        accepts=accepts,
+        open=open_local,
+        summary="folders with models, and single files of tensors",
+    )
 
 
 def accepts(reference: ModelReference, options: OpenOptions) -> bool:

@@ -13,7 +13,12 @@ from mergecore_plugins.tokenizers.building import AlignParams, build, difference
 
 @hookimpl
 def mergecore_tokenizer_strategies() -> Iterator[TokenizerStrategy[Any]]:
-    yield TokenizerStrategy(name="base", build=base, params=AlignParams)
+    yield TokenizerStrategy(
+        name="base",
+        build=base,
+        params=AlignParams,
+        summary="vocabulary of the base, and tokens of the config",
+    )
 
 
 def base(request: TokenizerRequest, params: AlignParams) -> Vocabulary:

@@ -19,7 +19,9 @@ from mergecore_plugins.tokenizers.tokenizer_json import tokenizer_files
 
 @hookimpl
 def mergecore_tokenizer_strategies() -> Iterator[TokenizerStrategy[Any]]:
-    yield TokenizerStrategy(name="copy", build=copy, params=NoParams)
+    yield TokenizerStrategy(
+        name="copy", build=copy, params=NoParams, summary="files of the first model as they are; the default"
+    )
 
 
 def copy(request: TokenizerRequest, params: NoParams) -> Vocabulary:

@@ -13,7 +13,13 @@ from mergecore_plugins.tokenizers.building import AlignParams, build, difference
 
 @hookimpl
 def mergecore_tokenizer_strategies() -> Iterator[TokenizerStrategy[Any]]:
-    yield TokenizerStrategy(name="model", build=model, params=AlignParams, source="required")
+    yield TokenizerStrategy(
+        name="model",
+        build=model,
+        params=AlignParams,
+        source="required",
+        summary="vocabulary of the model that the config names",
+    )
 
 
 def model(request: TokenizerRequest, params: AlignParams) -> Vocabulary:

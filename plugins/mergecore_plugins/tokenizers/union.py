@@ -21,7 +21,12 @@ from mergecore_plugins.tokenizers.tokenizer_json import PLAIN, NewToken
 
 @hookimpl
 def mergecore_tokenizer_strategies() -> Iterator[TokenizerStrategy[Any]]:
-    yield TokenizerStrategy(name="union", build=union, params=AlignParams)
+    yield TokenizerStrategy(
+        name="union",
+        build=union,
+        params=AlignParams,
+        summary="vocabulary of the base, then the tokens of the others",
+    )
 
 
 def union(request: TokenizerRequest, params: AlignParams) -> Vocabulary:

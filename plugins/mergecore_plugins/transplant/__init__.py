@@ -32,6 +32,7 @@ def mergecore_recipes() -> Iterator[Recipe]:
     """Yield the recipe for documents with the key `transplant`."""
     yield Recipe(
         name="transplant",
+        summary="a model with the tokenizer of another one",
         accepts=_accepts,
         compile=_compile,
         schema=_schema,

@@ -143,5 +143,10 @@ def _layout(request: LayoutRequest, params: SafetensorsParams) -> Layout:
 def mergecore_output_writers() -> Iterator[OutputWriter[SafetensorsParams]]:
     """The writer "safetensors"."""
     yield OutputWriter(
-        name="safetensors", layout=_layout, params=SafetensorsParams, read=read, defaults=_defaults
+        name="safetensors",
+        layout=_layout,
+        params=SafetensorsParams,
+        read=read,
+        defaults=_defaults,
+        summary="safetensors, in one file or in shards; the default",
     )

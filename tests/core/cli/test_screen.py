@@ -25,12 +25,13 @@ def test_each_method_has_a_line_of_at_most_80_columns_below_the_heading_of_its_f
 
     headings = [line for line in lines[:-1] if line and not line.startswith(" ")]
     assert headings == [
-        "Averages",
-        "On the arc between models",
-        "Sums of task vectors",
-        "Sums of task vectors, pruned at random",
-        "Task vectors in a shared basis",
-        "The base and one other model",
+        "Average models that are alike",
+        "Blend models, keeping the size of their weights",
+        "Join fine-tunes of one base",
+        "Join fine-tunes of one base, in a basis that they share",
+        "Join fine-tunes of one base, keeping a random part of each",
+        "Stack layers, or keep one model",
+        "Take over some entries of one other model",
     ]
     listed = [line.split()[0] for line in lines if line.startswith("  ")]
     assert sorted(listed) == sorted(one.name for one in Registry.discover().all(MergeMethod))
@@ -60,7 +61,7 @@ def mergecore_merge_methods():
 
     at = lines.index("Others")
     assert lines[at + 1].startswith("  far               goes far beyond what anybody")
-    assert lines[at + 1].endswith(" ...")
+    assert lines[at + 1].endswith(" ... (far 1.0)")
     assert len(lines[at + 1]) <= 80
 
 
@@ -86,15 +87,15 @@ def test_tables_are_wrapped_at_words_on_a_terminal(columns: int, write_plugin: W
     assert code == 0
     assert max(map(len, lines)) <= columns
     assert "[red]not red[/red]" in " ".join(" ".join(lines).split())
-    at = next(i for i, line in enumerate(lines) if line.startswith("odd"))
-    assert lines[at + 1].startswith(" " * 20)  # further words stand below the first ones
+    at = next(i for i, line in enumerate(lines) if line.startswith("    why   ImportError"))
+    assert lines[at + 1].startswith(" " * 10)  # further words stand below the first ones
 
 
 def test_tables_have_a_line_for_each_row_in_a_pipe(cli: Cli, write_plugin: WritePlugin) -> None:
     write_plugin("odd", ODD)
     lines = cli("plugins", "list").out.splitlines()
-    assert sum(line.startswith("odd") for line in lines) == 1
-    assert any(line.endswith("[red]not red[/red]") for line in lines)
+    assert sum(line.startswith("  odd (odd 1.0)") for line in lines) == 1
+    assert any(line.startswith("    why   ") and line.endswith("[red]not red[/red]") for line in lines)
 
 
 def test_errors_are_wrapped_at_words_on_a_terminal() -> None:

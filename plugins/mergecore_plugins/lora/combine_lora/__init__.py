@@ -33,7 +33,14 @@ def mergecore_commands() -> Iterator[click.Command]:
 @hookimpl
 def mergecore_recipes() -> Iterator[Recipe]:
     """Yield the recipe for merge configs that write an adapter."""
-    yield Recipe(name="combine_lora", accepts=_accepts, compile=_compile, methods=methods(), finish=_finish)
+    yield Recipe(
+        name="combine_lora",
+        accepts=_accepts,
+        compile=_compile,
+        methods=methods(),
+        finish=_finish,
+        summary="one adapter out of several",
+    )
 
 
 def _accepts(document: Mapping[str, Json]) -> bool:

@@ -34,6 +34,7 @@ def mergecore_recipes() -> Iterator[Recipe]:
     """Yield the recipe for documents with the key `extract_lora`."""
     yield Recipe(
         name="extract_lora",
+        summary="an adapter: a fine-tune less its base",
         accepts=_accepts,
         compile=_compile,
         schema=_schema,

@@ -34,7 +34,9 @@ class PeftParams(Params):
 @hookimpl
 def mergecore_output_writers() -> Iterator[OutputWriter[Any]]:
     """Yield the writer `peft`."""
-    yield OutputWriter(name=WRITER, layout=lay_out, params=PeftParams, read=read)
+    yield OutputWriter(
+        name=WRITER, layout=lay_out, params=PeftParams, read=read, summary="an adapter, as PEFT reads it"
+    )
 
 
 def lay_out(request: LayoutRequest, params: PeftParams) -> Layout:

@@ -16,7 +16,12 @@ NAMES = ("alpaca", "chatml", "exaone", "llama3", "mistral")
 def mergecore_side_files() -> Iterator[SideFile[NoParams]]:
     """Yield one for each of `NAMES`."""
     for name in NAMES:
-        yield SideFile(name=name, make=partial(template, name), chosen_by="chat_template")
+        yield SideFile(
+            name=name,
+            make=partial(template, name),
+            chosen_by="chat_template",
+            summary=f"the chat template {name}",
+        )
 
 
 def template(name: str, request: SideFileRequest, params: NoParams) -> SideFiles:

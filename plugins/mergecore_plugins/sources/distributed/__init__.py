@@ -27,7 +27,13 @@ CONFIG = "config.json"
 @hookimpl
 def mergecore_model_sources() -> Iterator[ModelSource]:
     """Yield the source of folders with shards and without safetensors."""
-    yield ModelSource(name="distributed", accepts=accepts, open=open_distributed, rank=45)
+    yield ModelSource(
+        name="distributed",
+        accepts=accepts,
+        open=open_distributed,
+        rank=45,
+        summary="distributed checkpoints of torch (DCP), as FSDP saves",
+    )
 
 
 def accepts(reference: ModelReference, options: OpenOptions) -> bool:
