@@ -31,7 +31,7 @@ PAGE = ROOT / "docs/explanation/speed.md"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Measured:
     """What is measured."""
 
     sizes: tuple[str, ...]
@@ -58,55 +58,55 @@ class Job:
     inputs: Sequence[Path]
 
 
-def measure_all(settings: Settings, root: Path) -> tuple[list[Run], dict[str, int]]:
+def measure_all(measured: Measured, root: Path) -> tuple[list[Run], dict[str, int]]:
     """Every run, and the true number of parameters of each size; checkpoints go below `root`."""
     runs: list[Run] = []
     parameters: dict[str, int] = {}
-    tiny = write_set(root / "tiny", shape_for(parse_count(TINY)), settings.models)
-    for size in settings.sizes:
+    tiny = write_set(root / "tiny", shape_for(parse_count(TINY)), measured.models)
+    for size in measured.sizes:
         shape = shape_for(parse_count(size))
         parameters[size] = shape.parameters()
-        _say(f"{size}: writing {settings.models + 1} checkpoints of {shape.parameters():,} parameters")
-        folder = root / (size if settings.delta_rms == DELTA_RMS else f"{size}-{settings.delta_rms:g}")
-        made = write_set(folder, shape, settings.models, delta_rms=settings.delta_rms)
-        runs += _floor_runs(settings, size, made, root / "copy")
-        runs += _merge_runs(settings, size, made, tiny, root / "merged")
-    if settings.plan:
-        runs += _plan_runs(settings, settings.plan, root)
+        _say(f"{size}: writing {measured.models + 1} checkpoints of {shape.parameters():,} parameters")
+        folder = root / (size if measured.delta_rms == DELTA_RMS else f"{size}-{measured.delta_rms:g}")
+        made = write_set(folder, shape, measured.models, delta_rms=measured.delta_rms)
+        runs += _floor_runs(measured, size, made, root / "copy")
+        runs += _merge_runs(measured, size, made, tiny, root / "merged")
+    if measured.plan:
+        runs += _plan_runs(measured, measured.plan, root)
     return runs, parameters
 
 
-def _floor_runs(settings: Settings, size: str, made: Checkpoints, copy: Path) -> Iterator[Run]:
+def _floor_runs(measured: Measured, size: str, made: Checkpoints, copy: Path) -> Iterator[Run]:
     """The least that any tool does: reading as many checkpoints as a method reads, and writing one."""
-    counts = sorted({len(inputs_of(method, made.base, made.models)) for method in settings.methods})
-    for repeat in range(settings.repeats):
+    counts = sorted({len(inputs_of(method, made.base, made.models)) for method in measured.methods})
+    for repeat in range(measured.repeats):
         for count in counts:
             folders = made.folders[:count]
             files = [str(file) for folder in folders for file in sorted(folder.glob("*.safetensors"))]
             command = ["sh", "-c", 'cat "$@" > /dev/null', "cat", *files]
-            yield _perform(Job("floor", size, "", f"read {count} (cat)", repeat, command, folders), settings)
+            yield _perform(Job("floor", size, "", f"read {count} (cat)", repeat, command, folders), measured)
         command = ["cp", "-r", "--reflink=never", str(made.base), str(copy)]
-        yield _perform(Job("floor", size, "", "copy 1 (cp)", repeat, command, [made.base]), settings)
+        yield _perform(Job("floor", size, "", "copy 1 (cp)", repeat, command, [made.base]), measured)
         shutil.rmtree(copy)
 
 
 def _merge_runs(
-    settings: Settings, size: str, made: Checkpoints, tiny: Checkpoints, out: Path
+    measured: Measured, size: str, made: Checkpoints, tiny: Checkpoints, out: Path
 ) -> Iterator[Run]:
     """Each repeat of each method: every tool in turn, its start-up first; the turns go back and forth.
 
     A tool that failed at a method is not asked again.
     """
     failed: set[tuple[str, str]] = set()
-    for repeat in range(settings.repeats):
-        turns = settings.variants if repeat % 2 == 0 else settings.variants[::-1]
-        for method in settings.methods:
+    for repeat in range(measured.repeats):
+        turns = measured.variants if repeat % 2 == 0 else measured.variants[::-1]
+        for method in measured.methods:
             for variant in turns:
                 if (method, variant.label) in failed:
                     continue
                 pair = (
-                    _merge(settings, "startup", size, method, variant, repeat, tiny, out),
-                    _merge(settings, "merge", size, method, variant, repeat, made, out),
+                    _merge(measured, "startup", size, method, variant, repeat, tiny, out),
+                    _merge(measured, "merge", size, method, variant, repeat, made, out),
                 )
                 yield from pair
                 if any(run.fault for run in pair):
@@ -114,7 +114,7 @@ def _merge_runs(
 
 
 def _merge(
-    settings: Settings,
+    measured: Measured,
     kind: Kind,
     size: str,
     method: str,
@@ -124,34 +124,34 @@ def _merge(
     out: Path,
 ) -> Run:
     config = out.with_name("merge.yml")
-    document = config_for(method, made.base, made.models, settings.arithmetic)
+    document = config_for(method, made.base, made.models, measured.arithmetic)
     config.write_text(yaml.safe_dump(document, sort_keys=False))
     command = variant.tool.command(config, out, variant.threads)
     inputs = inputs_of(method, made.base, made.models)
     job = Job(kind, size, method, variant.label, repeat, command, inputs)
-    run = _perform(job, settings, lambda: fault_of(out, made.shape.tensors()))
+    run = _perform(job, measured, lambda: fault_of(out, made.shape.tensors()))
     shutil.rmtree(out, ignore_errors=True)
     return run
 
 
-def _plan_runs(settings: Settings, size: str, root: Path) -> Iterator[Run]:
+def _plan_runs(measured: Measured, size: str, root: Path) -> Iterator[Run]:
     """`mergecore plan` on checkpoints that are all header."""
     method = "ties"
-    made = write_set(root / f"{size}-sparse", shape_for(parse_count(size)), settings.models, sparse=True)
+    made = write_set(root / f"{size}-sparse", shape_for(parse_count(size)), measured.models, sparse=True)
     config = root / "plan.yml"
     config.write_text(yaml.safe_dump(config_for(method, made.base, made.models), sort_keys=False))
     command = [sys.executable, "-m", "mergecore", "plan", str(config)]
-    for repeat in range(settings.repeats):
-        yield _perform(Job("plan", size, method, "mergecore", repeat, command, []), settings)
+    for repeat in range(measured.repeats):
+        yield _perform(Job("plan", size, method, "mergecore", repeat, command, []), measured)
 
 
-def _perform(job: Job, settings: Settings, check: Callable[[], str | None] = lambda: None) -> Run:
+def _perform(job: Job, measured: Measured, check: Callable[[], str | None] = lambda: None) -> Run:
     """Measures one job with its inputs in the page cache and nothing left to be written back."""
     for folder in job.inputs:
         _read_through(folder)
     os.sync()
     load = os.getloadavg()[0]
-    usage = measure(job.command, ENVIRONMENT, settings.timeout)
+    usage = measure(job.command, ENVIRONMENT, measured.timeout)
     fault = check() if usage.exit_code == 0 else _fault(usage)
     _say(f"  {job.kind} {job.method} {job.label}: {usage.wall:.2f} s, CPU {usage.cpu:.2f} s {fault or ''}")
     return Run(job.kind, job.size, job.method, job.label, job.repeat, load, usage, fault)
@@ -189,13 +189,13 @@ def _machine() -> Text:
     }
 
 
-def _described(settings: Settings) -> Text:
-    tools = dict.fromkeys(variant.tool for variant in settings.variants)
+def _described(measured: Measured) -> Text:
+    tools = dict.fromkeys(variant.tool for variant in measured.variants)
     return {
-        "models": f"base + {settings.models}, each {settings.delta_rms:g} root mean square from it, bf16, "
+        "models": f"base + {measured.models}, each {measured.delta_rms:g} root mean square from it, bf16, "
         "page cache warm",
-        "repeats": settings.repeats,
-        "config dtype": settings.arithmetic,
+        "repeats": measured.repeats,
+        "config dtype": measured.arithmetic,
         **{
             tool.name: f"{version_of(tool)} (`{' '.join((Path(tool.words[0]).name, *tool.words[1:]))}`)"
             for tool in tools
@@ -276,10 +276,10 @@ def main(
         raise click.UsageError(str(error)) from error
     chosen = tuple(variants(tools, [int(count) for count in threads]))
     sparse = plan if with_mergecore and plan != "none" else None
-    settings = Settings(sizes, methods, models, delta_rms, repeats, arithmetic, sparse, timeout, chosen)
-    machine, described = _machine(), _described(settings)
+    measured = Measured(sizes, methods, models, delta_rms, repeats, arithmetic, sparse, timeout, chosen)
+    machine, described = _machine(), _described(measured)
     with _workspace(workdir) as root:
-        runs, counts = measure_all(settings, root)
+        runs, counts = measure_all(measured, root)
     lines = summarise(runs, counts)
     table = markdown(lines, runs, machine, described)
     results.mkdir(parents=True, exist_ok=True)

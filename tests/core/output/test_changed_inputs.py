@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from fixture_types import Cli
+from refusals import interrupt, refusal
 from tiny import llama_config, read_tensors, write_checkpoint
 
 import mergecore
-from mergecore import MergecoreError
 from mergecore.output.inputs import input_files
 from mergecore.pipeline import execute, merge, plan
 from mergecore.planning.merge import plan_merge
@@ -43,23 +43,6 @@ def config(tmp_path: Path) -> dict[str, Json]:
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
-
-
-def interrupt(config: dict[str, Json], out: Path) -> None:
-    """A run that stops after its first tensor."""
-
-    def stop(event: Event) -> None:
-        if isinstance(event, StepDone):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        merge(config, out, progress=stop, run_options=RunOptions(threads=1))
-
-
-def refusal(work: Callable[[], object]) -> str:
-    with pytest.raises(MergecoreError) as caught:
-        work()
-    return f"{caught.value.code} {caught.value}"
 
 
 def edit_in_place(path: Path) -> None:

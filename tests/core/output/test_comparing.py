@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from refusals import interrupt, refusal
 from safetensors.torch import load_file, save_file
 from tiny import llama_config, write_checkpoint
 
 from mergecore import MergecoreError
 from mergecore.output.manifest import NAME as MANIFEST
 from mergecore.pipeline import merge
-from mergecore.types.events import Event, StepDone
 from mergecore.types.execution import Mode, RunOptions
 from mergecore.types.plans import PlanOptions
 from mergecore.version import __version__
@@ -35,23 +35,6 @@ def config(tmp_path: Path) -> dict[str, Any]:
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
-
-
-def interrupt(config: dict[str, Any], out: Path) -> None:
-    """A run that stops after its first tensor."""
-
-    def stop(event: Event) -> None:
-        if isinstance(event, StepDone):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        merge(config, out, progress=stop, run_options=RunOptions(threads=1))
-
-
-def refusal(work: Callable[[], object]) -> str:
-    with pytest.raises(MergecoreError) as caught:
-        work()
-    return f"{caught.value.code} {caught.value}"
 
 
 def change_weight(config: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from refusals import refusal
 from small_output import LAYOUT, contents, interrupted, merged, opened, staging
 
 from mergecore.errors import MergecoreError, OutputError
@@ -33,12 +34,6 @@ def precious(tmp_path: Path) -> Path:
     (folder / "diary").write_text("dear diary")
     (folder / "lock").write_text("my lock")
     return folder
-
-
-def refusal(work: Callable[[], object]) -> str:
-    with pytest.raises(MergecoreError) as caught:
-        work()
-    return f"{caught.value.code} {caught.value}"
 
 
 def everything(folder: Path) -> dict[str, bytes]:

@@ -71,4 +71,4 @@ def test_each_further_tensor_costs_the_same_few_calls(name: str, tmp_path: Path)
 
 
 MOST = 350
-"""Calls for a tensor of three models: some 200 for constants, 300 for gradients and filters."""
+"""Calls for a tensor of three models: 266 for constants, 300 for gradients and filters."""

@@ -78,9 +78,10 @@ def merge_parts(parts: Tensor, rule: str, params: AlignedParams, uniform: Unifor
     x = parts.reshape(len(parts), -1)
     for i, (row, density) in enumerate(zip(x, params.density, strict=True)):
         if density < 1:
-            trim_(row, density) if rule == "ties" else drop_(
-                row, density, uniform(len(row), f"mask of input {i}")
-            )
+            if rule == "ties":
+                trim_(row, density)
+            else:
+                drop_(row, density, uniform(len(row), f"mask of input {i}"))
     if rule.endswith("ties"):
         normalize = rule == "ties" if params.normalize is None else params.normalize
         merged = elect_and_sum_(x, params.weight, normalize).mul_(params.scale)
