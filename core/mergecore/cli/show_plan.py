@@ -13,12 +13,12 @@ from typing import Any
 from mergecore.cli.show_documents import documents_as_json, documents_as_text
 from mergecore.engine.memory import Estimate, estimate
 from mergecore.errors import ConfigError, printable
-from mergecore.files.dtypes import DTYPES
+from mergecore.files.dtypes import DTYPES, nbytes
 from mergecore.files.sizes import size_text
 from mergecore.planning.toolkit import methods_of
 from mergecore.planning.vocabulary.embedding_rows import rows_in_words
 from mergecore.plugins.registry import Registry
-from mergecore.types import Json, Module, MovedRows, OutputTensor, Plan, Step, TensorInput
+from mergecore.types import Checkpoint, Json, Module, MovedRows, OutputTensor, Plan, Step, TensorInput
 
 
 def plan_shown(plan: Plan, registry: Registry, given: Mapping[str, Any], pattern: str | None = None) -> str:
@@ -84,6 +84,7 @@ def plan_as_json(plan: Plan, memory: Estimate, pattern: str | None = None) -> di
             {"model": plan.models[one.model].name, "names": list(one.names), "reason": one.reason}
             for one in plan.dropped
         ],
+        "decided": dict(plan.decided),
         "layers": {
             prefix: [[plan.models[model].name, index] for model, index in layers]
             for prefix, layers in plan.layers.items()
@@ -148,7 +149,7 @@ def _models(plan: Plan) -> list[str]:
         formats = Counter(tensor.dtype for tensor in model.tensors.values())
         found = description.stacks if description else ()
         stacks = ", ".join(f"{stack.count} × {stack.prefix.rstrip('.')}" for stack in found)
-        size = size_text(sum(file.size for file in model.weight_files))
+        size = size_text(_size(model))
         primary = "; gives config and side files" if number == plan.primary else ""
         mapped = f"; {model.mapped}" if model.mapped else ""
         revision = f" at {model.revision[:12]}" if model.revision else ""
@@ -157,6 +158,13 @@ def _models(plan: Plan) -> list[str]:
             f"{size}, {'/'.join(formats)}{f', {stacks}' if stacks else ''}{primary}{mapped}"
         )
     return lines
+
+
+def _size(model: Checkpoint) -> int:
+    """The bytes of the files of a model; of its tensors where it is made of other models while it is read."""
+    if model.parts:
+        return sum(nbytes(one.dtype, one.shape) for one in model.tensors.values())
+    return sum(file.size for file in model.weight_files)
 
 
 def _output(plan: Plan, memory: Estimate) -> list[str]:
@@ -172,6 +180,7 @@ def _output(plan: Plan, memory: Estimate) -> list[str]:
         f"  {size_text(plan.layout.size)} of {'/'.join(str(DTYPES[name].torch_name) for name in formats)} in {names}",
         f"  about {size_text(memory.peak)} of memory with {_counted(memory.workers, 'worker')}",
         f"  seed {plan.seed}",
+        *(f"  {name.replace('_', ' ')}: {_shown(value)}" for name, value in plan.decided.items()),
     ]
 
 

@@ -82,6 +82,8 @@ class Plan:
     """What there is to show of those of `earlier` and of this one, which is the last; none where it is alone."""
     part: PlanPart | None = None
     """Which of several plans this is, carried out one after the other; None for one that is alone."""
+    decided: Mapping[str, Json] = field(default_factory=dict)
+    """What a recipe has decided and `mergecore plan` shows, by short names such as `family`."""
     again: Again | None = field(default=None, compare=False, repr=False)
     """Makes this plan anew, where some of `earlier` are carried out."""
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from mergecore import Document
 from mergecore.errors import Collector
 from mergecore.types import (
+    Json,
     Mixture,
     MoeFamily,
     OutputTensor,
@@ -61,7 +63,7 @@ def plan_moe(document: Document, planner: Planner) -> Plan:
         summary=_summary(family, mixture, len(models.models)),
         card={"tags": ["mergecore", "merge", "moe"]},
     )
-    return planner.plan(
+    plan = planner.plan(
         models.models,
         steps,
         files,
@@ -73,6 +75,20 @@ def plan_moe(document: Document, planner: Planner) -> Plan:
             *told,
         ],
     )
+    return replace(plan, decided=_decided(family, mixture, asked))
+
+
+def _decided(family: MoeFamily, mixture: Mixture, asked: MoeDocument) -> dict[str, Json]:
+    shared: dict[str, Json] = {"shared_experts": mixture.shared_experts} if mixture.shared_experts else {}
+    return {
+        "family": family.name,
+        "class": family.architecture,
+        "experts": mixture.experts,
+        **shared,
+        "experts_per_token": mixture.experts_per_token,
+        "gate_mode": asked.gate_mode,
+        "layout": asked.layout if family.fused else "hub",
+    }
 
 
 def _mixture(asked: MoeDocument, base: Dense) -> Mixture:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mergecore import Document
 from mergecore.errors import ConfigError, InputError, some
@@ -59,7 +59,14 @@ def plan_pick(document: Document, planner: Planner) -> Plan:
         card={"tags": ["mergecore", "merge", "moe"]},
     )
     told = [chosen] if chosen else []
-    return planner.plan((model,), steps, files, unused={0: "of an expert that is left out"}, warnings=told)
+    plan = planner.plan((model,), steps, files, unused={0: "of an expert that is left out"}, warnings=told)
+    return replace(plan, decided=_decided(model, kept, asked))
+
+
+def _decided(model: Checkpoint, kept: Sequence[int], asked: Pick) -> dict[str, Json]:
+    before = [one for _, value in _values(model.config, _CHOSEN) for one in _whole_numbers(value)]
+    seen: dict[str, Json] = {"experts_per_token": min(asked.experts_per_token or max(before), len(kept))}
+    return {"experts": len(kept), "kept": [*kept], **(seen if before else {})}
 
 
 # ---- which experts -----------------------------------------------------------------------------------------
