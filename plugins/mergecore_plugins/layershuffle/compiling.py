@@ -5,9 +5,11 @@ Read `plan_shuffle`; `config_of` makes the config.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mergecore.errors import Collector, ConfigError
+from mergecore.types import Dropped
 from mergecore_plugins.layershuffle.drawing import drawn, drawn_freely, runs
 from mergecore_plugins.layershuffle.settings import Shuffle, ShuffleDocument
 
@@ -22,7 +24,20 @@ def plan_shuffle(document: Document, planner: Planner) -> Plan:
     Raises:
         MergecoreError: what is wrong with the document or the models; several as `Problems`.
     """
-    return planner.compile(config_of(document, planner))
+    plan = planner.compile(config_of(document, planner))
+    dropped = [Dropped(one.model, one.names, _reason(plan, one)) for one in plan.dropped]
+    return replace(plan, dropped=tuple(dropped))
+
+
+def _reason(plan: Plan, dropped: Dropped) -> str:
+    """Why tensors are not in the output, in words of what a shuffle does."""
+    facts = [plan.descriptions[dropped.model].tensors.get(name) for name in dropped.names]
+    if not all(facts):
+        return dropped.reason
+    if all(one and one.layer is not None for one in facts):
+        return "their layers were not drawn"
+    where = "behind the last layer" if all(one and one.after for one in facts) else "before the first layer"
+    return f"what comes {where} is of the model that gives that layer"
 
 
 def config_of(document: Document, planner: Planner) -> dict[str, Json]:

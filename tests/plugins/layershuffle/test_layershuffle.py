@@ -72,6 +72,17 @@ def test_each_layer_is_that_of_a_model_drawn_by_its_weight(seed: int, cli: Cli) 
     assert float(found["lm_head.weight"].unique()) == expected[-1]
 
 
+def test_a_plan_says_what_was_not_drawn(cli: Cli) -> None:
+    shown = cli("layershuffle", "-m", "a", "-m", "b", "--seed", "1", "--plan").out.splitlines()
+    left = shown[shown.index("not in the output") + 1 :]
+    told = {line.rpartition("): ")[2] for line in left if line.startswith("  ")}
+    assert told == {
+        "their layers were not drawn",
+        "what comes before the first layer is of the model that gives that layer",
+        "what comes behind the last layer is of the model that gives that layer",
+    }
+
+
 def test_layers_of_all_depths_are_drawn_freely_and_put_in_any_order(cli: Cli) -> None:
     """Half of the layers of a and three quarters of those of c: 3 of each, and c has only the layers 0 to 3."""
     layers = drawn_freely([6, 4], [0.5, 0.75], 5)
