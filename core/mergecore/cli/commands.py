@@ -169,23 +169,34 @@ def show_plugin(name: str, disabled: Sequence[str], as_json: bool) -> None:
 
 @click.command()
 @click.argument("recipe", required=False)
+@click.option(
+    "--any",
+    "of_any",
+    is_flag=True,
+    help="For files with documents of any kind: merge configs and all recipes.",
+)
 @common_options
-def schema(recipe: str | None, disabled: Sequence[str]) -> None:
+def schema(recipe: str | None, of_any: bool, disabled: Sequence[str]) -> None:
     """Print the JSON schema of merge configs, for editors.
 
     With RECIPE, such as transplant, print that of its documents.
     """
-    from mergecore.config.schema import recipe_schema
+    from mergecore.config.schema import any_schema, recipe_schema
     from mergecore.config.schema import schema as config_schema
 
+    if recipe and of_any:
+        raise click.UsageError("name a RECIPE, or give --any")
     registry = Registry.discover(disabled)
     chosen: list[Any] = [*registry.all(OutputWriter), *registry.all(Executor)]
     files = registry.all(SideFile)
-    if recipe is None:
-        chosen = [*registry.all(TokenizerStrategy), *chosen]
-        made = config_schema(registry.all(MergeMethod), chosen, files)
-    else:
+    if recipe is not None:
         made = recipe_schema(registry.get(Recipe, recipe), chosen, files)
+    else:
+        made = config_schema(registry.all(MergeMethod), [*registry.all(TokenizerStrategy), *chosen], files)
+    if of_any:
+        made = any_schema(
+            made, [recipe_schema(one, chosen, files) for one in registry.all(Recipe) if one.schema]
+        )
     click.echo(json.dumps(made, indent=2))
 
 

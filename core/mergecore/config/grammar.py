@@ -44,6 +44,7 @@ from mergecore.config.values import (
     TokenText,
     Vocabulary,
     Whole,
+    named,
     not_empty,
 )
 from mergecore.errors import Collector, ConfigError, MergecoreError, Place, placed
@@ -162,7 +163,7 @@ class ExecutorConfig(PluginSection):
 
 Seed: TypeAlias = Annotated[Whole, Field(ge=0, lt=2**64)]
 WhereRun: TypeAlias = Annotated[
-    ExecutorConfig, BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)
+    ExecutorConfig, BeforeValidator(named, json_schema_input_type=ExecutorConfig | str)
 ]
 
 SECTIONS: Sections = {

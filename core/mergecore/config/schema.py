@@ -60,6 +60,46 @@ def recipe_schema(
     return {"$schema": _DRAFT, **grammar, "title": recipe.name, "allOf": [*map(_choice, chosen)]}
 
 
+def any_schema(config: Mapping[str, Json], recipes: Iterable[Mapping[str, Json]]) -> dict[str, Json]:
+    """The JSON schema of a document of any kind: a file of several documents may hold each of them.
+
+    config: the schema of a merge config, which has a `merge_method`.  recipes: those of other documents.
+    """
+    definitions: dict[str, Json] = {}
+    merge = _embedded(config, "merge", definitions)
+    others = [_embedded(one, str(one["title"]), definitions) for one in recipes]
+    return {
+        "$schema": _DRAFT,
+        "title": "a document",
+        "type": "object",
+        "if": {"required": ["merge_method"]},
+        "then": merge,
+        "else": {"anyOf": [*others]},
+        "$defs": definitions,
+    }
+
+
+def _embedded(schema: Mapping[str, Json], name: str, definitions: dict[str, Json]) -> Json:
+    """A schema as a part of another one, whose `definitions` take its own, under the `name` of the part."""
+    prefix = f"#/$defs/{name}."
+
+    def moved(value: Json) -> Json:
+        if isinstance(value, list):
+            return [moved(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        return {
+            key: one.replace("#/$defs/", prefix) if key == "$ref" and isinstance(one, str) else moved(one)
+            for key, one in value.items()
+        }
+
+    own = schema.get("$defs")
+    definitions |= {
+        f"{name}.{key}": moved(one) for key, one in (own if isinstance(own, dict) else {}).items()
+    }
+    return {key: moved(one) for key, one in schema.items() if key not in ("$schema", "$defs")}
+
+
 def _choice(one: Choosable) -> Json:
     """What a section may hold when it chooses this plugin."""
     section, is_chosen = _chooses(one)

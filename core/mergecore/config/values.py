@@ -190,6 +190,11 @@ def _whole(value: Json) -> Json:
     return value
 
 
+def named(value: object) -> object:
+    """A plugin that is chosen by its name alone, as one that may have parameters."""
+    return {"name": value} if isinstance(value, str) else value
+
+
 def _chosen_files(value: dict[str, Any]) -> dict[str, Any]:
     """Side files by name, which were checked; one without a value is made."""
     return {name: True if said is None else said for name, said in value.items()}

@@ -41,6 +41,10 @@ def test_the_keys_are_those_of_the_grammar(tree: Tree) -> None:
     assert tree["$defs"]["SourceConfig"]["required"] == ["model", "layer_range"]
 
 
+def test_an_executor_may_be_its_name_alone(tree: Tree) -> None:
+    assert tree["properties"]["executor"]["anyOf"] == [{"$ref": "#/$defs/ExecutorConfig"}, {"type": "string"}]
+
+
 def test_installed_methods_are_listed(tree: Tree) -> None:
     listed, with_distribution = tree["properties"]["merge_method"]["anyOf"]
     assert listed["enum"] == ["plain", "ties"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -279,6 +281,31 @@ def test_the_schema_of_a_recipe_has_what_it_declares_and_what_every_document_may
     assert tree["properties"]["experts"]["description"] == "the models; the first gives all the rest"
     assert "transplant" in json.loads(cli("schema", "transplant").out)["properties"]
     assert cli("schema", "exprets").err.startswith("mergecore: error E108: ")
+
+
+def test_one_schema_is_for_documents_of_any_kind(write_plugin: WritePlugin, cli: Cli) -> None:
+    write_plugin("experts", EXPERTS)
+    tree = json.loads(cli("schema", "--any").out)
+    assert (tree["if"], "merge_method" in tree["then"]["properties"]) == (
+        {"required": ["merge_method"]},
+        True,
+    )
+    others = {one["title"]: one for one in tree["else"]["anyOf"]}
+    assert all(one["additionalProperties"] is False for one in others.values())  # else it would take anything
+    assert {"experts", "transplant", "moe", "pick_experts", "layershuffle"} <= others.keys()
+    assert others["moe"]["properties"]["experts"]["items"] == {"$ref": "#/$defs/moe.Expert"}
+    refs = {one["$ref"] for one in nested(tree) if "$ref" in one}
+    assert refs == {f"#/$defs/{name}" for name in tree["$defs"]} & refs
+    outcome = cli("schema", "moe", "--any")
+    assert (outcome.code, "name a RECIPE, or give --any" in outcome.err) == (2, True)
+
+
+def nested(value: Any) -> Iterator[dict[str, Any]]:
+    """All mappings within a value."""
+    if isinstance(value, dict):
+        yield value
+    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from nested(one)
 
 
 # ---- what is wrong with a recipe ---------------------------------------------------------------------------
