@@ -34,13 +34,15 @@ def model_card(request: SideFileRequest, params: NoParams) -> SideFiles:
     front = _front(models[request.primary], every)
     front |= {"base_model": hub, "base_model_relation": "merge"} if hub else {}
     front |= request.card
-    config = dict(request.document)
-    options = config.pop("command_line", {})
+    documents = [*_documents(request.document)]
+    options = request.document.get("command_line", {})
+    written = "---\n".join(map(_yaml, documents))
     text = (
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n"
         f"# {_plain(request.title or 'Merged model')}\n\n"
         f"{_how(request)}{_licences(every, _labels(request))}\n\n"
-        f"{'The' if request.summary else 'with this'} config{_options(options)}:\n\n{_fenced(_yaml(config))}"
+        f"{'The' if request.summary else 'with this'} config{_options(options)}:\n\n"
+        f"{_fenced(written)}"
     )
     return SideFiles({"README.md": text.encode()})
 
@@ -118,6 +120,17 @@ def _options(options: Json) -> str:
         return ""
     words = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in options.items())
     return f" and {_code(words)}"
+
+
+def _documents(config: Mapping[str, Json]) -> Iterator[Mapping[str, Json]]:
+    """The documents of a file that makes the model again: those that one reads come before it."""
+    before = config.get("made_before")
+    found: dict[str, Mapping[str, Json]] = {}
+    for name, one in before.items() if isinstance(before, dict) else ():
+        if isinstance(one, dict) and one.get("name") == name:  # else a recipe makes it of its own document
+            found |= {str(each.get("name")): each for each in _documents(one)}
+    yield from found.values()
+    yield {key: value for key, value in config.items() if key not in ("made_before", "command_line")}
 
 
 def _yaml(config: Mapping[str, Json]) -> str:
