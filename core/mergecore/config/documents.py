@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TypeAlias, TypeVar, cast
 
@@ -13,10 +13,11 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 from mergecore.config.chosen import check_chosen
 from mergecore.config.grammar import SECTIONS, ExecutorConfig, OutputConfig, Section, Seed, WhereRun, parts
 from mergecore.config.messages import complaints, explained
+from mergecore.config.parameters.declared import shown
 from mergecore.config.reference import exists_below
 from mergecore.config.values import ChosenFiles
 from mergecore.errors import Collector, ConfigError, MergecoreError
-from mergecore.files.yaml_document import Document, read_documents
+from mergecore.files.yaml_document import DocPath, Document, read_documents
 from mergecore.plugins.registry import Registry
 from mergecore.types import Json
 
@@ -149,6 +150,10 @@ def read_document(
     context = {"exists": exists_below(Path()), "folder": Path(), "known": {}}
     try:
         settings = kind.model_validate(dict(document.data), context=context)
+        for path, value in _booleans(settings, document.data, ()):
+            where = f"an item of '{path[-2]}'" if isinstance(path[-1], int) else f"'{path[-1]}'"
+            what = f"{where} is {shown(value)}; a number is expected"
+            problems.add(ConfigError("E104", what, place=document.place(path)))
         problems.raise_any()
         return cast("S", settings)
     except ValidationError as error:
@@ -156,3 +161,16 @@ def read_document(
             problems.add(explained(detail, document, kind, recipe, None))
     problems.raise_any()
     raise AssertionError("what pydantic refuses is an error")
+
+
+def _booleans(read: object, written: object, path: DocPath) -> Iterator[tuple[DocPath, bool]]:
+    """What was written as true or false and read as a number, which it would count as, with the way to it."""
+    if isinstance(written, bool) and isinstance(read, int | float) and not isinstance(read, bool):
+        yield path, written
+    if isinstance(read, BaseModel) and isinstance(written, Mapping):
+        for name, field in type(read).model_fields.items():
+            for key in {name, field.alias or name} & written.keys():
+                yield from _booleans(getattr(read, name), written[key], (*path, key))
+    if isinstance(read, tuple | list) and isinstance(written, list):
+        for index, (one, said) in enumerate(zip(read, written, strict=False)):
+            yield from _booleans(one, said, (*path, index))

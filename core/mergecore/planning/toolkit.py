@@ -13,7 +13,7 @@ from typing import Any
 
 from mergecore.config.chosen import Choice, read_params, unknown_parameter
 from mergecore.config.parameters.declared import parameters_of
-from mergecore.errors import Collector, PluginError, PolicyError
+from mergecore.errors import Collector, ConfigError, PluginError, PolicyError
 from mergecore.files.dtypes import DTYPES
 from mergecore.models.module_folders import is_inside, module_folder, name_in_file
 from mergecore.plugins.registry import Plugin, Registry
@@ -110,7 +110,15 @@ def _laid_out(writer: OutputWriter[Any], request: LayoutRequest, given: Mapping[
         hint = "report it to the authors of the plugin, or choose another writer by 'output: {writer: …}'"
         problems.add(PluginError("E402", what, hint=hint))
     problems.raise_any()
+    for name in (*(file.name for file in layout.files), *layout.index_files):
+        if (length := max(len(one.encode()) for one in name.split("/"))) > LONGEST:
+            what = f"the name of the file '{name[:40]}…' has {length} bytes, and most disks take {LONGEST}"
+            raise ConfigError("E105", what, hint="write a shorter name under 'output'")
     return layout
+
+
+LONGEST = 255
+"""Bytes that the name of a file may have on nearly all disks."""
 
 
 def _with_folder(layout: Layout, folder: str, inner: Layout) -> Layout:

@@ -147,3 +147,14 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
 def test_all_models_that_cannot_be_opened_are_told_at_once() -> None:
     errors = refused(linear("a", "../x", "../y"))
     assert [error[:4] for error in errors] == ["E701", "E701"]
+
+
+def test_a_file_name_that_disks_do_not_take_is_refused() -> None:
+    """243 letters and '.safetensors' are 255 bytes; an accented letter has two."""
+    made = planned({**linear("a"), "output": {"stem": "x" * 243}})
+    assert len(made.layout.files[0].name) == 255
+    for stem, length in (("x" * 244, 256), ("é" * 122, 256), ("x" * 300, 312)):
+        assert refused({**linear("a"), "output": {"stem": stem}}) == [
+            f"E105 the name of the file '{stem[:40]}…' has {length} bytes, and most disks take 255. "
+            "Hint: write a shorter name under 'output'"
+        ]

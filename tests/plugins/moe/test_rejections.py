@@ -38,6 +38,17 @@ def test_a_token_sees_an_expert_at_least(dense: Dense) -> None:
     assert "experts_per_token" in told(document(dense(), dense(), experts_per_token=0))
 
 
+def test_true_is_not_a_number(dense: Dense) -> None:
+    said: Any = document(dense(), dense(), dense("llama", 1), experts_per_token=True)
+    said["experts"][1]["noise_scale"] = True
+    assert refused(said) == [
+        "E104 'noise_scale' is true; a number is expected",
+        "E104 'experts_per_token' is true; a number is expected",
+    ]
+    picked = {"pick_experts": {"model": str(dense()), "keep": [0, True]}}
+    assert told(picked) == "E104 an item of 'keep' is true; a number is expected"
+
+
 def test_equal_experts_are_made_on_request_only(dense: Dense, tmp_path: Path) -> None:
     said = document(dense(), dense(), dense(), allow_identical=False)
     assert told(said) == (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from unicodedata import normalize
 
 from mergecore.errors import Collector, ConfigError, Place, did_you_mean, some
 from mergecore.files.yaml_document import Document
@@ -47,6 +48,9 @@ def arranged(documents: Sequence[Document], result: str = "") -> Arranged:
         elif name in named:
             what = f"two documents are called '{name}'{_first(named[name])}"
             problems.add(_wrong(what, one, hint="give each a name of its own"))
+        elif alike := next((other for other in named if _folded(other) == _folded(name)), None):
+            what = f"two documents are called '{alike}' and '{name}', which some disks take for one name"
+            problems.add(_wrong(what, one, hint="give them names that differ by more than capital letters"))
         else:
             named[name] = one
     for one in unnamed[1:]:
@@ -60,6 +64,11 @@ def arranged(documents: Sequence[Document], result: str = "") -> Arranged:
     chosen = documents[0] if len(documents) == 1 and not result else chosen
     problems.raise_any()
     return Arranged(tuple(documents), named, chosen)
+
+
+def _folded(name: str) -> str:
+    """What names have in common that some disks do not tell apart."""
+    return normalize("NFC", name).casefold()
 
 
 def name_of(document: Document) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from fixture_types import Cli, WritePlugin
 from safetensors.torch import save_file
 from tiny import HIDDEN, read_tensors, write_llama
@@ -171,6 +172,15 @@ def test_names_are_taken_once(write: Write) -> None:
     ]
 
 
+@pytest.mark.parametrize(("one", "other"), [("soup", "Soup"), ("caf\u00e9", "cafe\u0301")])
+def test_names_that_some_disks_take_for_one_are_refused(write: Write, one: str, other: str) -> None:
+    text = CHAIN.replace("first", one).replace("second", other)
+    assert told(write(text)) == [
+        f"E118 config.yml:6:7: two documents are called '{one}' and '{other}', which some disks take for one name. "
+        "Hint: give them names that differ by more than capital letters"
+    ]
+
+
 def test_a_name_is_also_that_of_a_folder(write: Write) -> None:
     (found,) = told(write(CHAIN.replace("first", "../first")))
     assert found == (
@@ -262,6 +272,33 @@ def test_the_manifest_holds_all_documents(write: Write, cli: Cli) -> None:
     [(inner, first)] = second["made_before"].items()
     assert (name, inner) == ("second", "first")
     assert [one["model"] for one in first["models"]] == ["./a", "./b"]
+
+
+def test_the_card_holds_a_file_of_documents_that_makes_the_same_bytes(write: Write, cli: Cli) -> None:
+    """Of a diamond, the document that two others read stands there once; the fourth is not needed."""
+    diamond = f"""\
+name: left
+{LINEAR}models: [{{model: soup}}, {{model: ./b}}]
+---
+name: result
+{LINEAR}models: [{{model: left}}, {{model: right}}]
+---
+name: soup
+{LINEAR}models: [{{model: ./a}}, {{model: ./b}}]
+---
+name: right
+{LINEAR}models: [{{model: ./a}}, {{model: soup}}]
+"""
+    assert cli("merge", write(diamond), "out", "--seed", "3").code == 0
+    card = Path("out/README.md").read_text()
+    assert "with this config and `--seed 3`:" in card
+    shown = card.split("```yaml\n")[1].split("```")[0]
+    assert [one["name"] for one in yaml.safe_load_all(shown)] == ["soup", "left", "right", "result"]
+    assert "made_before" not in shown
+    again = cli("merge", write(shown), "again", "--seed", "3")
+    assert again.code == 0, again.err
+    for name in ("model.safetensors", "README.md"):
+        assert Path("again", name).read_bytes() == Path("out", name).read_bytes()
 
 
 # ---- adapters ----------------------------------------------------------------------------------------------
