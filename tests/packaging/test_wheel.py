@@ -13,6 +13,8 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOTS = ("core", "plugins", "architectures", "contrib")
+TEMPLATE = "mergecore_plugins/commands/new_plugin/template"
+"""Where the wheel has the folder `cookiecutter-plugin`."""
 DATA = {".jinja", ".json", ".md", ".npz", ".safetensors", ".yaml", ".yml"}
 
 
@@ -30,18 +32,24 @@ def test_every_file_of_the_packages_is_in_the_wheel(files: set[str], project: Pa
         for path in (project / root).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
+    expected |= {
+        f"{TEMPLATE}/{path.relative_to(project / 'cookiecutter-plugin').as_posix()}"
+        for path in (project / "cookiecutter-plugin").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
     assert {name for name in files if ".dist-info/" not in name} == expected
 
 
 def test_the_wheel_holds_code_type_markers_and_data(files: set[str]) -> None:
-    others = {name for name in files if ".dist-info/" not in name and not name.endswith(".py")}
+    own = {name for name in files if ".dist-info/" not in name and not name.startswith(TEMPLATE)}
+    others = {name for name in own if not name.endswith(".py")}
     assert {name for name in others if Path(name).suffix not in DATA} == {
         "mergecore/py.typed",
         "mergecore_plugins/py.typed",
         "mergecore_architectures/py.typed",
         "mergecore_contrib/py.typed",
     }
-    assert not [name for name in files if "test_" in name or "conftest" in name]
+    assert not [name for name in own if "test_" in name or "conftest" in name]
 
 
 def version_in(project: Path) -> str:

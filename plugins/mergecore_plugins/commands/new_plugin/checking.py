@@ -1,0 +1,68 @@
+"""Refuses answers of which no plugin could be made that works; read `check`."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+
+from mergecore import (
+    Architecture,
+    ConfigError,
+    Executor,
+    MergeMethod,
+    ModelSource,
+    MoeFamily,
+    OutputWriter,
+    Recipe,
+    Registry,
+    SideFile,
+    TokenizerStrategy,
+)
+from mergecore.errors import Collector
+from mergecore_plugins.commands.new_plugin.baking import TEMPLATE
+
+VALUES: Mapping[str, type[Any]] = {
+    "method": MergeMethod,
+    "source": ModelSource,
+    "architecture": Architecture,
+    "tokenizer": TokenizerStrategy,
+    "writer": OutputWriter,
+    "executor": Executor,
+    "recipe": Recipe,
+    "command": click.Command,
+    "side-file": SideFile,
+    "moe-family": MoeFamily,
+}
+"""What the hook of each kind yields; a reporter yields nothing."""
+
+
+def check(answers: Mapping[str, str], disabled: Sequence[str]) -> None:
+    """Raise E115 for everything that is wrong with the answers.
+
+    The template brings the rules that cookiecutter goes by; what plugins that are installed yield comes on top.
+    """
+    problems = Collector()
+    faults = runpy.run_path(str(TEMPLATE / "hooks" / "pre_gen_project.py"))["faults"](answers)
+    for fault in faults or _claims(answers, disabled):
+        problems.add(ConfigError("E115", fault))
+    problems.raise_any()
+
+
+def _claims(answers: Mapping[str, str], disabled: Sequence[str]) -> Iterator[str]:
+    """A sentence about the plugin that has the name of the new one, if one has; that of the same project is none."""
+    name, kind = answers["name"], VALUES.get(answers["kind"])
+    if kind is None:
+        return
+    registry = Registry.discover(disabled)
+    for value in registry.all(kind):
+        plugin = registry.provider(kind, value.name)
+        if value.name == name and _plain(plugin.distribution) != answers["__project"]:
+            yield f"name '{name}': {plugin.origin} has a {answers['kind']} called so"
+
+
+def _plain(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
