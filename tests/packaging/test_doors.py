@@ -16,6 +16,7 @@ import mergecore
 
 DOORS = (
     "mergecore",
+    "mergecore.methods",
     "mergecore.types",
     "mergecore.errors",
     "mergecore.testing",
@@ -40,7 +41,11 @@ FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def public(door: str) -> set[str]:
-    return set(import_module(door).__all__)
+    names = set(import_module(door).__all__)
+    if door != "mergecore.methods":
+        return names
+    registry = mergecore.Registry.discover()
+    return {one for one in names if registry.provider(mergecore.MergeMethod, one).built_in}
 
 
 def used(text: str) -> set[str]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from mergecore.config.parameters.declared import describe_params
 from mergecore.errors import printable
 from mergecore.plugins.registry import Plugin
+from mergecore.plugins.words import first_line, needs, summary_of
 from mergecore.types import Json, MergeMethod
 from mergecore.types.params import Params
 
@@ -34,14 +34,6 @@ def methods_as_text(methods: Sequence[tuple[MergeMethod[Any], Plugin]]) -> str:
 def shortened(text: str, width: int = SUMMARY_WIDTH) -> str:
     """The text, ended by an ellipsis after a word where it is longer than `width`."""
     return textwrap.shorten(text, width, placeholder=" ...")
-
-
-def needs(method: MergeMethod[Any]) -> str:
-    """Which models the method merges, in words."""
-    least, most = method.models
-    number = f"{least}" if least == most else f"{least} to {most}" if most else f"{least} or more"
-    base = {"required": "base_model and ", "optional": "perhaps base_model and ", "unused": ""}[method.base]
-    return f"{base}{number} model{'' if number == '1' else 's'}"
 
 
 def method_as_text(method: MergeMethod[Any], plugin: Plugin) -> tuple[str, str]:
@@ -83,19 +75,6 @@ def method_as_json(method: MergeMethod[Any]) -> dict[str, Json]:
         "parameters": parameters,
         "example": textwrap.dedent(method.example).strip(),
     }
-
-
-def summary_of(method: MergeMethod[Any]) -> str:
-    """What a method does, in one line: what it says itself, else the first line of its module or function."""
-    return method.summary or first_line(method.merge)
-
-
-def first_line(function: Callable[..., object]) -> str:
-    """The first line of a function's module, without the name before a colon, or else of the function."""
-    module = inspect.getmodule(function)
-    text = inspect.getdoc(module) or inspect.getdoc(function) or ""
-    line = text.split("\n\n")[0].replace("\n", " ")
-    return line.partition(": ")[2] or line
 
 
 def parameters_as_text(params: type[Params], scopes: bool = True) -> list[str]:

@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
-from mergecore.cli.show_methods import first_line, parameters_as_text, shortened, summary_of
+from mergecore.cli.show_methods import parameters_as_text, shortened
 from mergecore.errors import ConfigError, did_you_mean, printable
 from mergecore.plugins.discovery import canonical
 from mergecore.plugins.registry import WORD_OF, Plugin, Registry
+from mergecore.plugins.words import first_line, summary_of
 from mergecore.types import Json, MergeMethod, MoeFamily, SideFile
 from mergecore.types.params import NoParams
 

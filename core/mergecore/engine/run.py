@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mergecore.compute.threads import one_thread_each
 from mergecore.config.chosen import Choice, read_params
 from mergecore.engine.device import device
 from mergecore.engine.job import EngineJob
@@ -142,6 +141,7 @@ class Run:
 
     def steps(self, storage: Storage) -> None:
         """Merge what an earlier run has not."""
+        from mergecore.compute.threads import one_thread_each  # torch is loaded where weights are
         from mergecore.engine.step import Runner
         from mergecore.engine.weights import WeightFiles
 

@@ -97,17 +97,60 @@ def merge_state_dicts(
     Raises:
         MergecoreError: everything that is wrong with config, models or plugins, several as `Problems`.
     """
-    given = StateDicts(models)
-    registry = registry or Registry.discover()
-    if isinstance(config, MergeMethod) and config not in registry.all(MergeMethod):
-        registry = registry.with_methods(config)
     if isinstance(config, str | MergeMethod):
-        method = registry.get(MergeMethod, config) if isinstance(config, str) else config
-        more = {"seed": seed, **({"dtype": str(dtype)} if dtype is not None else {})}
-        config = config_of(method, list(models), base, parameters, more)
-    elif parameters or base is not None or dtype is not None or seed:
+        return merged_by_method(
+            config,
+            models,
+            base=base,
+            dtype=dtype,
+            seed=seed,
+            parameters=parameters,
+            registry=registry,
+            plan_options=plan_options,
+            run_options=run_options,
+            progress=progress,
+        )
+    if parameters or base is not None or dtype is not None or seed:
         what = "base, dtype, seed and parameters belong in the config"
         raise ConfigError("E104", what, hint="write them there, or name a method in place of the config")
+    return _merged(
+        config, StateDicts(models), registry or Registry.discover(), plan_options, run_options, progress
+    )
+
+
+def merged_by_method(
+    named: str | MergeMethod[Any],
+    models: Mapping[str, StateDict],
+    *,
+    base: str | None,
+    dtype: str | torch.dtype | None,
+    seed: int,
+    parameters: Mapping[str, object],
+    registry: Registry | None = None,
+    plan_options: PlanOptions | None = None,
+    run_options: RunOptions | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Tensor]:
+    """As `merge_state_dicts` with a method, whose parameters may have any names."""
+    given = StateDicts(models)
+    registry = registry or Registry.discover()
+    if isinstance(named, MergeMethod) and named not in registry.all(MergeMethod):
+        registry = registry.with_methods(named)
+    method = registry.get(MergeMethod, named) if isinstance(named, str) else named
+    more = {"seed": seed, **({"dtype": str(dtype)} if dtype is not None else {})}
+    config = config_of(method, list(models), base, parameters, more)
+    return _merged(config, given, registry, plan_options, run_options, progress)
+
+
+def _merged(
+    config: Path | str | Configs,
+    given: StateDicts,
+    registry: Registry,
+    plan_options: PlanOptions | None,
+    run_options: RunOptions | None,
+    progress: Progress | None,
+) -> dict[str, Tensor]:
+    registry.load_all()  # what is loaded need not be loaded again with the models
     registry = registry.with_sources(given.source)
     made = plan(config, registry=registry, options=plan_options)
     given.check_opened()
@@ -141,16 +184,14 @@ def merge_tensors(
     everyone = {f"tensors[{i}]": one for i, one in enumerate(tensors)}
     everyone |= {} if base is None else {"base": base}
     given: dict[str, StateDict] = {key: {name: one} for key, one in everyone.items()}
-    merged = merge_state_dicts(
+    merged = merged_by_method(
         method,
         given,
         base=None if base is None else "base",
         dtype=dtype,
         seed=seed,
+        parameters=parameters,
         registry=registry,
-        plan_options=None,
         run_options=run_options,
-        progress=None,
-        **parameters,
     )
     return merged[name]

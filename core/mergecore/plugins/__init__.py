@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mergecore.plugins.registry import WORD_OF, Plugin, Registry
     from mergecore.plugins.session import in_session
     from mergecore.plugins.streams import keep_descriptor_for_results
+    from mergecore.plugins.words import first_line, needs, summary_of
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
@@ -19,6 +20,7 @@ else:
             "registry": "WORD_OF Plugin Registry",
             "session": "in_session",
             "streams": "keep_descriptor_for_results",
+            "words": "first_line needs summary_of",
         },
     )
 
@@ -27,6 +29,9 @@ __all__ = [
     "Plugin",
     "Registry",
     "canonical",
+    "first_line",
     "in_session",
     "keep_descriptor_for_results",
+    "needs",
+    "summary_of",
 ]

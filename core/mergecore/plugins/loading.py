@@ -74,7 +74,9 @@ class Offer:
 class Loader:
     """The plugins that are loaded, as pluggy keeps them."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: Loader | None = None) -> None:
+        """`before` has loaded plugins already, which count as loaded here."""
+        self._before = before
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
 
@@ -86,7 +88,7 @@ class Loader:
                 that is taken, E603 for another API, E604 when a hook raises, E605 when a hook is not as it should be.
         """
         module = _imported(entry)
-        other = self._manager.get_name(module)
+        other = self.loaded_as(module)
         if other is not None:
             raise PluginError("E602", f"its module is plugin '{other}' already")
         self._check_hooks(module)
@@ -103,7 +105,12 @@ class Loader:
     def reporters(self) -> dict[str, Callable[[Event], object]]:
         """The functions that take events, by plugin."""
         impls = self._manager.hook.mergecore_report.get_hookimpls()
-        return {impl.plugin_name: impl.function for impl in impls}
+        before = self._before.reporters() if self._before else {}
+        return before | {impl.plugin_name: impl.function for impl in impls}
+
+    def loaded_as(self, module: object) -> str | None:
+        """The plugin that a module is already."""
+        return self._manager.get_name(module) or (self._before.loaded_as(module) if self._before else None)
 
     def _check_hooks(self, module: object) -> None:
         """Raise E605 for a misspelled hook, which would be ignored in silence, or when there is none."""

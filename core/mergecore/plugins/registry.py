@@ -129,7 +129,17 @@ class Registry:
             if plugin.name in added:
                 what = f"the plugin '{plugin.name}' ({plugin.origin}) is installed already"
                 raise PluginError("E602", what, plugin=plugin.name, hint=f"give your {word} another name")
-        return type(self)([*kept, *(of_session(value) for value in added.values())])
+        made = type(self)([*kept, *(of_session(value) for value in added.values())])
+        made._take_over(self)
+        return made
+
+    def _take_over(self, other: Registry) -> None:
+        """Take what another registry has loaded already; its plugins are not asked again."""
+        self._loader = Loader(other._loader)
+        loaded = {slot.load: slot for slot in other._slots if slot.plugin.status != "not loaded"}
+        self._slots = [
+            replace(loaded[slot.load], lost=None) if slot.load in loaded else slot for slot in self._slots
+        ]
 
     def get(self, kind: type[V], name: str) -> V:
         """The value of `kind` called `name`; `NAME@DISTRIBUTION` names one of several that claim a name.
