@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mergecore.compute.threads import one_thread_each
 from mergecore.engine.device import device
 from mergecore.errors import MergecoreError, PluginError
 from mergecore.planning.toolkit import codecs_of, methods_of
@@ -81,6 +80,7 @@ class RemoteJob:
         Raises:
             MergecoreError: PluginError E605 when a plugin is not here, or in another version.
         """
+        from mergecore.compute.threads import one_thread_each
         from mergecore.engine.step import Runner
         from mergecore.engine.weights import WeightFiles
 

@@ -152,30 +152,46 @@ def _state_dict(name: str, model: object) -> Mapping[str, Array]:
         what = f"model '{name}' is a {type(model).__name__}; a state dict or a module is expected"
         raise ConfigError("E104", what)
     problems = Collector()
+    faulty: dict[str, list[str]] = {}
     for key, one in found.items():
         if not isinstance(key, str):
             problems.add(ConfigError("E104", f"{name}: the name {key!r} of a tensor is not text"))
         elif fault := _fault(one):
-            what = f"{name}: tensor '{key}' is {fault}"
-            problems.add(InputError("E233", what, tensor=key, hint="pass a plain tensor"))
+            faulty.setdefault(fault, []).append(key)
+    for fault, keys in faulty.items():
+        what = f"{name}: tensor '{keys[0]}' is {fault}"
+        what += f"; so {'are' if len(keys) > 2 else 'is'} {some(keys[1:], 3)}" if len(keys) > 1 else ""
+        problems.add(InputError("E233", what, tensor=keys[0], hint=_CURES.get(fault, "pass a plain tensor")))
     if not found:
         problems.add(InputError("E201", f"model '{name}' contains no tensors"))
     problems.raise_any()
     return cast("Mapping[str, Array]", found)
 
 
+_META = "on the device 'meta', without numbers"
+_LAZY = "of a lazy module that was never called, without numbers"
+_CURES = {
+    _META: "load the weights first, or merge the models in their folders by `mergecore.merge`",
+    _LAZY: "call the module once first",
+}
+"""What to do about tensors with a fault that has a cure of its own."""
+
+
 def _fault(one: object) -> str | None:
     """Why something cannot be merged as a tensor; None when it can."""
     import numpy as np
     import torch
+    from torch.nn.parameter import is_lazy
 
     if isinstance(one, np.ndarray):
         return None
     if not isinstance(one, torch.Tensor):
         return f"a {type(one).__name__}, not a tensor"
+    if is_lazy(one):
+        return _LAZY
     if one.layout is not torch.strided or one.is_quantized:
         return f"{'quantised' if one.is_quantized else str(one.layout).removeprefix('torch.')}, not plain numbers"
-    return "on the device 'meta', without numbers" if one.is_meta else None
+    return _META if one.is_meta else None
 
 
 def _config(model: object) -> Mapping[str, Json]:
