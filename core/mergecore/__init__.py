@@ -27,7 +27,17 @@ if TYPE_CHECKING:
     from mergecore.files.yaml_document import Document
     from mergecore.output.manifest import Manifest, WrittenFile, WrittenTensor, read_manifest
     from mergecore.output.verify import VerifyReport, verify_folder
-    from mergecore.pipeline import execute, merge, merge_state_dicts, merge_tensors, plan, planner, run
+    from mergecore.pipeline import (
+        OpenedModel,
+        execute,
+        merge,
+        merge_state_dicts,
+        merge_tensors,
+        open_model,
+        plan,
+        planner,
+        run,
+    )
     from mergecore.plugins.discovery import Plugin
     from mergecore.plugins.registry import Registry
     from mergecore.types import (
@@ -59,7 +69,7 @@ else:
             "files.yaml_document": "Document",
             "output.manifest": "Manifest WrittenFile WrittenTensor read_manifest",
             "output.verify": "VerifyReport verify_folder",
-            "pipeline": "execute merge merge_state_dicts merge_tensors plan planner run",
+            "pipeline": "OpenedModel execute merge merge_state_dicts merge_tensors open_model plan planner run",
             "plugins.discovery": "Plugin",
             "plugins.registry": "Registry",
             "types": "Architecture Block Checkpoint Description Executor MergeMethod ModelSource "
@@ -92,6 +102,7 @@ __all__ = [
     "ModelSource",
     "MoeFamily",
     "NoParams",
+    "OpenedModel",
     "OutputError",
     "OutputWriter",
     "Params",
@@ -118,6 +129,7 @@ __all__ = [
     "merge",
     "merge_state_dicts",
     "merge_tensors",
+    "open_model",
     "open_tensors",
     "plan",
     "planner",

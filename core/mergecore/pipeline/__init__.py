@@ -12,6 +12,7 @@ from mergecore.files.on_demand import on_demand
 if TYPE_CHECKING:
     from mergecore.pipeline.folders import execute, merge
     from mergecore.pipeline.in_memory import merge_state_dicts, merge_tensors, run
+    from mergecore.pipeline.opening import OpenedModel, open_model
     from mergecore.pipeline.plans import made_already, plan, planner
 else:
     __getattr__, __dir__ = on_demand(
@@ -19,8 +20,20 @@ else:
         {
             "folders": "execute merge",
             "in_memory": "merge_state_dicts merge_tensors run",
+            "opening": "OpenedModel open_model",
             "plans": "made_already plan planner",
         },
     )
 
-__all__ = ["execute", "made_already", "merge", "merge_state_dicts", "merge_tensors", "plan", "planner", "run"]
+__all__ = [
+    "OpenedModel",
+    "execute",
+    "made_already",
+    "merge",
+    "merge_state_dicts",
+    "merge_tensors",
+    "open_model",
+    "plan",
+    "planner",
+    "run",
+]
