@@ -12,6 +12,7 @@ import click
 from mergecore.cli.mergekit.merge import MergeCommand
 from mergecore.cli.options import common_options, output_options, plan_options, run_options
 from mergecore.cli.screen import show_text
+from mergecore.cli.testing_plugins import check_plugin
 from mergecore.files.exhaustion import TO_PLAN, check_memory
 from mergecore.plugins.registry import Registry
 from mergecore.types import Executor, MergeMethod, OutputWriter, Recipe, SideFile, TokenizerStrategy
@@ -165,6 +166,9 @@ def show_plugin(name: str, disabled: Sequence[str], as_json: bool) -> None:
         click.echo(json.dumps([plugin_as_json(one, registry) for one in found]))
     else:
         show_text("\n\n".join(plugin_as_text(one, registry) for one in found))
+
+
+plugins.add_command(check_plugin)
 
 
 @click.command()

@@ -110,9 +110,14 @@ class StreamedGroup:
         return self._scratch.device
 
     @property
+    def block_size(self) -> int:
+        """The elements of a block without `rows`; always the same but in tests of methods."""
+        return BLOCK
+
+    @property
     def blocks(self) -> int:
         """How many blocks a pass without `rows` has."""
-        return -(-self.count // BLOCK)
+        return -(-self.count // self.block_size)
 
     @property
     def x(self) -> Tensor:
@@ -160,7 +165,7 @@ class StreamedGroup:
         self._check_alike("map_columns")
         height = self.shape[0]
         width = self.count // height
-        size = max(1, BLOCK // height)
+        size = max(1, self.block_size // height)
 
         def run(index: int) -> None:
             start, stop = index * size, min((index + 1) * size, width)
@@ -242,8 +247,8 @@ class StreamedGroup:
         samples: list[npt.NDArray[Any]] = [np.empty(0)] * self.blocks
 
         def run(index: int) -> None:
-            start = index * BLOCK
-            step = (min(start + BLOCK, self.count) - start) // spans
+            start = index * self.block_size
+            step = (min(start + self.block_size, self.count) - start) // spans
             starts = [start + i * step for i in range(spans)]
             x, _ = self._read([(at, at + min(step, size)) for at in starts], check=False)
             samples[index] = keys_of(x.cpu().numpy())
@@ -265,11 +270,12 @@ class StreamedGroup:
         if self._alike:
             self._each(lambda block: self._put(block, flats[0][block.start : block.stop]), final=True)
             return
-        blocks = [(i, start) for i, flat in enumerate(flats) for start in range(0, len(flat), BLOCK)]
+        size = self.block_size
+        blocks = [(i, start) for i, flat in enumerate(flats) for start in range(0, len(flat), size)]
 
         def put(index: int) -> None:
             output, start = blocks[index]
-            self._sink.put(output, start, numbers_of(flats[output][start : start + BLOCK]))
+            self._sink.put(output, start, numbers_of(flats[output][start : start + size]))
 
         self._run(len(blocks), put, final=True)
 
@@ -322,7 +328,7 @@ class StreamedGroup:
     def _sizes(self, rows: bool) -> tuple[int, int]:
         """The elements of a row and of a block."""
         columns = self.shape[-1] if rows and self.shape else self.count if rows else 1
-        return columns, max(1, BLOCK // max(1, columns)) * columns
+        return columns, max(1, self.block_size // max(1, columns)) * columns
 
     def _search(self, k: Wanted, rows: bool = False, value: bool = False, sharing: int = 1) -> Search:
         blocks = -(-self.count // self._sizes(rows)[1])

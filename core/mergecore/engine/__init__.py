@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mergecore.engine.memory import Estimate, estimate
     from mergecore.engine.run import Run, tell
     from mergecore.engine.tensors import open_tensors
+    from mergecore.engine.weights import StepInputs, WeightFiles
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
@@ -19,12 +20,15 @@ else:
             "memory": "Estimate estimate",
             "run": "Run tell",
             "tensors": "open_tensors",
+            "weights": "StepInputs WeightFiles",
         },
     )
 
 __all__ = [
     "Estimate",
     "Run",
+    "StepInputs",
+    "WeightFiles",
     "computed_model",
     "estimate",
     "open_tensors",

@@ -8,6 +8,7 @@ from mergecore.files.on_demand import on_demand
 
 if TYPE_CHECKING:
     from mergecore.plugins.discovery import canonical
+    from mergecore.plugins.limited import registry_of
     from mergecore.plugins.registry import WORD_OF, Plugin, Registry
     from mergecore.plugins.session import in_session
     from mergecore.plugins.streams import keep_descriptor_for_results
@@ -17,6 +18,7 @@ else:
         __name__,
         {
             "discovery": "canonical",
+            "limited": "registry_of",
             "registry": "WORD_OF Plugin Registry",
             "session": "in_session",
             "streams": "keep_descriptor_for_results",
@@ -33,5 +35,6 @@ __all__ = [
     "in_session",
     "keep_descriptor_for_results",
     "needs",
+    "registry_of",
     "summary_of",
 ]

@@ -187,6 +187,12 @@ class Registry:
         ]
         return [(offer.kind, offer.value) for offer in offers if str(offer) in plugin.provides]
 
+    def reporter(self, plugin: Plugin) -> Callable[[Event], object] | None:
+        """The function of a plugin that hears events; None where it has none."""
+        self.load_all()
+        keys = {slot.key for slot in self._active() if (slot.lost or slot.plugin) is plugin}
+        return next((hear for key, hear in self._loader.reporters().items() if key in keys), None)
+
     def unusable(self) -> list[Plugin]:
         """The plugins that cannot be used, wholly or in part, although they are not blocked."""
         return [plugin for plugin in self.plugins() if plugin.reason and plugin.status != "blocked"]

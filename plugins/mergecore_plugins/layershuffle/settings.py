@@ -30,8 +30,10 @@ class ShuffleDocument(Params):
     """A whole document, but for what every document may say."""
 
     title: ClassVar[str] = "the document of a shuffle"
-    layershuffle: Shuffle
-    dtype: str | None = None
-    out_dtype: str | None = None
-    tokenizer_source: str | None = None
-    chat_template: str | None = None
+    layershuffle: Shuffle = Field(description="the models, and how their layers are shuffled")
+    dtype: str | None = Field(default=None, description="precision of the output, as in a merge config")
+    out_dtype: str | None = Field(
+        default=None, description="precision of what is written, as in a merge config"
+    )
+    tokenizer_source: str | None = Field(default=None, description="whose vocabulary the output has")
+    chat_template: str | None = Field(default=None, description="the chat template, as in a merge config")

@@ -27,7 +27,7 @@ class MoeDocument(GateKeys):
 
     title: ClassVar[str] = "the document of a mixture of experts"
     base_model: Reference
-    experts: tuple[Expert, ...] = Field(min_length=1)
+    experts: tuple[Expert, ...] = Field(min_length=1, description="the models that the experts are made of")
     shared_experts: tuple[Expert, ...] | None = Field(
         default=None, description="experts that see every token, where the family has such"
     )
@@ -68,4 +68,4 @@ class PickDocument(Params):
     """A whole document, but for what every document may say."""
 
     title: ClassVar[str] = "the document of a choice of experts"
-    pick_experts: Pick
+    pick_experts: Pick = Field(description="the mixture, and which of its experts are taken")

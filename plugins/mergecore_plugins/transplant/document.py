@@ -34,5 +34,5 @@ class TransplantDocument(Params):
     """A whole document, but for what every document may say."""
 
     title: ClassVar[str] = "the document of a transplant"
-    transplant: Transplant
-    chat_template: str | None = None
+    transplant: Transplant = Field(description="the model, and the vocabulary that it gets")
+    chat_template: str | None = Field(default=None, description="the chat template, as in a merge config")

@@ -34,7 +34,7 @@ def reads_whole(group: TensorGroup, params: NoParams) -> Merged:
 
 
 def method(merge: Any, **facts: Any) -> MergeMethod[Any]:
-    return MergeMethod(name="odd", merge=merge, params=NoParams, **facts)
+    return MergeMethod(name="odd", merge=merge, params=NoParams, summary="something odd", **facts)
 
 
 def test_what_is_written_into_the_base_of_a_block_changes_no_result() -> None:

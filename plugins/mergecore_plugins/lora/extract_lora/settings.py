@@ -47,4 +47,4 @@ class ExtractionDocument(Params):
     """A whole document, but for what every document may say."""
 
     title: ClassVar[str] = "the document of an extraction"
-    extract_lora: Extraction
+    extract_lora: Extraction = Field(description="what is extracted, and how")

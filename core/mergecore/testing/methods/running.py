@@ -1,0 +1,181 @@
+"""Merge methods on tensors in memory; read `run_method`, then `Manner`, which says how blocks are worked on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mergecore.compute.deferred import DeferredGroup
+from mergecore.compute.group import StreamedGroup, merge_group
+from mergecore.compute.scratch import Scratch
+from mergecore.compute.topk.whole_model import Groups
+from mergecore.types import Json, MergeMethod, Workers
+from mergecore.types.params import Params, for_inputs
+from mergecore.types.steps import BLOCK
+
+
+def run_method(
+    method: MergeMethod[Any],
+    params: Params,
+    tensors: Sequence[Tensor],
+    base: Tensor | None = None,
+    *,
+    name: str = "tensor",
+    seed: int = 0,
+    order: Callable[[int], Sequence[int]] = range,
+) -> Tensor:
+    """What `method` makes of `tensors`, before rounding: float64 if any of them is, else float32.
+
+    In delta space, `tensors` are the models beside `base`; a method in weight space that needs the base
+    takes it as the first of `tensors`.  A `PerModel` parameter of one value counts for all of them, and an empty
+    tensor is not handed to the method, both as in a merge.  `order` gives the order in which n blocks are worked on.
+    """
+    models = [{name: one} for one in tensors]
+    bases = None if base is None else {name: base}
+    return run_model(method, params, models, bases, seed=seed, order=order)[name]
+
+
+def run_model(
+    method: MergeMethod[Any],
+    params: Params,
+    models: Sequence[Mapping[str, Tensor]],
+    base: Mapping[str, Tensor] | None = None,
+    *,
+    seed: int = 0,
+    order: Callable[[int], Sequence[int]] = range,
+) -> dict[str, Tensor]:
+    """As `run_method`, for all tensors of whole models by name; what the method prepares, it prepares of them."""
+    return run_in(Manner(crew=InOrder(order)), method, params, models, base, seed=seed)
+
+
+class InOrder:
+    """One block after the other, in an order of its own."""
+
+    def __init__(self, order: Callable[[int], Sequence[int]] = range) -> None:
+        self._order = order
+
+    def for_each(self, count: int, work: Callable[[int], None]) -> None:
+        """Call `work` with every index below `count`."""
+        for index in self._order(count):
+            work(index)
+
+
+class Together:
+    """Many blocks at once, each in some thread."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+
+    def for_each(self, count: int, work: Callable[[int], None]) -> None:
+        """Call `work` with every index below `count`, from several threads."""
+        with ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(work, range(count)))
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a method is run: with which groups, blocks of which size, and by which workers.
+
+    block: the elements of a block; None for as many as in a merge.
+    whole: whether whole tensors can be had by methods that do not say so.
+    """
+
+    kind: type[StreamedGroup] = StreamedGroup
+    crew: Workers = InOrder()  # noqa: RUF009 - it has no state
+    block: int | None = None
+    whole: bool = True
+
+
+def run_in(
+    manner: Manner,
+    method: MergeMethod[Any],
+    params: Params | Mapping[str, Params],
+    models: Sequence[Mapping[str, Tensor]],
+    base: Mapping[str, Tensor] | None = None,
+    *,
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """Run a method on whole models; `params` may be those of each tensor."""
+    made = {name: _memory([one[name] for one in (*models, *([base] if base else []))]) for name in models[0]}
+    names = [name for name, one in made.items() if one.whole.numel()]  # merges copy what is empty
+    given = {name: params[name] if isinstance(params, Mapping) else params for name in names}
+    of = {name: for_inputs(one, len(models)) for name, one in given.items()}
+    kind = _sized(manner.kind, manner.block)
+
+    def group(index: int, state: Json = None) -> StreamedGroup:
+        name = names[index]
+        everyone = [one[name] for one in (*models, *([base] if base else []))]
+        return kind(
+            name=name,
+            shape=tuple(everyone[0].shape),
+            n=len(models),
+            inputs=_InMemory(everyone),
+            sink=made[name],
+            crew=manner.crew,
+            scratch=Scratch(torch.device("cpu")),
+            dtype=made[name].whole.dtype,
+            delta=base is not None,
+            seed=seed,
+            index=index,
+            models=range(len(models)),
+            state=state,
+            needs_whole_tensors=method.needs_whole_tensors or manner.whole,
+        )
+
+    groups, all_params = Groups(len(names), group), [of[name] for name in names]
+    state = method.prepare(groups, all_params) if method.prepare else None
+    for index, name in enumerate(names):
+        made_of = group(index, state)
+        merge_group(method, made_of, of[name])
+        if isinstance(made_of, Later):
+            made_of.make_all()
+    return {name: one.whole for name, one in made.items()}
+
+
+class Later(DeferredGroup):
+    """A group whose result is made stretch by stretch, once the method has returned."""
+
+    def make_all(self) -> None:
+        """Make the result from the end to the beginning; blocks at the seams are made twice."""
+        stretch = 3 * self.block_size // 2
+        for start in reversed(range(0, self.count, stretch)):
+            stop = min(start + stretch, self.count)
+            self.make(start, stop, True, lambda first, numbers: self._sink.put(0, first, numbers))
+
+
+def _sized(kind: type[StreamedGroup], size: int | None) -> type[StreamedGroup]:
+    """A kind of groups with blocks of `size` elements."""
+    if size is None:
+        return kind
+    return type(kind.__name__, (kind,), {"block_size": property(lambda self: min(size, BLOCK))})
+
+
+def _memory(everyone: Sequence[Tensor]) -> _Memory:
+    """Room for what is made of tensors."""
+    wide = any(one.dtype == torch.float64 for one in everyone)
+    return _Memory(everyone[0].shape, torch.float64 if wide else torch.float32)
+
+
+class _InMemory:
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._flat = [one.reshape(-1) for one in tensors]
+
+    def load(self, start: int, stop: int, rows: Sequence[Tensor], check: bool = True) -> None:
+        for flat, row in zip(self._flat, rows, strict=True):
+            row.copy_(flat[start:stop])
+
+    def raise_faults(self) -> None:
+        pass
+
+
+class _Memory:
+    def __init__(self, shape: torch.Size, dtype: torch.dtype) -> None:
+        self.whole = torch.full(shape, float("nan"), dtype=dtype)
+
+    def put(self, output: int, start: int, numbers: Tensor) -> None:
+        self.whole.view(-1)[start : start + numbers.numel()] = numbers
