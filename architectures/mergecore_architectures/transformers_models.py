@@ -152,7 +152,7 @@ def build(config: Mapping[str, Json]) -> MetaModel:
         CannotBuildError: the installed transformers knows no such model, or its class objects.
     """
     _check_counts(config)
-    with _quiet():
+    with silenced():
         try:
             model = _build(config)
         except CannotBuildError:
@@ -167,7 +167,7 @@ def complete_config(config: Mapping[str, Json]) -> dict[str, Json] | None:
     """A config with the values that its class takes for what is not said; None when there is no such class."""
     try:
         _check_counts(config)
-        with _quiet():
+        with silenced():
             whole = _settings(config).to_dict()
         made = parse_json(json.dumps(whole, default=str).encode(), code="E220", place="config", infinite=True)
     except CannotBuildError:
@@ -238,8 +238,8 @@ _COUNTS = re.compile(r"(layers?|blocks|depth|experts|stages|groups|heads|modules
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """What the library has to say about configs and weights is not for our users."""
+def silenced() -> Iterator[None]:
+    """Let transformers say nothing: its words about configs and weights are not for our users."""
     logger = logging.getLogger("transformers")
     before = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mergecore.files.patterns import searcher
     from mergecore.files.safe_open import ReadAt
     from mergecore.files.sizes import size_text
+    from mergecore.files.small_files import read_small
     from mergecore.files.strict_json import parse_json, read_json
     from mergecore.files.yaml_document import DocPath, parse_documents
     from mergecore.files.yaml_text import read_text
@@ -20,6 +21,7 @@ else:
         {
             "dtypes": "DTYPES MERGEABLE NumberFormat nbytes promoted",
             "patterns": "searcher",
+            "small_files": "read_small",
             "safe_open": "ReadAt",
             "sizes": "size_text",
             "strict_json": "parse_json read_json",
@@ -39,6 +41,7 @@ __all__ = [
     "parse_json",
     "promoted",
     "read_json",
+    "read_small",
     "read_text",
     "searcher",
     "size_text",

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mergecore.errors import MergecoreError, Place, class_of
-from mergecore.files.read_small import read_small
 from mergecore.files.sizes import size_text
+from mergecore.files.small_files import read_small
 
 MAX_BYTES = 256_000_000
 MAX_DEPTH = 64

@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 
 from mergecore.errors import ConfigError, Place, PolicyError, did_you_mean
-from mergecore.files.read_small import read_small
 from mergecore.files.sizes import size_text
+from mergecore.files.small_files import read_small
 
 MAX_BYTES = 1_000_000
 

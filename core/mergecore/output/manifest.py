@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from mergecore.errors import OutputError
-from mergecore.files.read_small import read_small
 from mergecore.files.safe_open import open_regular, resolved
+from mergecore.files.small_files import read_small
 from mergecore.files.strict_json import MAX_BYTES, parse_json
 from mergecore.models.local_paths import without_local_paths
 from mergecore.models.module_folders import is_inside

@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from mergecore.errors import ConfigError, Place, PluginError, did_you_mean
-from mergecore.files.read_small import read_small
 from mergecore.files.safe_open import NO_STAMP
+from mergecore.files.small_files import read_small
 from mergecore.models.folder import ADAPTER, ADAPTER_WEIGHTS, open_adapter, open_folder
 from mergecore.planning.side_files.collect import CONFIG
 from mergecore.planning.state_dicts import NOWHERE

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mergecore.errors import InputError
-from mergecore.files.read_small import read_small
+from mergecore.files.small_files import read_small
 from mergecore.files.strict_json import parse_mapping
 from mergecore.types import Checkpoint, Json
 

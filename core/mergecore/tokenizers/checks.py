@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergecore.errors import InputError, PolicyError, some
-from mergecore.files.read_small import read_small
+from mergecore.files.small_files import read_small
 from mergecore.files.strict_json import MAX_BYTES, parse_json
 from mergecore.tokenizers.chat_template import MAX_TEMPLATE, template_of
 from mergecore.tokenizers.read import TOKENIZER_CONFIG, TOKENIZER_JSON

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mergecore.errors import InputError, PolicyError
-from mergecore.files.read_small import read_small
+from mergecore.files.small_files import read_small
 from mergecore.files.strict_json import MAX_BYTES, parse_mapping
 from mergecore.tokenizers.sentencepiece import Piece, read_pieces
 from mergecore.types import Checkpoint, Json, TokenTable

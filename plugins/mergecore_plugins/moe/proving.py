@@ -29,6 +29,7 @@ from mergecore.types import (
     TensorInfo,
     TensorInput,
 )
+from mergecore_architectures import silenced
 from mergecore_plugins.moe.config_json import mixture_config
 from mergecore_plugins.moe.dense import PARTS, Dense, dense_of
 from mergecore_plugins.moe.parts import Random
@@ -63,7 +64,7 @@ class Proof:
         asked = named[0] if named else family
         word = self.unchecked(family)
         try:
-            with _quiet():
+            with silenced():
                 return self._differs(asked, family.architecture)
         except _CannotAskError as error:
             self.doubts[:] = [f"{word}: {error}"]
@@ -183,7 +184,7 @@ class _Reader:
         return self
 
     def read(self, tensor: Stored, start: int, into: Tensor) -> None:
-        raise NotImplementedError
+        raise AssertionError(f"'{tensor.name}' is not in memory, as all tensors of a tiny model are")
 
     def take(self, tensor: Origin, start: int, numbers: Tensor, into: Tensor) -> None:
         into.copy_(numbers)
@@ -196,20 +197,3 @@ class _Reader:
         import torch
 
         yield torch.empty(shape, dtype=dtype)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Let the library say nothing."""
-    import logging
-    import warnings
-
-    logger = logging.getLogger("transformers")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

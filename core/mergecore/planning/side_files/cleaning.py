@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from mergecore.errors import MergecoreError, some
-from mergecore.files.read_small import read_small
+from mergecore.files.small_files import read_small
 from mergecore.files.strict_json import parse_json
 from mergecore.models.local_paths import is_local_path, last_name
 from mergecore.types import Json

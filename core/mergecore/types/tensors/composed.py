@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Self, cast
@@ -47,7 +48,7 @@ _ROOMS = 4
 
 
 @dataclass(frozen=True)
-class Computed:
+class Computed(ABC):
     """A base for tensors that are computed of others: a subclass adds its fields and `load`.
 
     The first of the `parts` gives format and shape.  What `load` borrows from the reader counts in `extra_memory`.
@@ -88,9 +89,9 @@ class Computed:
         ready = {id(part): prepared(part, reader, for_each) for part in self.parts}
         return replace(self, parts=tuple(ready[id(part)] for part in self.parts))
 
+    @abstractmethod
     def load(self, reader: Reader, start: int, stop: int, into: Tensor) -> None:
         """Fill `into` (stop - start,), float32 or float64, with the elements from `start` up to `stop`."""
-        raise NotImplementedError
 
 
 def _word(value: object) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mergecore import MergecoreError
 from mergecore.errors import ConfigError, InputError, Place
-from mergecore.files import parse_json
+from mergecore.files import parse_json, read_small
 from mergecore.tokenizers import is_tokenizer_file, template_of
 from mergecore.types import Checkpoint
 from mergecore_plugins.moe.gating.settings import PromptFile, Prompts
@@ -41,32 +41,27 @@ def texts_of(prompts: Prompts, place: Place | str | None) -> tuple[str, ...]:
 
 
 def _read(source: PromptFile, place: Place | str | None) -> tuple[str, ...]:
+    named = f"the file of prompts '{source.file}'"
     try:
         path = Path(source.file).expanduser()
-        status = path.stat()
-        if not (stat.S_ISREG(status.st_mode) or path.is_dir()):
-            what = f"the file of prompts '{source.file}' is a pipe or a device"
-            raise ConfigError("E105", what, place=place, hint="write the prompts to a file first")
-        if status.st_size > MOST_BYTES:
-            what = f"the file of prompts '{source.file}' has more than {MOST_BYTES >> 20} MB"
-            raise ConfigError("E105", what, place=place, hint="a few hundred prompts are enough")
-        content = path.read_bytes()
+        content = read_small(path, code="E236", max_bytes=MOST_BYTES)
         text = content.decode("utf-8-sig")
-    except OSError as error:
-        what = f"the file of prompts '{source.file}' cannot be read: {error.strerror}"
-        hint = "relative paths begin in the folder in which the command runs"
-        raise ConfigError("E105", what, place=place, hint=hint) from None
+    except MergecoreError as error:
+        hint = _HINTS.get(error.code, "relative paths begin in the folder in which the command runs")
+        raise ConfigError("E105", f"{named}: {error.what}", place=place, hint=hint) from None
     except UnicodeDecodeError as error:
-        what = f"the file of prompts '{source.file}' is not UTF-8 at byte {error.start}"
+        what = f"{named} is not UTF-8 at byte {error.start}"
         raise ConfigError("E105", what, place=place, hint="save it as UTF-8") from None
     except (ValueError, RuntimeError):  # it holds a NUL, or names a user that there is not
         what = f"no file can be called {source.file!r}"
         raise ConfigError("E105", what, place=place, hint="write the path of a text file") from None
     found = tuple(_lines(path, text, content))
     if not found:
-        what = f"the file of prompts '{source.file}' holds none"
-        raise ConfigError("E105", what, place=place, hint="write one prompt in each line")
+        raise ConfigError("E105", f"{named} holds none", place=place, hint="write one prompt in each line")
     return found
+
+
+_HINTS = {"E308": "a few hundred prompts are enough", "E309": "write the prompts to a text file first"}
 
 
 def _lines(path: Path, text: str, content: bytes) -> Iterator[str]:

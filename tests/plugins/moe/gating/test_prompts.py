@@ -171,10 +171,11 @@ def test_prompts_are_read_from_a_file(name: str, content: str, base: Path, tmp_p
 @pytest.mark.parametrize(
     ("name", "content", "what", "hint"),
     [
-        ("none.txt", None, "cannot be read: No such file", "relative paths begin in the folder"),
-        ("empty.txt", b" \n", "holds none", "write one prompt in each line"),
-        ("latin.txt", b"caf\xe9", "is not UTF-8 at byte 3", "save it as UTF-8"),
-        ("large.txt", b"x" * 101, "has more than", "a few hundred prompts are enough"),
+        ("none.txt", None, ": missing", "relative paths begin in the folder"),
+        ("none/x.txt", None, ": missing", "relative paths begin in the folder"),
+        ("empty.txt", b" \n", " holds none", "write one prompt in each line"),
+        ("latin.txt", b"caf\xe9", " is not UTF-8 at byte 3", "save it as UTF-8"),
+        ("large.txt", b"x" * 101, ": the file has 101 bytes", "a few hundred prompts are enough"),
     ],
 )
 def test_a_file_that_holds_no_prompts_is_named(
@@ -192,7 +193,7 @@ def test_a_file_that_holds_no_prompts_is_named(
         Path(name).write_bytes(content)
     error = refused(base, experts=[{"positive_prompts": {"file": name}}, CODE])
     assert error.code == "E105"
-    assert error.what.startswith(f"the file of prompts '{name}' {what}")
+    assert error.what.startswith(f"the file of prompts '{name}'{what}")
     assert str(error.place) == "experts.0.positive_prompts"
     assert error.hint is not None
     assert error.hint.startswith(hint)
@@ -209,10 +210,11 @@ def test_a_line_of_prompts_ends_at_a_line_feed_alone(tmp_path: Path) -> None:
 
 def test_a_pipe_is_not_a_file_of_prompts(base: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for name in (str(tmp_path / "pipe"), "/dev/zero"):
+    kinds = {str(tmp_path / "pipe"): "fifo", "/dev/zero": "character device", str(tmp_path): "directory"}
+    for name, kind in kinds.items():
         error = refused(base, experts=[{"positive_prompts": {"file": name}}, CODE])
-        assert (error.code, error.what) == ("E105", f"the file of prompts '{name}' is a pipe or a device")
-        assert error.hint == "write the prompts to a file first"
+        assert error.what == f"the file of prompts '{name}': not a regular file ({kind})"
+        assert (error.code, error.hint) == ("E105", "write the prompts to a text file first")
 
 
 @pytest.mark.parametrize("name", ["a\0b", "~nobody-of-this-name/prompts.txt"])
