@@ -66,7 +66,7 @@ class MoeFamily:
     faults: why it cannot express a model, beside what the tensors and `Mixture` show.
     exact_router: whether its loaders hold the router in float32; it is then stored so.
     proved_by: another family whose class computes the same, where transformers has none for this one.
-    note: what users should know who get one.
+    note: what users should know who get one; `notes`: what they should know of a mixture of such a model.
     rank: of the families that can express a model, the one of lowest rank is taken.
     """
 
@@ -85,4 +85,5 @@ class MoeFamily:
     exact_router: bool = False
     proved_by: str = ""
     note: str = ""
+    notes: Callable[[Mixture], Iterable[str]] = lambda mixture: ()
     rank: int = 50

@@ -71,6 +71,7 @@ def plan_moe(document: Document, planner: Planner) -> Plan:
         warnings=[
             *warnings(asked, models, mixture),
             *([family.note] if family.note else []),
+            *family.notes(mixture),
             *(proof.doubts if asked.check else (f"{proof.unchecked(family)}: 'check' is false",)),
             *told,
         ],

@@ -13,7 +13,7 @@ class Expert(PromptKeys):
     """A model whose feed-forward blocks are an expert, and what is done to them."""
 
     title: ClassVar[str] = "an expert"
-    source_model: Reference
+    source_model: Reference = Field(description="the model whose feed-forward blocks it gets")
     noise_scale: float | None = Field(
         default=None, ge=0, description="standard deviation of normal noise that is added to its weights"
     )
@@ -26,8 +26,8 @@ class MoeDocument(GateKeys):
     """A whole document, but for what every document may say."""
 
     title: ClassVar[str] = "the document of a mixture of experts"
-    base_model: Reference
-    experts: tuple[Expert, ...] = Field(min_length=1, description="the models that the experts are made of")
+    base_model: Reference = Field(description="the model that gives all but the experts")
+    experts: tuple[Expert, ...] = Field(min_length=1, description="the routed experts, in order")
     shared_experts: tuple[Expert, ...] | None = Field(
         default=None, description="experts that see every token, where the family has such"
     )
@@ -52,7 +52,7 @@ class Pick(Params):
     """Which experts of a mixture are kept."""
 
     title: ClassVar[str] = "a choice of experts"
-    model: Reference
+    model: Reference = Field(description="the mixture")
     keep: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         default=None, description="numbers of the experts that are kept, in the order that they get"
     )
@@ -68,4 +68,4 @@ class PickDocument(Params):
     """A whole document, but for what every document may say."""
 
     title: ClassVar[str] = "the document of a choice of experts"
-    pick_experts: Pick = Field(description="the mixture, and which of its experts are taken")
+    pick_experts: Pick = Field(description="the mixture, and which of its experts are kept")

@@ -20,7 +20,7 @@ Dense = Callable[..., Path]
 WITH_SHARED = ("qwen2_moe", "granitemoeshared", "dots1", "glm4_moe", "hunyuan_v1_moe")
 PAIRS = {
     "mixtral": ("llama", "llama-tied", "llama-scaled", "llama-wide-heads", "mistral", "phi3", "smollm3"),
-    "qwen2_moe": ("llama", "mistral", "qwen2", "phi3", "seed-oss"),
+    "qwen2_moe": ("llama", "mistral", "qwen2", "qwen2-windows", "phi3", "seed-oss"),
     "qwen3_moe": ("qwen3", "qwen3-biases"),
     "granitemoe": ("llama", "llama-biases", "qwen2", "granite"),
     "granitemoeshared": ("llama-tied", "granite"),

@@ -1,7 +1,8 @@
 """Tensors have the names that the loaders of vLLM and the converter of llama.cpp look for.
 
 `LLAMA_CPP` is what the table of names of gguf makes of the modules of layer 1; its converter joins experts, and cuts
-what Granite stores as one.  `VLLM` are the names that the loader of each class has words for, beside those of a Llama.
+what Granite stores as one.  `VLLM` are the names that the loaders of vLLM 0.32 make tensors of their classes of, beside
+those of a Llama; dots1 is as up to 0.23, FlexOlmo and Hunyuan are loaded by transformers there.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mergecore.errors import some
 from mergecore.types import ExpertPart, Json, Mixture
 
 
@@ -51,6 +52,17 @@ def windows(mixture: Mixture) -> tuple[int | None, bool]:
     return size, False
 
 
+def window_keys(mixture: Mixture) -> dict[str, Json]:
+    """What families with windows say of them."""
+    size, mixed = windows(mixture)
+    listed: dict[str, Json] = {"layer_types": mixture.config.get("layer_types")} if mixed else {}
+    return {
+        "sliding_window": size,
+        "max_window_layers": 0 if size else mixture.config.get("num_hidden_layers"),
+        **listed,
+    }
+
+
 def unlike_windows(mixture: Mixture) -> list[str]:
     """Why a family with one window for all layers cannot express a model."""
     size, mixed = windows(mixture)
@@ -96,3 +108,9 @@ def has_biases(mixture: Mixture) -> bool:
 def inner(mixture: Mixture) -> Json:
     """The width of a feed-forward block."""
     return mixture.config.get("intermediate_size")
+
+
+def biases_that_vllm_lacks(mixture: Mixture, *known: str) -> list[str]:
+    """What to say of biases of the attention that the class of vLLM has not, but for the `known` ones."""
+    lost = sorted(mixture.layer & {*ALL_BIASES} - {*known})
+    return [f"vLLM leaves {some(lost, 4)} out of models of this family without a word"] if lost else []

@@ -20,7 +20,7 @@ from mergecore_plugins.moe.families.common import (
     no_windows,
     whole_heads,
     whole_rope,
-    windows,
+    window_keys,
 )
 
 
@@ -63,8 +63,8 @@ deepseek = MoeFamily(
     config=_first,
     faults=lambda mixture: [*no_windows(mixture), *whole_heads(mixture), *whole_rope(mixture)],
     proved_by="mixtral",
-    note="transformers has no class for deepseek of its own: vLLM and llama.cpp load it, transformers only with the "
-    "code of deepseek-ai/deepseek-moe-16b-base, which auto_map in config.json would have to name",
+    note="llama.cpp loads deepseek as it is; transformers and vLLM only with the code of "
+    "deepseek-ai/deepseek-moe-16b-base, which auto_map in config.json would have to name",
     rank=20,
 )
 
@@ -93,17 +93,7 @@ def _pairs(mixture: Mixture) -> list[str]:
 
 
 def _dots(mixture: Mixture) -> dict[str, Json]:
-    size, mixed = windows(mixture)
-    layers = mixture.config.get("num_hidden_layers")
-    kinds = mixture.config.get("layer_types")
-    listed: dict[str, Json] = {"layer_types": kinds} if mixed else {}
-    return {
-        **_grouped(mixture),
-        "moe_layer_freq": 1,
-        "sliding_window": size,
-        "max_window_layers": 0 if size else layers,
-        **listed,
-    }
+    return {**_grouped(mixture), "moe_layer_freq": 1, **window_keys(mixture)}
 
 
 dots1 = MoeFamily(

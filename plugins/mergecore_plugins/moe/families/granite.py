@@ -10,6 +10,7 @@ from mergecore_plugins.moe.families.common import (
     ALL_BIASES,
     LLAMA,
     as_they_are,
+    biases_that_vllm_lacks,
     has_biases,
     inner,
     no_windows,
@@ -69,6 +70,7 @@ granitemoe = MoeFamily(
     config=_config,
     keeps=_FACTORS,
     faults=lambda mixture: [*no_windows(mixture), *whole_heads(mixture), *whole_rope(mixture)],
+    notes=biases_that_vllm_lacks,
 )
 
 _WITH_SHARED = replace(

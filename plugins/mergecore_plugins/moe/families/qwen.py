@@ -14,6 +14,7 @@ from mergecore_plugins.moe.families.common import (
     HEAD_NORMS,
     LLAMA,
     as_they_are,
+    biases_that_vllm_lacks,
     each,
     has_biases,
     inner,
@@ -21,12 +22,12 @@ from mergecore_plugins.moe.families.common import (
     unlike_windows,
     whole_heads,
     whole_rope,
+    window_keys,
     windows,
 )
 
 
 def _config(mixture: Mixture) -> dict[str, Json]:
-    size, _ = windows(mixture)
     return {
         "num_experts": mixture.experts,
         "num_experts_per_tok": mixture.experts_per_token,
@@ -36,21 +37,33 @@ def _config(mixture: Mixture) -> dict[str, Json]:
         "norm_topk_prob": True,
         "output_router_logits": False,
         "router_aux_loss_coef": 0.001,
-        "use_sliding_window": size is not None,
-        "sliding_window": size,
-        "max_window_layers": 0 if size else mixture.config.get("num_hidden_layers"),
+        "use_sliding_window": windows(mixture)[0] is not None,
+        **window_keys(mixture),
     }
 
 
 def _second(mixture: Mixture) -> dict[str, Json]:
-    kinds = ["sliding_attention"] * len_of(mixture) if windows(mixture)[0] else []
-    listed: dict[str, Json] = {"layer_types": [*kinds]} if kinds else {}
+    size, mixed = windows(mixture)
+    kinds = mixture.config.get("layer_types")
+    more: dict[str, Json] = {}
+    if mixed and isinstance(kinds, list):
+        more = {"max_window_layers": kinds.index("sliding_attention")}
+    elif size:
+        more = {"layer_types": ["sliding_attention"] * len_of(mixture)}
     return {
         **_config(mixture),
-        **listed,
+        **more,
         "shared_expert_intermediate_size": inner(mixture),
         "qkv_bias": True,
     }
+
+
+def _some_windows(mixture: Mixture) -> list[str]:
+    size, mixed = windows(mixture)
+    told = (
+        f"only some of its layers have a window of {size}: transformers 5 knows that of Qwen2MoeForCausalLM, "
+    )
+    return [f"{told}transformers 4 and vLLM do not"] if mixed else []
 
 
 def _third(mixture: Mixture) -> dict[str, Json]:
@@ -74,7 +87,8 @@ qwen2_moe = MoeFamily(
     fused=replace(_NAMES, experts=FUSED),
     shared_experts=(1, 1),
     config=_second,
-    faults=lambda mixture: [*unlike_windows(mixture), *whole_heads(mixture), *whole_rope(mixture)],
+    faults=lambda mixture: [*whole_heads(mixture), *whole_rope(mixture)],
+    notes=_some_windows,
     rank=30,
 )
 
@@ -89,5 +103,6 @@ qwen3_moe = MoeFamily(
     fused=ExpertNames(router="mlp.gate.weight", experts=FUSED),
     config=_third,
     faults=lambda mixture: [*unlike_windows(mixture), *whole_rope(mixture)],
+    notes=lambda mixture: biases_that_vllm_lacks(mixture, *BIASES),
     rank=40,
 )
