@@ -12,7 +12,7 @@ class Shuffled(Params):
     """A model whose layers take part, and how often they are drawn."""
 
     title: ClassVar[str] = "a model of a shuffle"
-    model: Reference
+    model: Reference = Field(description="a model whose layers take part")
     weight: float = Field(
         default=1.0, ge=0, description="chance of its layers; with full_random, how many it gives, as a share"
     )
@@ -22,7 +22,7 @@ class Shuffle(Params):
     """The models that layers are drawn from."""
 
     title: ClassVar[str] = "a shuffle of layers"
-    models: tuple[Shuffled, ...]
+    models: tuple[Shuffled, ...] = Field(description="the models that layers are drawn from")
     full_random: bool = Field(default=False, description="draw which layers, too, and put them in any order")
 
 
