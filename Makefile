@@ -29,7 +29,7 @@ REAL_LORA ?=
 TESTS ?=
 
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test check lint types coverage bench accuracy in-memory fuzz kills evidence averaging real-lora moe4 \
 	routers format clean
@@ -77,7 +77,7 @@ averaging: $(VENV)/installed
 	$(BIN)/python benchmarks/averaging.py --write-docs
 
 real-lora: $(VENV)/installed
-	$(INSTALL) '.[bench]'
+	$(INSTALL) --editable '.[bench]'
 	$(BIN)/python benchmarks/real_lora.py $(REAL_LORA)
 
 routers: $(VENV)/installed
@@ -95,13 +95,16 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; say where: make PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# Entry points are metadata, so a change of pyproject.toml installs anew.
-$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+# Entry points are metadata, so a change of a pyproject.toml installs anew.
+PROJECTS := pyproject.toml contrib/mergecore-spectral/pyproject.toml
+CONTRIB := --editable ./contrib/mergecore-spectral
+
+$(VENV)/installed: $(PROJECTS) constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV); the first time takes some minutes"
-	$(INSTALL) .
+	$(INSTALL) --editable . $(CONTRIB)
 	@touch $@
 
-$(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/installed-dev: $(PROJECTS) constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV); the first time takes some minutes"
-	$(INSTALL) '.[dev]'
+	$(INSTALL) --editable '.[dev]' $(CONTRIB)
 	@touch $@ $(VENV)/installed

@@ -103,6 +103,10 @@ SETTINGS = (
     Setting("knots", Case(per_model={"density": 0.2}), "lambda"),
     Setting("core_space", Case(parameters={"rule": "tsv"}), "lambda"),
     Setting("core_space", Case(parameters={"rule": "iso"}), "lambda"),
+    # of contrib/mergecore-spectral
+    Setting("tsv", Case(), "lambda"),
+    Setting("iso_c", Case(), "lambda"),
+    Setting("iso_cts", Case(), "lambda"),
     Setting("model_stock", CASES["model_stock"]),
     Setting("sce", Case(weighted=False, parameters={"select_topk": 0.1})),
     Setting("ram", Case(weighted=False)),

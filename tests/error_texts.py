@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
+from house import sources
+
 CLASSES = {"ConfigError", "InputError", "PolicyError", "MergeError", "OutputError", "PluginError"}
 PASSED_ON = {"what", "fault", "why", "how", "doing", "hint"}
 """Parameters by which functions get a part of a message."""
@@ -49,10 +51,9 @@ class Message:
 
 def messages(project: Path) -> list[Message]:
     """Every form of every message, and of every hint, that is given to an error or to what makes one."""
-    paths = sorted(project.glob("*/mergecore*/**/*.py"))
     modules = [
         Module(path.relative_to(project).as_posix(), ast.parse(path.read_text(encoding="utf8")))
-        for path in paths
+        for _, path in sources(project)
     ]
     found, passed = _of_errors(modules)
     known: set[tuple[str, str]] = set()
@@ -188,9 +189,9 @@ def _argument(call: ast.Call, name: str, position: int) -> ast.expr | None:
 # ---- what tests match --------------------------------------------------------------------------------------
 
 
-def untested(found: Sequence[Message], tests: Path) -> dict[str, str]:
+def untested(found: Sequence[Message], *tests: Path) -> dict[str, str]:
     """The messages that no test matches: no three words of theirs, which no other message has, stand in one."""
-    said = _said(tests)
+    said = "\n".join(map(_said, tests))
     counts = Counter(words for one in found for words in _words(one))
     lacking: dict[str, str] = {}
     for one in found:

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import house
 import pytest
 from state_dicts import NAMES, Tensors
 from tiny import llama, llama_config, write_checkpoint
+
+from mergecore.plugins import discovery
+
+
+@pytest.fixture(autouse=True)
+def _without_contrib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the distributions of `contrib` that are installed beside mergecore: what is listed is known then."""
+    hidden = {folder.name for folder in house.distributions(Path(__file__).resolve().parents[2])}
+    found = discovery._found
+    monkeypatch.setattr(
+        discovery, "_found", lambda: (one for one in found() if one[0].distribution not in hidden)
+    )
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
+import house
 import pytest
 import signatures
 
@@ -36,7 +37,7 @@ CLOSED = ("mergecore.plugins", "mergecore.planning", "mergecore.output", "mergec
 """Folders of the core for the core alone; their faces list what its other parts take from them."""
 
 TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}")
-OURS = re.compile(r"mergecore(_plugins|_architectures|_contrib)?(\.\w+)*")
+OURS = re.compile(r"mergecore(_plugins|_architectures|_contrib|_spectral)?(\.\w+)*")
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -82,10 +83,14 @@ def by_a_door(name: str) -> bool:
 
 def outsiders(project: Path) -> Iterator[tuple[str, str, str]]:
     """What must keep to the doors: its name, its own package, its text."""
-    for package in ("plugins", "architectures", "contrib"):
-        for path in sorted((project / package).rglob("*.py")):
-            parts = path.relative_to(project / package).with_suffix("").parts
-            yield ".".join(parts), parts[0], path.read_text(encoding="utf8")
+    for module, path in house.sources(project):
+        package = module.partition(".")[0]
+        if package != "mergecore":
+            yield module, package, path.read_text(encoding="utf8")
+    for distribution in house.distributions(project):
+        for path in sorted((distribution / "tests").rglob("*.py")):
+            own = distribution.name.replace("-", "_")
+            yield path.relative_to(project).as_posix(), own, path.read_text(encoding="utf8")
     for folder in ("cookiecutter-plugin", "tests/third_party", "examples"):
         for path in sorted((project / folder).rglob("*.py")):
             yield str(path.relative_to(project)), "", TEMPLATE.sub("x", path.read_text(encoding="utf8"))
@@ -166,7 +171,7 @@ def test_the_face_of_a_closed_folder_lists_what_other_parts_of_the_core_take(
 def test_a_door_lists_names_that_resolve(door: str) -> None:
     module = import_module(door)
     assert module.__doc__
-    assert len(module.__all__) == len(public(door))
+    assert len(module.__all__) == len(set(module.__all__))
     for name in module.__all__:
         value = getattr(module, name)
         if inspect.isclass(value) or inspect.isfunction(value):

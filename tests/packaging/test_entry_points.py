@@ -8,6 +8,7 @@ from pathlib import Path
 
 import importlib_metadata
 import pytest
+from house import distributions, sources
 
 from mergecore.plugins.registry import Registry
 
@@ -27,12 +28,12 @@ def implements_a_hook(module: Path) -> bool:
 
 
 def modules_with_hooks(project: Path) -> set[str]:
-    found = set()
-    for path in project.glob("*/mergecore*/**/*.py"):
-        if implements_a_hook(path):
-            parts = path.relative_to(project).with_suffix("").parts[1:]
-            found.add(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
-    return found
+    own = {folder.name for distribution in distributions(project) for folder in distribution.iterdir()}
+    return {
+        module
+        for module, path in sources(project)
+        if module.partition(".")[0] not in own and implements_a_hook(path)
+    }
 
 
 def test_every_module_with_a_hook_has_an_entry_point_and_the_reverse(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from error_texts import messages, untested
+from house import folders_of_tests, sources
 
 from mergecore import errors
 from mergecore.errors import MergecoreError, class_of
@@ -43,7 +44,7 @@ def documented(project: Path) -> dict[str, tuple[int, str]]:
 
 
 def trees(project: Path) -> Iterator[tuple[Path, ast.Module]]:
-    for path in sorted(project.glob("*/mergecore*/**/*.py")):
+    for _, path in sources(project):
         yield path, ast.parse(path.read_text(encoding="utf8"))
 
 
@@ -91,7 +92,7 @@ def test_an_error_is_raised_as_the_class_of_its_code(project: Path) -> None:
 def test_every_message_and_every_hint_is_matched_by_a_test(project: Path) -> None:
     found = messages(project)
     assert len(found) > 700
-    assert untested(found, project / "tests") == {}
+    assert untested(found, *folders_of_tests(project)) == {}
 
 
 def test_what_no_test_matches_is_found(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import importlib_metadata
+from house import sources
 
 MAY_IMPORT = {
     "mergecore": {"mergecore"},
     "mergecore_plugins": {"mergecore", "mergecore_architectures", "mergecore_plugins"},
     "mergecore_architectures": {"mergecore", "mergecore_architectures"},
     "mergecore_contrib": {"mergecore", "mergecore_contrib"},
+    "mergecore_spectral": {"mergecore", "mergecore_spectral"},
 }
 
 ONLY_THERE = {"mergecore.testing.pytest_plugin": "pytest"}
@@ -23,13 +25,6 @@ ONLY_THERE = {"mergecore.testing.pytest_plugin": "pytest"}
 
 SHARED = ("mergecore_plugins.methods.common", "mergecore_plugins.activations")
 """The steps that merge methods consist of, and what flows through models; any plugin may use them."""
-
-
-def sources(project: Path) -> Iterator[tuple[str, Path]]:
-    """Every module of the four packages, by its dotted name."""
-    for path in sorted(project.glob("*/mergecore*/**/*.py")):
-        parts = path.relative_to(project).with_suffix("").parts[1:]
-        yield ".".join(part for part in parts if part != "__init__"), path
 
 
 def imports(module: str, path: Path) -> set[str]:
@@ -44,7 +39,7 @@ def imports(module: str, path: Path) -> set[str]:
     return found
 
 
-def test_the_four_packages_are_there(project: Path) -> None:
+def test_the_packages_are_there(project: Path) -> None:
     assert {module.partition(".")[0] for module, _ in sources(project)} == set(MAY_IMPORT)
 
 

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from house import sources
 
 import mergecore
 from mergecore.plugins import hookspecs
@@ -36,7 +37,7 @@ def test_a_name_that_does_not_exist_is_an_error() -> None:
 
 def test_modules_and_their_public_functions_and_classes_have_docstrings(project: Path) -> None:
     missing = []
-    for path in sorted(project.glob("*/mergecore*/**/*.py")):
+    for _, path in sources(project):
         tree = ast.parse(path.read_text(encoding="utf8"))
         name = path.relative_to(project).as_posix()
         if tree.body and not ast.get_docstring(tree):

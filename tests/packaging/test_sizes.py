@@ -6,16 +6,21 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import house
+
 LINES, BODY = 400, 50
 
 
 def sources(project: Path) -> Iterator[tuple[str, str]]:
-    for path in sorted([*project.glob("*/mergecore*/**/*.py"), *(project / "benchmarks").glob("*.py")]):
+    for path in [
+        *(path for _, path in house.sources(project)),
+        *sorted((project / "benchmarks").glob("*.py")),
+    ]:
         yield path.relative_to(project).as_posix(), path.read_text(encoding="utf8")
 
 
 def sources_of_tests(project: Path) -> Iterator[tuple[str, str]]:
-    for path in sorted((project / "tests").rglob("*.py")):
+    for path in sorted(path for tests in house.folders_of_tests(project) for path in tests.rglob("*.py")):
         yield path.relative_to(project).as_posix(), path.read_text(encoding="utf8")
 
 

@@ -12,7 +12,12 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-ROOTS = ("core", "plugins", "architectures", "contrib")
+PACKAGES = (
+    "core/mergecore",
+    "plugins/mergecore_plugins",
+    "architectures/mergecore_architectures",
+    "contrib/mergecore_contrib",
+)
 TEMPLATE = "mergecore_plugins/commands/new_plugin/template"
 """Where the wheel has the folder `cookiecutter-plugin`."""
 DATA = {".jinja", ".json", ".md", ".npz", ".safetensors", ".yaml", ".yml"}
@@ -27,9 +32,9 @@ def files(wheel: Path) -> set[str]:
 
 def test_every_file_of_the_packages_is_in_the_wheel(files: set[str], project: Path) -> None:
     expected = {
-        path.relative_to(project / root).as_posix()
-        for root in ROOTS
-        for path in (project / root).rglob("*")
+        path.relative_to((project / package).parent).as_posix()
+        for package in PACKAGES
+        for path in (project / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     expected |= {
