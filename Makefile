@@ -3,6 +3,7 @@
 #   make test      lint, types, tests; JOBS=1 runs one at a time, TESTS="tests/core -k plan" some of them
 #   make check     lint and types alone
 #   make coverage  merge a tiny model of every class of transformers, and count; CLASSES="qwen bert/" tries some
+#   make docs      the site of the documentation, in build/site; open build/site/index.html
 #   make bench     speed and memory, side by side with other tools on PATH; BENCH="--help" shows the options
 #   make accuracy  error of each method against the exact result rounded once
 #   make in-memory  a merge in memory against that on disk, bit by bit, and what memory it takes
@@ -31,7 +32,7 @@ TESTS ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check lint types coverage bench accuracy in-memory fuzz kills evidence averaging real-lora moe4 \
+.PHONY: demo test check lint types docs coverage bench accuracy in-memory fuzz kills evidence averaging real-lora moe4 \
 	routers format clean
 
 demo: $(VENV)/installed
@@ -51,6 +52,10 @@ types: $(VENV)/installed-dev
 
 coverage: $(VENV)/installed-dev
 	PYTHONPATH=tests HF_HUB_OFFLINE=1 $(BIN)/python -m zoo $(CLASSES)
+
+docs: $(VENV)/installed-dev
+	PYTHONPATH=docs $(BIN)/python -m build_site build/site
+	@echo "the site is in build/site: open build/site/index.html"
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py $(BENCH)
@@ -106,5 +111,5 @@ $(VENV)/installed: $(PROJECTS) constraints.txt | $(BIN)/python
 
 $(VENV)/installed-dev: $(PROJECTS) constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV); the first time takes some minutes"
-	$(INSTALL) --editable '.[dev]' $(CONTRIB)
+	$(INSTALL) --editable '.[dev,docs]' $(CONTRIB)
 	@touch $@ $(VENV)/installed

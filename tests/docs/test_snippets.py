@@ -95,3 +95,10 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf8")):
             assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_first_page_leads_to_every_other_page() -> None:
+    text = (ROOT / "docs" / "index.md").read_text(encoding="utf8")
+    pages = {one.relative_to(ROOT / "docs").as_posix() for one in PAGES if one.parent.parent == ROOT / "docs"}
+    missing = {page for page in pages if text.count(f"]({page})") != 1}
+    assert not missing, "docs/index.md gives the pages of the site their order; add a line for each of these"
