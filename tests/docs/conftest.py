@@ -16,10 +16,12 @@ from training_runs import write_run
 
 @pytest.fixture(scope="session")
 def tiny_llamas(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the checkpoints `base`, `code` and `math`, of four layers each; and others."""
+    """A folder with `base` and its fine-tunes `code` and `math`, of four layers each; and others."""
     folder = tmp_path_factory.mktemp("models")
+    base = llama(4)
     for seed, name in enumerate(("base", "code", "math")):
-        write_checkpoint(folder / name, llama(4, seed=seed), llama_config(4))
+        moved = {key: base[key] + 0.1 * seed * one for key, one in llama(4, seed=seed).items()}
+        write_checkpoint(folder / name, moved, llama_config(4))
         added = ["<s>", "<|user|>" if name == "math" else "</s>"]
         (folder / name / "tokenizer.json").write_text(json.dumps(tokenizer_json("BPE", "aehint", added)))
     for seed, name in enumerate(("seeing", "seeing-more")):

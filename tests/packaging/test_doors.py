@@ -30,6 +30,7 @@ DOORS = (
     "mergecore_architectures",
     "mergecore_plugins.activations",
     "mergecore_plugins.averaging",
+    "mergecore_plugins.reports",
 )
 """What may be imported from elsewhere."""
 

@@ -1,0 +1,63 @@
+"""The command `mergecore diff`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from mergecore import hookimpl
+from mergecore.cli import common_options, show_text
+from mergecore.errors import InputError, OutputError
+
+
+@hookimpl
+def mergecore_commands() -> Iterator[click.Command]:
+    """Yield `diff`."""
+    yield diff
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--base", metavar="C", help="Compare what A and B changed of the model C.")
+@click.option("--rank", is_flag=True, help="Add effective ranks of the changes; takes much longer.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write a report too.")
+@click.option("-j", "--threads", type=click.IntRange(1), metavar="N", help="Number of threads.")
+@click.option("--offline", is_flag=True, help="Do not use the network; read hub models from the cache.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs: every tensor.")
+@common_options
+def diff(
+    a: str,
+    b: str,
+    base: str | None,
+    rank: bool,
+    html: Path | None,
+    threads: int | None,
+    offline: bool,
+    as_json: bool,
+    disabled: Sequence[str],
+) -> None:
+    """Show how the models A and B differ, tensor by tensor, and whether one came of the other.
+
+    Every weight is read once, in bounded memory.  The exit code is 3 when nothing can be said of their origin.
+    """
+    from mergecore import Registry
+    from mergecore_plugins.look.difference import difference
+
+    if html is not None and html.exists():
+        raise OutputError("E501", f"{html} exists", hint="choose another name, or remove it")
+    found = difference(a, b, base, Registry.discover(disabled), offline=offline, rank=rank, threads=threads)
+    if html is not None:
+        from mergecore_plugins.look.report import report
+
+        html.write_text(report(found), encoding="utf8")
+    if as_json:
+        click.echo(json.dumps(found.as_json()))
+    else:
+        show_text(found.as_text())
+    if not found.kinship.judged:
+        hint = "compare models of one architecture, and a --base that both may come from"
+        raise InputError("E225", "the weights do not say whether the models have one origin", hint=hint)

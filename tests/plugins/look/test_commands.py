@@ -1,0 +1,191 @@
+"""`mergecore diff` and `mergecore inspect` as they are typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fixture_types import Cli
+from safetensors.torch import save_file
+from tiny import llama, llama_config, read_tensors, write_checkpoint, write_llama
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A base of 20 layers, and two fine-tunes that moved in directions of their own, one of them in a half."""
+    monkeypatch.chdir(tmp_path)
+    base = llama(20)
+    write_checkpoint(tmp_path / "base", base, llama_config(20))
+    for seed, name in enumerate(("a", "b")):
+        draw = torch.Generator().manual_seed(seed)
+        moved = {
+            key: one + 0.05 * torch.randn(one.shape, generator=draw) * (name == "a" or ".1" in key)
+            for key, one in base.items()
+        }
+        write_checkpoint(tmp_path / name, moved, llama_config(20))
+    return tmp_path
+
+
+# ---- diff --------------------------------------------------------------------------------------------------
+
+
+def test_every_number_is_that_of_numpy(models: Path, cli: Cli) -> None:
+    done = cli("diff", "a", "b", "--base", "base", "--json", "--rank")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    a, b, base = (
+        {k: v.double().numpy() for k, v in read_tensors(models / n).items()} for n in ("a", "b", "base")
+    )
+    assert {one["name"] for one in found["tensors"]} == base.keys()
+    for one in found["tensors"]:
+        name = one["name"]
+        first, second = a[name] - base[name], b[name] - base[name]
+        for key, delta in (("change_a", first), ("change_b", second)):
+            assert one[key]["relative"] == pytest.approx(np.linalg.norm(delta) / np.linalg.norm(base[name]))
+            assert one[key]["changed"] == np.mean(delta != 0)
+            assert one[key]["largest"] == np.abs(delta).max()
+        if np.linalg.norm(second):
+            cosine = np.sum(first * second) / (np.linalg.norm(first) * np.linalg.norm(second))
+            assert one["changes"]["cosine"] == pytest.approx(cosine, abs=1e-9)
+            both = (first != 0) & (second != 0)
+            assert one["changes"]["same_sign"] == np.mean(np.sign(first[both]) == np.sign(second[both]))
+        else:
+            assert one["changes"] == {"cosine": None, "same_sign": None}
+        if first.ndim == 2:
+            values = np.linalg.svd(first.astype("f4"), compute_uv=False)
+            shares = values / values.sum()
+            assert one["effective_rank"][0] == pytest.approx(
+                np.exp(-(shares * np.log(shares)).sum()), rel=1e-3
+            )
+
+
+def test_the_numbers_do_not_depend_on_threads(models: Path, cli: Cli) -> None:
+    one, four = (cli("diff", "a", "b", "--json", "-j", threads).out for threads in ("1", "4"))
+    assert one == four
+
+
+def test_tables_are_told_by_role_and_by_layer(models: Path, cli: Cli) -> None:
+    done = cli("diff", "a", "b", "--base", "base")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert all(len(line) <= 80 for line in lines[:-1])
+    assert lines[0] == "A  a: llama, 20 layers, 2.95 k parameters, F32"
+    assert any(line.startswith("attn.q") and line.split()[1] == "20" for line in lines)
+    layers = [line.split()[0] for line in lines if line.startswith("model.layers.") and " 0 " not in line]
+    assert layers[0] == "model.layers.0-1"
+    assert "config.json  the same" in lines
+    assert lines[-1].startswith("C is a base of A and B")
+
+
+def test_what_cannot_be_compared_is_listed_and_the_code_is_3(models: Path, cli: Cli) -> None:
+    wide = {name: torch.cat([one, one]) for name, one in llama(20).items()}
+    del wide["model.norm.weight"]
+    wide["extra.ids"] = torch.arange(3)
+    write_checkpoint(models / "wide", wide, llama_config(20, hidden_size=8))
+    done = cli("diff", "base", "wide")
+    assert done.code == 3
+    assert "0 tensors can be compared" in done.out
+    assert "1 only in A: 'model.norm.weight'" in done.out
+    assert "1 only in B: 'extra.ids'" in done.out
+    assert "shapes [" in done.out
+    assert "cannot judge who was made of whom: 0 matrices with 0 entries can be compared" in done.out
+    assert "E225: the weights do not say whether the models have one origin" in done.err
+    assert "compare models of one architecture, and a --base that both may come from" in done.err
+
+
+def test_numbers_that_are_not_weights_are_not_compared(models: Path, cli: Cli) -> None:
+    for name in ("one", "other"):
+        write_checkpoint(models / name, {**llama(2), "ids": torch.arange(3)}, llama_config(2))
+    assert json.loads(cli("diff", "one", "other", "--json").out)["skipped"] == {"ids": "I64 is not compared"}
+
+
+def test_differences_beside_the_weights_are_told(models: Path, cli: Cli) -> None:
+    write_llama(models / "other", 20, rope_theta=5e5)
+    (models / "other" / "chat_template.jinja").write_text("{{ messages }}")
+    done = cli("diff", "base", "other")
+    assert "config.json  'rope_theta -, 500000.0'" in done.out
+    assert "template     none in A" in done.out
+    assert "vocabulary   no tokenizer in base and other" in done.out
+    assert done.out.splitlines()[-1] == "A and B have the same weights"
+    assert "no tensor moved" in done.out
+
+
+def test_a_tensor_is_compared_where_one_of_the_models_is_in_two_files(models: Path, cli: Cli) -> None:
+    tensors = read_tensors(models / "a")
+    names = sorted(tensors)
+    (models / "a" / "model.safetensors").unlink()
+    index: dict[str, str] = {}
+    for number, part in enumerate((names[:50], names[50:]), 1):
+        file = f"model-0000{number}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in part}, models / "a" / file)
+        index |= dict.fromkeys(part, file)
+    (models / "a" / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": index})
+    )
+    assert len(json.loads(cli("diff", "a", "base", "--json").out)["tensors"]) == len(names)
+
+
+def test_numbers_that_are_not_finite_are_told(models: Path, cli: Cli) -> None:
+    broken = read_tensors(models / "a")
+    broken["model.norm.weight"][1] = float("nan")
+    write_checkpoint(models / "broken", broken, llama_config(20))
+    done = cli("diff", "base", "broken")
+    assert done.code == 3
+    assert "E234" in done.err
+    assert "model.norm.weight" in done.err
+
+
+def test_a_report_is_written_and_nothing_is_overwritten(models: Path, cli: Cli) -> None:
+    done = cli("diff", "a", "b", "--base", "base", "--html", "report.html")
+    assert done.code == 0, done.err
+    text = (models / "report.html").read_text()
+    assert "C is a base of A and B" in text
+    again = cli("diff", "a", "b", "--html", "report.html")
+    assert (again.code, (models / "report.html").read_text()) == (6, text)
+    assert "E501: report.html exists. Hint: choose another name, or remove it" in again.err
+
+
+# ---- inspect -----------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_shown(models: Path, cli: Cli) -> None:
+    done = cli("inspect", "base")
+    assert done.code == 0, done.err
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+    for line in (
+        "  family       llama",
+        "  layers       20 in model.layers",
+        "  formats      183 tensors F32",
+    ):
+        assert line in done.out.splitlines()
+    assert "  odd: there is no tokenizer" in done.out
+    facts = json.loads(cli("inspect", "base", "--json").out)
+    assert facts["parameters"] == sum(one.numel() for one in read_tensors(models / "base").values())
+    assert facts["roles"]["attn.q"]["tensors"] == 20
+
+
+def test_what_is_odd_is_told(models: Path, cli: Cli) -> None:
+    odd = llama(4)
+    odd["model.layers.2.self_attn.q_proj.bias"] = torch.zeros(4)
+    odd["model.norm.weight"] = odd["model.norm.weight"].bfloat16()
+    odd["model.rotary.inv_freq_ids"] = torch.arange(3)
+    odd["nothing"] = torch.zeros(0)
+    write_checkpoint(models / "odd", odd, llama_config(4))
+    done = cli("inspect", "odd")
+    assert "odd: its weights have several formats: " in done.out
+    assert (
+        "odd: 1 tensors are not of floats, such as quantised ones or buffers: 'model.rotary.inv_" in done.out
+    )
+    assert "odd: 1 tensors are empty: 'nothing'" in done.out
+    assert "odd: 2 kinds of layers in model.layers; other than most: '2'" in done.out
+
+
+def test_a_file_of_tensors_has_no_config(models: Path, cli: Cli) -> None:
+    save_file({"x": torch.ones(3)}, models / "alone.safetensors")
+    done = cli("inspect", "alone.safetensors")
+    assert done.code == 0, done.err
+    assert "odd: there is no config.json, so nothing says what kind of model it is" in done.out
+    assert "family       unknown" in done.out
