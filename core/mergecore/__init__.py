@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from mergecore.files.on_demand import on_demand
+from mergecore.names.on_demand import on_demand
 from mergecore.version import API, __version__
 
 if TYPE_CHECKING:

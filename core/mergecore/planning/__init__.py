@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mergecore.files.on_demand import on_demand
+from mergecore.names.on_demand import on_demand
 
 if TYPE_CHECKING:
     from mergecore.planning.before import (

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 
-from mergecore.files.deprecation import Deprecated, warn_deprecated
+from mergecore.names.deprecation import Deprecated, warn_deprecated
 
 
 def on_demand(

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mergecore.files.deprecation import Deprecated, warn_deprecated
+from mergecore.names.deprecation import Deprecated, warn_deprecated
 
 PACKAGE = """
-from mergecore.files.deprecation import Deprecated
-from mergecore.files.on_demand import on_demand
+from mergecore.names.deprecation import Deprecated
+from mergecore.names.on_demand import on_demand
 
 __getattr__, __dir__ = on_demand(
     __name__, {"inner": "new"}, {"old": Deprecated("shop.new", since="0.4", removed_in="0.6")}
