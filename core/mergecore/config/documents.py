@@ -109,6 +109,7 @@ class CommonSection(Section):
     """The keys that mean the same in every document."""
 
     name: str | None = None
+    recipe: str | None = Field(default=None, description="the recipe, where several accept the document")
     seed: Seed = 0
     output: OutputConfig = OutputConfig()
     executor: WhereRun = ExecutorConfig()

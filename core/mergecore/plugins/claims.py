@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import click
+
 from mergecore.plugins.discovery import Plugin, canonical
 from mergecore.plugins.loading import Offer
-from mergecore.types import Architecture, ModelSource, MoeFamily
+from mergecore.types import Architecture, ModelSource, MoeFamily, Recipe
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,12 @@ class Claim:
     def can_be_named(self) -> bool:
         """Whether a config or a command line can choose the value by its name."""
         return self.offer.kind not in (ModelSource, Architecture, MoeFamily)
+
+    @property
+    def choice(self) -> str:
+        """What says that this one is meant."""
+        before = {Recipe: "recipe: ", click.Command: "mergecore "}.get(self.offer.kind, "")
+        return f"'{before}{self.offer.name}@{self.plugin.distribution}'"
 
 
 def chosen(claims: Sequence[Claim]) -> Claim | None:
@@ -50,7 +58,7 @@ def why_not(claim: Claim, claims: Sequence[Claim], word: str) -> tuple[str, str]
         return contest(claims), how_to_choose(claims)
     ours = winner.plugin.built_in
     block = f"block {'the built-in' if ours else 'that'} one with --no-plugin {blocked_as(winner.plugin)}"
-    write = f"write '{name}@{claim.plugin.distribution}', or " if claim.can_be_named else ""
+    write = f"write {claim.choice}, or " if claim.can_be_named else ""
     cure = f"to use this one, {write}{block}"
     if ours:
         return f"the name '{name}' is that of a built-in {word}, which stays", cure
@@ -72,9 +80,7 @@ def contest(claims: Sequence[Claim]) -> str:
 def how_to_choose(claims: Sequence[Claim]) -> str:
     """What to do where none of `claims` gets its name."""
     one = claims[0]
-    write = (
-        f"write '{one.offer.name}@{one.plugin.distribution}' for that one, or " if one.can_be_named else ""
-    )
+    write = f"write {one.choice} for that one, or " if one.can_be_named else ""
     return f"{write}block one of them, for example with --no-plugin {blocked_as(one.plugin)}"
 
 

@@ -162,6 +162,16 @@ class Registry:
         values = [claim.offer.value for claim in self._winners(kind)]
         return [value for value in values if isinstance(value, kind)]
 
+    def contested(self, kind: type[V]) -> list[tuple[str, V]]:
+        """The values of `kind` whose names nobody gets, since several claim them, by `NAME@DISTRIBUTION`."""
+        self.load_all()
+        claims = self._claims(kind)
+        lost = [claim for claim in claims if not chosen(self._claims(kind, claim.offer.name))]
+        return [
+            (f"{claim.offer.name}@{claim.plugin.distribution}", cast("V", claim.offer.value))
+            for claim in lost
+        ]
+
     def commands(self) -> dict[str, click.Command]:
         """Subcommands that plugins add, by name."""
         offers = [claim.offer for claim in self._winners(click.Command)]

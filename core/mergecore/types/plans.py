@@ -342,7 +342,7 @@ class Finished:
 class Recipe:
     """Another kind of document that compiles to a plan.
 
-    accepts: whether a document is of this kind.
+    accepts: whether a document is of this kind; one with a `merge_method` is only where it names the recipe.
     compile: the plan of a document.
     schema: what such a document says, a class of `Params`, or of pydantic; for editors.  A function that returns it
         where importing it takes long.

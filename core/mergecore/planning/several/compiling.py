@@ -17,6 +17,7 @@ from mergecore.planning.merge import plan_merge
 from mergecore.planning.planner import DocumentPlanner
 from mergecore.planning.several.arranging import Arranged, arranged, check_name, name_of, place_of
 from mergecore.planning.several.fusing import Verdict, chosen
+from mergecore.planning.several.recipes import RECIPE, recipe_of, without_choice
 from mergecore.plugins.registry import Registry
 from mergecore.tokenizers.read import VocabularyReader
 from mergecore.types import Checkpoint, Earlier, ModelReference, Plan, Recipe
@@ -67,16 +68,19 @@ def planned(
 
 
 def compiled(document: Document, planner: DocumentPlanner) -> Plan:
-    """The plan of a document by the first recipe that accepts it; what none accepts is a merge config."""
-    for recipe in planner.registry.all(Recipe):
-        with planner.registry.calling(Recipe, recipe.name):
-            if recipe.accepts(document.data):
-                made = recipe.compile(document, replace(planner, document=document, recipe=recipe.name))
-                if not isinstance(made, Plan):
-                    what = f"recipe '{recipe.name}' returns {type(made).__name__} in place of a Plan"
-                    raise PluginError("E605", what)
-                return made
-    return plan_merge(document, replace(planner, document=document))
+    """The plan of a document by its recipe; one without is a merge config."""
+    recipe = recipe_of(document, planner.registry)
+    if recipe is None:
+        return plan_merge(document, replace(planner, document=document))
+    bare = without_choice(document)
+    with planner.registry.calling(Recipe, recipe.name):
+        made = recipe.compile(bare, replace(planner, document=bare, recipe=recipe.name))
+        if not isinstance(made, Plan):
+            what = f"recipe '{recipe.name}' returns {type(made).__name__} in place of a Plan"
+            raise PluginError("E605", what)
+    if RECIPE in document.data and made.recipe:  # a recipe may have another document planned
+        return replace(made, document={RECIPE: document.data[RECIPE], **made.document})
+    return made
 
 
 @contextmanager
