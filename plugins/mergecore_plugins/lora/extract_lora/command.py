@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mergecore.cli import GroupedCommand, Maker, making_options
+from mergecore.cli import Maker, making_options
+from mergecore_plugins.lora.extract_lora.foreign import ExtractCommand
 
 if TYPE_CHECKING:
     from mergecore.types import Json
@@ -19,7 +20,7 @@ USUAL, WITH_BOUNDS = 32, 128
 SHARE = click.FloatRange(0, 1, min_open=True)
 
 
-@click.command("extract-lora", cls=GroupedCommand)
+@click.command("extract-lora", cls=ExtractCommand)
 @click.argument("finetuned")
 @click.argument("base")
 @click.argument("out", type=click.Path(path_type=Path))
