@@ -261,7 +261,26 @@ def test_a_merged_change_that_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(MergeError, match=rf"the merged change of '{Q}.weight' is not finite") as caught:
         mergecore.merge(document("a", method="ties"), "out")
     assert caught.value.code == "E404"
-    assert "look at the parameters of the method" in str(caught.value.hint)
+    assert "look at the adapters and at the parameters of the method" in str(caught.value.hint)
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("method", ["linear", "ties"])
+def test_damaged_factors_are_refused_whether_or_not_they_may_be_read(
+    method: str, value: float, cli: Cli
+) -> None:
+    """No adapter stands for a change that is not finite, so `--allow-nonfinite` leads to another error."""
+    tensors = pair(Q)
+    tensors[f"{START}{Q}.lora_B.weight"][0, 0] = value
+    write("a", tensors)
+    done = cli("combine-lora", "a", "out", "--method", method)
+    assert done.code == 3
+    assert "error E234: a: tensor" in done.err
+    write("b")
+    done = cli("combine-lora", "a", "b", "out", "--method", method, "--allow-nonfinite")
+    assert f"error E404: the merged change of '{Q}.weight' is not finite (NaN or Inf)" in done.err
+    assert not Path("out").exists()
 
 
 def test_weights_of_the_base_that_differ_between_adapters() -> None:
