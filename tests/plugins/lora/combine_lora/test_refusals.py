@@ -335,3 +335,16 @@ def test_the_command_writes_nothing_and_exits_with_3(cli: Cli) -> None:
     outcome = cli("combine-lora", "a", "a", "a", "out", "--weight", "1", "--weight", "2")
     assert outcome.code == 2
     assert "2 times --weight for 3 adapters: one for all, or one for each" in outcome.err
+
+
+@pytest.mark.parametrize("weight", [0, [{"filter": "q_proj", "value": 0}, {"value": 1}]])
+def test_weights_that_sum_to_0_are_told_in_the_plan(weight: Json) -> None:
+    write("a")
+    write("b", pair(Q, seed=4))
+    config = document("a", "b")
+    for one in config["models"]:
+        one["parameters"]["weight"] = weight
+    with pytest.raises(MergeError, match=r"the weights sum to 0 \(0, 0\)") as caught:
+        mergecore.plan(config)
+    assert caught.value.code == "E404"
+    assert caught.value.hint == "change a weight, or set normalize: false"
