@@ -132,7 +132,8 @@ class Run:
                 self.plan.layout.size,
                 self.estimate.peak,
                 self.plan.warnings,
-                *((part.name, part.number, part.count) if (part := self.plan.part) else ()),
+                *((part.name, part.number, part.count) if (part := self.plan.part) else ("", 0, 0)),
+                self.plan.doing,
             )
         )
         for plugin in self.registry.unusable():

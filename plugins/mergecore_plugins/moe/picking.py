@@ -59,7 +59,14 @@ def plan_pick(document: Document, planner: Planner) -> Plan:
         card={"tags": ["mergecore", "merge", "moe"]},
     )
     told = [chosen] if chosen else []
-    plan = planner.plan((model,), steps, files, unused={0: "of an expert that is left out"}, warnings=told)
+    plan = planner.plan(
+        (model,),
+        steps,
+        files,
+        unused={0: "of an expert that is left out"},
+        warnings=told,
+        doing=f"taking {len(kept)} of {count} experts",
+    )
     return replace(plan, decided=_decided(model, kept, asked))
 
 
