@@ -15,9 +15,9 @@ from torch import Tensor
 from written_adapters import START, K, Q, document, pair, write
 
 import mergecore
-from mergecore import MergeMethod, Params, Registry
+from mergecore import MergeMethod, Params, Registry, TensorGroup
 from mergecore.errors import MergecoreError, MergeError, PluginError, Problems
-from mergecore.types import FactorGroup, Json
+from mergecore.types import FactorGroup, Json, Merged
 
 
 def refused(config: Mapping[str, Any]) -> str:
@@ -348,3 +348,43 @@ def test_weights_that_sum_to_0_are_told_in_the_plan(weight: Json) -> None:
         mergecore.plan(config)
     assert caught.value.code == "E404"
     assert caught.value.hint == "change a weight, or set normalize: false"
+
+
+def doubled(group: TensorGroup, params: Params) -> Merged:
+    """Makes the first half twice, and the second never."""
+    half = group.count // 2
+    return group.scatter(lambda block: [(0, 0, block.x[0, :half]), (0, 0, block.x[0, :half])])
+
+
+def one_number(group: TensorGroup, params: Params) -> Merged:
+    return group.map(lambda block: block.x[0].sum())
+
+
+def half_of_it(group: TensorGroup, params: Params) -> Merged:
+    return group.scatter(lambda block: [(0, 0, block.x[0, : group.count // 2])])
+
+
+def whole_numbers(group: TensorGroup, params: Params) -> Merged:
+    return torch.zeros(group.shape, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("merge", "told"),
+    [
+        (one_number, "'bad' makes 1 numbers of float32 of '{}' where 16 of float32 or float64 are expected"),
+        (half_of_it, "'bad' makes 8 numbers of '{}' where 16 of float32"),
+        (whole_numbers, "'bad' makes 16 numbers of int64 of '{}' where 16 of float32"),
+        (lambda group, params: None, "'bad' makes NoneType of '{}' where 16 of float32"),
+        (doubled, "the merged change of '{}' is not finite"),
+    ],
+)
+def test_a_method_that_does_not_make_the_whole_change(merge: Any, told: str) -> None:
+    """As in a merge of models: nothing that was never made is written."""
+    write("a")
+    config = document("a", method="bad")
+    del config["models"][0]["parameters"]
+    bad = MergeMethod(name="bad", merge=merge, params=Params)
+    with pytest.raises(MergecoreError) as caught:
+        mergecore.merge(config, "out", registry=Registry.discover().with_methods(bad))
+    assert told.format(f"{Q}.weight") in str(caught.value)
+    assert not Path("out").exists()
