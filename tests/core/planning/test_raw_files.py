@@ -98,7 +98,6 @@ def test_names_of_their_own_come_before_those_of_something_inside() -> None:
 
 
 def test_a_tensor_beside_the_model_is_not_taken_for_it() -> None:
-    """Training scripts save the loss of a step, as a tensor, beside the weights."""
     torch.save({"model": tensors(1.0), "loss": torch.tensor(0.5), "ema": tensors(2.0)}, "a.pt")
     made = planned(listed({"a.pt": 1}))
     assert {step.name for step in made.steps} == {"head", "net.0.w", "steps"}

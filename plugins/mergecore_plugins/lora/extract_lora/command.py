@@ -125,10 +125,10 @@ def _with_ranks(asked: dict[str, Json], bounds: Bounds, maker: Maker) -> dict[st
     look = {"extract_lora": {**asked, "only_facts": True}, "seed": maker.given["seed"]}
     looked = maker.plan(look)
     seen = run(looked, registry=maker.registry, options=maker.run_options)
-    found = decided(looked, seen, bounds)
+    found = decided(looked, seen, bounds, [name for name, _ in map(_pattern, maker.given["patterns"])])
     if found.bounded and not maker.given["quiet"]:
-        names = f"{', '.join(found.bounded[:4])}{' and more' if len(found.bounded) > 4 else ''}"
-        click.echo(f"--rank keeps less than was asked for of {len(found.bounded)} modules: {names}", err=True)
+        count = "1 module" if len(found.bounded) == 1 else f"{len(found.bounded)} modules, such as"
+        click.echo(f"--rank keeps less than asked for of {count} {found.bounded[0]}", err=True)
     return found.document(asked)
 
 
