@@ -4,6 +4,7 @@
 #   make check     lint and types alone
 #   make coverage  merge a tiny model of every class of transformers, and count; CLASSES="qwen bert/" tries some
 #   make docs      the site of the documentation, in build/site; open build/site/index.html
+#   make docs-check  that site looked at in Chromium: links, search, phones, dark and light
 #   make bench     speed and memory, side by side with other tools on PATH; BENCH="--help" shows the options
 #   make accuracy  error of each method against the exact result rounded once
 #   make in-memory  a merge in memory against that on disk, bit by bit, and what memory it takes
@@ -32,7 +33,7 @@ TESTS ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check lint types docs coverage bench accuracy in-memory fuzz kills evidence averaging real-lora moe4 \
+.PHONY: demo test check lint types docs docs-check coverage bench accuracy in-memory fuzz kills evidence averaging real-lora moe4 \
 	routers format clean
 
 demo: $(VENV)/installed
@@ -56,6 +57,9 @@ coverage: $(VENV)/installed-dev
 docs: $(VENV)/installed-dev
 	PYTHONPATH=docs $(BIN)/python -m build_site build/site
 	@echo "the site is in build/site: open build/site/index.html"
+
+docs-check: docs
+	PYTHONPATH=docs $(BIN)/python -m build_site.browser build/site
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py $(BENCH)
