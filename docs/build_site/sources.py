@@ -17,6 +17,7 @@ OTHERS = {
     "CONTRIBUTING.md": "project/contributing.md",
     "CHANGELOG.md": "project/changelog.md",
     "LICENSE": "project/LICENSE",
+    "examples/from-python.ipynb": "examples/from-python.ipynb",
 }
 # Pages that are completed by one made from the code.
 COMPLETED = {

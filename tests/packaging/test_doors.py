@@ -12,27 +12,9 @@ from pathlib import Path
 import house
 import pytest
 import signatures
+from signatures import DOORS
 
 import mergecore
-
-DOORS = (
-    "mergecore",
-    "mergecore.methods",
-    "mergecore.types",
-    "mergecore.errors",
-    "mergecore.testing",
-    "mergecore.compute",
-    "mergecore.models",
-    "mergecore.tokenizers",
-    "mergecore.config",
-    "mergecore.files",
-    "mergecore.cli",
-    "mergecore_architectures",
-    "mergecore_plugins.activations",
-    "mergecore_plugins.averaging",
-    "mergecore_plugins.reports",
-)
-"""What may be imported from elsewhere."""
 
 CLOSED = ("mergecore.plugins", "mergecore.planning", "mergecore.output", "mergecore.engine")
 """Folders of the core for the core alone; their faces list what its other parts take from them."""
