@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mergecore.compute.devices import device
 from mergecore.config.chosen import Choice, read_params
-from mergecore.engine.device import device
 from mergecore.engine.job import EngineJob
 from mergecore.engine.memory import Estimate, estimate
 from mergecore.files.dtypes import torch_dtype
