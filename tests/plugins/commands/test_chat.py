@@ -84,13 +84,22 @@ def test_a_model_with_a_template_remembers_until_it_is_reset(
 
 
 def test_answers_by_chance_are_those_of_their_seed(cli: Cli) -> None:
-    words = [TALK / "base", "--raw", "-p", LINES[0], "--temperature", "3", "--max-tokens", "8"]
+    words: list[str | Path] = [
+        TALK / "base",
+        "--raw",
+        "-p",
+        LINES[0],
+        "--temperature",
+        "3",
+        "--max-tokens",
+        "8",
+    ]
     one, again, other = (ask(cli, *words, "--seed", seed)[0]["answer"] for seed in ("1", "1", "2"))
     assert one == again != other
 
 
 def test_what_was_cut_off_or_is_nothing_is_marked(cli: Cli) -> None:
-    words = [TALK / "base", "--raw", "-p", LINES[0]]
+    words: list[str | Path] = [TALK / "base", "--raw", "-p", LINES[0]]
     assert cli("chat", *words, "--max-tokens", "1").out.rstrip().endswith(" [cut off: --max-tokens]")
     found = ask(cli, *words, "--max-tokens", "1")[0]
     assert (found["complete"], found["prompt"]) == (False, LINES[0])
