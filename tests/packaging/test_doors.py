@@ -74,7 +74,7 @@ def outsiders(project: Path) -> Iterator[tuple[str, str, str]]:
         for path in sorted((distribution / "tests").rglob("*.py")):
             own = distribution.name.replace("-", "_")
             yield path.relative_to(project).as_posix(), own, path.read_text(encoding="utf8")
-    for folder in ("cookiecutter-plugin", "tests/third_party", "examples"):
+    for folder in ("cookiecutter-plugin", "tests/third_party", "tests/frozen", "examples"):
         for path in sorted((project / folder).rglob("*.py")):
             yield str(path.relative_to(project)), "", TEMPLATE.sub("x", path.read_text(encoding="utf8"))
     for page in sorted([project / "README.md", *(project / "docs").rglob("*.md")]):
