@@ -13,6 +13,7 @@
 #   make evidence  eight experts merged by every method, scored; writes a page of the docs
 #   make averaging  last checkpoints averaged, beside the last one and beside a decay of the rate; writes a page of the docs
 #   make real-lora  a real LoRA trained, merged, extracted again; what the models say; REAL_LORA="--write-docs"
+#   make template  plugins of every kind, with every answer of the tests, baked, installed, tested and used; some minutes
 #   make routers   how well routers of every gate mode route; ROUTERS="--mergekit /path/to/mergekit-moe" compares
 #   make format    put the code in the form that `check` wants
 #   make clean     remove everything that was made here
@@ -34,7 +35,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test check lint types docs docs-check coverage bench accuracy in-memory fuzz kills evidence averaging real-lora moe4 \
-	routers format clean
+	routers template format clean
 
 demo: $(VENV)/installed
 	$(BIN)/mergecore demo --overwrite $(DEMO)
@@ -88,6 +89,10 @@ averaging: $(VENV)/installed
 real-lora: $(VENV)/installed
 	$(INSTALL) --editable '.[bench]'
 	$(BIN)/python benchmarks/real_lora.py $(REAL_LORA)
+
+template: $(VENV)/installed-dev
+	EVERY_ANSWER=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist worksteal \
+		tests/packaging/test_plugins_of_every_kind.py tests/packaging/test_cookiecutter.py
 
 routers: $(VENV)/installed
 	$(BIN)/python benchmarks/routers.py $(ROUTERS)
