@@ -5,6 +5,7 @@
 #   make coverage  merge a tiny model of every class of transformers, and count; CLASSES="qwen bert/" tries some
 #   make docs      the site of the documentation, in build/site; open build/site/index.html
 #   make docs-check  that site looked at in Chromium: links, search, phones, dark and light
+#   make pictures  the picture in README.md, of commands that it runs
 #   make bench     speed and memory, side by side with other tools on PATH; BENCH="--help" shows the options
 #   make accuracy  error of each method against the exact result rounded once
 #   make in-memory  a merge in memory against that on disk, bit by bit, and what memory it takes
@@ -34,8 +35,8 @@ TESTS ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check lint types docs docs-check coverage bench accuracy in-memory fuzz kills evidence averaging real-lora moe4 \
-	routers template format clean
+.PHONY: demo test check lint types docs docs-check pictures coverage bench accuracy in-memory \
+	fuzz kills evidence averaging real-lora moe4 routers template format clean
 
 demo: $(VENV)/installed
 	$(BIN)/mergecore demo --overwrite $(DEMO)
@@ -61,6 +62,9 @@ docs: $(VENV)/installed-dev
 
 docs-check: docs
 	PYTHONPATH=docs $(BIN)/python -m build_site.browser build/site
+
+pictures: $(VENV)/installed
+	PYTHONPATH=docs $(BIN)/python -m build_site.terminal docs/pictures/merge.svg
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py $(BENCH)
