@@ -15,8 +15,6 @@ import pytest
 from fixture_types import Outcome
 
 ROOT = Path(__file__).parents[2]
-TRANSCRIPTS = {"first-method.md"}
-"""Pages that are followed command by command, in tests of their own."""
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 NAMED = re.compile(r"`([\w.-]+\.(?:py|toml|yml))`[^`]*$")
@@ -51,20 +49,19 @@ def workplace(tmp_path: Path, tiny_llamas: Path, monkeypatch: pytest.MonkeyPatch
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    "page",
-    [page for page in PAGES if page.name not in TRANSCRIPTS],
-    ids=lambda page: str(page.relative_to(ROOT)),
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_snippets_run_in_the_order_of_their_page(
-    page: Path, workplace: Path, cli: Callable[..., Outcome]
+    page: Path, workplace: Path, cli: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = ""  # in a guide, the unnamed snippets of Python go on from the last `import mergecore`
     for number, snippet in enumerate(snippets(page)):
         if snippet.name:
             (workplace / snippet.name).write_text(snippet.text, encoding="utf8")
         for words in commands(snippet, number):
-            outcome = cli(*words)
+            with monkeypatch.context() as patch:
+                while "=" in words[0]:
+                    patch.setenv(*words.pop(0).split("=", 1))
+                outcome = cli(*words[1:])
             assert outcome.code == 0, f"{words}\n{outcome.err}"
         if snippet.language == "python":
             if "import mergecore\n" in snippet.text:
@@ -81,10 +78,10 @@ def commands(snippet: Snippet, number: int) -> Iterator[list[str]]:
     ):
         config = Path(f"snippet-{number}.yml")
         config.write_text(snippet.text, encoding="utf8")
-        yield ["merge", str(config), f"out-{number}"]
+        yield ["mergecore", "merge", str(config), f"out-{number}"]
     for line in snippet.text.splitlines() if snippet.language == "console" else ():
-        if line.startswith("$ mergecore "):
-            yield shlex.split(line.removeprefix("$ mergecore "), comments=True)
+        if re.match(r"\$ (\w+=\S+ )*mergecore ", line):
+            yield shlex.split(line.removeprefix("$ "), comments=True)
         elif line.startswith("$ "):
             assert line.split()[1] in ("make", "pip"), f"'{line}' is not tried by any test"
 

@@ -79,8 +79,7 @@ def _listed(folder: Path) -> list[str]:
         from mergecore.config import nearest
 
         what = f"'{folder}': no such directory{nearest(str(folder))}"
-        where = "" if folder.is_absolute() else f"; relative paths start at {Path.cwd()}"
-        raise InputError("E701", what, hint=f"give the output_dir of the run{where}") from None
+        raise InputError("E701", what, hint="give the output_dir of the run") from None
     except NotADirectoryError:
         what = f"'{folder}': not a directory"
         raise InputError("E701", what, hint="give the output_dir of the run") from None

@@ -35,9 +35,6 @@ class ShuffleCommand(ForeignCommand):
             ),
         },
         with_value={"device", "compute_device"},
-        program="mergekit-layershuffle",
-        does="draws layers at random",
-        same={"full_random"},
     )
 
 

@@ -67,6 +67,4 @@ class TransplantCommand(ForeignCommand):
             "subword_method": _pieces,
             "s": _pieces,
         },
-        program="mergekit-tokensurgeon",
-        does="changes the tokenizer of a model",
     )

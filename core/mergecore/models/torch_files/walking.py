@@ -240,15 +240,9 @@ _CONVERT = "no option allows it; whoever made the file can save it as safetensor
 _NOTHING = ("PROTO", "FRAME")
 _VALUES = (
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
-    *("BINUNICODE", "SHORT_BINUNICODE", "NONE"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "NONE", "NEWTRUE", "NEWFALSE"),
 )
-_MADE: dict[str, Callable[[], Any]] = {
-    "EMPTY_DICT": dict,
-    "EMPTY_LIST": list,
-    "EMPTY_TUPLE": tuple,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
-}
+_MADE: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _ACTS: dict[str, Callable[[_Machine, Any], None]] = {
     "BINGET": _Machine._get,

@@ -1,0 +1,123 @@
+"""What all styles share: parameters of a signature, and the tensors that a function is called with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from mergecore import MergeMethod, Params
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mergecore import TensorGroup
+    from mergecore.types import Step
+
+REQUIRED: Any = object()
+"""The default of a parameter that has none."""
+
+Base: TypeAlias = Literal["required", "optional", "unused"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a function: its type, its default, and whether each model has a value of its own."""
+
+    name: str
+    type: Any
+    default: Any = REQUIRED
+    per_model: bool = False
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The tensors of one call: those of the models, and the base where there is one; float32 or float64."""
+
+    name: str
+    models: Sequence[Tensor]
+    base: Tensor | None
+
+
+Call: TypeAlias = "Callable[[Inputs, Mapping[str, Any]], Tensor]"
+"""Makes the result from the tensors and from the values of the parameters by their names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Function:
+    """A method as its file defines it.
+
+    base: "required" or "optional": the base is handed over apart from the models.  "first": it is the first
+        of the models where there is one.  "unused": a base that is not listed as a model plays no part.
+    """
+
+    name: str
+    call: Call
+    parameters: Sequence[Parameter] = ()
+    base: Base | Literal["first"] = "unused"
+    models: tuple[int, int | None] = (1, None)
+    module: str = ""
+    """The name of the module it stands in, whose docstring may say what it does."""
+    summary: str = ""
+    paper: str | None = None
+
+
+def as_method(one: Function, params_class: type[Params]) -> MergeMethod[Any]:
+    """The merge method that calls a function with whole tensors."""
+    apart = one.base in ("required", "optional")
+
+    def merge(group: TensorGroup, params: Params) -> Tensor:
+        inputs = _inputs(group, apart)
+        made = one.call(
+            inputs, {parameter.name: getattr(params, field_of(parameter)) for parameter in one.parameters}
+        )
+        made = made.to(group.dtype) if hasattr(made, "to") else made
+        return made - inputs.base if inputs.base is not None and made.shape == inputs.base.shape else made
+
+    merge.__doc__ = one.summary or None
+    merge.__module__ = one.module
+    return MergeMethod(
+        name=one.name,
+        merge=merge,
+        params=params_class,
+        summary=one.summary if len(one.summary) <= 59 else one.summary[:55] + " ...",
+        family="From files",
+        space="delta" if apart else "weight",
+        base="optional" if one.base == "first" else one.base,
+        models=one.models,
+        paper=one.paper,
+        reproducible="same-machine",
+        needs_whole_tensors=True,
+        extra_memory=_extra_memory,
+    )
+
+
+def _inputs(group: TensorGroup, apart: bool) -> Inputs:
+    import torch
+
+    whole = torch.empty((group.n, math.prod(group.shape)), dtype=group.dtype, device=group.device)
+    base: Tensor | None = torch.empty_like(whole[0]) if apart else None
+    bases = []
+
+    def see(block: Any) -> None:
+        x = block.x
+        if block.base is not None and base is not None:
+            bases.append(block.index)
+            base[block.start : block.stop] = block.base
+            x = x + block.base
+        whole[:, block.start : block.stop] = x
+
+    group.visit(see)
+    models = [one.view(group.shape) for one in whole]
+    return Inputs(group.name, models, base.view(group.shape) if base is not None and bases else None)
+
+
+def field_of(parameter: Parameter) -> str:
+    """Its name in the class of parameters, which has names of its own."""
+    return f"value_of_{parameter.name}"
+
+
+def _extra_memory(step: Step) -> tuple[int, int]:
+    """Bytes of the base and of what a function may make of the tensors: as much as they are, and some more."""
+    return 0, 4 * (len(step.inputs) + 3) * math.prod(step.shape)

@@ -1,0 +1,82 @@
+"""Loads a file of merge methods, and says what is wrong with it."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from hashlib import sha256
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import importlib_metadata
+
+from mergecore import ConfigError, MergecoreError, MergeMethod
+from mergecore_contrib.method_files.calling import as_method
+from mergecore_contrib.method_files.parameters import class_of
+from mergecore_contrib.method_files.stand_ins import PACKAGES, Found, stand_ins
+
+
+def load(path: str | Path) -> list[MergeMethod[Any]]:
+    """The merge methods that a file defines."""
+    file = Path(path).expanduser().resolve()
+    if not file.is_file():
+        raise ConfigError("E105", f"'{path}' is not a file", hint="name a Python file with merge methods")
+    found = Found()
+    with stand_ins(found):
+        functions = found.of_module(_module(file))
+    if not functions:
+        raise ConfigError(
+            "E105",
+            f"{path}: it defines no merge method for mergekit or sd-mecha",
+            hint="decorate a function with @merge_method",
+        )
+    taken = [one.name for one in functions if one.name in _built_in()]
+    if taken:
+        raise ConfigError(
+            "E105",
+            f"{path}: a built-in merge method is called '{taken[0]}' too",
+            hint="give it another name in the file",
+        )
+    digest = sha256(str(file).encode() + file.read_bytes()).hexdigest()[:16]
+    return [as_method(one, class_of(one, digest)) for one in functions]
+
+
+def _module(file: Path) -> ModuleType:
+    """The file, executed as a module; it may import what lies beside it."""
+    name = f"mergecore_method_file_{sha256(str(file).encode()).hexdigest()[:12]}"
+    spec = spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = module_from_spec(spec)
+    sys.path.insert(0, str(file.parent))
+    try:
+        spec.loader.exec_module(module)
+    except MergecoreError:
+        raise
+    except Exception as error:
+        del sys.modules[name]
+        raise _refused(file, error) from error
+    finally:
+        sys.path.remove(str(file.parent))
+    return module
+
+
+def _refused(file: Path, error: Exception) -> ConfigError:
+    lines = [one.lineno for one in traceback.extract_tb(error.__traceback__) if one.filename == str(file)]
+    place = f"{file}:{lines[-1]}" if lines and lines[-1] else str(file)
+    missing = getattr(error, "name", None) or ""
+    if isinstance(error, ImportError) and missing.partition(".")[0] in PACKAGES:
+        return ConfigError(
+            "E105",
+            f"{place}: {error}: mergecore stands in for the parts that define merge methods only",
+            hint="put what it needs from there into the file",
+        )
+    return ConfigError("E105", f"{place}: {type(error).__name__}: {error}", hint="correct the file")
+
+
+def _built_in() -> set[str]:
+    """The names of what comes with mergecore."""
+    points = importlib_metadata.distribution("mergecore").entry_points.select(group="mergecore")
+    return {one.name for one in points}
