@@ -11,7 +11,7 @@ import pytest
 from fixture_types import Cli
 
 PAGE = Path(__file__).parents[2] / "docs/reference/config.md"
-COMMON = {"name", "seed", "output", "executor", "side_files"}
+COMMON = {"name", "recipe", "seed", "output", "executor", "side_files"}
 ELSEWHERE = {"dtype", "out_dtype", "tokenizer_source", "chat_template"}
 """Keys of a shuffle that the page names in a sentence."""
 
