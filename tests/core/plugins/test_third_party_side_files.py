@@ -61,6 +61,9 @@ def test_built_in_side_files_can_be_left_out_or_blocked(config: Write, cli: Cli)
     said = {"model_card": False, "licences": False}
     assert cli("merge", config(side_files=said), "none").code == 0
     assert files_of("all").keys() - files_of("none").keys() == {"README.md", "LICENSE"}
+    said = {"model_card@mergecore": False, "licences@mergecore": True}
+    assert cli("merge", config(side_files=said), "named").code == 0
+    assert files_of("all").keys() - files_of("named").keys() == {"README.md"}
     assert cli("merge", config(), "blocked", "--no-plugin", "model_card").code == 0
     assert "README.md" not in files_of("blocked")
     [line] = refusal(cli, "plan", config(chat_template="chatml"), "--no-plugin", "chat_templates")

@@ -88,11 +88,19 @@ def _chosen(registry: Registry, said: Said) -> Iterator[SideFile[Any]]:
         for one in registry.all(SideFile)
         if one.chosen_by == "side_files" and registry.provider(SideFile, one.name).built_in
     ]
+    usual = [name for name in usual if not any(_is_that(registry, name, other) for other in said)]
     names = dict.fromkeys([*usual, *said])
     chosen: list[SideFile[Any]] = [
         registry.get(SideFile, name) for name in names if said.get(name) is not False
     ]
     yield from sorted(chosen, key=lambda one: (one.rank, one.name))
+
+
+def _is_that(registry: Registry, name: str, other: str) -> bool:
+    """Whether `other` is NAME@DISTRIBUTION for what is also called `name`."""
+    if other.partition("@")[::2] == (name, "") or other.partition("@")[0] != name:
+        return False
+    return registry.provider(SideFile, other) == registry.provider(SideFile, name)
 
 
 def _made(one: SideFile[Any], request: SideFileRequest, choice: Choice, registry: Registry) -> SideFiles:
