@@ -4,6 +4,8 @@
 #   make check     lint and types alone
 #   make coverage  merge a tiny model of every class of transformers, and count; CLASSES="qwen bert/" tries some
 #   make docs      the site of the documentation, in build/site; open build/site/index.html
+#   make docs-check  that site looked at in Chromium: links, search, phones, dark and light
+#   make pictures  the picture in README.md, of commands that it runs
 #   make bench     speed and memory, side by side with other tools on PATH; BENCH="--help" shows the options
 #   make accuracy  error of each method against the exact result rounded once
 #   make in-memory  a merge in memory against that on disk, bit by bit, and what memory it takes
@@ -12,6 +14,7 @@
 #   make evidence  eight experts merged by every method, scored; writes a page of the docs
 #   make averaging  last checkpoints averaged, beside the last one and beside a decay of the rate; writes a page of the docs
 #   make real-lora  a real LoRA trained, merged, extracted again; what the models say; REAL_LORA="--write-docs"
+#   make template  plugins of every kind, with every answer of the tests, baked, installed, tested and used; some minutes
 #   make routers   how well routers of every gate mode route; ROUTERS="--mergekit /path/to/mergekit-moe" compares
 #   make format    put the code in the form that `check` wants
 #   make clean     remove everything that was made here
@@ -32,8 +35,8 @@ TESTS ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check lint types docs coverage bench accuracy in-memory fuzz kills evidence averaging real-lora moe4 \
-	routers format clean
+.PHONY: demo test check lint types docs docs-check pictures coverage bench accuracy in-memory \
+	fuzz kills evidence averaging real-lora moe4 routers template format clean
 
 demo: $(VENV)/installed
 	$(BIN)/mergecore demo --overwrite $(DEMO)
@@ -56,6 +59,12 @@ coverage: $(VENV)/installed-dev
 docs: $(VENV)/installed-dev
 	PYTHONPATH=docs $(BIN)/python -m build_site build/site
 	@echo "the site is in build/site: open build/site/index.html"
+
+docs-check: docs
+	PYTHONPATH=docs $(BIN)/python -m build_site.browser build/site
+
+pictures: $(VENV)/installed
+	PYTHONPATH=docs $(BIN)/python -m build_site.terminal docs/pictures/merge.svg
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py $(BENCH)
@@ -84,6 +93,10 @@ averaging: $(VENV)/installed
 real-lora: $(VENV)/installed
 	$(INSTALL) --editable '.[bench]'
 	$(BIN)/python benchmarks/real_lora.py $(REAL_LORA)
+
+template: $(VENV)/installed-dev
+	EVERY_ANSWER=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist worksteal \
+		tests/packaging/test_plugins_of_every_kind.py tests/packaging/test_cookiecutter.py
 
 routers: $(VENV)/installed
 	$(BIN)/python benchmarks/routers.py $(ROUTERS)

@@ -56,19 +56,18 @@ def run(*command: str | Path, cwd: Path | None = None, **more: Any) -> subproces
     return subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, check=False, **more)
 
 
+def build_wheel(source: Path, out: Path) -> Path:
+    """The wheel of the project in `source`, built by hatchling without a network."""
+    done = run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", out, cwd=source)
+    assert done.returncode == 0, done.stderr
+    [wheel] = out.glob("*.whl")
+    return wheel
+
+
 def wheels(projects: Sequence[Baked], out: Path) -> list[Path]:
-    """A wheel of each project, built by hatchling without a network."""
-
-    def build(one: Baked) -> Path:
-        done = run(
-            sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", out / one.project, cwd=one.folder
-        )
-        assert done.returncode == 0, done.stderr
-        [wheel] = (out / one.project).glob("*.whl")
-        return wheel
-
+    """A wheel of each project."""
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(build, projects))
+        return list(pool.map(lambda one: build_wheel(one.folder, out / one.project), projects))
 
 
 class Environment:

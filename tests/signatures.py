@@ -1,4 +1,4 @@
-"""The types that signatures of public names mention, as the sources write them; read `without_door`."""
+"""The doors, and the types that signatures of their names mention, as the sources write them; read `without_door`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,26 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+
+DOORS = (
+    "mergecore",
+    "mergecore.methods",
+    "mergecore.types",
+    "mergecore.errors",
+    "mergecore.testing",
+    "mergecore.compute",
+    "mergecore.models",
+    "mergecore.tokenizers",
+    "mergecore.config",
+    "mergecore.files",
+    "mergecore.cli",
+    "mergecore_architectures",
+    "mergecore_plugins.activations",
+    "mergecore_plugins.averaging",
+    "mergecore_plugins.reports",
+    "mergecore_contrib.method_files",
+)
+"""What may be imported from elsewhere."""
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.Assign | ast.AnnAssign
 Home = tuple[str, str]

@@ -9,7 +9,7 @@ COMMANDS = ("merge", "methods", "plan", "plugins", "schema", "verify")
 OWN = ("architectures", "contrib", "plugins")
 KEYS = (
     "architecture base_model chat_template dtype exclude executor experts include keep_f32 "
-    "merge_method models modules name out_dtype output parameters pick_experts seed side_files "
+    "merge_method models modules name out_dtype output parameters pick_experts recipe seed side_files "
     "slices tokenizer tokenizer_source"
 ).split()
 NO_TEXT = ("false", "no", "null", "off", "on", "true", "yes")

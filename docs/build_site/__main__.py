@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ def build(out: Path) -> int:
     sources = out.with_name(f"{out.name}-source")
     for folder in (out, sources):
         shutil.rmtree(folder, ignore_errors=True)
+    os.environ["MERGECORE_PLUGINS"] = "mergecore"  # not what else is installed here
     write_sources(PROJECT, sources)
     options = ["--quiet", "--fail-on-warning", "--keep-going", "--nitpicky"]
     return main([*options, "-c", str(HERE), "-d", str(sources / ".trees"), str(sources), str(out)])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from baked_plugins import build_wheel
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -27,11 +26,3 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build() -> object:
     """A function that builds the wheel of a project into a folder."""
     return build_wheel
-
-
-def build_wheel(source: Path, out: Path) -> Path:
-    """The wheel of the project in `source`, built without a network."""
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
-    subprocess.run(command, cwd=source, check=True, capture_output=True)
-    [wheel] = out.glob("*.whl")
-    return wheel

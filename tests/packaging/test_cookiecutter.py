@@ -135,3 +135,22 @@ def test_what_is_written_is_in_good_form_and_holds_no_gaps(name: str, cli: Cli, 
 
 def lines_of_module(baked: Baked) -> int:
     return len((baked.folder / f"{baked.module}.py").read_text(encoding="utf8").splitlines())
+
+
+def test_the_build_that_the_readme_names_makes_a_source_distribution_and_a_wheel(
+    cli: Cli, tmp_path: Path
+) -> None:
+    baked = bake(cli, tmp_path, "method", "mid_point", "--author", "Zoë 😀")
+    assert "`python -m build`" in baked.readme()
+    built = run(sys.executable, "-m", "build", "--no-isolation", cwd=baked.folder)
+    assert built.returncode == 0, built.stdout
+    names = {path.name for path in (baked.folder / "dist").iterdir()}
+    assert names == {"mergecore_mid_point-0.1.0.tar.gz", "mergecore_mid_point-0.1.0-py3-none-any.whl"}
+    with zipfile.ZipFile(baked.folder / "dist" / "mergecore_mid_point-0.1.0-py3-none-any.whl") as archive:
+        files = set(archive.namelist())
+        metadata = archive.read("mergecore_mid_point-0.1.0.dist-info/METADATA").decode()
+    facts = "mergecore_mid_point-0.1.0.dist-info"
+    expected = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
+    assert files == {"mergecore_mid_point.py", *(f"{facts}/{name}" for name in expected)}
+    for line in ("Author: Zoë 😀", "License-Expression: Apache-2.0", "Requires-Dist: mergecore"):
+        assert f"{line}\n" in metadata

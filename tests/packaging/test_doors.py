@@ -12,28 +12,9 @@ from pathlib import Path
 import house
 import pytest
 import signatures
+from signatures import DOORS
 
 import mergecore
-
-DOORS = (
-    "mergecore",
-    "mergecore.methods",
-    "mergecore.types",
-    "mergecore.errors",
-    "mergecore.testing",
-    "mergecore.compute",
-    "mergecore.models",
-    "mergecore.tokenizers",
-    "mergecore.config",
-    "mergecore.files",
-    "mergecore.cli",
-    "mergecore_architectures",
-    "mergecore_plugins.activations",
-    "mergecore_plugins.averaging",
-    "mergecore_plugins.reports",
-    "mergecore_contrib.method_files",
-)
-"""What may be imported from elsewhere."""
 
 CLOSED = ("mergecore.plugins", "mergecore.planning", "mergecore.output", "mergecore.engine")
 """Folders of the core for the core alone; their faces list what its other parts take from them."""
@@ -93,7 +74,7 @@ def outsiders(project: Path) -> Iterator[tuple[str, str, str]]:
         for path in sorted((distribution / "tests").rglob("*.py")):
             own = distribution.name.replace("-", "_")
             yield path.relative_to(project).as_posix(), own, path.read_text(encoding="utf8")
-    for folder in ("cookiecutter-plugin", "tests/third_party", "examples"):
+    for folder in ("cookiecutter-plugin", "tests/third_party", "tests/frozen", "examples"):
         for path in sorted((project / folder).rglob("*.py")):
             yield str(path.relative_to(project)), "", TEMPLATE.sub("x", path.read_text(encoding="utf8"))
     for page in sorted([project / "README.md", *(project / "docs").rglob("*.md")]):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from house import sources
+from public_api import LIST, public_api
 
 import mergecore
 from mergecore.plugins import hookspecs
@@ -48,6 +49,16 @@ def test_modules_and_their_public_functions_and_classes_have_docstrings(project:
             if node.name not in HOOKS and not ast.get_docstring(node):
                 missing.append(f"{name}: {node.name}")
     assert not missing
+
+
+def test_public_names_and_signatures_are_those_of_the_list() -> None:
+    """A change is fine where it is meant: `python tests/public_api.py`, and docs/reference/versions.md."""
+    listed, found = LIST.read_text(encoding="utf8").splitlines(), public_api()
+    assert [line for line in listed if line not in found] == [], (
+        "gone or changed: see docs/reference/versions.md"
+    )
+    assert [line for line in found if line not in listed] == [], "new: run `python tests/public_api.py`"
+    assert found == listed
 
 
 # ---- hooks -------------------------------------------------------------------------------------------------

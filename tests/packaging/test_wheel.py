@@ -47,14 +47,14 @@ def test_every_file_of_the_packages_is_in_the_wheel(files: set[str], project: Pa
 
 def test_the_wheel_holds_code_type_markers_and_data(files: set[str]) -> None:
     own = {name for name in files if ".dist-info/" not in name and not name.startswith(TEMPLATE)}
-    others = {name for name in own if not name.endswith(".py")}
+    others = {name for name in own if not name.endswith((".py", ".pyi"))}
     assert {name for name in others if Path(name).suffix not in DATA} == {
         "mergecore/py.typed",
         "mergecore_plugins/py.typed",
         "mergecore_architectures/py.typed",
         "mergecore_contrib/py.typed",
     }
-    assert not [name for name in own if "test_" in name or "conftest" in name]
+    assert not [name for name in own if "/test_" in name or "conftest" in name]
 
 
 def version_in(project: Path) -> str:

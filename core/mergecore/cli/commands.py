@@ -39,6 +39,7 @@ def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> Non
     from mergecore.pipeline import execute, plan
 
     options = run_options(given)
+    _check_order(config, out)
     registry = Registry.discover(disabled)
     problems = Collector()
     made = None
@@ -50,6 +51,12 @@ def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> Non
     problems.raise_any()
     assert made is not None
     execute(made, out, registry=registry, options=options)
+
+
+def _check_order(config: Path, out: Path) -> None:
+    """Raise a usage error for a folder and a config that stand in the wrong order."""
+    if out.suffix in (".yml", ".yaml") and out.is_file() and not config.is_file():
+        raise click.UsageError(f"the config comes first: mergecore merge {out} {config}")
 
 
 @click.command(cls=MergeCommand)

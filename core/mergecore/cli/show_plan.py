@@ -150,7 +150,8 @@ def _models(plan: Plan) -> list[str]:
         found = description.stacks if description else ()
         stacks = ", ".join(f"{stack.count} × {stack.prefix.rstrip('.')}" for stack in found)
         size = size_text(_size(model))
-        primary = "; gives config and side files" if number == plan.primary else ""
+        gives = number == plan.primary and "config.json" in plan.side_files
+        primary = "; gives config and side files" if gives else ""
         mapped = f"; {model.mapped}" if model.mapped else ""
         revision = f" at {model.revision[:12]}" if model.revision else ""
         lines.append(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mergecore.names.on_demand import on_demand
 
 if TYPE_CHECKING:
+    from mergecore.compute.devices import device
     from mergecore.compute.random import normal, uniform_numbers
     from mergecore.compute.reduction import gram, tree_sum
     from mergecore.compute.threads import one_thread_each
@@ -16,6 +17,7 @@ else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
+            "devices": "device",
             "random": "normal uniform_numbers",
             "reduction": "gram tree_sum",
             "threads": "one_thread_each",
@@ -27,6 +29,7 @@ else:
 __all__ = [
     "GroupInput",
     "ModelCut",
+    "device",
     "find_cuts",
     "gram",
     "inputs_by_model",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mergecore.engine.device import device
+from mergecore.compute.devices import device
 from mergecore.errors import MergecoreError, PluginError
 from mergecore.planning.toolkit import codecs_of, methods_of
 from mergecore.plugins.registry import Plugin, Registry

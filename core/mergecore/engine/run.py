@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mergecore.compute.devices import device
 from mergecore.config.chosen import Choice, read_params
-from mergecore.engine.device import device
 from mergecore.engine.job import EngineJob
 from mergecore.engine.memory import Estimate, estimate
 from mergecore.files.dtypes import torch_dtype
@@ -132,7 +132,8 @@ class Run:
                 self.plan.layout.size,
                 self.estimate.peak,
                 self.plan.warnings,
-                *((part.name, part.number, part.count) if (part := self.plan.part) else ()),
+                *((part.name, part.number, part.count) if (part := self.plan.part) else ("", 0, 0)),
+                self.plan.doing,
             )
         )
         for plugin in self.registry.unusable():

@@ -133,12 +133,13 @@ def _check_inputs(target: Path, path: Path, inputs: Sequence[Path]) -> None:
     for one in inputs:
         model = one.resolve()
         hint = "choose another output folder"
+        name = model if one == Path() else one
         if real == model:
-            raise _error("E502", target, f"the output folder is the input model {one}", hint)
+            raise _error("E502", target, f"the output folder is the input model {name}", hint)
         if real.is_relative_to(model):
-            raise _error("E502", target, f"the output folder is inside the input model {one}", hint)
+            raise _error("E502", target, f"the output folder is inside the input model {name}", hint)
         if model.is_relative_to(real):
-            raise _error("E502", target, f"the output folder contains the input model {one}", hint)
+            raise _error("E502", target, f"the output folder contains the input model {name}", hint)
 
 
 def _check_folder(target: Path, path: Path, overwrite: bool, plan: Mapping[str, Json] | None) -> bool:

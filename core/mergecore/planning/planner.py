@@ -239,13 +239,14 @@ class DocumentPlanner:
         unused: Mapping[int, str] = NOTHING,
         warnings: Sequence[str] = (),
         output: PluginChoice | None = None,
+        used: Iterable[tuple[type, str]] = (),
+        doing: str = "",
         descriptions: Sequence[Description] = (),
         dropped: Sequence[Dropped] | None = None,
-        used: Iterable[tuple[type, str]] = (),
     ) -> Plan:
         """The plan of `steps`.
 
-        dropped: what no step reads, where that is known.  used: further plugins that take part.
+        dropped: what no step reads, where that is known.
         """
         self._check(models, steps)
         writer = output or PluginChoice(self._common.output.writer, self._common.output.params)
@@ -275,6 +276,7 @@ class DocumentPlanner:
             title=self.title,
             recipe=self.recipe,
             writer=writer.name,
+            doing=doing,
         )
 
     @property

@@ -24,6 +24,7 @@ class PlanReady:
     """Everything is checked and decided; no weight has been read.
 
     document: of several documents, the name of this one, and `number` of `count`, from 1; 0 of 0 for one alone.
+    doing: what is to be done, such as "merging 2 adapters"; empty where models are merged.
     """
 
     display: Display
@@ -35,6 +36,7 @@ class PlanReady:
     document: str = ""
     number: int = 0
     count: int = 0
+    doing: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Read `Plan`, then `Recipe` and the `Planner` that it is handed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
@@ -84,6 +84,8 @@ class Plan:
     """Which of several plans this is, carried out one after the other; None for one that is alone."""
     decided: Mapping[str, Json] = field(default_factory=dict)
     """What a recipe has decided and `mergecore plan` shows, by short names such as `family`."""
+    doing: str = ""
+    """What the progress calls it, such as "merging 2 adapters"; empty where models are merged."""
     again: Again | None = field(default=None, compare=False, repr=False)
     """Makes this plan anew, where some of `earlier` are carried out."""
 
@@ -316,11 +318,15 @@ class Planner(Protocol):
         unused: Mapping[int, str] = ...,
         warnings: Sequence[str] = (),
         output: PluginChoice | None = None,
+        used: Iterable[tuple[type, str]] = (),
+        doing: str = "",
     ) -> Plan:
         """The plan of `steps`, whose methods are those of the recipe, or merge methods.
 
         unused: by model, why there are tensors of it that no step reads.
         output: the output writer, where the document need not say which.
+        used: further plugins that take part, each by its kind and name.
+        doing: what the progress calls it, such as "merging 2 adapters"; how many models are merged if nothing is said.
 
         Raises:
             MergecoreError: E104, E105 or E109 for parameters of the output writer; E605 for steps that contradict

@@ -79,7 +79,8 @@ def _listed(folder: Path) -> list[str]:
         from mergecore.config import nearest
 
         what = f"'{folder}': no such directory{nearest(str(folder))}"
-        raise InputError("E701", what, hint="give the output_dir of the run") from None
+        where = "" if folder.is_absolute() else f"; relative paths start at {Path.cwd()}"
+        raise InputError("E701", what, hint=f"give the output_dir of the run{where}") from None
     except NotADirectoryError:
         what = f"'{folder}': not a directory"
         raise InputError("E701", what, hint="give the output_dir of the run") from None

@@ -35,6 +35,9 @@ class ShuffleCommand(ForeignCommand):
             ),
         },
         with_value={"device", "compute_device"},
+        program="mergekit-layershuffle",
+        does="draws layers at random",
+        same={"full_random"},
     )
 
 

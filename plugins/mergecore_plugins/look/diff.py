@@ -40,9 +40,10 @@ def diff(
     as_json: bool,
     disabled: Sequence[str],
 ) -> None:
-    """Show how the models A and B differ, tensor by tensor, and whether one came of the other.
+    """Show how the models A and B differ.
 
-    Every weight is read once, in bounded memory.  The exit code is 3 when nothing can be said of their origin.
+    Tensor by tensor, and whether one came of the other.  Every weight is read once, in bounded memory.  The
+    exit code is 3 when nothing can be said of their origin.
     """
     from mergecore import Registry
     from mergecore_plugins.look.difference import difference

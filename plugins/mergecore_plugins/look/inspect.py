@@ -23,9 +23,10 @@ def mergecore_commands() -> Iterator[click.Command]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @common_options
 def inspect(model: str, offline: bool, as_json: bool, disabled: Sequence[str]) -> None:
-    """Show what is in MODEL: layers, parameters, formats, tokenizer, what is odd.
+    """Show what is in MODEL.
 
-    MODEL is named as in a config: a folder, a file, a hub id, BASE+ADAPTER.  No weight is read.
+    Layers, parameters, formats, tokenizer, what is odd.  MODEL is named as in a config: a folder, a file, a hub
+    id, BASE+ADAPTER.  No weight is read.
     """
     from mergecore import Registry
     from mergecore_plugins.look.contents import inspected

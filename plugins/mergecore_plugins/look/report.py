@@ -39,7 +39,7 @@ def report(found: Difference) -> str:
 
 
 def _maps(found: Comparison) -> list[_Map]:
-    far = "the darker a cell, the farther it moved; a light layer could be left out of a merge"
+    far = "the stronger a cell, the farther it moved; a faint layer could be left out of a merge"
     if not found.with_base:
         return [
             _Map("How far B moved from A", lambda one: one.pairs, _relative, number_text, None, far),
@@ -49,7 +49,7 @@ def _maps(found: Comparison) -> list[_Map]:
                 _changed,
                 percent_text,
                 1.0,
-                "light cells were frozen",
+                "faint cells were hardly trained",
             ),
             _Map(
                 "Cosine of the weights",
@@ -57,10 +57,10 @@ def _maps(found: Comparison) -> list[_Map]:
                 _angle,
                 cosine_text,
                 1.0,
-                "light cells share little",
+                "faint cells share little",
             ),
         ]
-    fights = "where it is dark, the models pull apart, and a method that resolves signs, such as ties, has work to do"
+    fights = "where it is strong, the models pull apart, and a method that resolves signs, such as ties, has work to do"
     return [
         _Map("How far A moved from C", lambda one: one.pairs[:1], _relative, number_text, None, far),
         _Map("How far B moved from C", lambda one: one.pairs[1:], _relative, number_text, None, far),
@@ -70,7 +70,7 @@ def _maps(found: Comparison) -> list[_Map]:
             _angle,
             cosine_text,
             1.0,
-            "dark cells learned the same, light ones different things",
+            "strong cells learned the same, faint ones different things",
         ),
         _Map("Changes with opposite signs", _between, _conflict, percent_text, 0.5, fights),
     ]

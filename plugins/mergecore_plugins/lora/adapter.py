@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,9 @@ def merge_lora(out: Path, **given: Any) -> None:
     """
     maker = Maker(given)
     document = _document(given["base"], given["adapters"], given["scales"], given["dtype"])
-    maker.show_or_execute(maker.plan(document), out)
+    count = len(given["adapters"])
+    doing = f"merging {'1 adapter' if count == 1 else f'{count} adapters'} into a model"
+    maker.show_or_execute(replace(maker.plan(document), doing=doing), out)
 
 
 def _document(

@@ -12,11 +12,12 @@ from mergecore_plugins.lora.lookup import is_table
 from mergecore_plugins.lora.names import AdapterTensor, Use
 
 Shape = tuple[int, ...]
+COPY = "copy the adapter again"
 
 
 def lacks(place: str, module: str, use: Use) -> InputError:
     """A tensor of a module is not there without which the others mean nothing."""
-    return InputError("E250", f"'{module}' has no {use.value}", place=place, hint="copy the adapter again")
+    return InputError("E250", f"'{module}' has no {use.value}", place=place, hint=COPY)
 
 
 def wrong_rank(module: str, a: TensorInfo, b: TensorInfo, rank: int, place: str) -> InputError:
@@ -75,7 +76,7 @@ def not_numbers(place: str, parts: Sequence[AdapterTensor]) -> Iterator[InputErr
     for part in parts:
         if part.use not in (Use.WHOLE, Use.OTHER) and not DTYPES[part.tensor.dtype].floating:
             what = f"'{part.tensor.name}' is {part.tensor.dtype}, and what was trained is a floating-point number"
-            yield InputError("E250", what, place=place, hint="copy the adapter again")
+            yield InputError("E250", what, place=place, hint=COPY)
 
 
 def not_read(place: str, part: AdapterTensor) -> InputError:

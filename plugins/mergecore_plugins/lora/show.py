@@ -43,7 +43,7 @@ class Shown:
             f"  {'module' if not i else '':<12} {kind} × {n}"
             for i, (kind, n) in enumerate(self.modules.items())
         ]
-        lines += [f"  cannot be merged: {reason}" for reason in self.refused]
+        lines += [f"  cannot be merged: {reason}" for reason in self.refused] or ["  can be merged"]
         return "\n".join(lines)
 
 
@@ -108,4 +108,6 @@ def _kind(module: str) -> str:
 
 
 def _said(value: Json) -> str:
-    return str(value) if not isinstance(value, bool) else "yes" if value else "no"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -75,6 +75,7 @@ def plan_moe(document: Document, planner: Planner) -> Plan:
             *(proof.doubts if asked.check else (f"{proof.unchecked(family)}: 'check' is false",)),
             *told,
         ],
+        doing=f"building a mixture of {mixture.experts} experts",
     )
     return replace(plan, decided=_decided(family, mixture, asked))
 

@@ -49,17 +49,25 @@ def plan_pick(document: Document, planner: Planner) -> Plan:
     kept = _kept(asked, count, document)
     steps = [*_steps(model, description, count, kept)]
     chosen = _per_token(asked, model, len(kept), document)
+    groups = _groups(model, planner.completed(model) or model.config, count, kept)
     files = planner.side_files(
         (model,),
         steps,
         made_by="pick_experts",
-        config=_config(model, count, kept, asked.experts_per_token),
+        config=_config(count, kept, asked.experts_per_token, groups),
         title="Mixture with fewer experts",
         summary=f"mergecore took {len(kept)} of the {count} experts of {{0}}, and left the others out.",
         card={"tags": ["mergecore", "merge", "moe"]},
     )
     told = [chosen] if chosen else []
-    plan = planner.plan((model,), steps, files, unused={0: "of an expert that is left out"}, warnings=told)
+    plan = planner.plan(
+        (model,),
+        steps,
+        files,
+        unused={0: "of an expert that is left out"},
+        warnings=told,
+        doing=f"taking {len(kept)} of {count} experts",
+    )
     return replace(plan, decided=_decided(model, kept, asked))
 
 
@@ -156,20 +164,13 @@ def _per_token(asked: Pick, model: Checkpoint, left: int, document: Document) ->
     """What to say of a model whose tokens see fewer experts than before.
 
     Raises:
-        ConfigError: E105 when more are asked for than there are, or choices go by groups of experts.
+        ConfigError: E105 when more are asked for than there are, or too few are left.
     """
     wanted = asked.experts_per_token
     if wanted is not None and wanted > left:
         what = f"experts_per_token is {wanted}, and {left} experts are left"
         place = document.place(("pick_experts", "experts_per_token"))
         raise ConfigError("E105", what, place=place, hint="let each token see fewer")
-    if groups := [
-        f"{key} {value}" for key, value in _values(model.config, _GROUPS) if value not in (None, 1)
-    ]:
-        what = f"its routers choose groups of experts first ({', '.join(groups)}), and these would not stay the same"
-        raise InputError(
-            "E222", what, place=model.name, hint="choose among the experts of a model without groups"
-        )
     if left < 2 and [*_values(model.config, _GROUPS)]:
         what = "its routers add up the two best experts of a group, so two at least must be left"
         raise ConfigError("E105", what, place=document.place(("pick_experts",)), hint="keep two at least")
@@ -177,6 +178,29 @@ def _per_token(asked: Pick, model: Checkpoint, left: int, document: Document) ->
     if wanted is None and before and max(before) > left:
         return f"each token saw {max(before)} experts, and sees {left} now: no more are left"
     return None
+
+
+def _groups(model: Checkpoint, completed: Mapping[str, Json], count: int, kept: Sequence[int]) -> int | None:
+    """How many groups of experts are left, where routers choose groups first; None where they do not.
+
+    completed: the config with what the class of the model takes for what is not said.
+
+    Raises:
+        InputError: E222 where a group is taken apart, or config.json does not say that there are groups.
+    """
+    before = next((one for key, one in _values(completed, _GROUPS) if key == "n_group"), None)
+    if not isinstance(before, int) or before < 2:
+        return None
+    if len({key for key, _ in _values(model.config, _GROUPS)}) < len(_GROUPS):
+        what = f"its class chooses among {before} groups of experts, of which its config.json says nothing"
+        raise InputError("E222", what, place=model.name, hint=f"write {' and '.join(_GROUPS)} there")
+    size = max(1, count // before)
+    parts = [sorted(kept[at : at + size]) for at in range(0, len(kept), size)]
+    if any(len(one) < size or one[0] % size or one[-1] - one[0] >= size for one in parts):
+        what = f"its routers choose among {before} groups of {size} experts first, and these would not stay the same"
+        hint = f"take whole groups, one after the other, such as 0-{size - 1}"
+        raise InputError("E222", what, place=model.name, hint=hint)
+    return len(parts)
 
 
 def _values(config: Mapping[str, Json], keys: Sequence[str]) -> Iterator[tuple[str, Json]]:
@@ -265,22 +289,23 @@ def _copied(name: str, tensor: TensorInfo, role: str) -> Step:
 
 
 def _config(
-    model: Checkpoint, count: int, kept: Sequence[int], per_token: int | None
+    count: int, kept: Sequence[int], per_token: int | None, groups: int | None
 ) -> Callable[[dict[str, Json]], Mapping[str, Json]]:
     def edit(config: dict[str, Json]) -> dict[str, Json]:
-        return {key: _edited(key, value, count, kept, per_token) for key, value in config.items()}
+        return {key: edited(key, value) for key, value in config.items()}
+
+    def edited(key: str, value: Json) -> Json:
+        if isinstance(value, dict):
+            return edit(value)
+        if key in _GROUPS and groups is not None and isinstance(value, int):
+            return min(value, groups)
+        numbers = value if isinstance(value, list) else [value]
+        if key in _COUNTS and any(one == count for one in numbers):
+            changed: list[Json] = [len(kept) if one == count else one for one in numbers]
+            return changed if isinstance(value, list) else changed[0]
+        if key in _CHOSEN and all(isinstance(one, int) for one in numbers):
+            most = [min(per_token or one, len(kept)) for one in numbers if isinstance(one, int)]
+            return [*most] if isinstance(value, list) else most[0]
+        return value
 
     return edit
-
-
-def _edited(key: str, value: Json, count: int, kept: Sequence[int], per_token: int | None) -> Json:
-    if isinstance(value, dict):
-        return {inner: _edited(inner, one, count, kept, per_token) for inner, one in value.items()}
-    numbers = value if isinstance(value, list) else [value]
-    if key in _COUNTS and any(one == count for one in numbers):
-        changed: list[Json] = [len(kept) if one == count else one for one in numbers]
-        return changed if isinstance(value, list) else changed[0]
-    if key in _CHOSEN and all(isinstance(one, int) for one in numbers):
-        most = [min(per_token or one, len(kept)) for one in numbers if isinstance(one, int)]
-        return [*most] if isinstance(value, list) else most[0]
-    return value

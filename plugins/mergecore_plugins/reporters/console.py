@@ -34,11 +34,10 @@ def mergecore_report(event: Event) -> None:
     match event:
         case PlanReady():
             models = "1 model" if len(event.models) == 1 else f"{len(event.models)} models"
-            say(
-                event,
-                f"{document(event)}merging {models}: {event.tensors} tensors, {size_text(event.nbytes)}, "
-                f"about {size_text(event.peak_memory)} of memory",
-            )
+            size = f"{event.tensors} tensors, {size_text(event.nbytes)}"
+            doing = event.doing or f"merging {models}"
+            memory = size_text(event.peak_memory)
+            say(event, f"{document(event)}{doing}: {size}, about {memory} of memory")
             for text in event.warnings:
                 say(event, f"warning: {text}")
         case Fetching():
@@ -48,7 +47,7 @@ def mergecore_report(event: Event) -> None:
         case Warned():
             say(event, f"warning: {event.text}")
         case ModelSealed(made=False):
-            compared = f": {event.compared}" if event.compared else ""
+            compared = f": {event.compared}" if event.compared and event.display.verbosity > 0 else ""
             say(event, f"{event.path} holds this merge already; nothing to do{compared}")
         case ModelSealed():
             rate = size_text(int(event.nbytes / max(event.seconds, 1e-9)))

@@ -1,4 +1,4 @@
-"""Numbers as a picture of cells, darker where they are larger; read `heat_map`."""
+"""Numbers as a picture of cells, stronger in colour where they are larger; read `heat_map`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html import escape
 
 from mergecore_plugins.reports.html import data_table, paragraph
 
-_CELL, _HIGH, _TOP, _LETTER = 54, 16, 62, 6.6
+_CELL, _HIGH, _TOP, _LETTER = 60, 16, 62, 6.6
 
 
 def _plain(value: float) -> str:
@@ -21,7 +21,7 @@ class HeatMap:
 
     title: what the picture is called.  sentence: what to see in it.
     values: by row and column; cells without a number stay empty.
-    low, high: the numbers of the lightest and the darkest cell; those of the values if None.
+    low, high: the numbers of the faintest and the strongest cell; those of the values if None.
     """
 
     title: str

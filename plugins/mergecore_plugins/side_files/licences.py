@@ -14,9 +14,7 @@ from mergecore_plugins.side_files.stated import with_parts
 @hookimpl
 def mergecore_side_files() -> Iterator[SideFile[NoParams]]:
     """Yield the side file `licences`."""
-    yield SideFile(
-        name="licences", make=licences, summary="licences and notices of all parts, and what they ask for"
-    )
+    yield SideFile(name="licences", make=licences, summary="licences of all parts, and what they ask for")
 
 
 def licences(request: SideFileRequest, params: NoParams) -> SideFiles:

@@ -38,7 +38,14 @@ def plan_transplant(planner: Planner) -> Plan:
         pad_to_multiple_of=asked.pad_to_multiple_of or 1,
     )
     unused = {1: "the donor gives its tokenizer, and its embeddings to compare"}
-    return planner.plan(models, steps, side_files, unused=unused, warnings=[*surgery.warnings()])
+    return planner.plan(
+        models,
+        steps,
+        side_files,
+        unused=unused,
+        warnings=[*surgery.warnings()],
+        doing="transplanting a tokenizer",
+    )
 
 
 def _opened(asked: Transplant, planner: Planner) -> Pair:

@@ -67,4 +67,6 @@ class TransplantCommand(ForeignCommand):
             "subword_method": _pieces,
             "s": _pieces,
         },
+        program="mergekit-tokensurgeon",
+        does="changes the tokenizer of a model",
     )

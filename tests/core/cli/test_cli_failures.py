@@ -165,6 +165,7 @@ def test_a_traceback_is_shown_only_when_asked(cli: Cli, linear: Config) -> None:
         (["merge", "c.yml", "out", "--max-memory", "lots"], "error E105: --max-memory: 'lots' is not a size"),
         (["mrege", "c.yml", "out"], "No such command 'mrege'"),
         (["merge", "nowhere.yml", "out"], "nowhere.yml"),
+        (["merge", "out", "c.yml"], "E115: the config comes first: mergecore merge c.yml out"),
     ],
 )
 def test_a_wrong_command_line_ends_with_2(words: list[str], text: str, cli: Cli, linear: Config) -> None:

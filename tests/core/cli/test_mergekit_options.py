@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fixture_types import WritePlugin
 from tiny import write_llama
 
 from mergecore.cli.app import run
@@ -86,11 +87,11 @@ def test_the_list_is_whole() -> None:
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (["-k", "64"], "it is an option of mergekit-tokensurgeon, which changes the tokenizer of a model"),
+        (["-k", "64"], "it is an option of mergekit-tokensurgeon, which changes the tokenizer of a model, as "),
         (["-R"], "it is an option of mergekit-multi, where --result NAME says here which of several documents"),
-        (["--max-rank=8"], "it is an option of mergekit-extract-lora, which makes an adapter"),
+        (["--max-rank=8"], "it is an option of mergekit-extract-lora, which makes an adapter, as `mergecore extract"),
         (["--max-fevals", "9"], "it is an option of mergekit-evolve, which searches for parameters"),
-        (["--full-random"], "`mergecore layershuffle` draws layers at random"),
+        (["--full-random"], "it is an option of mergekit-layershuffle, which draws layers at random, as `mergecore"),
         (["-w", "0.5"], "the config says it: write 'weight: 0.5' under 'parameters:' there"),
     ],
 )  # fmt: skip
@@ -107,3 +108,33 @@ def test_an_option_that_is_no_option_of_anything_is_unknown(capsys: pytest.Captu
     err = capsys.readouterr().err
     assert "error E115: No such option" in err
     assert "--wibble" in err
+
+
+def test_a_plugin_tells_of_the_options_that_its_command_stands_for(
+    write_plugin: WritePlugin, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+import click
+from mergecore import hookimpl
+from mergecore.cli import SHARED, ForeignCommand
+
+class Weave(ForeignCommand):
+    foreign = SHARED.extended(program="loom", does="weaves", renamed={"warp": "--threads {value}"}, same={"weft"})
+
+@click.command("weave", cls=Weave)
+@click.option("--weft")
+def weave(weft):
+    pass
+
+@hookimpl
+def mergecore_commands():
+    yield weave
+"""
+    write_plugin("looms", code)
+    for option in ("--warp", "--weft"):
+        assert run(["plan", "c.yml", option, "3"]) == 2
+        hint = "it is an option of loom, which weaves, as `mergecore weave` does"
+        assert f"plan has no option {option}. Hint: {hint}" in capsys.readouterr().err
+    monkeypatch.setenv("MERGECORE_DISABLE_PLUGINS", "looms")
+    assert run(["plan", "c.yml", "--warp", "3"]) == 2
+    assert "No such option" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -340,3 +341,25 @@ def test_every_flipped_byte_is_read_or_refused(tmp_path: Path) -> None:
             except MergecoreError:
                 continue
             assert all(one.offset + 4 * torch.Size(one.shape).numel() <= len(whole) for one in found)
+
+
+def drawn(random: Random, depth: int, seen: list[Any]) -> Any:
+    """A value of what pickles of checkpoints hold; some parts of it stand there more than once."""
+    if seen and random.random() < 0.15:
+        return random.choice(seen)
+    if depth == 0 or random.random() < 0.4:
+        numbers = (0, -1, 255, 256, 65536, -(2**31), 2**40, -(2**63), 1.5, float("inf"))
+        return random.choice((*numbers, True, False, None, "a", "é", "x" * 300, ""))
+    parts = [drawn(random, depth - 1, seen) for _ in range(random.randrange(5))]
+    keys = random.sample(["a", "b", 1, -5, 2**33], min(5, len(parts)))
+    kinds = (parts, tuple(parts), dict(zip(keys, parts, strict=False)))
+    seen.append(random.choice(kinds))
+    return seen[-1]
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_a_pickle_means_what_it_means_to_python(protocol: int) -> None:
+    for seed in range(300):
+        value = drawn(Random(seed), 4, [])
+        found = walking.walked(pickle.dumps(value, protocol), "a.bin", walking.Allowed())
+        assert repr(found) == repr(value), seed

@@ -193,6 +193,8 @@ def test_that_nothing_is_to_do_comes_with_what_was_compared(
     assert cli("merge", tmp_path / "config.yml", out).code == 0
     again = cli("merge", tmp_path / "config.yml", out)
     assert again.code == 0
+    assert again.err.splitlines()[-1] == f"{out} holds this merge already; nothing to do"
+    again = cli("merge", tmp_path / "config.yml", out, "-v")
     assert (  # config, generation_config and weights of two models; those of the result, with its card
         f"{out} holds this merge already; nothing to do: config, seed, versions and 4 side files of the models are "
         "those of its manifest; 2 files of weights have not been written to since; "

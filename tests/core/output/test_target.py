@@ -84,6 +84,13 @@ def test_an_input_its_inside_and_its_outside_are_refused(tmp_path: Path) -> None
     assert "the output folder contains the input model" in refusal(tmp_path / "models", model)
 
 
+def test_a_model_that_is_the_current_folder_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert f"the output folder is inside the input model {tmp_path}. Hint" in refusal(Path("out"), Path())
+
+
 def test_a_small_disk_is_refused(out: Path) -> None:
     assert refusal(out, nbytes=10**18).startswith(f"E503 {out}: the weights need 1e+06 TB, the disk has ")
 

@@ -36,11 +36,11 @@ NAMES = {"gate": "w1", "down": "w2", "up": "w3"}
 
 
 class Experts(Params):
-    experts: tuple[str, ...] = Field(min_length=2, description="the models; the first gives all the rest")
+    mixture: tuple[str, ...] = Field(min_length=2, description="the models; the first gives all the rest")
 
 
 def accepts(document):
-    return "experts" in document
+    return "mixture" in document
 
 
 def drawn(group: TensorGroup, params: NoParams) -> Merged:
@@ -48,8 +48,8 @@ def drawn(group: TensorGroup, params: NoParams) -> Merged:
 
 
 def compile_experts(document: Document, planner: Planner) -> Plan:
-    wanted = planner.read_document(Experts).experts
-    models = [planner.open(one, ("experts", i)) for i, one in enumerate(wanted)]
+    wanted = planner.read_document(Experts).mixture
+    models = [planner.open(one, ("mixture", i)) for i, one in enumerate(wanted)]
     steps = []
     for name, tensor in models[0].tensors.items():
         layer, inside, part = name.partition("mlp.")
@@ -109,7 +109,7 @@ def test_a_mixture_of_a_model_with_itself_says_what_the_model_says(
     write_plugin("experts", EXPERTS)
     write_llama(Path("a"), 2, seed=1)
     Path("a/tokenizer_config.json").write_text('{"name": "a"}')
-    Path("config.yml").write_text("experts: [./a, ./a]\nname: twice\nseed: 3\n")
+    Path("config.yml").write_text("mixture: [./a, ./a]\nname: twice\nseed: 3\n")
     outcome = cli("merge", "config.yml", "out")
     assert outcome.code == 0, outcome.err
     made = read_tensors(Path("out"))
@@ -146,7 +146,7 @@ def test_experts_are_the_weights_of_their_models_and_what_is_left_is_listed(
     write_plugin("experts", EXPERTS)
     for seed, name in enumerate("ab"):
         write_llama(Path(name), 1, seed=seed)
-    Path("config.yml").write_text("experts: [./a, ./b]\noutput: {shard_size: 0.5KB}\n")
+    Path("config.yml").write_text("mixture: [./a, ./b]\noutput: {shard_size: 0.5KB}\n")
     assert cli("merge", "config.yml", "out").code == 0
     assert len(list(Path("out").glob("*.safetensors"))) > 1
     made, b = read_tensors(Path("out")), llama(1, seed=1)
@@ -253,16 +253,16 @@ def test_what_is_wrong_with_the_document_of_a_recipe_is_said_with_its_place(
     write_plugin: WritePlugin, cli: Cli
 ) -> None:
     write_plugin("experts", EXPERTS)
-    assert refusal_of(cli, "experts: ./a\nsede: 1\noutput: {writer: safetensors, shard_szie: 1GB}\n") == [
+    assert refusal_of(cli, "mixture: ./a\nsede: 1\noutput: {writer: safetensors, shard_szie: 1GB}\n") == [
         "E109: config.yml:3:31: the output writer 'safetensors' has no parameter 'shard_szie'; "
         "did you mean 'shard_size'?",
-        "E104: config.yml:1:10: 'experts' is './a'; a list is expected",
+        "E104: config.yml:1:10: 'mixture' is './a'; a list is expected",
         "E103: config.yml:2:1: unknown key 'sede' in a document of the recipe 'experts'; did you mean 'seed'?",
     ]
-    assert refusal_of(cli, "experts: [./a]\n") == [
-        "E105: config.yml:1:10: 'experts' is ['./a']; a list of at least 2 items is expected"
+    assert refusal_of(cli, "mixture: [./a]\n") == [
+        "E105: config.yml:1:10: 'mixture' is ['./a']; a list of at least 2 items is expected"
     ]
-    assert refusal_of(cli, "experts: [./nope, ./nope]\n")[0].startswith(
+    assert refusal_of(cli, "mixture: [./nope, ./nope]\n")[0].startswith(
         "E701: config.yml:1:11: './nope': no such directory"
     )
     write_plugin("pairs", PAIRS)
@@ -276,9 +276,11 @@ def test_the_schema_of_a_recipe_has_what_it_declares_and_what_every_document_may
 ) -> None:
     write_plugin("experts", EXPERTS)
     tree = json.loads(cli("schema", "experts").out)
-    assert set(tree["properties"]) == {"experts", "name", "seed", "output", "executor", "side_files"}
-    assert tree["required"] == ["experts"]
-    assert tree["properties"]["experts"]["description"] == "the models; the first gives all the rest"
+    assert set(tree["properties"]) == {
+        "mixture", "name", "recipe", "seed", "output", "executor", "side_files",
+    }  # fmt: skip
+    assert tree["required"] == ["mixture"]
+    assert tree["properties"]["mixture"]["description"] == "the models; the first gives all the rest"
     assert "transplant" in json.loads(cli("schema", "transplant").out)["properties"]
     assert cli("schema", "exprets").err.startswith("mergecore: error E108: ")
 

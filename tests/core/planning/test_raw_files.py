@@ -97,6 +97,14 @@ def test_names_of_their_own_come_before_those_of_something_inside() -> None:
     assert told in made.warnings
 
 
+def test_a_tensor_beside_the_model_is_not_taken_for_it() -> None:
+    torch.save({"model": tensors(1.0), "loss": torch.tensor(0.5), "ema": tensors(2.0)}, "a.pt")
+    made = planned(listed({"a.pt": 1}))
+    assert {step.name for step in made.steps} == {"head", "net.0.w", "steps"}
+    told = "a.pt: the tensors below 'model' are the model; 'loss' and those below 'ema' are left out"
+    assert told in made.warnings
+
+
 def test_tensors_below_several_names_are_ambiguous() -> None:
     torch.save({"params": tensors(1.0), "params_ema": tensors(2.0)}, "a.pt")
     torch.save({"epoch": 3}, "b.pt")

@@ -13,6 +13,7 @@ import click
 import pytest
 from fixture_types import Cli, WritePlugin
 
+from mergecore.config.documents import CommonSection
 from mergecore.config.grammar import MergeConfig
 from mergecore.plugins.loading import OWN_COMMANDS
 
@@ -247,6 +248,7 @@ def test_the_rules_need_nothing_but_python() -> None:
 def test_the_rules_know_every_key_that_configs_have_at_their_top(rules: dict[str, object]) -> None:
     keys = rules["KEYS"]
     assert isinstance(keys, list)
-    declared = {info.alias or name for name, info in MergeConfig.model_fields.items()}
+    sections = (MergeConfig, CommonSection)
+    declared = {info.alias or name for one in sections for name, info in one.model_fields.items()}
     assert sorted(declared - set(keys)) == []
     assert keys == sorted(keys)

@@ -16,6 +16,8 @@ from tiny_moe import build, config_of, distance, loaded, logits
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
+from mergecore.types import Json
+
 Dense = Callable[..., Path]
 
 MIXTURES: dict[str, dict[str, Any]] = {
@@ -40,7 +42,7 @@ MIXTURES: dict[str, dict[str, Any]] = {
 }
 
 
-def write_mixture(folder: Path, family: str, seed: int = 0) -> Path:
+def write_mixture(folder: Path, family: str, seed: int = 0, **more: Any) -> Path:
     """A mixture of random numbers, as transformers writes it."""
     sizes: dict[str, Any] = {
         "hidden_size": 32,
@@ -52,7 +54,9 @@ def write_mixture(folder: Path, family: str, seed: int = 0) -> Path:
         "num_experts_per_tok": 2,
         "pad_token_id": 0,
     }
-    model: Any = AutoModelForCausalLM.from_config(CONFIG_MAPPING[family](**{**sizes, **MIXTURES[family]}))
+    model: Any = AutoModelForCausalLM.from_config(
+        CONFIG_MAPPING[family](**{**sizes, **MIXTURES[family], **more})
+    )
     generator = torch.Generator().manual_seed(seed)
     for one in model.parameters():
         one.data = 0.3 * torch.randn(one.shape, generator=generator)
@@ -229,15 +233,44 @@ def test_experts_without_a_router_are_refused(tmp_path: Path) -> None:
     assert error.endswith("Hint: name a model whose routers are matrices")
 
 
-def test_choices_by_groups_are_refused(tmp_path: Path) -> None:
-    whole = write_mixture(tmp_path / "whole", "dots1")
-    config = {**config_of(whole), "n_group": 2, "topk_group": 1}
+def write_groups(folder: Path) -> Path:
+    """A dots1 whose routers choose two of four groups of two experts first."""
+    more = {"n_routed_experts": 8, "n_group": 4, "topk_group": 2, "num_experts_per_tok": 3}
+    return write_mixture(folder, "dots1", **more)
+
+
+def test_groups_that_only_the_class_of_a_model_knows_are_told(tmp_path: Path) -> None:
+    """DeepSeek-V3 takes 8 groups where its config does not say."""
+    whole = write_groups(tmp_path / "whole")
+    config = {**config_of(whole), "model_type": "deepseek_v3", "architectures": ["DeepseekV3ForCausalLM"]}
+    del config["n_group"]
     (whole / "config.json").write_text(json.dumps(config))
     [error] = refused({"pick_experts": {"model": str(whole), "keep": [0, 1]}})
-    assert (
-        "its routers choose groups of experts first (n_group 2), and these would not stay the same" in error
-    )
-    assert error.endswith("Hint: choose among the experts of a model without groups")
+    assert "its class chooses among 8 groups of experts, of which its config.json says nothing" in error
+    assert error.endswith("Hint: write n_group and topk_group there")
+
+
+def test_whole_groups_of_experts_can_be_kept(tmp_path: Path) -> None:
+    """The model with them computes what the whole one does where the others are never chosen."""
+    whole = write_groups(tmp_path / "whole")
+    said: Any = {"pick_experts": {"model": str(whole), "keep": [6, 7, 0, 1, 3, 2]}}
+    made, odd = loaded(build(said, tmp_path / "out"))
+    config = config_of(tmp_path / "out")
+    keys = ("n_routed_experts", "n_group", "topk_group", "num_experts_per_tok")
+    assert [config[key] for key in keys] == [6, 3, 2, 3]
+    assert odd == {}
+    model, _ = loaded(whole)
+    for name, one in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):
+            one[4:6] = -1e4
+    assert distance(logits(made), logits(model)) < 1e-5
+
+
+@pytest.mark.parametrize("keep", [[0, 1, 2], [0, 2], [1, 2], [0, 2, 1, 3]])
+def test_groups_of_experts_are_not_taken_apart(tmp_path: Path, keep: list[Json]) -> None:
+    [error] = refused({"pick_experts": {"model": str(write_groups(tmp_path / "whole")), "keep": keep}})
+    assert "its routers choose among 4 groups of 2 experts first, and these would not stay the same" in error
+    assert error.endswith("Hint: take whole groups, one after the other, such as 0-1")
 
 
 def test_numbers_of_experts_are_checked_on_the_command_line(dense: Dense, tmp_path: Path, cli: Cli) -> None:

@@ -47,6 +47,9 @@ def test_the_beginning_and_the_end_are_told(capsys: pytest.CaptureFixture[str]) 
     assert said(READY, capsys) == (
         "merging 2 models: 21 tensors, 3 MB, about 250 MB of memory\nwarning: mind the gap\n"
     )
+    assert said(replace(READY, doing="merging 2 adapters", warnings=()), capsys) == (
+        "merging 2 adapters: 21 tensors, 3 MB, about 250 MB of memory\n"
+    )
     assert said(DONE, capsys) == "done: out (3 MB in 1.5 s, 2 MB/s)\n"
     assert said(Warned(PIPE, "careful"), capsys) == "warning: careful\n"
 

@@ -36,6 +36,12 @@ class ForeignOptions:
     """The hint of the error about an option; `{value}` stands for its value."""
     values: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
     """How the values of options in `renamed` are written here."""
+    program: str = ""
+    """The command of the other program that this one stands for."""
+    does: str = ""
+    """What that does, such as "makes an adapter", for commands that do not have its options."""
+    own: Collection[str] = ()
+    """The options that this command of the other program has, and not all of them."""
 
     def extended(
         self,
@@ -45,14 +51,23 @@ class ForeignOptions:
         with_value: Collection[str] = (),
         elsewhere: Mapping[str, str] = NOTHING,
         values: Mapping[str, Callable[[str], str]] = NOTHING,
+        program: str = "",
+        does: str = "",
+        same: Collection[str] = (),
     ) -> ForeignOptions:
-        """These, and further ones, which come first."""
+        """These, and further ones, which come first.
+
+        same: further options that are called here as they are there.
+        """
         return ForeignOptions(
             {**self.renamed, **renamed},
             {**self.harmless, **harmless},
             {*self.with_value, *with_value},
             {**self.elsewhere, **elsewhere},
             {**self.values, **values},
+            program,
+            does,
+            {*renamed, *harmless, *elsewhere, *same},
         )
 
 
@@ -85,6 +100,8 @@ class ForeignCommand(GroupedCommand):
                 shown = value or _next_value(args, word)
                 hint = self.foreign.elsewhere[key].replace("{value}", shown)
                 problems.add(ConfigError("E115", what, hint=hint))
+            elif hint := _of_another(key, ctx):
+                problems.add(ConfigError("E115", f"{self.name} has no option {name}", hint=hint))
             else:
                 kept.append(word)
         problems.raise_any()
@@ -108,6 +125,18 @@ class ForeignCommand(GroupedCommand):
         value = self.foreign.values.get(key, str)(value)
         click.echo(f"mergecore: {name} is {here.replace('{value}', value)} here", err=True)
         return [word.replace("{value}", value) for word in here.split()]
+
+
+def _of_another(key: str, ctx: click.Context) -> str:
+    """The hint about an option that another command understands; empty where none does."""
+    root = ctx.find_root()
+    commands = root.command if isinstance(root.command, click.Group) else click.Group()
+    for name in commands.list_commands(root):
+        other = commands.get_command(root, name)
+        if isinstance(other, ForeignCommand) and key in other.foreign.own and other.foreign.program:
+            program, does = other.foreign.program, other.foreign.does
+            return f"it is an option of {program}, which {does}, as `mergecore {name}` does"
+    return ""
 
 
 def _parted(word: str, own: Collection[str]) -> tuple[str, str]:

@@ -45,22 +45,15 @@ _IN_CONFIG = {
     "output": "write the folder of the output after the config: mergecore merge CONFIG OUT",
     "output_dir": "write the folder of the output after the config: mergecore merge CONFIG OUT",
     "config": "write the config as the first word: mergecore merge CONFIG OUT",
-    "full_random": "`mergecore layershuffle` draws layers at random; or write them as 'slices:' in the config",
 }
-_OTHER_COMMANDS = {
+_NO_COMMAND = {
     "mergekit-multi": "require_nameless R",
-    "mergekit-extract-lora": "max_rank distribute_scale embed_lora save_module exclude_regex include_regex e "
-    "sv_epsilon skip_undecomposable",
-    "mergekit-tokensurgeon": "k cosine_similarity c nc approximation_method a weight_scheme subword_method s "
-    "batch_size prefix_match pm byte_match bm magikarp new_vocab_noise nvn new_vocab_scale nvs",
     "mergekit-evolve": "max_fevals vllm strategy in_memory storage_path num_gpus merge_cuda sigma0 wandb wandb_project "
     "wandb_entity task_search_path i_understand_the_depths_of_the_evils_i_am_unleashing save_final_model reshard "
     "timeout force_population_size",
 }
 _DONE_BY = {
     "mergekit-multi": "where --result NAME says here which of several documents is the output",
-    "mergekit-extract-lora": "which makes an adapter, as `mergecore extract-lora` does; merge makes a model",
-    "mergekit-tokensurgeon": "which changes the tokenizer of a model, as `mergecore transplant` does",
     "mergekit-evolve": "which searches for parameters; mergecore cannot search yet, merge needs them in the config",
 }
 
@@ -73,7 +66,7 @@ class MergeCommand(ForeignCommand):
         harmless=_HARMLESS,
         elsewhere={
             option: f"it is an option of {command}, {_DONE_BY[command]}"
-            for command, options in _OTHER_COMMANDS.items()
+            for command, options in _NO_COMMAND.items()
             for option in options.split()
         }
         | _IN_CONFIG,

@@ -24,7 +24,8 @@ def state_dict(saved: Mapping[Any, Any], place: str, notes: list[str]) -> Views:
     inner = {
         str(key): views for key, one in saved.items() if isinstance(one, dict) and (views := _views(one))
     }
-    found = {"": own} if own else {name: inner[name] for name in _USUAL if name in inner} or inner
+    usual = {name: inner[name] for name in _USUAL if name in inner}
+    found = usual or ({"": own} if own else inner)
     key = next(iter(found), "")
     if not found:
         raise InputError("E201", "contains no tensors", place=place)
@@ -32,19 +33,19 @@ def state_dict(saved: Mapping[Any, Any], place: str, notes: list[str]) -> Views:
         what = f"ambiguous: there are tensors below {some(list(found), 3, joint=' and ')}"
         hint = "save those of the model in a file of their own, as safetensors"
         raise InputError("E214", what, place=place, hint=hint)
-    chosen = saved if own else next(one for name, one in saved.items() if str(name) == key)
+    chosen = next(one for name, one in saved.items() if str(name) == key) if key else saved
     if unnamed := [
         name for name, one in chosen.items() if isinstance(one, View) and not isinstance(name, str)
     ]:
         what = f"a tensor has the name {unnamed[0]!r}, which is not text"
         raise InputError("E208", what, place=place, hint="save the tensors under names of text")
-    others = [] if own else [str(name) for name, one in saved.items() if str(name) != key and _nested(one)]
+    others = [str(name) for name, one in saved.items() if key and str(name) != key and _nested(one)]
     others += [f"{key}.{name}".lstrip(".") for name, one in chosen.items() if _nested(one)]
-    if others:
+    left = [some(list(own), 3)] if key and own else []
+    left += [f"those below {some(others, 3)}"] if others else []
+    if left:
         which = f"below '{key}'" if key else "that have a name of their own"
-        notes.append(
-            f"{place}: the tensors {which} are the model; those below {some(others, 3)} are left out"
-        )
+        notes.append(f"{place}: the tensors {which} are the model; {' and '.join(left)} are left out")
     return found[key]
 
 

@@ -240,9 +240,15 @@ _CONVERT = "no option allows it; whoever made the file can save it as safetensor
 _NOTHING = ("PROTO", "FRAME")
 _VALUES = (
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
-    *("BINUNICODE", "SHORT_BINUNICODE", "NONE", "NEWTRUE", "NEWFALSE"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "NONE"),
 )
-_MADE: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
+_MADE: dict[str, Callable[[], Any]] = {
+    "EMPTY_DICT": dict,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _ACTS: dict[str, Callable[[_Machine, Any], None]] = {
     "BINGET": _Machine._get,

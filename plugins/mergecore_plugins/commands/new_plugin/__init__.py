@@ -40,10 +40,10 @@ def mergecore_commands() -> Iterator[click.Command]:
 )
 @common_options
 def new_plugin(name: str | None, output: Path, disabled: Sequence[str], **given: str | None) -> None:
-    """Write the project of a plugin that works, to start your own from.
+    """Write the project of a new plugin.
 
-    Makes the folder mergecore-NAME: a module of some 20 lines, its tests, and what it takes to publish it. Without
-    NAME, asks for it, and for what the options do not say.
+    Makes the folder mergecore-NAME, which works as it is: a module of some 20 lines, its tests, and what it
+    takes to publish it. Without NAME, asks for it, and for what the options do not say.
     """
     from mergecore_plugins.commands.new_plugin.baking import answered, baked, write
     from mergecore_plugins.commands.new_plugin.checking import check

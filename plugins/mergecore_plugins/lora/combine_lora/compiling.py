@@ -185,6 +185,8 @@ def _plan(
         unused=dict.fromkeys(range(len(merge.models)), "the merged adapter has nothing of it"),
         warnings=[*of_one_base(named), *found.notes, *notes],
         output=PluginChoice(_writer(document), _written(document)),
+        used=[(MergeMethod, str(document.data["merge_method"]))],
+        doing=f"merging {len(named.adapters)} adapter{'' if len(named.adapters) == 1 else 's'}",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mergecore.errors import Collector, InputError
@@ -13,6 +13,8 @@ from mergecore_plugins.lora.adapters import config_of
 from mergecore_plugins.lora.changes import Added, Change
 from mergecore_plugins.lora.config import AdapterConfig
 from mergecore_plugins.lora.data import adapted
+from mergecore_plugins.lora.kinds.factored import Multiplied
+from mergecore_plugins.lora.kinds.singular import singular
 from mergecore_plugins.lora.low_rank import Experts, LowRank
 from mergecore_plugins.lora.making.kinds import FactorKind
 from mergecore_plugins.lora.making.tensors import Zeros
@@ -88,26 +90,31 @@ def read_adapter(opened: Checkpoint, scale: float) -> Adapter:
     for module in modules(parts):
         with problems.collecting():
             _module(made, module, scale)
-    for part in parts:
-        if part.use is Use.OTHER:
+    others = [part for part in parts if part.use is Use.OTHER]
+    if config.kind == "ADALORA":
+        _with_singular_values(made, others, scale, problems)
+    else:
+        for part in others:
             problems.add(faults.not_read(opened.name, part))
-        elif part.use is Use.WHOLE:
+    for part in parts:
+        if part.use is Use.WHOLE:
             with problems.collecting():
                 _whole(made, part, scale)
     problems.raise_any()
     if not made.changes:
-        raise InputError("E250", "it changes no weight by factors", place=opened.name, hint=COPY)
+        raise InputError("E250", "it changes no weight by factors", place=opened.name, hint=faults.COPY)
     return made
 
 
-COPY = "copy the adapter again"
 INSTEAD = "merge each adapter into its base with `mergecore merge-lora`, merge these, and use `mergecore extract-lora`"
 
 
 def _check_kind(config: AdapterConfig, place: str) -> None:
     """Raise E251 for adapters whose change is no product of two factors."""
     reason = ""
-    if config.kind != "LORA":
+    if config.kind == "VERA":
+        reason = "it is a VeRA, whose files do not say how wide its layers are: all share one 'vera_A'"
+    elif config.kind not in ("LORA", "ADALORA"):
         reason = f"it is of the kind {config.kind}, whose change is not B A"
     elif config.dora:
         reason = "it is a DoRA, whose change depends on the weights of its base and has no low rank"
@@ -119,16 +126,39 @@ def _check_kind(config: AdapterConfig, place: str) -> None:
         raise InputError("E251", f"cannot be merged into an adapter: {reason}", place=place, hint=INSTEAD)
 
 
+def _with_singular_values(
+    made: Adapter, parts: Sequence[AdapterTensor], scale: float, problems: Collector
+) -> None:
+    """The factors of AdaLoRA: the singular values go into A."""
+    found: dict[str, dict[str, TensorInfo]] = {}
+    for part in parts:
+        found.setdefault(part.module, {})[part.word] = part.tensor
+    for module, tensors in found.items():
+        with problems.collecting():
+            one = singular(module, tensors, made.config, made.name)
+            if one is None:
+                continue
+            _check_numbers(made.name, one.a, one.b, one.e)
+            a = adapted(one.a, (Multiplied(one.e, False),))
+            stem = plain(one.a.name).rpartition(".lora_")[0]
+            share = one.scale / one.divisor * scale
+            made.changes[f"{module}.weight"] = Factors("linear", a, one.b, share, one.rank, stem)
+
+
+def _check_numbers(place: str, *factors: TensorInfo) -> None:
+    for one in factors:
+        if not DTYPES[one.dtype].floating:
+            what = f"'{one.name}' is {one.dtype}; factors are numbers of 16, 32 or 64 bits, floating-point"
+            raise InputError("E233", what, place=place, tensor=one.name, hint=faults.COPY)
+
+
 def _module(made: Adapter, module: AdapterModule, scale: float) -> None:
     place = made.name
     factors = factors_of(module, made.config, place)
     if factors is None:
         return
     a, b = factors
-    for one in (a, b):
-        if not DTYPES[one.dtype].floating:
-            what = f"'{one.name}' is {one.dtype}; factors are numbers of 16, 32 or 64 bits, floating-point"
-            raise InputError("E233", what, place=place, tensor=one.name, hint=COPY)
+    _check_numbers(place, a, b)
     parameter = None if Use.EMBEDDING_A in module.tensors else parameter_of(made.config, module, place)
     if parameter is not None:
         experts = experts_in(made.config, parameter, a, b, place)

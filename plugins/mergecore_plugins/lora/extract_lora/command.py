@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mergecore.cli import GroupedCommand, Maker, making_options
+from mergecore.cli import Maker, making_options
+from mergecore_plugins.lora.extract_lora.foreign import ExtractCommand
 
 if TYPE_CHECKING:
     from mergecore.types import Json
@@ -19,7 +20,7 @@ USUAL, WITH_BOUNDS = 32, 128
 SHARE = click.FloatRange(0, 1, min_open=True)
 
 
-@click.command("extract-lora", cls=GroupedCommand)
+@click.command("extract-lora", cls=ExtractCommand)
 @click.argument("finetuned")
 @click.argument("base")
 @click.argument("out", type=click.Path(path_type=Path))
@@ -124,10 +125,10 @@ def _with_ranks(asked: dict[str, Json], bounds: Bounds, maker: Maker) -> dict[st
     look = {"extract_lora": {**asked, "only_facts": True}, "seed": maker.given["seed"]}
     looked = maker.plan(look)
     seen = run(looked, registry=maker.registry, options=maker.run_options)
-    found = decided(looked, seen, bounds)
+    found = decided(looked, seen, bounds, [name for name, _ in map(_pattern, maker.given["patterns"])])
     if found.bounded and not maker.given["quiet"]:
-        names = f"{', '.join(found.bounded[:4])}{' and more' if len(found.bounded) > 4 else ''}"
-        click.echo(f"--rank keeps less than was asked for of {len(found.bounded)} modules: {names}", err=True)
+        count = "1 module" if len(found.bounded) == 1 else f"{len(found.bounded)} modules, such as"
+        click.echo(f"--rank keeps less than asked for of {count} {found.bounded[0]}", err=True)
     return found.document(asked)
 
 

@@ -48,6 +48,7 @@ def plan_extraction(planner: Planner) -> Plan:
         unused={0: reason, 1: "the fine-tune has no such tensor, or another one that is stored whole"},
         warnings=[*choice.notes, *_warnings(choice, found, now, before)],
         output=PluginChoice("peft"),
+        doing="looking at singular values" if asked.only_facts else "extracting an adapter",
     )
 
 

@@ -27,12 +27,16 @@ class FactorParams(Params):
     experts: int = 1
     turned: bool = False
     """Whether the weight is stored as (in, out)."""
+    rounded: str = ""
+    """The format of the fine-tune, where the base is to be compared as that would hold it."""
 
 
 class MeasureParams(Params):
     """What is measured of a tensor that is not factored."""
 
     lost: bool = Field(default=False, description="whether the adapter has nothing of it")
+    rounded: str = ""
+    """The format of the fine-tune, where the base is to be compared as that would hold it."""
 
 
 def methods() -> tuple[MergeMethod[Any], ...]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mergecore.types import Json, Plan
 from mergecore_plugins.lora.extract_lora.methods import FactorParams
+from mergecore_plugins.lora.extract_lora.selecting import fits
 from mergecore_plugins.lora.extract_lora.steps import FACTS
 
 if TYPE_CHECKING:
@@ -72,8 +73,13 @@ class Decided:
         }
 
 
-def decided(plan: Plan, facts: Mapping[str, Tensor], bounds: Bounds) -> Decided:
-    """The ranks of all weights, from the plan and the facts of an extraction of nothing else."""
+def decided(
+    plan: Plan, facts: Mapping[str, Tensor], bounds: Bounds, patterns: Collection[str] = ()
+) -> Decided:
+    """The ranks of all weights, from the plan and the facts of an extraction of nothing else.
+
+    patterns: what modules of other ranks are called, which are not reported as bounded.
+    """
     ranks, unchanged, bounded = {}, [], []
     for step in plan.steps:
         name = step.outputs[-1].name
@@ -82,7 +88,8 @@ def decided(plan: Plan, facts: Mapping[str, Tensor], bounds: Bounds) -> Decided:
             short = name.removeprefix(FACTS)
             key = short if params.kind == "experts" else short.rpartition(".")[0]
             ranks[key] = bounds.rank(found)
-            if _lacks(bounds, found, params):
+            given = any(fits(text, key, step.role) or fits(text, short) for text in patterns)
+            if not given and _lacks(bounds, found, params):
                 bounded.append(key)
         elif float(found[0, 0, 0, 0]) == 0 and not _is_lost(params):
             unchanged.append(name.removeprefix(FACTS))

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mergecore.types import OutputTensor, Step, TensorInput
+from mergecore.files import MERGEABLE, promoted
+from mergecore.types import OutputTensor, Step, TensorInfo, TensorInput
 from mergecore_plugins.lora.extract_lora.choosing import Choice, Layer
 from mergecore_plugins.lora.extract_lora.methods import FactorParams, MeasureParams
 from mergecore_plugins.lora.extract_lora.pairs import Pair, Pairs
@@ -59,6 +60,7 @@ class _Steps:
             randomised=self._randomised(layer, shape),
             experts=pair.now.shape[0] if layer.kind == "experts" else 1,
             turned=layer.turned,
+            rounded=_rounded(pair) if self.asked.only_facts else "",
         )
         made = [] if self.asked.only_facts else self._factors(layer)
         matrices: tuple[TensorInput, ...] = ()
@@ -136,7 +138,7 @@ def _copied(pair: Pair, name: str, note: str) -> Step:
 
 def _measured(pair: Pair, *, lost: bool, note: str = "") -> Iterator[Step]:
     """What a tensor that is not factored has changed, where that is known."""
-    if pair.before is None or pair.before.dtype != pair.now.dtype or pair.now.count == 0:
+    if pair.before is None or not _comparable(pair.now, pair.before) or pair.now.count == 0:
         return
     flat = (pair.now.count,)
     yield Step(
@@ -144,10 +146,22 @@ def _measured(pair: Pair, *, lost: bool, note: str = "") -> Iterator[Step]:
         inputs=(TensorInput(0, part(pair.now, flat)),),
         base=TensorInput(1, part(pair.before, flat)),
         method="measure",
-        params=MeasureParams(lost=lost),
+        params=MeasureParams(lost=lost, rounded="" if lost else _rounded(pair)),
         role=pair.role,
         note=note,
     )
+
+
+def _comparable(now: TensorInfo, before: TensorInfo) -> bool:
+    return now.dtype == before.dtype or {now.dtype, before.dtype} <= {*MERGEABLE}
+
+
+def _rounded(pair: Pair) -> str:
+    """The format of the fine-tune, where that does not hold the numbers of the base; else empty."""
+    assert pair.before
+    now, before = pair.now.dtype, pair.before.dtype
+    holds = {now, before} <= {*MERGEABLE} and promoted([now, before]) != now
+    return now if holds else ""
 
 
 def _facts(pair: Pair, values: int) -> OutputTensor:

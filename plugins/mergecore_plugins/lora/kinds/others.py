@@ -14,6 +14,7 @@ from mergecore_plugins.lora.config import MERGE_WITH_PEFT, AdapterConfig
 from mergecore_plugins.lora.kinds import defined
 from mergecore_plugins.lora.kinds.defined import Defined, Layer
 from mergecore_plugins.lora.kinds.factored import Factored, Multiplied
+from mergecore_plugins.lora.kinds.singular import check_shape, needed, singular
 from mergecore_plugins.lora.lookup import holds_in_out, is_head, is_table
 from mergecore_plugins.lora.names import AdapterTensor
 
@@ -83,19 +84,15 @@ class _Kinds:
     # ---- factors ----
 
     def adalora(self, module: str, tensors: dict[str, TensorInfo], name: str, there: TensorInfo) -> None:
-        a, b, e = self._needed(module, tensors, "lora_A", "lora_B", "lora_E")
-        rank = e.count
-        if rank == 0:
+        one = singular(module, tensors, self.config, self.place)
+        if one is None:
             return
         transposed = self._in_out(module)
         out, into = there.shape[:: -1 if transposed else 1] if len(there.shape) == 2 else (0, 0)
-        if a.shape[1:] != (into,) or b.shape[:1] != (out,):
-            raise self._misfit(name, (*b.shape[:1], *a.shape[1:]), there)
-        self._check(module, "lora_A", a, (rank, into))
-        self._check(module, "lora_B", b, (out, rank))
-        alpha = self.config.alpha
-        scale = alpha if alpha > 0 else float(rank)
-        self.found.append((name, Factored(a, b, e, None, scale, self.config.rank + 1e-5, transposed)))
+        if one.a.shape[1:] != (into,) or one.b.shape[:1] != (out,):
+            raise self._misfit(name, (*one.b.shape[:1], *one.a.shape[1:]), there)
+        change = Factored(one.a, one.b, one.e, None, one.scale, one.divisor, transposed)
+        self.found.append((name, change))
 
     def vera(self, module: str, tensors: dict[str, TensorInfo], name: str, there: TensorInfo) -> None:
         if not {"vera_A", "vera_B"} <= self.shared.keys():
@@ -110,7 +107,7 @@ class _Kinds:
         self._check(module, "vera_lambda_d", d, a.shape[:1])
         if len(a.shape) != 2 or len(b.shape) != 2 or b.shape[1] != a.shape[0]:
             what = f"'vera_A' {list(a.shape)} and 'vera_B' {list(b.shape)} do not go together"
-            raise InputError("E250", what, place=self.place, hint="copy the adapter again")
+            raise InputError("E250", what, place=self.place, hint=faults.COPY)
         if a.shape[1] < into or b.shape[0] < out:
             raise self._misfit(name, (b.shape[0], a.shape[1]), there)
         self.found.append((name, Factored(a, b, d, rows, transposed=transposed)))
@@ -177,19 +174,10 @@ class _Kinds:
         return holds_in_out(self.base_config, module, self.config.fan_in_fan_out)
 
     def _needed(self, module: str, tensors: dict[str, TensorInfo], *words: str) -> list[TensorInfo]:
-        for word in words:
-            if word not in tensors:
-                what = f"'{module}' has no {word}"
-                raise InputError("E250", what, place=self.place, hint="copy the adapter again")
-        for word in tensors.keys() - set(words):
-            what = f"'{tensors[word].name}' does not belong to an adapter of the kind {self.config.kind}"
-            raise InputError("E250", what, place=self.place, hint="copy the adapter again")
-        return [tensors[word] for word in words]
+        return needed(module, tensors, self.config, self.place, *words)
 
     def _check(self, module: str, word: str, tensor: TensorInfo, shape: tuple[int, ...]) -> None:
-        if tensor.shape != shape:
-            what = f"'{module}': {word} has the shape {list(tensor.shape)}, expected {list(shape)}"
-            raise InputError("E250", what, place=self.place, hint="copy the adapter again")
+        check_shape(module, word, tensor, shape, self.place)
 
     def _misfit(self, name: str, trained: tuple[int, ...], there: TensorInfo) -> InputError:
         return faults.misfit(self.place, self.config.base, name, trained, there.shape)

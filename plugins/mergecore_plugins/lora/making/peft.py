@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from mergecore import Field, OutputWriter, Params, hookimpl
+from mergecore.files import DTYPES
 from mergecore.types import Layout, LayoutRequest, OutputFile, OutputTensor, Slot, Stored
 
 WRITER = "peft"
@@ -15,7 +16,7 @@ WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 """How the names of all tensors of an adapter begin."""
 _WIDEST_FIRST = ("F64", "F32", "BF16", "F16")
-"""The order of formats in a file: the widest first, so that every tensor is aligned."""
+"""The order of formats in a file, among those of one width; wider ones come first, so that every tensor is aligned."""
 Rank = Annotated[int, Field(ge=1)]
 
 
@@ -79,6 +80,6 @@ def _header(tensors: Sequence[OutputTensor]) -> tuple[bytes, dict[str, int]]:
     return len(text).to_bytes(8, "little") + text, offsets
 
 
-def _order(one: OutputTensor) -> tuple[int, str]:
-    known = one.dtype in _WIDEST_FIRST
-    return _WIDEST_FIRST.index(one.dtype) if known else len(_WIDEST_FIRST), one.name
+def _order(one: OutputTensor) -> tuple[int, int, str]:
+    place = _WIDEST_FIRST.index(one.dtype) if one.dtype in _WIDEST_FIRST else len(_WIDEST_FIRST)
+    return -DTYPES[one.dtype].bits, place, one.name

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mergecore.files import size_text
 from mergecore.types import Finished, Json, Plan
+from mergecore_plugins.lora.making.peft import PREFIX
 
 CARD = "README.md"
 _LAYER = re.compile(r".*\.(layers?|h|blocks?|layer)\.\d+\.")
@@ -100,7 +101,7 @@ class Report:
         return "\n".join([head, "| --- | --: | --- | --: | --: |", *rows, "", ERROR, ""])
 
 
-ERROR = "error: what the adapter lacks of the change, as a share of the change (Frobenius norm)"
+ERROR = "error: the share of the change that the adapter lacks (Frobenius norm)"
 
 
 def _how(line: Line) -> str:
@@ -118,5 +119,6 @@ def finished(plan: Plan, found: Report) -> Finished:
 
 
 def kind_of(name: str) -> str:
-    """A tensor by its name in its layer."""
-    return _LAYER.sub("", name).removesuffix(".weight")
+    """A tensor of a model, or of an adapter, by its name in its layer."""
+    bare = name.removeprefix(PREFIX).replace(".base_layer.", ".").replace(".lora_B.bias", ".bias")
+    return _LAYER.sub("", bare).removesuffix(".weight")

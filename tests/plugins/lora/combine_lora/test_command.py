@@ -10,6 +10,7 @@ import pytest
 import torch
 from fixture_types import Cli, WritePlugin
 from safetensors.torch import load_file
+from tiny import write_llama
 from written_adapters import START, Q, document, pair, write
 
 import mergecore
@@ -171,7 +172,7 @@ from mergecore import OutputWriter, Params, hookimpl
 
 @hookimpl
 def mergecore_output_writers():
-    yield OutputWriter(name="peft", layout=None, params=Params)
+    yield OutputWriter(name="peft", layout=lambda request, params: None, params=Params)
 """
     write_plugin("others", code)
     write("a")
@@ -182,3 +183,45 @@ def mergecore_output_writers():
     assert (caught.value.code, caught.value.what) == told
     assert caught.value.hint == "write 'writer: peft@mergecore'"
     assert not Path("out").exists()
+
+
+def test_both_tables_name_a_module_by_its_name_in_its_layer(cli: Cli) -> None:
+    """Merged back, and extracted from the model that it makes, an adapter has the rows that it had."""
+    write_llama(Path("base"), 1, seed=1)
+    norm = f"{START}model.norm.weight"
+    write("a", {**pair(Q), norm: torch.ones(4)}, modules_to_save=["model.norm"])
+    write("b", {**pair(Q, seed=4), norm: torch.ones(4)}, modules_to_save=["model.norm"])
+    combined = cli("combine-lora", "a", "b", "both", "--base", "base")
+    assert combined.code == 0, combined.err
+    assert combined.err.splitlines()[0].startswith("merging 2 adapters: 4 tensors, ")
+    merged = cli("merge-lora", "base", "both", "merged")
+    assert merged.err.splitlines()[0].startswith("merging 1 adapter into a model: 12 tensors, ")
+    extracted = cli(
+        "extract-lora", "merged", "base", "again", "--include", "q_proj", "--include", "model.norm"
+    )
+    assert extracted.err.splitlines()[0].startswith("extracting an adapter: ")
+    names = [
+        {line.split()[0] for line in one.out.splitlines() if line.split()[2] in ("rank", "whole")}
+        for one in (combined, extracted)
+    ]
+    assert names[0] == names[1] == {"self_attn.q_proj", "model.norm"}
+    assert max(map(len, (combined.out + extracted.out).splitlines())) <= 80
+
+
+def test_the_manifest_names_the_plugin_of_the_method(cli: Cli, write_plugin: WritePlugin) -> None:
+    code = """
+from mergecore import MergeMethod, Params, hookimpl
+
+@hookimpl
+def mergecore_merge_methods():
+    yield MergeMethod(name="first", merge=lambda group, params: group.map(lambda block: block.x[0]), params=Params)
+"""
+    write_plugin("firsts", code)
+    write("a")
+    write("b", pair(Q, seed=4))
+    config = document("a", "b", method="first")
+    for one in config["models"]:
+        del one["parameters"]
+    mergecore.merge(config, "out")
+    plugins = json.loads(Path("out/mergecore-manifest.json").read_text())["plugins"]
+    assert plugins["firsts"] == "firsts 1.0"

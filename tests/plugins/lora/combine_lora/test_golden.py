@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,8 +10,21 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig
-from peft_adapters import Pair, bert, gpt2, llama, llava, mixtral, qwen2, t5, write_pair
+from peft import AdaLoraConfig, LoraConfig, PeftConfig, VeraConfig
+from peft_adapters import (
+    Pair,
+    bert,
+    gpt2,
+    llama,
+    llava,
+    merged_by_peft,
+    mixtral,
+    qwen2,
+    t5,
+    tensors_of,
+    write_pair,
+)
+from safetensors.torch import save_file
 
 import mergecore
 from mergecore.errors import InputError
@@ -19,11 +33,12 @@ from mergecore.types import Json
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 Lora: Any = partial(LoraConfig, r=4, lora_alpha=7)
+AdaLora: Any = partial(AdaLoraConfig, init_r=6, lora_alpha=5, total_step=10)
 SOME = ["q_proj", "v_proj", "down_proj"]
 CONV1D = ["c_attn", "c_proj", "c_fc"]
 EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
 
-CASES: dict[str, tuple[Callable[[], Any], LoraConfig]] = {
+CASES: dict[str, tuple[Callable[[], Any], PeftConfig]] = {
     "plain": (llama, Lora(target_modules=SOME)),
     "rsLoRA": (llama, Lora(use_rslora=True, target_modules="all-linear")),
     "ranks and alphas by pattern": (
@@ -45,6 +60,12 @@ CASES: dict[str, tuple[Callable[[], Any], LoraConfig]] = {
     "one parameter of experts": (mixtral, Lora(target_modules=[], target_parameters=EXPERTS[1:])),
     "encoder and decoder": (t5, Lora(task_type="SEQ_2_SEQ_LM", target_modules=["q", "v", "wo"])),
     "a classifier": (bert, Lora(task_type="SEQ_CLS", target_modules=["query", "value"])),
+    "AdaLoRA": (llama, AdaLora(target_modules=SOME)),
+    "AdaLoRA with whole modules and biases": (
+        qwen2,
+        AdaLora(target_modules=["q_proj"], modules_to_save=["lm_head"], bias="all"),
+    ),
+    "AdaLoRA on weights as (in, out)": (gpt2, AdaLora(fan_in_fan_out=True, target_modules=CONV1D)),
     "eyes and words": (llava, Lora(target_modules=["q_proj", "v_proj", "fc1"])),
 }
 
@@ -96,11 +117,15 @@ def test_one_adapter_comes_back_through_whole_changes_and_shared_bases(
     assert apart(pair, alone(pair, method, tmp_path / "out")) < 1e-5
 
 
-REFUSED: dict[str, tuple[LoraConfig, str]] = {
+REFUSED: dict[str, tuple[PeftConfig, str]] = {
     "DoRA": (Lora(use_dora=True, target_modules=SOME), "it is a DoRA, whose change depends on the weights"),
     "tokens": (
         Lora(target_modules=["q_proj"], trainable_token_indices=[3, 5]),
         r"it has tokens of their own \('trainable_token_indices'\)",
+    ),
+    "VeRA": (
+        VeraConfig(target_modules=SOME),
+        "it is a VeRA, whose files do not say how wide its layers are: all share one 'vera_A'",
     ),
     "PiSSA": (Lora(init_lora_weights="pissa", target_modules=SOME), "it began with 'pissa', so its change"),
 }
@@ -123,3 +148,35 @@ def test_other_kinds_of_adapters_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="it is of the kind LOHA, whose change is not B A") as caught:
         alone(pair, "linear", tmp_path / "out")
     assert "use `mergecore extract-lora`" in str(caught.value.hint)
+
+
+def test_singular_values_that_were_dropped_are_no_part_of_the_sum(tmp_path: Path) -> None:
+    """One AdaLoRA whose modules have kept different numbers of them, and a LoRA: 0.5 · ΔW + 2 · ΔW'."""
+    kept = {f"model.layers.{i}.self_attn.q_proj.lora_E": [i == 0, True, False, True, False] for i in range(2)}
+    first = write_pair(tmp_path / "first", llama, AdaLora(target_modules=["q_proj"], init_r=5))
+    config = json.loads((first.adapter / "adapter_config.json").read_text())
+    tensors = tensors_of(first.adapter)
+    for name, each in kept.items():
+        for word in "EAB":
+            key = f"base_model.model.{name.removesuffix('E')}{word}"
+            tensors[key] = tensors[key][:, each] if word == "B" else tensors[key][each]
+            tensors[key] = tensors[key].contiguous()
+    save_file(tensors, first.adapter / "adapter_model.safetensors")
+    written = {**config, "rank_pattern": kept}
+    (first.adapter / "adapter_config.json").write_text(json.dumps(written))
+    second = write_pair(tmp_path / "second", llama, Lora(target_modules=["q_proj", "v_proj"]))
+    models: list[Json] = [
+        {"model": {"adapter": str(one.adapter)}, "parameters": {"weight": weight}}
+        for one, weight in ((first, 0.5), (second, 2.0))
+    ]
+    document = {"merge_method": "task_arithmetic", "models": models, "output": {"writer": "peft"}}
+    made = Pair(first.base, mergecore.merge(document, tmp_path / "out"), first.kind)
+    before = tensors_of(first.base)
+    merged = [merged_by_peft(one, tmp_path / str(i)) for i, one in enumerate((first, second, made))]
+    for name, one in before.items():
+        a, b, found = (each[name].double() - one.double() for each in merged)
+        assert torch.allclose(found, 0.5 * a + 2 * b, rtol=0, atol=2e-7), name
+    ranks = {
+        len(one) for name, one in tensors_of(made.adapter).items() if name.endswith("q_proj.lora_A.weight")
+    }
+    assert ranks == {4 + 3, 4 + 2}

@@ -15,9 +15,9 @@ from torch import Tensor
 from written_adapters import START, K, Q, document, pair, write
 
 import mergecore
-from mergecore import MergeMethod, Params, Registry
+from mergecore import MergeMethod, Params, Registry, TensorGroup
 from mergecore.errors import MergecoreError, MergeError, PluginError, Problems
-from mergecore.types import FactorGroup, Json
+from mergecore.types import FactorGroup, Json, Merged
 
 
 def refused(config: Mapping[str, Any]) -> str:
@@ -261,7 +261,26 @@ def test_a_merged_change_that_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(MergeError, match=rf"the merged change of '{Q}.weight' is not finite") as caught:
         mergecore.merge(document("a", method="ties"), "out")
     assert caught.value.code == "E404"
-    assert "look at the parameters of the method" in str(caught.value.hint)
+    assert "look at the adapters and at the parameters of the method" in str(caught.value.hint)
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("method", ["linear", "ties"])
+def test_damaged_factors_are_refused_whether_or_not_they_may_be_read(
+    method: str, value: float, cli: Cli
+) -> None:
+    """No adapter stands for a change that is not finite, so `--allow-nonfinite` leads to another error."""
+    tensors = pair(Q)
+    tensors[f"{START}{Q}.lora_B.weight"][0, 0] = value
+    write("a", tensors)
+    done = cli("combine-lora", "a", "out", "--method", method)
+    assert done.code == 3
+    assert "error E234: a: tensor" in done.err
+    write("b")
+    done = cli("combine-lora", "a", "b", "out", "--method", method, "--allow-nonfinite")
+    assert f"error E404: the merged change of '{Q}.weight' is not finite (NaN or Inf)" in done.err
+    assert not Path("out").exists()
 
 
 def test_weights_of_the_base_that_differ_between_adapters() -> None:
@@ -316,3 +335,56 @@ def test_the_command_writes_nothing_and_exits_with_3(cli: Cli) -> None:
     outcome = cli("combine-lora", "a", "a", "a", "out", "--weight", "1", "--weight", "2")
     assert outcome.code == 2
     assert "2 times --weight for 3 adapters: one for all, or one for each" in outcome.err
+
+
+@pytest.mark.parametrize("weight", [0, [{"filter": "q_proj", "value": 0}, {"value": 1}]])
+def test_weights_that_sum_to_0_are_told_in_the_plan(weight: Json) -> None:
+    write("a")
+    write("b", pair(Q, seed=4))
+    config = document("a", "b")
+    for one in config["models"]:
+        one["parameters"]["weight"] = weight
+    with pytest.raises(MergeError, match=r"the weights sum to 0 \(0, 0\)") as caught:
+        mergecore.plan(config)
+    assert caught.value.code == "E404"
+    assert caught.value.hint == "change a weight, or set normalize: false"
+
+
+def doubled(group: TensorGroup, params: Params) -> Merged:
+    """Makes the first half twice, and the second never."""
+    half = group.count // 2
+    return group.scatter(lambda block: [(0, 0, block.x[0, :half]), (0, 0, block.x[0, :half])])
+
+
+def one_number(group: TensorGroup, params: Params) -> Merged:
+    return group.map(lambda block: block.x[0].sum())
+
+
+def half_of_it(group: TensorGroup, params: Params) -> Merged:
+    return group.scatter(lambda block: [(0, 0, block.x[0, : group.count // 2])])
+
+
+def whole_numbers(group: TensorGroup, params: Params) -> Merged:
+    return torch.zeros(group.shape, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("merge", "told"),
+    [
+        (one_number, "'bad' makes 1 numbers of float32 of '{}' where 16 of float32 or float64 are expected"),
+        (half_of_it, "'bad' makes 8 numbers of '{}' where 16 of float32"),
+        (whole_numbers, "'bad' makes 16 numbers of int64 of '{}' where 16 of float32"),
+        (lambda group, params: None, "'bad' makes NoneType of '{}' where 16 of float32"),
+        (doubled, "the merged change of '{}' is not finite"),
+    ],
+)
+def test_a_method_that_does_not_make_the_whole_change(merge: Any, told: str) -> None:
+    """As in a merge of models: nothing that was never made is written."""
+    write("a")
+    config = document("a", method="bad")
+    del config["models"][0]["parameters"]
+    bad = MergeMethod(name="bad", merge=merge, params=Params)
+    with pytest.raises(MergecoreError) as caught:
+        mergecore.merge(config, "out", registry=Registry.discover().with_methods(bad))
+    assert told.format(f"{Q}.weight") in str(caught.value)
+    assert not Path("out").exists()

@@ -179,10 +179,47 @@ def test_what_has_not_changed_is_left_out_where_singular_values_decide(cli: Cli)
     assert config()["modules_to_save"] is None
 
 
+FORMATS = [torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize(("before", "now"), [(a, b) for a in FORMATS for b in FORMATS if a != b])
+def test_what_has_not_changed_but_its_format_is_left_out(
+    before: torch.dtype, now: torch.dtype, cli: Cli
+) -> None:
+    """The base as the fine-tune's format holds it is no change, whichever is the finer."""
+    base = {name: one.to(before) for name, one in llama(2).items()}
+    after = {name: one.to(now) for name, one in base.items()}
+    after[f"{Q}.weight"] = (base[f"{Q}.weight"].float() + diagonal(4, 2, 1, 0.5)).to(now)
+    norm = "model.layers.1.input_layernorm.weight"
+    after[norm] = after[norm] + 2**-6
+    write_checkpoint(Path("base"), base, llama_config(2))
+    write_checkpoint(Path("tuned"), after, llama_config(2))
+    assert cli("extract-lora", "tuned", "base", "adapter", "--energy", "0.999").code == 0
+    assert ranks() == {Q: 4}
+    assert config()["modules_to_save"] == [norm.removesuffix(".weight")]
+
+
+def test_a_change_that_the_format_of_the_base_does_not_hold_is_kept(cli: Cli) -> None:
+    """Trained norms often differ by less than bfloat16 tells apart."""
+    base = {name: one.bfloat16() for name, one in llama(1).items()}
+    after = {name: one.float() for name, one in base.items()}
+    after[f"{Q}.weight"] = after[f"{Q}.weight"] + diagonal(4, 2, 1, 0.5)
+    after["model.norm.weight"] = after["model.norm.weight"] * (1 + 1e-4)
+    write_checkpoint(Path("base"), base, llama_config(1))
+    write_checkpoint(Path("tuned"), after, llama_config(1))
+    assert cli("extract-lora", "tuned", "base", "adapter", "--energy", "0.999").code == 0
+    assert config()["modules_to_save"] == ["model.norm"]
+    stored = load_file("adapter/adapter_model.safetensors")["base_model.model.model.norm.weight"]
+    assert torch.equal(stored, after["model.norm.weight"])
+
+
 def test_a_rank_that_bounds_what_was_asked_for_is_said(cli: Cli) -> None:
     tuned({f"{Q}.weight": diagonal(4, 2, 1, 0.5)})
     outcome = cli("extract-lora", "tuned", "base", "adapter", "--energy", "0.95", "--rank", "2")
-    assert f"--rank keeps less than was asked for of 1 modules: {Q}" in outcome.err
+    assert f"--rank keeps less than asked for of 1 module {Q}\n" in outcome.err
+    words = ("--energy", "0.9999", "--rank-pattern", "q_proj=1")
+    outcome = cli("extract-lora", "tuned", "base", "as-said", *words)
+    assert "keeps less" not in outcome.err
 
 
 def test_the_factors_of_half_precision_are_rounded_once(cli: Cli) -> None:

@@ -130,6 +130,14 @@ def test_experts_with_the_same_prompts_are_told(base: Path) -> None:
     )
 
 
+def test_a_prompt_that_is_for_and_against_an_expert_is_told(base: Path) -> None:
+    both = {**CATS, "negative_prompts": [CATS["positive_prompts"][0], "def x"]}
+    _, made = planned(base, {"gate_mode": "hidden", "experts": [both, CODE]})
+    text = CATS["positive_prompts"][0]
+    told = f"experts.0: '{text}' is among its positive and its negative prompts, where it says nothing"
+    assert made.warnings == (told,)
+
+
 def test_what_has_no_effect_is_told(base: Path) -> None:
     _, made = planned(base, {"gate_mode": "router_input", "gate_center": True, "experts": [CATS, CODE]})
     assert made.warnings == ("gate_center has no effect on router_input, which compares experts as it is",)

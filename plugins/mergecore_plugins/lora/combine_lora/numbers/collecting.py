@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 import torch
 from torch import Tensor
 
-from mergecore import Block, TensorGroup
+from mergecore import Block, PluginError, TensorGroup
 from mergecore.types import Blocks, MapBlock, OutputTensor
 
 if TYPE_CHECKING:
@@ -18,13 +18,12 @@ if TYPE_CHECKING:
 
 def merged(group: TensorGroup, params: CombinedParams) -> Tensor:
     """What the merge method makes of the changes in `group`, the base added back where there is one."""
-    collecting = Collecting(group, params.name)
+    collecting = Collecting(group, params.name, params.method.name)
     made = params.method.merge(cast("TensorGroup", collecting), params.params)
     if isinstance(made, Blocks):
-        assert collecting.made is not None
-        return collecting.made.view(group.shape)
-    [whole] = made if isinstance(made, tuple) else (made,)
-    return collecting.with_base(whole.reshape(group.shape))
+        return collecting.kept().view(group.shape)
+    whole = made[0] if isinstance(made, tuple) and len(made) == 1 else made
+    return collecting.with_base(collecting.checked(whole, group.count)).view(group.shape)
 
 
 class Groups(Sequence[TensorGroup]):
@@ -47,28 +46,60 @@ class Groups(Sequence[TensorGroup]):
         """The group of that number, made anew."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return cast("TensorGroup", Collecting(self._groups[index], self._params[index].name))
+        one = self._params[index]
+        return cast("TensorGroup", Collecting(self._groups[index], one.name, one.method.name))
 
 
 class Collecting:
     """A group whose result is kept; all else is that of the group itself."""
 
-    def __init__(self, group: TensorGroup, name: str) -> None:
+    def __init__(self, group: TensorGroup, name: str, method: str = "") -> None:
         self._group = group
+        self._method = method
         self.name = name
         self.outputs = (OutputTensor(name, "F32", group.shape),)
-        self.made: Tensor | None = None
+        self._made: Tensor | None = None
+        self._counts: list[int] = []
 
     def __getattr__(self, name: str) -> Any:
         """What is not said here, as the group has it."""
         return getattr(self._group, name)
 
+    def kept(self) -> Tensor:
+        """What the method has made, which must be every element, once.
+
+        Raises:
+            PluginError: E605 where it is not.
+        """
+        if self._made is None or sum(self._counts) != self._group.count:
+            raise self._wrong(f"{sum(self._counts)} numbers", self._group.count)
+        return self._made
+
+    def checked(self, made: object, count: int) -> Tensor:
+        """What the method returned: so many numbers, flat.
+
+        Raises:
+            PluginError: E605 for anything else.
+        """
+        if not isinstance(made, Tensor):
+            raise self._wrong(type(made).__name__, count)
+        if made.numel() != count or made.dtype not in (torch.float32, torch.float64):
+            raise self._wrong(f"{made.numel()} numbers of {str(made.dtype).removeprefix('torch.')}", count)
+        return made.reshape(-1)
+
+    def _wrong(self, made: str, count: int) -> PluginError:
+        what = (
+            f"'{self._method}' makes {made} of '{self.name}' where {count} of float32 or float64 are expected"
+        )
+        return PluginError("E605", what, tensor=self.name)
+
     def map(self, merge_block: MapBlock, rows: bool = False) -> Blocks:
         """Keep what `merge_block` makes of each block."""
-        made = self._begun()
+        self._begin()
 
         def put(block: Block) -> None:
-            made[block.start : block.stop] = _based(block, merge_block(block)).reshape(-1)
+            numbers = self.checked(merge_block(block), block.stop - block.start)
+            self._keep(block.start, _based(block, numbers))
 
         self._group.visit(put, rows=rows)
         return Blocks(self._group.blocks)
@@ -77,11 +108,11 @@ class Collecting:
         self, make_stretches: Callable[[Block], Iterable[tuple[int, int, Tensor]]], rows: bool = False
     ) -> Blocks:
         """Keep stretches of the one tensor."""
-        made = self._begun()
+        self._begin()
 
         def put(block: Block) -> None:
             for _, start, numbers in make_stretches(block):
-                made[start : start + numbers.numel()] = numbers.reshape(-1)
+                self._keep(start, self.checked(numbers, numbers.numel()))
 
         self._group.visit(put, rows=rows)
         return Blocks(self._group.blocks)
@@ -97,27 +128,34 @@ class Collecting:
         group.visit(see)
         height = group.shape[0]
         columns = _Columns(x.view(group.n, height, group.count // height), group.count)
-        self.made = self.with_base(merge_block(cast("Block", columns)).reshape(group.shape)).reshape(-1)
+        self._begin()
+        self._keep(0, self.with_base(self.checked(merge_block(cast("Block", columns)), group.count)))
         return Blocks(1)
 
-    def with_base(self, whole: Tensor) -> Tensor:
+    def with_base(self, flat: Tensor) -> Tensor:
         """What was made of differences, with the base added back."""
-        flat = whole.reshape(-1).clone()
+        whole = flat.clone()
 
         def add(block: Block) -> None:
             if block.base is not None:
-                flat[block.start : block.stop] += block.base.reshape(-1)
+                whole[block.start : block.stop] += block.base.reshape(-1)
 
         self._group.visit(add)
-        return flat.view(whole.shape)
+        return whole
 
-    def _begun(self) -> Tensor:
-        self.made = torch.empty(self._group.count, dtype=self._group.dtype)
-        return self.made
+    def _begin(self) -> None:
+        self._made = torch.full((self._group.count,), torch.nan, dtype=self._group.dtype)
+        self._counts = []
+
+    def _keep(self, start: int, numbers: Tensor) -> None:
+        """Keep numbers; a second time for some leaves others, which were never made, not finite."""
+        assert self._made is not None
+        self._made[start : start + len(numbers)] = numbers
+        self._counts.append(len(numbers))
 
 
 def _based(block: Block, made: Tensor) -> Tensor:
-    return made if block.base is None else made + block.base.view(made.shape)
+    return made if block.base is None else made + block.base.reshape(-1)
 
 
 @dataclass

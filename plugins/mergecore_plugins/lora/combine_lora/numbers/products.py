@@ -32,6 +32,7 @@ def of_factors(group: TensorGroup, params: CombinedParams) -> tuple[Tensor, ...]
         assert params.method.merge_factors
         b, a = params.method.merge_factors(products, params.params)
         _check(params, b, a)
+        _check_finite(params, b, a)
         made.append(_reduced(b, a, params.rank, dtype))
     return _stored(group, params, made)
 
@@ -42,6 +43,14 @@ def _check(params: CombinedParams, b: Tensor, a: Tensor) -> None:
     if tuple(b.shape) != (m, a.shape[0]) or tuple(a.shape) != (b.shape[1], n):
         what = f"'merge_factors' of '{params.method.name}' returned {list(b.shape)} and {list(a.shape)} for a matrix of"
         raise PluginError("E605", f"{what} {[m, n]}", tensor=params.name)
+
+
+def _check_finite(params: CombinedParams, *made: Tensor) -> None:
+    """Raise E404 for what has no singular values."""
+    if not all(bool(torch.isfinite(one).all()) for one in made):
+        what = f"the merged change of '{params.name}' is not finite (NaN or Inf), so it has no factors"
+        hint = "look at the adapters and at the parameters of the method"
+        raise MergeError("E404", what, tensor=params.name, hint=hint)
 
 
 @dataclass(frozen=True)
@@ -116,9 +125,7 @@ def of_changes(group: TensorGroup, params: CombinedParams) -> tuple[Tensor, ...]
     """A and B of what a merge method makes of whole changes, and the facts."""
     dtype = FORMATS[group.outputs[0].dtype]
     whole = merged(group, params).cpu()
-    if not bool(torch.isfinite(whole).all()):
-        what = f"the merged change of '{params.name}' is not finite"
-        raise MergeError("E404", what, tensor=params.name, hint="look at the parameters of the method")
+    _check_finite(params, whole)
     made = []
     for expert, change in enumerate(whole.view(params.experts, *params.matrix)):
         held = Held(change)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from mergecore import TensorGroup
+from mergecore import Block, TensorGroup
 from mergecore.errors import InputError
 from mergecore_plugins.lora.extract_lora.methods import FactorParams, MeasureParams
 from mergecore_plugins.lora.extract_lora.steps import FACTS
@@ -32,6 +32,8 @@ def factored(group: TensorGroup, params: FactorParams) -> tuple[Tensor, ...]:
 
 def _single(group: TensorGroup, params: FactorParams, dtype: torch.dtype) -> tuple[list[Pair], list[Tensor]]:
     pair, facts = _factors(change_of(group), group, params, dtype, "factors")
+    if params.rounded and _is_base(group, params.rounded):
+        facts.zero_()
     return [pair], [facts]
 
 
@@ -45,6 +47,8 @@ def _experts(group: TensorGroup, params: FactorParams, dtype: torch.dtype) -> tu
         for one in (now, before):
             one.raise_faults()
         pair, found = _factors(Held(change), group, params, dtype, f"factors of expert {index}")
+        if params.rounded and _is_rounding(change, before.read(0, height, group.dtype), params.rounded):
+            found.zero_()
         pairs.append(pair)
         facts.append(found)
     return pairs, facts
@@ -67,9 +71,26 @@ def measured(group: TensorGroup, params: MeasureParams) -> Tensor | tuple[Tensor
     """The facts of a tensor that is not factored."""
     size = _finite(float(group.reduce(lambda block: block.x[0].double().square().sum())), group)
     facts = torch.zeros(group.outputs[0].shape, dtype=torch.float64)
+    if params.rounded and _is_base(group, params.rounded):
+        return (facts,)
     facts[0, 0, 0, 0] = size
     facts[0, 0, 0, 1] = size if params.lost else 0.0
     return (facts,)
+
+
+def _is_base(group: TensorGroup, dtype: str) -> bool:
+    """Whether the fine-tune has what the base is in that format: its change is nothing but rounding."""
+
+    def others(block: Block) -> Tensor:
+        assert block.base is not None
+        alike = _is_rounding(block.x[0], block.base.reshape(block.x[0].shape), dtype)
+        return torch.tensor(0.0 if alike else 1.0, dtype=torch.float64)
+
+    return float(group.reduce(others)) == 0
+
+
+def _is_rounding(change: Tensor, before: Tensor, dtype: str) -> bool:
+    return torch.equal(change, before.to(FORMATS[dtype]).to(before.dtype).sub_(before))
 
 
 def _finite(squares: float, group: TensorGroup) -> float:

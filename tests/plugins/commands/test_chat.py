@@ -1,0 +1,135 @@
+"""`mergecore chat`: models and merges in memory say what transformers makes them say."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fixture_types import Cli
+from tiny import listing, write_llama
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from mergecore_plugins.commands.demo import ASSETS
+
+TALK = ASSETS / "talk"
+LINES = ("the cow says", "the capital of france is", "the owl says")
+TEMPLATE = "{% for one in messages %}{{ one.content }} {% endfor %}"
+
+
+def by_transformers(folder: Path, text: str, count: int) -> str:
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
+    tokens = tokenizer(text, return_tensors="pt")
+    with torch.inference_mode():
+        made = model.generate(
+            input_ids=tokens.input_ids,
+            attention_mask=tokens.attention_mask,
+            max_new_tokens=count,
+            do_sample=False,
+            pad_token_id=0,
+        )
+    return str(tokenizer.decode(made[0, tokens.input_ids.shape[1] :], skip_special_tokens=True)).strip()
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The mean of two of the demo's models that talk."""
+    monkeypatch.chdir(tmp_path)
+    names = sorted(one.name for one in TALK.iterdir() if (one / "config.json").exists())
+    models = "\n".join(f"  - model: {TALK / name}\n    parameters: {{weight: 0.5}}" for name in names[:2])
+    (tmp_path / "mean.yml").write_text(f"merge_method: linear\nmodels:\n{models}\n")
+    return tmp_path / "mean.yml"
+
+
+def ask(cli: Cli, *words: str | Path) -> list[dict[str, Any]]:
+    done = cli("chat", *words, "--json")
+    assert done.code == 0, done.err
+    return [json.loads(line) for line in done.out.splitlines()]
+
+
+def test_a_merge_in_memory_says_what_the_written_one_says(config: Path, cli: Cli) -> None:
+    before = listing(config.parent)
+    prompts = [word for line in LINES for word in ("-p", line)]
+    found = ask(cli, config, *prompts, "--raw", "--max-tokens", "3")
+    assert listing(config.parent) == before
+    assert cli("merge", config, "out").code == 0
+    assert [one["answer"] for one in found] == [
+        by_transformers(config.parent / "out", line, 3) for line in LINES
+    ]
+    assert len({one["answer"] for one in found}) > 1
+
+
+def test_several_models_answer_every_line(config: Path, cli: Cli) -> None:
+    done = cli("chat", config, TALK / "base", "--raw", "-p", LINES[0], "-p", LINES[1], "--max-tokens", "2")
+    lines = done.out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [str(config), str(TALK / "base")] * 2
+    assert lines[1].split(maxsplit=1)[1].startswith(by_transformers(TALK / "base", LINES[0], 2))
+
+
+def test_a_model_with_a_template_remembers_until_it_is_reset(
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(TALK / "base", tmp_path / "chats")
+    (tmp_path / "chats" / "chat_template.jinja").write_text(TEMPLATE)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{LINES[0]}\n\n{LINES[1]}\n/reset\n{LINES[0]}\n"))
+    found = ask(cli, tmp_path / "chats", "--max-tokens", "3")
+    first = by_transformers(TALK / "base", f"{LINES[0]} ", 3)
+    second = by_transformers(TALK / "base", f"{LINES[0]} {first} {LINES[1]} ", 3)
+    assert [one["answer"] for one in found] == [first, second, first]
+
+
+def test_answers_by_chance_are_those_of_their_seed(cli: Cli) -> None:
+    words: list[str | Path] = [
+        TALK / "base",
+        "--raw",
+        "-p",
+        LINES[0],
+        "--temperature",
+        "3",
+        "--max-tokens",
+        "8",
+    ]
+    one, again, other = (ask(cli, *words, "--seed", seed)[0]["answer"] for seed in ("1", "1", "2"))
+    assert one == again != other
+
+
+def test_what_was_cut_off_or_is_nothing_is_marked(cli: Cli) -> None:
+    words: list[str | Path] = [TALK / "base", "--raw", "-p", LINES[0]]
+    assert cli("chat", *words, "--max-tokens", "1").out.rstrip().endswith(" [cut off: --max-tokens]")
+    found = ask(cli, *words, "--max-tokens", "1")[0]
+    assert (found["complete"], found["prompt"]) == (False, LINES[0])
+
+
+def test_a_model_that_makes_no_text_is_refused(cli: Cli) -> None:
+    done = cli("chat", ASSETS / "models" / "base", "-p", "x")
+    assert done.code == 3
+    assert "E224" in done.err
+    assert "transformers has no class for it that makes text: ['ViTForImageClassification']" in done.err
+    assert "chat with a language model" in done.err
+
+
+def test_a_model_that_transformers_does_not_know_is_refused(tmp_path: Path, cli: Cli) -> None:
+    write_llama(tmp_path / "new", 2, model_type="no_such_type")
+    done = cli("chat", tmp_path / "new", "-p", "x")
+    assert done.code == 3
+    assert "transformers cannot read its config.json" in done.err
+
+
+def test_a_model_without_a_tokenizer_is_refused(tmp_path: Path, cli: Cli) -> None:
+    done = cli("chat", write_llama(tmp_path / "mute", 2), "-p", "x")
+    assert done.code == 3
+    assert "E240" in done.err
+    assert (
+        "it has no tokenizer that transformers can read. Hint: add the tokenizer files to the model"
+        in done.err
+    )
+
+
+def test_a_config_that_is_wrong_is_told_as_merge_tells_it(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "wrong.yml").write_text("merge_method: no_such\nmodels: [{model: x}]\n")
+    assert cli("chat", tmp_path / "wrong.yml").code == 2
