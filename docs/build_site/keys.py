@@ -50,9 +50,10 @@ def keys(found: Mapping[str, Any]) -> str:
     needed = found.get("required", [])
     rows = []
     for name, one in found["properties"].items():
-        default = "required" if name in needed else f"`{json.dumps(one.get('default'))}`"
-        rows.append([f"`{name}`", cell(kind(one)), default, cell(one.get("description", ""))])
-    return table(["key", "value", "default", "meaning"], rows)
+        value = one.get("default")
+        default = "required" if name in needed else "" if value is None else f"`{json.dumps(value)}`"
+        rows.append([f"`{name}`", cell(one.get("description", "")), cell(kind(one)), default])
+    return table(["key", "meaning", "value", "default"], rows)
 
 
 def kind(one: Mapping[str, Any]) -> str:

@@ -47,8 +47,8 @@ def parameters(method: MergeMethod[Any]) -> str:
     for row in describe_params(method.params):
         value = row.type + (f" in {row.range}" if row.range else "")
         default = row.default if row.default == "required" else code(row.default)
-        rows.append([code(row.name), cell(value), row.scope, default, cell(row.help)])
-    return table(["name", "value", "for", "default", "meaning"], rows) if rows else "It has none."
+        rows.append([code(row.name), cell(row.help), cell(value), row.scope, default])
+    return table(["name", "meaning", "value", "for", "default"], rows) if rows else "It has none."
 
 
 def with_links(text: str, registry: Registry) -> str:
