@@ -79,8 +79,8 @@ class Environment:
         self.site = Path(
             run(self.python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip()
         )
-        # entries of a .pth file come behind what is installed here, and .pth files in them have no effect
-        (self.site / "outer.pth").write_text("\n".join([*outer_packages(), ""]))
+        # entries of a .pth file come behind what is installed here
+        (self.site / "outer.pth").write_text(f"{linked_packages(folder / 'outer')}\n")
 
     def install(self, *wheels: Path) -> None:
         self._pip("install", "--no-index", "--no-deps", "--no-compile", "--ignore-installed", *wheels)
@@ -102,11 +102,17 @@ class Environment:
         assert done.returncode == 0, done.stderr
 
 
-def outer_packages() -> list[str]:
-    """The folders from which this process imports packages: of its environment, and what that looks into."""
-    own = {Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")}
-    others = {Path(path) for path in sys.path if path.endswith(("site-packages", "dist-packages"))}
-    return sorted(str(path) for path in own | others)
+def linked_packages(folder: Path) -> Path:
+    """A folder of links to the packages that this process can import, without mergecore and the plugins beside it."""
+    folder.mkdir()
+    own = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    others = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    for one in (one for path in dict.fromkeys([*own, *others]) for one in Path(path).iterdir()):
+        link = folder / one.name
+        of_mergecore = one.name.lstrip("_").startswith(("mergecore", "editable__mergecore"))
+        if not of_mergecore and one.suffix != ".pth" and not link.exists():
+            link.symlink_to(one)
+    return folder
 
 
 # ---- what a README says ------------------------------------------------------------------------------------
