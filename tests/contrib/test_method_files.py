@@ -295,10 +295,15 @@ def test_a_file_that_is_not_there_is_told_with_the_plugin(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(VARIABLE, "nowhere.py")
-    with pytest.raises(ConfigError, match=r"'nowhere.py' is not a file") as caught:
+    Path("notes.txt").write_text("")
+    with pytest.raises(ConfigError, match=r"'notes.txt' is not a Python file"):
+        methods_of("notes.txt")
+    with pytest.raises(ConfigError, match=r"'nowhere.py' is not a Python file") as caught:
         methods_of("nowhere.py")
-    assert caught.value.hint == "name a Python file with merge methods"
-    assert "'nowhere.py' is not a file" in cli("plugins", "list").out
+    assert caught.value.hint == "name a file that ends with .py"
+    listed = cli("plugins", "list").out
+    assert "why   MERGECORE_METHOD_FILES: 'nowhere.py' is not a Python file\n" in listed
+    assert "cure  name a file that ends with .py\n" in listed
 
 
 def test_a_result_of_another_shape_is_the_fault_of_the_method(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mergecore import MergeMethod, hookimpl
+from mergecore import ConfigError, MergeMethod, PluginError, hookimpl
 
 __all__ = ["methods_of"]
 
@@ -32,4 +32,7 @@ def methods_of(path: str | Path) -> list[MergeMethod[Any]]:
 @hookimpl
 def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
     for path in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
-        yield from methods_of(path)
+        try:
+            yield from methods_of(path)
+        except ConfigError as error:  # the file is to be mended, and not this plugin
+            raise PluginError("E601", f"{VARIABLE}: {error.what}", hint=error.hint) from error

@@ -21,8 +21,8 @@ from mergecore_contrib.method_files.stand_ins import PACKAGES, Found, stand_ins
 def load(path: str | Path) -> list[MergeMethod[Any]]:
     """The merge methods that a file defines."""
     file = Path(path).expanduser().resolve()
-    if not file.is_file():
-        raise ConfigError("E105", f"'{path}' is not a file", hint="name a Python file with merge methods")
+    if not file.is_file() or file.suffix != ".py":
+        raise ConfigError("E105", f"'{path}' is not a Python file", hint="name a file that ends with .py")
     found = Found()
     with stand_ins(found):
         functions = found.of_module(_module(file))
