@@ -204,6 +204,40 @@ def test_the_same_bytes_with_any_number_of_threads_and_processes(models: Path, c
     assert len({Path(f"out-{i}/model.safetensors").read_bytes() for i in range(3)}) == 1
 
 
+DRAWS = """
+import torch
+from mergekit.merge_methods.easy_define import merge_method
+
+@merge_method(name="drop")
+def drop(tensors: list[torch.Tensor]) -> torch.Tensor:
+    \"\"\"Chance, drawn in four ways.\"\"\"
+    total = sum(tensors)
+    own = torch.rand(total.shape, generator=torch.Generator().manual_seed(1))
+    mask = torch.bernoulli(torch.full_like(total, 0.5)) + torch.rand(total.shape) + torch.randn_like(total)
+    return total * mask.index_select(0, torch.randperm(len(mask))) + own
+"""
+
+
+def test_random_numbers_of_torch_depend_on_the_seed_alone(
+    models: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (models / "drop.py").write_text(DRAWS)
+    monkeypatch.setenv(VARIABLE, "drop.py")
+    (models / "drop.yml").write_text("merge_method: drop\nmodels: [{model: a}, {model: b}]\n")
+    state = torch.random.get_rng_state()
+    for name, words in {"one": ["-j", "1"], "four": ["-j", "4"], "seven": ["--seed", "7"]}.items():
+        assert (done := cli("merge", "drop.yml", name, *words)).code == 0, done.err
+        torch.rand(3)
+    assert torch.equal(torch.random.get_rng_state()[:8], state[:8])
+    one, four, seven = (
+        (models / name / "model.safetensors").read_bytes() for name in ("one", "four", "seven")
+    )
+    assert one == four != seven
+    made = read_tensors(models / "one")
+    same = [name for name in made if "q_proj" in name]
+    assert not torch.equal(made[same[0]], made[same[1]])
+
+
 def test_its_parameters_are_shown_and_checked(models: Path, cli: Cli) -> None:
     shown = cli("methods", "show", "metagpt").out
     assert "metagpt: task vectors weighted by their squared norms." in shown

@@ -68,10 +68,13 @@ def as_method(one: Function, params_class: type[Params]) -> MergeMethod[Any]:
     apart = one.base in ("required", "optional")
 
     def merge(group: TensorGroup, params: Params) -> Tensor:
+        from mergecore_contrib.method_files.random import Seeded
+
         inputs = _inputs(group, apart)
-        made = one.call(
-            inputs, {parameter.name: getattr(params, field_of(parameter)) for parameter in one.parameters}
-        )
+        values = {parameter.name: getattr(params, field_of(parameter)) for parameter in one.parameters}
+        seed = int(group.uniform(2, "seed of torch").double() @ _digits())
+        with Seeded(seed):
+            made = one.call(inputs, values)
         made = made.to(group.dtype) if hasattr(made, "to") else made
         return made - inputs.base if inputs.base is not None and made.shape == inputs.base.shape else made
 
@@ -91,6 +94,13 @@ def as_method(one: Function, params_class: type[Params]) -> MergeMethod[Any]:
         needs_whole_tensors=True,
         extra_memory=_extra_memory,
     )
+
+
+def _digits() -> Tensor:
+    """What makes a number below 2**48 of two in [0, 1) with 24 bits each."""
+    import torch
+
+    return torch.tensor([2.0**24, 2.0**48], dtype=torch.float64)
 
 
 def _inputs(group: TensorGroup, apart: bool) -> Inputs:
