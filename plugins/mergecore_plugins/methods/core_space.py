@@ -95,11 +95,12 @@ def _isotropic(x: Tensor) -> Tensor:
 
 
 def _polar(x: Tensor) -> Tensor:
-    """The nearest matrix with orthonormal columns, or rows."""
+    """The nearest matrix with orthonormal columns, or rows, in the directions that `x` has."""
     import torch
 
-    u, _, vt = torch.linalg.svd(x, full_matrices=False)
-    nearest: Tensor = u @ vt
+    u, s, vt = torch.linalg.svd(x, full_matrices=False)
+    k = rank_of(s)
+    nearest: Tensor = u[:, :k] @ vt[:k]
     return nearest
 
 

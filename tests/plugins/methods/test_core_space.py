@@ -113,6 +113,17 @@ def test_adapters_that_are_the_same_or_nothing() -> None:
         assert np.abs(merged([nothing, nothing], weight=(1.0, 1.0), rule=rule)).max() == 0
 
 
+def test_directions_that_two_models_share_are_counted_once() -> None:
+    """Singular vectors of equal models have no orthogonal version of full rank; none is made up of rounding."""
+    [one] = products(4)
+    found = merged([one, one], weight=(1.0, 1.0), rule="tsv")
+    nudged = merged([one, (one[0] * (1 + 1e-14), one[1])], weight=(1.0, 1.0), rule="tsv")
+    assert np.abs(found - nudged).max() < 1e-11
+    u, s, v = np.linalg.svd((one[0] @ one[1]).numpy(), full_matrices=False)
+    share = 2  # of the four directions of the space that both span
+    assert np.abs(found - u[:, :share] * s[:share] @ v[:share]).max() < 1e-11
+
+
 @pytest.mark.parametrize("shape", [(), (262145,), (0, 3), (128256, 4096), (64, 32, 3, 3)])
 def test_memory_is_a_few_times_that_of_the_task_vectors(shape: tuple[int, ...]) -> None:
     """A basis has no more vectors than the task vectors have columns, and a vector needs none."""

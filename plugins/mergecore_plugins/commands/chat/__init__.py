@@ -31,6 +31,7 @@ def mergecore_commands() -> Iterator[click.Command]:
 @click.option(
     "--max-tokens",
     type=click.IntRange(1),
+    metavar="N",
     default=200,
     show_default=True,
     help="Tokens of an answer at most.",
@@ -38,11 +39,12 @@ def mergecore_commands() -> Iterator[click.Command]:
 @click.option(
     "--temperature",
     type=click.FloatRange(0),
+    metavar="X",
     default=0.0,
     show_default=True,
     help="0: always the likeliest token.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="For temperatures above 0.")
+@click.option("--seed", type=int, metavar="N", default=0, show_default=True, help="For temperatures above 0.")
 @click.option("--device", default="cpu", show_default=True, metavar="NAME", help="cpu, cuda, auto, ...")
 @click.option("--offline", is_flag=True, help="Do not use the network; read hub models from the cache.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each answer, for programs.")
