@@ -50,6 +50,8 @@ def write_models(folder: Path, baked: Baked) -> None:
         if baked.kind == "source":
             for step, number in ((20, -1.0), (100, value), (90, -2.0)):
                 write_llama(folder / f"run-{name}" / f"checkpoint-{step}", 2, number)
+            (folder / f"run-{name}" / "checkpoint-200-backup").mkdir()
+            (folder / f"run-{name}" / "checkpoint-300").write_text("a file")
         if baked.kind == "tokenizer":
             (folder / name / "tokenizer.json").write_text(tokenizer(name))
 

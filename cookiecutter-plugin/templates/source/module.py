@@ -1,5 +1,6 @@
 """{{ cookiecutter.name }}: with this word in front, a folder means the newest checkpoint in it."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,8 @@ def accepts(reference: ModelReference, options: OpenOptions) -> bool:
 
 def open_newest(reference: ModelReference, options: OpenOptions) -> Checkpoint:
     folder = Path(reference.path.removeprefix(PREFIX))
-    steps = {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-[0-9]*")}
+    found = [(re.fullmatch(r"checkpoint-([0-9]+)", path.name), path) for path in sorted(folder.glob("*"))]
+    steps = {int(name[1]): path for name, path in found if name and path.is_dir()}
     if not steps:
         raise InputError("E201", f"'{folder}' holds no folder such as checkpoint-2000")
     return open_folder(steps[max(steps)], reference)

@@ -13,6 +13,8 @@ SOURCE = Registry.discover().get(ModelSource, "{{ cookiecutter.name }}")
 def test_the_newest_checkpoint_is_opened(tmp_path: Path) -> None:
     for step in (20, 100, 90):
         tiny_model(tmp_path / f"checkpoint-{step}", value=step)
+    (tmp_path / "checkpoint-200-backup").mkdir()
+    (tmp_path / "checkpoint-300").write_text("a file")
     expected = load_file(tmp_path / "checkpoint-100" / "model.safetensors")
     check_source(SOURCE, f"{SOURCE.name}:{tmp_path}", tensors=expected)
 
