@@ -6,7 +6,7 @@ import sys
 from importlib.metadata import entry_points
 
 COMMANDS = ("merge", "methods", "plan", "plugins", "schema", "verify")
-OWN = ("architectures", "contrib", "plugins")
+OWN = ("architectures", "contrib", "plugins", "spectral")
 KEYS = (
     "architecture base_model chat_template dtype exclude executor experts include keep_f32 "
     "merge_method models modules name out_dtype output parameters pick_experts recipe seed side_files "
@@ -36,8 +36,8 @@ def _faults_of_name(name: str, kind: str, project: str) -> list[str]:
         return [f"name '{name}': {len(name)} letters are too many; {LONGEST} at most"]
     if name in NO_TEXT:
         return [f"name '{name}': YAML does not take this for a text, so no config could say it"]
-    if name in OWN:
-        return [f"name '{name}': 'mergecore_{name}' is a package of mergecore itself"]
+    if plain(name) in OWN:
+        return [f"name '{name}': 'mergecore_{plain(name).replace('-', '_')}' is a package of mergecore itself"]
     if kind == "command" and name in COMMANDS:
         return [f"name '{name}': this is a command of mergecore itself"]
     if kind == "recipe" and name in KEYS:
@@ -50,12 +50,13 @@ def _taken(name: str, project: str) -> list[tuple[str, str]]:
     found = []
     for point in entry_points(group="mergecore"):
         owner = point.dist.name if point.dist else "another package"
-        if _plain(point.name) == _plain(name) and _plain(owner) != _plain(project):
+        if plain(point.name) == plain(name) and plain(owner) != plain(project):
             found.append((point.name, owner))
     return found
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A name as package tools compare it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 

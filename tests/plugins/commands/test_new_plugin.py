@@ -15,7 +15,9 @@ from fixture_types import Cli, WritePlugin
 
 from mergecore.config.documents import CommonSection
 from mergecore.config.grammar import MergeConfig
+from mergecore.plugins import canonical
 from mergecore.plugins.loading import OWN_COMMANDS
+from mergecore_plugins.commands.new_plugin.baking import write
 
 ROOT = Path(__file__).parents[3]
 RULES = ROOT / "cookiecutter-plugin" / "hooks" / "pre_gen_project.py"
@@ -86,6 +88,20 @@ def test_without_an_author_it_is_whom_git_knows(cli: Cli, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
+    ("stored", "name"), [(b"Zo\xc3\xab", "Zoë"), (b"Zo\xeb M\xfcller", "Zoë Müller"), (b" \n", "Your name")]
+)
+def test_a_name_that_git_has_in_another_encoding_is_read(
+    stored: bytes, name: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "user.name")
+    monkeypatch.setitem(os.environb, b"GIT_CONFIG_VALUE_0", stored)
+    done = cli("new-plugin", "x")
+    assert (done.code, done.err) == (0, "")
+    assert project("mergecore-x")["authors"] == [{"name": name}]
+
+
+@pytest.mark.parametrize(
     ("name", "why"),
     [
         ("3d", "small letters and digits are expected, a letter first, - or _ between them; 'd' would do"),
@@ -98,6 +114,7 @@ def test_without_an_author_it_is_whom_git_knows(cli: Cli, monkeypatch: pytest.Mo
         ("x" * 61, "61 letters are too many; 60 at most"),
         ("true", "YAML does not take this for a text, so no config could say it"),
         ("plugins", "'mergecore_plugins' is a package of mergecore itself"),
+        ("spectral", "'mergecore_spectral' is a package of mergecore itself"),
         ("ties", "mergecore has a plugin called 'ties'"),
         ("dare-ties", "mergecore has a plugin called 'dare_ties'"),
     ],
@@ -187,6 +204,19 @@ def test_nothing_is_left_of_a_project_that_cannot_be_written(
     assert not Path("mergecore-x").exists()
 
 
+@pytest.mark.parametrize("error", [UnicodeEncodeError("utf8", "", 0, 1, "surrogates"), KeyboardInterrupt()])
+def test_nothing_is_left_of_a_project_whatever_goes_wrong(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(type(error)):
+        write({"README.md": "text"}, tmp_path / "mergecore-x")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_without_a_name_it_asks_for_what_is_not_said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter(["source", "newest", "Ann", "MIT"])
     asked: list[str] = []
@@ -237,6 +267,20 @@ def rules() -> dict[str, object]:
 
 def test_the_rules_know_every_command_of_the_core(rules: dict[str, object]) -> None:
     assert rules["COMMANDS"] == OWN_COMMANDS
+
+
+def test_the_rules_know_every_package_of_the_project(rules: dict[str, object]) -> None:
+    files = [*ROOT.glob("*/mergecore_*/__init__.py"), *ROOT.glob("contrib/*/mergecore_*/__init__.py")]
+    names = {path.parent.name.removeprefix("mergecore_") for path in files}
+    names |= {canonical(path.name).removeprefix("mergecore-") for path in ROOT.glob("contrib/mergecore-*")}
+    assert rules["OWN"] == tuple(sorted(names))
+
+
+@pytest.mark.parametrize("name", ["My_Plugin", "a.b-_c", "plain", "Ä__b"])
+def test_the_rules_compare_names_as_the_core_does(name: str, rules: dict[str, object]) -> None:
+    plain = rules["plain"]
+    assert callable(plain)
+    assert plain(name) == canonical(name)
 
 
 def test_the_rules_need_nothing_but_python() -> None:

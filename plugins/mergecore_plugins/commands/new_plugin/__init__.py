@@ -86,10 +86,14 @@ def _author() -> str:
     import subprocess
 
     try:
-        done = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True, check=False)  # noqa: S607
+        done = subprocess.run(["git", "config", "user.name"], capture_output=True, check=False)  # noqa: S607
     except OSError:  # there is no git
         return str(DEFAULTS["author"])
-    return done.stdout.strip() or str(DEFAULTS["author"])
+    try:
+        name = done.stdout.decode()
+    except UnicodeDecodeError:  # git keeps the bytes that it was given
+        name = done.stdout.decode("latin-1")
+    return name.strip() or str(DEFAULTS["author"])
 
 
 def _with_article(title: str) -> str:

@@ -78,9 +78,11 @@ def write(texts: Mapping[str, str], folder: Path) -> None:
         for name, text in texts.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf8", newline="\n")
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise _not_written(folder, error) from error
+        if isinstance(error, OSError):
+            raise _not_written(folder, error) from error
+        raise
 
 
 def _not_written(folder: Path, error: OSError) -> OutputError:

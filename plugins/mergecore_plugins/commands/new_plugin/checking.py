@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import runpy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -46,13 +45,15 @@ def check(answers: Mapping[str, str], disabled: Sequence[str]) -> None:
     The template brings the rules that cookiecutter goes by; what plugins that are installed yield comes on top.
     """
     problems = Collector()
-    faults = runpy.run_path(str(TEMPLATE / "hooks" / "pre_gen_project.py"))["faults"](answers)
-    for fault in faults or _claims(answers, disabled):
+    rules = runpy.run_path(str(TEMPLATE / "hooks" / "pre_gen_project.py"))
+    for fault in rules["faults"](answers) or _claims(answers, disabled, rules["plain"]):
         problems.add(ConfigError("E115", fault))
     problems.raise_any()
 
 
-def _claims(answers: Mapping[str, str], disabled: Sequence[str]) -> Iterator[str]:
+def _claims(
+    answers: Mapping[str, str], disabled: Sequence[str], plain: Callable[[str], str]
+) -> Iterator[str]:
     """A sentence about the plugin that has the name of the new one, if one has; that of the same project is none."""
     name, kind = answers["name"], VALUES.get(answers["kind"])
     if kind is None:
@@ -60,9 +61,5 @@ def _claims(answers: Mapping[str, str], disabled: Sequence[str]) -> Iterator[str
     registry = Registry.discover(disabled)
     for value in registry.all(kind):
         plugin = registry.provider(kind, value.name)
-        if value.name == name and _plain(plugin.distribution) != answers["__project"]:
+        if value.name == name and plain(plugin.distribution) != answers["__project"]:
             yield f"name '{name}': {plugin.origin} has a {answers['kind']} called so"
-
-
-def _plain(distribution: str) -> str:
-    return re.sub(r"[-_.]+", "-", distribution).lower()
