@@ -20,13 +20,17 @@ def open_tensors(
 ) -> Iterator[Mapping[str, Matrix]]:
     """Each of `tensors`, which are of `models`, as something to read rows of; files are open until the `with` ends.
 
-    The weights of all models must be there.  A file that has changed since it was opened is an error, and so is a
-    NaN or an infinity when `raise_faults` is called.
+    Weights that are not on this machine yet are downloaded first, unless the models were opened offline.  A file that
+    has changed since it was opened is an error, and so is a NaN or an infinity when `raise_faults` is called.
 
     Raises:
         InputError: E234 to E236, while tensors are read.
     """
-    with WeightFiles(models) as files:
+    everyone = [*models, *(part for one in models for part in one.parts)]
+    for one in everyone:
+        if one.fetch:
+            one.fetch(lambda file, done, total: None)
+    with WeightFiles(everyone) as files:
         yield _Opened(files, [model.name for model in models], tensors, allow_nonfinite)
 
 

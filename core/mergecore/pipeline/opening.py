@@ -60,10 +60,6 @@ def open_model(
 
     named = os.fspath(model) if isinstance(model, Path) else model
     checkpoint = planner(registry=registry, options=options).open(named)
-    everyone = [checkpoint, *checkpoint.parts]
-    for one in everyone:
-        if one.fetch:
-            one.fetch(lambda file, done, total: None)
     inputs = {name: TensorInput(0, one) for name, one in checkpoint.tensors.items()}
-    with open_tensors(everyone, inputs, allow_nonfinite=True) as tensors:
+    with open_tensors([checkpoint], inputs, allow_nonfinite=True) as tensors:
         yield OpenedModel(checkpoint, tensors)

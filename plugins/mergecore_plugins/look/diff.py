@@ -48,8 +48,8 @@ def diff(
     from mergecore import Registry
     from mergecore_plugins.look.difference import difference
 
-    if html is not None and html.exists():
-        raise OutputError("E501", f"{html} exists", hint="choose another name, or remove it")
+    if html is not None:
+        _check_file(html)
     found = difference(a, b, base, Registry.discover(disabled), offline=offline, rank=rank, threads=threads)
     if html is not None:
         from mergecore_plugins.look.report import report
@@ -62,3 +62,12 @@ def diff(
     if not found.kinship.judged:
         hint = "compare models of one architecture, and a --base that both may come from"
         raise InputError("E225", "the weights do not say whether the models have one origin", hint=hint)
+
+
+def _check_file(html: Path) -> None:
+    """Refuse a report that could not be written, before hours are spent on it."""
+    if html.exists():
+        raise OutputError("E501", f"{html} exists", hint="choose another name, or remove it")
+    if not html.absolute().parent.is_dir():
+        hint = "make it, or choose another place"
+        raise OutputError("E505", f"{html}: there is no folder {html.parent}", hint=hint)

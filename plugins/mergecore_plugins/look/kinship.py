@@ -58,12 +58,12 @@ def kinship(found: Comparison) -> Kinship:
     if found.with_base:
         return _of_three(found, matrices)
     a, b = found.labels
-    return _of_two(a, b, [one.pairs[0] for one in found.measured], [one.pairs[0] for one in matrices])
+    return _of_two(found, a, b, [one.pairs[0] for one in found.measured], [one.pairs[0] for one in matrices])
 
 
-def _of_two(a: str, b: str, every: Sequence[Pair], matrices: Sequence[Pair]) -> Kinship:
+def _of_two(found: Comparison, a: str, b: str, every: Sequence[Pair], matrices: Sequence[Pair]) -> Kinship:
     if not sum(one.changed for one in every):
-        return Kinship("same", f"{a} and {b} have the same weights")
+        return Kinship("same", f"{a} and {b} {_same(found)}")
     cosine = _middle(matrices)
     if cosine is None:
         return Kinship("unknown", "cannot judge who was made of whom: the matrices of one are zero")
@@ -80,7 +80,9 @@ def _of_two(a: str, b: str, every: Sequence[Pair], matrices: Sequence[Pair]) -> 
 def _of_three(found: Comparison, matrices: Sequence[Measured]) -> Kinship:
     a, b, base = found.labels
     alone = [
-        _of_two(name, base, [one.pairs[i] for one in found.measured], [one.pairs[i] for one in matrices])
+        _of_two(
+            found, name, base, [one.pairs[i] for one in found.measured], [one.pairs[i] for one in matrices]
+        )
         for i, name in enumerate((a, b))
     ]
     for one in alone:
@@ -88,8 +90,19 @@ def _of_three(found: Comparison, matrices: Sequence[Measured]) -> Kinship:
             return one if one.verdict == "unknown" else Kinship("no base", f"not a base of both: {one.text}")
     same = [name for name, one in zip((a, b), alone, strict=True) if one.verdict == "same"]
     if same:
-        return Kinship("same", f"{' and '.join(same)} and {base} have the same weights")
+        return Kinship("same", f"{' and '.join(same)} and {base} {_same(found)}")
     return _corner(a, b, base, [one.between for one in matrices if one.between])
+
+
+def _same(found: Comparison) -> str:
+    """How the same the weights are that do not differ."""
+    rounded = any(len(set(one.dtypes)) > 1 for one in found.measured)
+    parts = [
+        "have the same weights",
+        *(["in the tensors that can be compared"] if found.skipped or any(found.only.values()) else []),
+        *(["once they are rounded to the coarser format"] if rounded else []),
+    ]
+    return " ".join(parts)
 
 
 def _corner(a: str, b: str, base: str, changes: Sequence[Pair]) -> Kinship:

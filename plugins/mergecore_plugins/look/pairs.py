@@ -90,10 +90,10 @@ def pair(first: Tensor, second: Tensor, coarser: torch.dtype | None = None) -> P
 
 def effective_rank(delta: Tensor) -> float:
     """exp(entropy) of the normalised singular values of a matrix, 0 for zero (Roy and Vetterli 2007); float64."""
-    rows = delta if delta.shape[0] <= delta.shape[1] else delta.T
-    found = (rows @ rows.T).double()
     import torch
 
+    rows = (delta if delta.shape[0] <= delta.shape[1] else delta.T).double()
+    found = rows @ rows.T
     values = torch.linalg.eigvalsh(found).clamp_(min=0).sqrt_()
     if not float(values.sum()):
         return 0.0

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 from fixture_types import Cli
-from tiny import listing, write_llama
+from safetensors.torch import save_file
+from tiny import listing, read_config, read_tensors, write_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mergecore_plugins.commands.demo import ASSETS
@@ -133,3 +134,48 @@ def test_a_model_without_a_tokenizer_is_refused(tmp_path: Path, cli: Cli) -> Non
 def test_a_config_that_is_wrong_is_told_as_merge_tells_it(tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "wrong.yml").write_text("merge_method: no_such\nmodels: [{model: x}]\n")
     assert cli("chat", tmp_path / "wrong.yml").code == 2
+
+
+def test_weights_that_are_missing_are_not_left_to_chance(tmp_path: Path, cli: Cli) -> None:
+    shutil.copytree(TALK / "base", tmp_path / "half")
+    tensors = read_tensors(tmp_path / "half")
+    name = next(one for one in tensors if "mlp" in one)
+    save_file(
+        {key: one for key, one in tensors.items() if key != name}, tmp_path / "half" / "model.safetensors"
+    )
+    done = cli("chat", tmp_path / "half", "-p", "x")
+    assert done.code == 3
+    assert f"1 weights that its class needs are missing, or have another shape: '{name}'" in done.err
+    assert "complete the model" in done.err
+
+
+@pytest.mark.parametrize("architectures", [["LlamaConfig"], [3], "LlamaForCausalLM", ["os"], []])
+def test_classes_that_a_config_names_are_models_of_transformers(
+    architectures: Any, tmp_path: Path, cli: Cli
+) -> None:
+    shutil.copytree(TALK / "base", tmp_path / "odd")
+    config = read_config(tmp_path / "odd") | {"architectures": architectures}
+    (tmp_path / "odd" / "config.json").write_text(json.dumps(config))
+    done = cli("chat", tmp_path / "odd", "-p", "x")
+    assert done.code == 3, done.err
+    assert "E224" in done.err
+
+
+def test_the_generation_config_of_a_model_ends_its_answers(tmp_path: Path, cli: Cli) -> None:
+    """A token that it says ends an answer, which the model would say first."""
+    shutil.copytree(TALK / "base", tmp_path / "ends")
+    tokenizer: Any = AutoTokenizer.from_pretrained(TALK / "base")
+    said = tokenizer.encode(by_transformers(TALK / "base", LINES[0], 3).split()[0])
+    every = list(range(len(tokenizer)))
+    (tmp_path / "ends" / "generation_config.json").write_text(
+        json.dumps({"eos_token_id": every, "top_p": 0.5})
+    )
+    found = ask(cli, tmp_path / "ends", "--raw", "-p", LINES[0], "--max-tokens", "1")[0]
+    assert found["complete"]
+    assert said
+    assert len(ask(cli, tmp_path / "ends", "--raw", "-p", LINES[0])) == 1
+
+
+def test_an_empty_prompt_is_refused(cli: Cli) -> None:
+    done = cli("chat", TALK / "base", "-p", " ")
+    assert (done.code, "--prompt is empty" in done.err) == (2, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ import pytest
 import torch
 from fixture_types import Cli
 from safetensors.torch import save_file
-from tiny import llama, llama_config, read_tensors, write_checkpoint, write_llama
+from tiny import HIDDEN, llama, llama_config, read_tensors, write_checkpoint, write_llama
+
+import mergecore
+from mergecore_plugins.look.comparing import compared
 
 
 @pytest.fixture
@@ -146,6 +150,59 @@ def test_a_report_is_written_and_nothing_is_overwritten(models: Path, cli: Cli) 
     again = cli("diff", "a", "b", "--html", "report.html")
     assert (again.code, (models / "report.html").read_text()) == (6, text)
     assert "E501: report.html exists. Hint: choose another name, or remove it" in again.err
+
+
+def test_a_report_needs_a_folder(models: Path, cli: Cli) -> None:
+    done = cli("diff", "a", "b", "--html", "nowhere/report.html")
+    assert done.code == 6
+    assert "nowhere/report.html: there is no folder nowhere. Hint: make it, or choose another" in done.err
+
+
+def test_what_is_the_same_only_in_part_is_not_called_the_same(models: Path, cli: Cli) -> None:
+    more = {**read_tensors(models / "base"), "extra": torch.ones(3)}
+    write_checkpoint(models / "more", more, llama_config(20))
+    rounded = {name: one.bfloat16() for name, one in read_tensors(models / "base").items()}
+    write_checkpoint(models / "rounded", rounded, llama_config(20))
+    said = [cli("diff", "base", name).out.splitlines()[-1] for name in ("base", "more", "rounded")]
+    same = "A and B have the same weights"
+    assert said[0] == same
+    assert said[1] == f"{same} in the tensors that can be compared"
+    assert said[2] == f"{same} once they are rounded to the coarser format"
+
+
+def test_an_adapter_is_compared_on_its_base(models: Path, cli: Cli) -> None:
+    (models / "adapter").mkdir()
+    module = "base_model.model.model.layers.3.self_attn.q_proj"
+    a, b = torch.randn(1, HIDDEN), torch.randn(HIDDEN, 1)
+    factors = {f"{module}.lora_A.weight": a, f"{module}.lora_B.weight": b}
+    save_file(factors, models / "adapter" / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["q_proj"]}
+    (models / "adapter" / "adapter_config.json").write_text(json.dumps(config))
+    done = cli("diff", "base", "base+adapter", "--json", "--rank")
+    assert done.code == 0, done.err
+    moved = [one for one in json.loads(done.out)["tensors"] if one["change_b"]["changed"]]
+    assert [one["name"] for one in moved] == ["model.layers.3.self_attn.q_proj.weight"]
+    assert moved[0]["change_b"]["largest"] == pytest.approx(float((b @ a).abs().max()), rel=1e-6)
+    assert moved[0]["effective_rank"] == pytest.approx([1], rel=1e-3)
+
+
+def test_weights_that_are_not_there_yet_are_downloaded_first(models: Path) -> None:
+    """As those of the hub are: only their headers have been read before."""
+    opened = mergecore.planner().open(str(models / "a"))
+    absent = tuple(replace(file, stamp=(0,) * len(file.stamp)) for file in opened.weight_files)
+    hidden = models / "a" / "model.safetensors"
+    kept = hidden.rename(models / "kept")
+    asked = []
+
+    def fetch(progress: object) -> None:
+        asked.append(progress)
+        kept.rename(hidden)
+
+    other = mergecore.planner().open(str(models / "b"))
+    description = mergecore.planner().describe(other)
+    far = replace(opened, fetch=fetch, weight_files=absent)
+    assert len(compared([far, other], description).measured) == len(other.tensors)
+    assert len(asked) == 1
 
 
 # ---- inspect -----------------------------------------------------------------------------------------------

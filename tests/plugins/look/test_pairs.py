@@ -59,3 +59,9 @@ def test_the_effective_rank_is_the_entropy_of_the_singular_values(shape: tuple[i
 def test_the_effective_rank_of_equal_directions_is_their_number() -> None:
     assert effective_rank(torch.eye(7)[:3]) == pytest.approx(3, rel=1e-6)
     assert effective_rank(torch.zeros(4, 4)) == 0
+
+
+def test_the_effective_rank_of_a_small_change_of_low_rank_is_that() -> None:
+    draw = np.random.default_rng(1)
+    change = (draw.normal(size=(1000, 1)) @ draw.normal(size=(1, 1100))).astype("f4")
+    assert effective_rank(torch.from_numpy(change)) == pytest.approx(1, abs=0.02)

@@ -59,5 +59,7 @@ def chat(models: Sequence[str], disabled: Sequence[str], prompts: Sequence[str],
     from mergecore import Registry
     from mergecore_plugins.commands.chat.talking import Asked, talk
 
+    if any(not one.strip() for one in prompts):
+        raise click.UsageError("--prompt is empty")
     registry = Registry.discover(disabled)
     talk(models, prompts, Asked(**given), registry)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mergecore import Config, InputError, Plan, PlanOptions, Registry, RunOptions, plan, run
+from mergecore.errors import some
 
 SUFFIXES = (".yml", ".yaml", ".json")
 """How files of configs end."""
@@ -45,7 +46,8 @@ def loaded(text: str, registry: Registry, *, offline: bool = False, device: str 
             (small / name).write_bytes(data)
         kind, settings = _class(text, small)
         tokenizer = _tokenizer(text, small)
-        module = _module(made, kind, settings, registry)
+        module = _module(text, made, kind, settings, registry)
+        _take_generation_config(module, small)
     return Answering(text, module.to(chosen).eval(), tokenizer)
 
 
@@ -58,12 +60,22 @@ def _class(text: str, folder: Path) -> tuple[Any, Any]:
     except (OSError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), "")
         raise InputError("E224", f"{text}: transformers cannot read its config.json: {reason}") from error
-    named = [getattr(transformers, name, None) for name in getattr(settings, "architectures", None) or ()]
-    kind = next((one for one in named if one is not None and one.can_generate()), None)
+    written = getattr(settings, "architectures", None)
+    names = [one for one in written if isinstance(one, str)] if isinstance(written, list) else []
+    known = [getattr(transformers, name, None) for name in names]
+    kind = next((one for one in known if _makes_text(one)), None)
     if kind is None:
-        what = f"{text}: transformers has no class for it that makes text: {settings.architectures}"
+        what = f"{text}: transformers has no class for it that makes text: {written}"
         raise InputError("E224", what, hint="chat with a language model")
     return kind, settings
+
+
+def _makes_text(named: Any) -> bool:
+    """Whether what a config names is a class of models that make text."""
+    import transformers
+
+    is_model = isinstance(named, type) and issubclass(named, transformers.PreTrainedModel)
+    return is_model and bool(named.can_generate())
 
 
 def _tokenizer(text: str, folder: Path) -> Any:
@@ -78,11 +90,27 @@ def _tokenizer(text: str, folder: Path) -> Any:
         ) from error
 
 
-def _module(made: Plan, kind: Any, settings: Any, registry: Registry) -> Any:
+def _module(text: str, made: Plan, kind: Any, settings: Any, registry: Registry) -> Any:
+    """The model with the tensors of the plan; none of its weights may be left to chance."""
     import torch
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     tensors = run(made, registry=registry, options=RunOptions())
     with torch.no_grad():
-        return kind.from_pretrained(None, config=settings, state_dict=tensors, dtype="auto")
+        module, told = kind.from_pretrained(
+            None, config=settings, state_dict=tensors, dtype="auto", output_loading_info=True
+        )
+    lacking = [*told["missing_keys"], *(str(one) for one in told["mismatched_keys"])]
+    if lacking:
+        what = f"{text}: {len(lacking)} weights that its class needs are missing, or have another shape"
+        raise InputError("E221", f"{what}: {some(sorted(lacking), 3)}", hint="complete the model")
+    return module
+
+
+def _take_generation_config(module: Any, folder: Path) -> None:
+    """How the model wants to be asked, such as the tokens that end an answer."""
+    from transformers import GenerationConfig
+
+    if (folder / "generation_config.json").exists():
+        module.generation_config = GenerationConfig.from_pretrained(folder)

@@ -13,6 +13,8 @@ from mergecore import Registry
 from mergecore_plugins.commands.chat.loading import Answering, loaded
 
 RESET = "/reset"
+_GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+"""Always the likeliest token, whatever the generation config says of chance."""
 
 
 @dataclass(frozen=True)
@@ -66,20 +68,27 @@ class Conversation:
 
         given = {name: one.to(self.model.module.device) for name, one in dict(tokens).items()}  # type: ignore[call-overload]
         given.pop("token_type_ids", None)
+        before = given["input_ids"].shape[1]
+        if not before:
+            return Answer("", complete=True)  # the tokenizer knows nothing of the line
         torch.manual_seed(self.asked.seed)
-        how = {"do_sample": True, "temperature": self.asked.temperature} if self.asked.temperature else {}
         with torch.inference_mode():
             made = self.model.module.generate(
                 **given,
-                **(how or {"do_sample": False}),
+                **_GREEDY
+                if not self.asked.temperature
+                else {"do_sample": True, "temperature": self.asked.temperature},
                 max_new_tokens=self.asked.max_tokens,
                 pad_token_id=self.model.tokenizer.pad_token_id or 0,
             )
-        new = made[0, given["input_ids"].shape[1] :]
-        return Answer(
-            self.model.tokenizer.decode(new, skip_special_tokens=True).strip(),
-            len(new) < self.asked.max_tokens,
-        )
+        new = made[0, before:].tolist()
+        text = self.model.tokenizer.decode(new, skip_special_tokens=True).strip()
+        return Answer(text, len(new) < self.asked.max_tokens or new[-1] in self._ends())
+
+    def _ends(self) -> list[int]:
+        """The tokens that end an answer."""
+        known = self.model.module.generation_config.eos_token_id
+        return known if isinstance(known, list) else [known]
 
 
 def talk(names: Sequence[str], prompts: Sequence[str], asked: Asked, registry: Registry) -> None:
