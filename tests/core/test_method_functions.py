@@ -331,3 +331,14 @@ def test_parameters_that_an_argument_hides_end_in_an_underscore(write_plugin: Wr
 )
 def test_a_method_has_a_name_that_python_can_write(name: str, attribute: str) -> None:
     assert attribute_of(name) == attribute
+
+
+def test_a_plugin_may_use_a_function_while_it_is_imported(write_plugin: WritePlugin) -> None:
+    write_plugin(
+        "mine", "from mergecore.methods import ties\nassert ties.__name__ == 'ties'\n" + method("mine")
+    )
+    code = "from mergecore.methods import mine\nimport torch\nprint(mine([torch.ones(1)], weight=1).item())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ
+    )
+    assert (done.stdout, done.stderr) == ("1.0\n", "")

@@ -192,7 +192,8 @@ def _mark(line: _Line) -> str:
     plugin = line.plugin
     if plugin.built_in:
         return ""
-    called = "" if plugin.name == line.name else f", plugin {plugin.name}"
+    plain = plugin.name == line.name or canonical(plugin.name) == canonical(plugin.distribution)
+    called = "" if plain else f", plugin {plugin.name}"
     return f" ({plugin.origin}{called})"
 
 

@@ -30,9 +30,7 @@ def for_module(module: str) -> tuple[Callable[[str], object], Callable[[], list[
 
     @cache
     def registry() -> Registry:
-        found = Registry.discover()
-        found.load_all()
-        return found
+        return Registry.discover()
 
     @cache
     def names() -> dict[str, str]:
@@ -42,7 +40,11 @@ def for_module(module: str) -> tuple[Callable[[str], object], Callable[[], list[
 
     @cache
     def function(name: str) -> Callable[..., object]:
-        return function_of(registry().get(MergeMethod, names().get(name, name)), registry(), module)
+        try:
+            found = registry().get(MergeMethod, name)  # only the plugin of that name is loaded
+        except ConfigError:
+            found = registry().get(MergeMethod, names().get(name, name))
+        return function_of(found, registry(), module)
 
     def get(name: str) -> object:
         if name == "__all__":
