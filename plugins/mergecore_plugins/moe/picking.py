@@ -48,8 +48,9 @@ def plan_pick(document: Document, planner: Planner) -> Plan:
     count = _count(model, description)
     kept = _kept(asked, count, document)
     steps = [*_steps(model, description, count, kept)]
-    chosen = _per_token(asked, model, len(kept), document)
-    groups = _groups(model, planner.completed(model) or model.config, count, kept)
+    completed = planner.completed(model) or model.config
+    chosen = _per_token(asked, model, completed, len(kept), document)
+    groups = _groups(model, completed, count, kept)
     files = planner.side_files(
         (model,),
         steps,
@@ -72,9 +73,10 @@ def plan_pick(document: Document, planner: Planner) -> Plan:
 
 
 def _decided(model: Checkpoint, kept: Sequence[int], asked: Pick) -> dict[str, Json]:
-    before = [one for _, value in _values(model.config, _CHOSEN) for one in _whole_numbers(value)]
-    seen: dict[str, Json] = {"experts_per_token": min(asked.experts_per_token or max(before), len(kept))}
-    return {"experts": len(kept), "kept": [*kept], **(seen if before else {})}
+    seen: dict[str, Json] = {}
+    if before := _chosen(model.config):
+        seen["experts_per_token"] = min(asked.experts_per_token or max(before), len(kept))
+    return {"experts": len(kept), "kept": [*kept], **seen}
 
 
 # ---- which experts -----------------------------------------------------------------------------------------
@@ -160,11 +162,21 @@ def _kept(asked: Pick, count: int, document: Document) -> list[int]:
     return kept
 
 
-def _per_token(asked: Pick, model: Checkpoint, left: int, document: Document) -> str | None:
+def _chosen(config: Mapping[str, Json]) -> list[int]:
+    """How many experts each token sees, wherever a config says it."""
+    return [one for _, value in _values(config, _CHOSEN) for one in _whole_numbers(value)]
+
+
+def _per_token(
+    asked: Pick, model: Checkpoint, completed: Mapping[str, Json], left: int, document: Document
+) -> str | None:
     """What to say of a model whose tokens see fewer experts than before.
+
+    completed: the config with what the class of the model takes for what is not said.
 
     Raises:
         ConfigError: E105 when more are asked for than there are, or too few are left.
+        InputError: E222 when the number would change, and config.json has no key for it.
     """
     wanted = asked.experts_per_token
     if wanted is not None and wanted > left:
@@ -174,7 +186,11 @@ def _per_token(asked: Pick, model: Checkpoint, left: int, document: Document) ->
     if left < 2 and [*_values(model.config, _GROUPS)]:
         what = "its routers add up the two best experts of a group, so two at least must be left"
         raise ConfigError("E105", what, place=document.place(("pick_experts",)), hint="keep two at least")
-    before = [value for _, value in _values(model.config, _CHOSEN) if isinstance(value, int)]
+    before = _chosen(model.config)
+    if not before and (wanted is not None or max(_chosen(completed), default=0) > left):
+        what = "its config.json does not say how many experts each token sees"
+        hint = f"write the number there, as {', '.join(_CHOSEN[:-1])} or {_CHOSEN[-1]}"
+        raise InputError("E222", what, place=model.name, hint=hint)
     if wanted is None and before and max(before) > left:
         return f"each token saw {max(before)} experts, and sees {left} now: no more are left"
     return None

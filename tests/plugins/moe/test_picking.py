@@ -222,6 +222,37 @@ def test_a_config_with_another_number_of_experts_is_refused(tmp_path: Path, coun
     assert error.endswith("moe_num_experts or num_experts_per_layer")
 
 
+def unsaid(folder: Path, family: str, **more: Any) -> Path:
+    """A mixture whose config.json does not say how many experts each token sees."""
+    whole = write_mixture(folder, family, **more)
+    config = config_of(whole)
+    del config["num_experts_per_tok"]
+    (whole / "config.json").write_text(json.dumps(config))
+    return whole
+
+
+def test_a_config_need_not_say_how_many_experts_a_token_sees(tmp_path: Path) -> None:
+    """The class of Mixtral takes 2 then, and two are left."""
+    whole = unsaid(tmp_path / "whole", "mixtral")
+    made, odd = loaded(build({"pick_experts": {"model": str(whole), "keep": [3, 1]}}, tmp_path / "out"))
+    assert odd == {}
+    assert "num_experts_per_tok" not in config_of(tmp_path / "out")
+    assert (made.config.num_local_experts, made.config.num_experts_per_tok) == (2, 2)
+
+
+@pytest.mark.parametrize("more", [{"keep": [3]}, {"keep": [3, 1], "experts_per_token": 1}])
+def test_how_many_experts_a_token_sees_must_be_written_to_be_changed(
+    more: dict[str, Json], tmp_path: Path
+) -> None:
+    # the class would take 2, of one expert, or where 1 was asked for
+    whole = unsaid(tmp_path / "whole", "mixtral")
+    [error] = refused({"pick_experts": {"model": str(whole), **more}})
+    assert "its config.json does not say how many experts each token sees. Hint: write the number" in error
+    assert error.endswith(
+        "there, as num_experts_per_tok, num_experts_per_token, moe_k, moe_topk, top_k_experts or top_k"
+    )
+
+
 def test_experts_without_a_router_are_refused(tmp_path: Path) -> None:
     whole = write_mixture(tmp_path / "whole", "mixtral")
     tensors = {
