@@ -231,11 +231,11 @@ def _warnings(experts: Sequence[_Expert], keys: GateKeys) -> Iterator[str]:
     """What the user should know of prompts that are the same."""
     known: dict[object, str] = {}
     for one in experts:
-        said = (frozenset(one.positive), frozenset(one.negative))
+        said = (*sorted(one.positive), None, *sorted(one.negative))
         if said in known:
             yield f"{known[said]} and {one.name} have the same prompts, so no router can tell them apart"
         known.setdefault(said, one.name)
         if both := [text for text in one.positive if text in one.negative]:
-            yield f"{one.name}: {some(both, 2)} is among its positive and its negative prompts, where it says nothing"
+            yield f"{one.name}: {some(both, 2)} is among its positive prompts and, against these, its negative ones"
     if keys.gate_center and keys.gate_mode == "router_input":
         yield "gate_center has no effect on router_input, which compares experts as it is"

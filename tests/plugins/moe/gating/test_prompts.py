@@ -130,11 +130,25 @@ def test_experts_with_the_same_prompts_are_told(base: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [("aab", "aba", True), ("aab", "abb", False), ("ab", "aab", False), ("ab", "ba", True)],
+)
+def test_prompts_that_are_written_more_often_count_more_often(
+    base: Path, first: str, second: str, same: bool
+) -> None:
+    """The mean of [a, a, b] is not that of [a, b, b]."""
+    words = {"a": "the cat sat", "b": "def f(x): return x"}
+    experts = [{"positive_prompts": [words[one] for one in each]} for each in (first, second)]
+    _, made = planned(base, {"gate_mode": "hidden", "experts": experts})
+    assert bool(made.warnings) == same
+
+
 def test_a_prompt_that_is_for_and_against_an_expert_is_told(base: Path) -> None:
     both = {**CATS, "negative_prompts": [CATS["positive_prompts"][0], "def x"]}
     _, made = planned(base, {"gate_mode": "hidden", "experts": [both, CODE]})
     text = CATS["positive_prompts"][0]
-    told = f"experts.0: '{text}' is among its positive and its negative prompts, where it says nothing"
+    told = f"experts.0: '{text}' is among its positive prompts and, against these, its negative ones"
     assert made.warnings == (told,)
 
 
