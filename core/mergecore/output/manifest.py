@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
@@ -24,10 +24,6 @@ from mergecore.output.digests import sample_digest
 from mergecore.output.journal import Record
 from mergecore.types import Checkpoint, Json, Layout, OutputTensor, Plan, Step
 from mergecore.version import MANIFEST, RNG, __version__
-
-if TYPE_CHECKING:
-    pass
-
 
 NAME = MANIFEST
 FORMAT = "mergecore-manifest/1"

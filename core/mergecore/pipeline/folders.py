@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mergecore.config.documents import Configs
 from mergecore.engine.run import Run, tell
@@ -50,9 +49,6 @@ from mergecore.types import (
 from mergecore.types.events import ModelSealed, Progress, Warned
 from mergecore.types.execution import Mode, RunOptions
 from mergecore.types.plans import PlanOptions
-
-if TYPE_CHECKING:
-    pass
 
 
 def merge(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mergecore.config.documents import Configs, document_of, documents_of
 from mergecore.output.inputs import pinned
@@ -30,9 +29,6 @@ from mergecore.types import (
     Plan,
 )
 from mergecore.types.plans import Planner, PlanOptions
-
-if TYPE_CHECKING:
-    pass
 
 
 def plan(
