@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from mergecore.errors import MergecoreError
+from mergecore.errors import MergecoreError, PluginError
 from mergecore.files.dtypes import nbytes
 from mergecore.models.module_folders import name_in_file
 from mergecore.output.manifest import read_manifest
 from mergecore.output.verify import verify_folder
 from mergecore.pipeline.folders import merge
-from mergecore.pipeline.plans import planner
+from mergecore.pipeline.plans import plan, planner
 from mergecore.plugins.registry import Registry
 from mergecore.testing.checkpoints import tiny_model
 from mergecore.testing.findings import NotCheckedError, Property, demand, hold
@@ -60,6 +60,8 @@ class WriterCase:
     model: Path
     registry: Registry
     folder: Path
+    own: bool
+    """Whether the model is one of this kit, which the writer may refuse."""
 
     @cached_property
     def request(self) -> LayoutRequest:
@@ -100,7 +102,19 @@ class WriterCase:
         }
         options = RunOptions(threads=threads)
         out = Path(mkdtemp(dir=self.folder)) / name
+        self._check_planned(config)
         return merge(config, out, registry=self.registry, run_options=options)
+
+    def _check_planned(self, config: dict[str, Any]) -> None:
+        """Raise where a merge of a model of this kit is refused, which is so before anything is written."""
+        try:
+            plan(config, registry=self.registry)
+        except PluginError:
+            raise
+        except MergecoreError as error:
+            if self.own:
+                raise NotCheckedError(f"it refuses a tiny Llama; give it another model: {error}") from error
+            raise
 
 
 @contextmanager
@@ -116,7 +130,7 @@ def writer_case(
         chosen = Path(model) if model else tiny_model(folder / "model", config={"vocab_size": 64})
         made = params if isinstance(params, Params) else writer.params.model_validate(dict(params or {}))
         registry = registry or registry_with(OutputWriter, writer)
-        yield WriterCase(writer, made, chosen, registry, folder)
+        yield WriterCase(writer, made, chosen, registry, folder, model is None)
 
 
 ODD_TENSORS = (
