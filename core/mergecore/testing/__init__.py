@@ -13,9 +13,10 @@ from mergecore.names.on_demand import on_demand
 if TYPE_CHECKING:
     from mergecore.testing.checkpoints import TinyFamily, tiny_model
     from mergecore.testing.findings import Finding, Outcome
-    from mergecore.testing.kinds.architectures import check_architecture, check_moe_family
+    from mergecore.testing.kinds.architectures import check_architecture
     from mergecore.testing.kinds.commands import check_command
     from mergecore.testing.kinds.executors import check_executor
+    from mergecore.testing.kinds.mixtures import check_moe_family
     from mergecore.testing.kinds.recipes import check_recipe
     from mergecore.testing.kinds.reporters import check_reporter
     from mergecore.testing.kinds.side_files import check_side_file
@@ -30,7 +31,7 @@ else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
-            "kinds.architectures": "check_architecture check_moe_family",
+            "kinds.architectures": "check_architecture",
             "checkpoints": "TinyFamily tiny_model",
             "findings": "Finding Outcome",
             "methods.checks": "check_method",
@@ -39,6 +40,7 @@ else:
             "registries": "registry_of",
             "kinds.commands": "check_command",
             "kinds.executors": "check_executor",
+            "kinds.mixtures": "check_moe_family",
             "kinds.recipes": "check_recipe",
             "kinds.reporters": "check_reporter",
             "kinds.side_files": "check_side_file",

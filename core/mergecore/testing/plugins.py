@@ -15,9 +15,10 @@ from mergecore.errors import ConfigError, did_you_mean
 from mergecore.plugins.registry import WORD_OF, Plugin, Registry
 from mergecore.testing.checkpoints import tiny_model
 from mergecore.testing.findings import Finding, NotCheckedError, Property, survey, told
-from mergecore.testing.kinds.architectures import ARCHITECTURE, MOE_FAMILY, architecture_case, family_case
+from mergecore.testing.kinds.architectures import ARCHITECTURE, architecture_case
 from mergecore.testing.kinds.commands import COMMAND, CommandCase
 from mergecore.testing.kinds.executors import EXECUTOR, executor_case
+from mergecore.testing.kinds.mixtures import MOE_FAMILY, family_case
 from mergecore.testing.kinds.recipes import RECIPE, recipe_case
 from mergecore.testing.kinds.reporters import REPORTER
 from mergecore.testing.kinds.side_files import SIDE_FILE, side_file_case

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from tiny import registry
 
-from mergecore import ConfigError, OutputWriter, TokenizerStrategy
+from mergecore import ConfigError, MoeFamily, OutputWriter, TokenizerStrategy
 from mergecore.output.manifest import NAME as MANIFEST
-from mergecore.testing import check_tokenizer_strategy, check_writer, tiny_model
+from mergecore.testing import check_moe_family, check_tokenizer_strategy, check_writer, tiny_model
 from mergecore.testing.findings import survey
+from mergecore.testing.kinds.mixtures import MOE_FAMILY, family_case
 from mergecore.testing.kinds.vocabularies import STRATEGY, strategy_case
 from mergecore.testing.kinds.writers import WRITER, writer_case
 from mergecore.tokenizers import is_tokenizer_file
@@ -125,3 +126,50 @@ def test_a_strategy_that_moves_no_rows_gets_models_of_one_vocabulary() -> None:
         return Vocabulary({n: path for n, path in asked.models[0].side_files.items() if is_tokenizer_file(n)})
 
     check_tokenizer_strategy(TokenizerStrategy(name="first", build=files))
+
+
+# ---- families of mixtures ----------------------------------------------------------------------------------
+
+MIXTRAL: MoeFamily = registry().get(MoeFamily, "mixtral")
+WITHOUT_DOWN = replace(
+    MIXTRAL.names,
+    experts={name: parts for name, parts in MIXTRAL.names.experts.items() if parts != ("down",)},
+)
+FAMILIES: dict[str, tuple[dict[str, Any], str]] = {
+    "no attention": (
+        {"layer": {name: own for name, own in MIXTRAL.layer.items() if "attn" not in name}},
+        "it expresses none of the tiny models; .* It refuses that of type llama: .* no place for 'self_attn.k_proj",
+    ),
+    "refuses all": (
+        {"faults": lambda mixture: ["no model pleases it"]},
+        "expresses none of the tiny models; .* no model pleases it",
+    ),
+    "no down": ({"names": WITHOUT_DOWN}, "`names.experts` names the part 'down' 0 times"),
+    "up twice": (
+        {"names": replace(MIXTRAL.names, experts={**MIXTRAL.names.experts, "more.{expert}": ("up",)})},
+        "`names.experts` names the part 'up' 2 times",
+    ),
+    "no down when fused": ({"fused": WITHOUT_DOWN}, "`fused.experts` names the part 'down' 0 times"),
+    "no shared": ({"shared_experts": (0, None)}, "`names.shared` names the part 'gate' 0 times"),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_that_makes_no_whole_mixture_fails(name: str) -> None:
+    change, told = FAMILIES[name]
+    with pytest.raises(AssertionError, match=told):
+        check_moe_family(replace(MIXTRAL, **{"name": "wrong", "proved_by": "mixtral", **change}))
+
+
+def test_a_family_that_refuses_the_model_it_is_given_fails(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"it raises .*E222"):
+        check_moe_family(MIXTRAL, model=tiny_model(tmp_path / "bert", "bert"))
+
+
+def test_every_matrix_of_an_expert_is_looked_for_in_the_mixture() -> None:
+    wrong = replace(MIXTRAL, name="wrong", proved_by="mixtral", names=WITHOUT_DOWN)
+    with family_case(wrong) as case:
+        found = {one.property: one for one in survey("family", MOE_FAMILY, case)}
+    assert found["whole"].text == (
+        "the part 'down' of expert 0 in layer 0 is nowhere in the mixture; name it in `names`"
+    )

@@ -1,8 +1,7 @@
-"""Checks of what describes models, and of families of mixtures; read `check_architecture`, then `ARCHITECTURE`."""
+"""Checks of what describes models; read `check_architecture`, then `ARCHITECTURE`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,14 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import get_args
 
-from mergecore.errors import MergecoreError
-from mergecore.pipeline.folders import merge
 from mergecore.pipeline.plans import planner
 from mergecore.plugins.registry import Registry
 from mergecore.testing.checkpoints import TinyFamily, tiny_model
 from mergecore.testing.findings import NotCheckedError, Property, demand, hold
 from mergecore.testing.registries import registry_with
-from mergecore.types import Architecture, Checkpoint, Description, MoeFamily
+from mergecore.types import Architecture, Checkpoint, Description
 from mergecore.types.plans import PlanOptions
 
 
@@ -37,24 +34,6 @@ def check_architecture(
     """
     with architecture_case(architecture, models, registry) as case:
         hold(f"architecture '{architecture.name}'", ARCHITECTURE, case, without)
-
-
-def check_moe_family(
-    family: MoeFamily,
-    *,
-    model: Path | str | None = None,
-    registry: Registry | None = None,
-    without: Collection[str] = (),
-) -> None:
-    """Check a family of mixtures: its names and its config, and that a mixture of two models is made and complete.
-
-    model: one that the family can express; None for a tiny Llama.
-
-    Raises:
-        AssertionError: what does not hold, for which case and what to do.
-    """
-    with family_case(family, model, registry) as case:
-        hold(f"MoE family '{family.name}'", MOE_FAMILY, case, without)
 
 
 # ---- architectures -----------------------------------------------------------------------------------------
@@ -241,71 +220,3 @@ ARCHITECTURE: Sequence[Property[ArchitectureCase]] = (
     Property("keys", "mapped to its own names, a model keeps its tensors", _keys_map),
 )
 """What every describer keeps."""
-
-
-# ---- families of mixtures ----------------------------------------------------------------------------------
-
-
-@dataclass
-class FamilyCase:
-    """A family of mixtures, and a model to make one of."""
-
-    family: MoeFamily
-    model: Path
-    registry: Registry
-    folder: Path
-
-
-@contextmanager
-def family_case(
-    family: MoeFamily, model: Path | str | None = None, registry: Registry | None = None
-) -> Iterator[FamilyCase]:
-    """A case for `MOE_FAMILY`."""
-    with TemporaryDirectory() as folder:
-        chosen = Path(model) if model else tiny_model(Path(folder) / "model")
-        yield FamilyCase(family, chosen, registry or registry_with(MoeFamily, family), Path(folder))
-
-
-def _family_is_named(case: FamilyCase) -> None:
-    demand(case.family.title, "`title` is empty; it is what messages call the family")
-    demand(
-        case.family.architecture, "`architecture` is empty; it is what config.json says under `architectures`"
-    )
-
-
-def _experts_are_named(case: FamilyCase) -> None:
-    names = case.family.names
-    demand(names.router, "`names.router` is empty; it is the name of the router in a layer")
-    for name in names.experts:
-        demand(
-            "{expert}" in name or names.experts[name],
-            f"the name '{name}' of experts says no number; write {{expert}} where it stands",
-        )
-
-
-def _mixture_is_made(case: FamilyCase) -> None:
-    document = {
-        "base_model": str(case.model),
-        "gate_mode": "random",
-        "architecture": case.family.name,
-        "experts_per_token": 2,
-        "experts": [{"source_model": str(case.model)}, {"source_model": str(case.model)}],
-        "allow_identical": True,
-    }
-    try:
-        out = merge(document, case.folder / "out", registry=case.registry)
-    except MergecoreError as error:
-        raise NotCheckedError(f"no mixture of the model is made: {error}") from error
-    config = json.loads((out / "config.json").read_text(encoding="utf8"))
-    demand(
-        config.get("architectures") == [case.family.architecture],
-        f"config.json says the architectures {config.get('architectures')}, not ['{case.family.architecture}']",
-    )
-
-
-MOE_FAMILY: Sequence[Property[FamilyCase]] = (
-    Property("named", "it has a title and an architecture", _family_is_named),
-    Property("experts", "routers and experts have names", _experts_are_named),
-    Property("mixture", "a mixture of two models is made", _mixture_is_made),
-)
-"""What every family keeps."""
