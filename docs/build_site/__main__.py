@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 from build_site.sources import write_sources
 
@@ -20,10 +21,10 @@ def build(out: Path) -> int:
     sources = out.with_name(f"{out.name}-source")
     for folder in (out, sources):
         shutil.rmtree(folder, ignore_errors=True)
-    os.environ["MERGECORE_PLUGINS"] = "mergecore"  # not what else is installed here
-    write_sources(PROJECT, sources)
     options = ["--quiet", "--fail-on-warning", "--keep-going", "--nitpicky"]
-    return main([*options, "-c", str(HERE), "-d", str(sources / ".trees"), str(sources), str(out)])
+    with patch.dict(os.environ, {"MERGECORE_PLUGINS": "mergecore"}):  # not what else is installed here
+        write_sources(PROJECT, sources)
+        return main([*options, "-c", str(HERE), "-d", str(sources / ".trees"), str(sources), str(out)])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -112,9 +113,8 @@ def test_its_wheel_is_installed_tested_used_and_removed(
 
     names = metadata(folder)["entry-points"]["mergecore"]
     listed = run(mergecore, "plugins", "list").stdout
-    assert {name for name in names if f"{folder.name}" in listed and f"MergeMethod:{name}" in listed} == set(
-        names
-    )
+    assert [name for name in names if not re.search(rf"^ *{name} ", listed, re.MULTILINE)] == []
+    assert folder.name in listed
     models = [write_model(tmp_path / name, value) for name, value in (("base", 0.0), ("a", 1.0), ("b", 2.0))]
     entries = "".join(f"  - model: {model}\n" for model in models[1:])
     for name in names:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from mergecore.errors import MergecoreError, PluginError
+from mergecore.files.strict_json import parse_mapping
 from mergecore.pipeline.folders import merge
 from mergecore.pipeline.plans import plan
 from mergecore.plugins.registry import Registry
@@ -149,7 +149,7 @@ def _has_every_part(what: str, counts: Counter[ExpertPart]) -> None:
 def _mixture_is_made(case: FamilyCase) -> None:
     for layout in case.layouts:
         out = case.mixture(layout)
-        config = json.loads((out / "config.json").read_text(encoding="utf8"))
+        config = parse_mapping((out / "config.json").read_bytes(), code="E220")
         demand(
             config.get("architectures") == [case.family.architecture],
             f"config.json says the architectures {config.get('architectures')}, not ['{case.family.architecture}']",

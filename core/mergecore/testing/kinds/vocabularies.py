@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any
 from safetensors import safe_open
 
 from mergecore.errors import MergecoreError, PluginError
+from mergecore.files.strict_json import parse_mapping
 from mergecore.pipeline.folders import merge
 from mergecore.pipeline.plans import planner
 from mergecore.plugins.registry import Registry
@@ -257,13 +257,14 @@ def _merges(case: StrategyCase) -> None:
         raise AssertionError(f"a merge with it fails: {error}") from error
     known = planner(registry=case.registry)
     table = known.vocabulary(known.open(str(out)))
-    config = json.loads((out / "config.json").read_text(encoding="utf8"))
+    size = parse_mapping((out / "config.json").read_bytes(), code="E220").get("vocab_size")
+    said = size if isinstance(size, int) else 0
     with safe_open(out / "model.safetensors", "pt") as weights:
         names = [name for name in weights.keys() if "embed_tokens" in name]  # noqa: SIM118 - it is no mapping
-        rows = weights.get_slice(names[0]).get_shape()[0] if names else config["vocab_size"]
+        rows = weights.get_slice(names[0]).get_shape()[0] if names else said
     demand(
-        rows == config.get("vocab_size"),
-        f"a merge with it has {rows} rows of embeddings, and its config counts {config.get('vocab_size')} tokens",
+        rows == size,
+        f"a merge with it has {rows} rows of embeddings, and its config counts {size} tokens",
     )
     largest = max(table.ids.values(), default=-1) if table else -1
     demand(

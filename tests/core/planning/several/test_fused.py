@@ -21,7 +21,9 @@ from mergecore.compute.deferred import DeferredGroup
 from mergecore.testing import check_method
 from mergecore.types import Merged, MergeMethod
 
-METHODS = [one.name for one in registry().all(MergeMethod)]
+METHODS = [
+    one.name for one in registry().all(MergeMethod) if registry().provider(MergeMethod, one.name).built_in
+]
 FUSABLE = [one.name for one in registry().all(MergeMethod) if one.result_by]
 
 
