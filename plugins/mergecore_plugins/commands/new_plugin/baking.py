@@ -5,13 +5,13 @@ Importing this reads a small file and nothing heavy: the help of the command nam
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mergecore import OutputError
+from mergecore.files import parse_json
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -25,7 +25,9 @@ def _template() -> Path:
 
 TEMPLATE = _template()
 PROJECT = TEMPLATE / "{{cookiecutter.__project}}"
-DEFAULTS: dict[str, Any] = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf8"))
+DEFAULTS: dict[str, Any] = dict(
+    cast("Mapping[str, Any]", parse_json((TEMPLATE / "cookiecutter.json").read_bytes(), code="E605"))
+)
 """What is asked for, with the proposed answer or those there are to choose from."""
 PROMPTS: dict[str, str] = {
     name: asked["__prompt__"] if isinstance(asked, dict) else asked
