@@ -222,7 +222,7 @@ def test_what_a_tensor_raises_while_it_is_read_is_no_fault_of_the_method(
     monkeypatch.setattr(low_rank_sum.LowRankSum, "load", fail)
     for method in ("linear", "passthrough"):
         models = [{"model": MODEL, "parameters": {"weight": 1}}] if method == "linear" else [{"model": MODEL}]
-        outcome = cli("merge", write(method, models=models), "out", "--restart")
+        outcome = cli("merge", write(method, models=models), "out", "--restart", "-j", "1")
         assert outcome.code == 7, outcome.err
         assert (
             f"error E604: tensor '{EMBED}' of {MODEL} cannot be read: low_rank_sum.LowRankSum failed: "
