@@ -27,6 +27,7 @@ class IsoCParams(SpectralParams):
 def iso_c(group: TensorGroup, params: IsoCParams) -> Merged:
     """B + lambda mean(S) U V, where U S V is the sum of w_i (X_i - B).
 
+    The mean is that of all min(rows, columns) singular values; those that are 0 stay 0, as their vectors are any.
     Embeddings, heads and what is no matrix get their mean.
     """
     if not by_spectrum(group, params):
@@ -36,7 +37,7 @@ def iso_c(group: TensorGroup, params: IsoCParams) -> Merged:
     for one in matrices:
         total += one
     u, s, vt = triplets(total)
-    middle = s.mean() if len(s) else 0.0
+    middle = s.sum() / min(group.shape)
     return (params.scale * middle * (u @ vt)).to(group.dtype)
 
 

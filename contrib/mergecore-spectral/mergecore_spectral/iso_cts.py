@@ -35,6 +35,7 @@ class IsoCtsParams(SpectralParams):
 def iso_cts(group: TensorGroup, params: IsoCtsParams) -> Merged:
     """B + lambda mean(S) polar(U) polar(V): some singular vectors of the sum, some of what each model has beside them.
 
+    The mean is that of min(rows, columns) singular values; where there are fewer, the others count as 0.
     Embeddings, heads and what is no matrix get their mean.
     """
     if not by_spectrum(group, params):
@@ -49,7 +50,7 @@ def iso_cts(group: TensorGroup, params: IsoCtsParams) -> Merged:
         beside = one - directions @ (directions.T @ one)
         parts.append(triplets(beside, own, noise=NOISE * float(one.norm())))
     u, s, vt = side_by_side([*parts, shared])
-    middle = s.mean() if len(s) else 0.0
+    middle = s.sum() / min(group.shape)
     return (params.scale * middle * (polar(u) @ polar(vt))).to(group.dtype)
 
 

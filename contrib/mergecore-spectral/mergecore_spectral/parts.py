@@ -1,6 +1,7 @@
 """What the methods share: their parameters, singular vectors, the nearest orthonormal matrix, and the mean.
 
-Matrices are float64.  A singular value that is nothing but rounding counts as 0, and its vectors are left out.
+Matrices are float64.  A singular value that is nothing but rounding counts as 0, also in a mean, and its vectors
+are left out.
 """
 
 from __future__ import annotations

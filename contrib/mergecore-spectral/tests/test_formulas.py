@@ -99,6 +99,20 @@ def test_all_singular_values_of_the_sum_become_their_mean() -> None:
     assert np.abs(found - np.diag([3.0, -3.0])).max() < 1e-14
 
 
+def test_singular_values_that_are_0_count_in_the_mean_and_stay_0() -> None:
+    """diag(4, 2, 0) has the mean (4 + 2 + 0) / 3 = 2; its longer side does not matter."""
+    low = np.zeros((3, 5))
+    low[0, 0], low[1, 1] = 4.0, -2.0
+    wanted = np.zeros((3, 5))
+    wanted[0, 0], wanted[1, 1] = 2.0, -2.0
+    assert np.abs(merged("iso_c", [low]) - wanted).max() < 1e-14
+    assert np.abs(merged("iso_c", [low.T]) - wanted.T).max() < 1e-14
+    assert np.abs(merged("iso_cts", [low], common=1) - wanted).max() < 1e-14
+    nudged = low.copy()
+    nudged[2, 2] = 1e-9  # just above what is nothing: the others do not jump
+    assert np.abs(merged("iso_c", [nudged])[:2] - wanted[:2]).max() < 1e-8
+
+
 def test_each_model_adds_a_direction_that_the_sum_leaves_out() -> None:
     """Of five directions, common 0.6 leaves three to the sum, diag(9, 6, 3, 1, 2), and one to each model."""
     first, second = np.diag([9.0, 6.0, 3.0, 1.0, 0.0]), np.diag([0.0, 0.0, 0.0, 0.0, 2.0])

@@ -85,13 +85,13 @@ def _singular_vectors(x: Tensor) -> Tensor:
 
 
 def _isotropic(x: Tensor) -> Tensor:
-    """Iso-C, arXiv:2502.04959: all singular values that are not 0 become their mean."""
+    """Iso-C, arXiv:2502.04959: all singular values that are not 0 become the mean of all of the small matrix."""
     import torch
 
     u, s, vt = torch.linalg.svd(x, full_matrices=False)
     k = rank_of(s)
-    mean: Tensor = s[:k].mean() * (u[:, :k] @ vt[:k]) if k else torch.zeros_like(x)
-    return mean
+    even: Tensor = s[:k].sum() / max(len(s), 1) * (u[:, :k] @ vt[:k])
+    return even
 
 
 def _polar(x: Tensor) -> Tensor:

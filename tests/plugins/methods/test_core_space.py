@@ -77,6 +77,19 @@ def test_all_singular_values_become_their_mean() -> None:
     assert np.abs(merged(factors, weight=(1.0, 2.0), rule="iso") - wanted).max() < 1e-11
 
 
+def test_singular_values_of_the_core_that_are_0_count_in_the_mean() -> None:
+    """Two adapters of the same two directions: the second takes one away, and a quarter of the other.
+
+    The core is 2 x 2, and the sum diag(3, 0) in it: the mean of 3 and 0 is 1.5.
+    """
+    e = torch.eye(24, 18).double()
+    first = (torch.stack([4 * e[:, 0], e[:, 1]], 1), torch.eye(18).double()[:2])
+    second = (torch.stack([-e[:, 0], -e[:, 1]], 1), torch.eye(18).double()[:2])
+    wanted = np.zeros((24, 18))
+    wanted[0, 0] = 1.5
+    assert np.abs(merged([first, second], weight=(1.0, 1.0), rule="iso") - wanted).max() < 1e-12
+
+
 def test_a_sum_is_the_same_in_any_space() -> None:
     factors = products(3, 4)
     wanted = sum(w * (b @ a).numpy() for w, (b, a) in zip((0.5, 2.0), factors, strict=True))
