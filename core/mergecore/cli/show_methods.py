@@ -36,9 +36,16 @@ def shortened(text: str, width: int = SUMMARY_WIDTH) -> str:
     return textwrap.shorten(text, width, placeholder=" ...")
 
 
+_WORKS_ON = {
+    "delta": "differences to the base",
+    "weight": "the tensors themselves",
+    "apart": "the tensors themselves, the base apart",
+}
+
+
 def method_as_text(method: MergeMethod[Any], plugin: Plugin) -> tuple[str, str]:
     """Formula, source, needs and parameters; and the example, whose lines are to be copied as they are."""
-    works_on = "differences to the base" if method.space == "delta" else "the tensors themselves"
+    works_on = _WORKS_ON[method.space]
     cost = f"{method.input_passes} pass{'es' if method.input_passes > 1 else ''} over the inputs"
     lines = [
         f"{method.name}: {first_line(method.merge)}",

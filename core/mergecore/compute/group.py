@@ -66,6 +66,7 @@ class StreamedGroup:
         scratch: Scratch,
         dtype: torch.dtype = torch.float32,
         delta: bool = False,
+        apart: bool = False,
         seed: int = 0,
         depth: Depth | None = None,
         role: str = "",
@@ -85,7 +86,6 @@ class StreamedGroup:
         self.layer = depth
         self.role = role
         self.index = index
-        """Its place among the groups of its method, in the order of the plan."""
         self.models = tuple(models)
         """Which model each input is of, as a number: equal ones are of one model."""
         self.state = state
@@ -99,7 +99,7 @@ class StreamedGroup:
         self._sink = sink
         self._crew = crew
         self._scratch = scratch
-        self._delta = delta
+        self._delta, self._apart = delta, apart
         self._seed = seed
         self._passing = False
         self._whole = needs_whole_tensors
@@ -381,7 +381,7 @@ class StreamedGroup:
             rows = [*x[:, at:end].unbind(), *([] if base is None else [base[at:end]])]
             self._inputs.load(start, stop, rows, check)
             at = end
-        if base is not None:
+        if base is not None and not self._apart:
             x -= base
         return x, base
 
@@ -393,6 +393,6 @@ class StreamedGroup:
         if result.shape != block.x.shape[1:] or result.dtype not in (torch.float32, torch.float64):
             wanted = f"for a block of {list(block.x.shape[1:])} numbers of float32 or float64"
             raise wrong(f"it returned {told(result)} {wanted}")
-        if block.original is not None:
+        if block.original is not None and not self._apart:
             return block.original.view(-1).add_(result.reshape(-1))
         return result.reshape(-1)

@@ -158,8 +158,8 @@ class MadeTensor:
     @property
     def operands(self) -> tuple[TensorInput, ...]:
         """The inputs, and the base behind them where the method needs it."""
-        delta = self.method is not None and self.method.space == "delta"
-        return self.step.operands if delta else self.step.inputs
+        apart = self.method is not None and self.method.base_apart
+        return self.step.operands if apart else self.step.inputs
 
     def prepare(self, reader: Reader, for_each: ForEach) -> TensorData:
         """What makes the numbers, with all that the method has to know before it makes the first block."""
@@ -193,7 +193,8 @@ class MadeTensor:
             crew=_Lent(for_each),
             scratch=scratch,
             dtype=precision(self.operands),
-            delta=method.space == "delta" and step.base is not None,
+            delta=method.base_apart and step.base is not None,
+            apart=method.space == "apart",
             seed=self.seed,
             depth=step.depth,
             role=step.role,

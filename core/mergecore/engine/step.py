@@ -128,7 +128,7 @@ class Runner:
                     one.raise_faults()
 
     def _group(self, step: Step, method: MergeMethod[Any], crew: Workers, sink: Sink) -> StreamedGroup:
-        base = step.base if method.space == "delta" else None
+        base = step.base if method.base_apart else None
         tensors = [*step.inputs, *([base] if base else [])]
         return StreamedGroup(
             name=step.name,
@@ -141,6 +141,7 @@ class Runner:
             scratch=self.scratch,
             dtype=precision(tensors),
             delta=base is not None,
+            apart=method.space == "apart",
             seed=self.plan.seed,
             depth=step.depth,
             role=step.role,

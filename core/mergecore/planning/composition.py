@@ -136,8 +136,7 @@ class _Check:
             self._tell("E105", self._wanted(number), group.path, instead)
         if self.structure.errors:
             return
-        apart = self.method.space == "delta"
-        self._parameters(others if apart else [*bases[:1], *others], group.levels)
+        self._parameters(others if self.method.base_apart else [*bases[:1], *others], group.levels)
 
     def _wanted(self, number: int) -> str:
         least, most = self.method.models

@@ -160,9 +160,17 @@ def checked_side_files(layout: Layout, side_files: Mapping[str, Path | bytes]) -
 
 
 def versions(registry: Registry, used: Iterable[tuple[type, str]]) -> dict[str, str]:
-    """Distribution and version of each plugin that provides one of `used`, a kind and a name."""
-    providers = [registry.provider(kind, name) for kind, name in used]
-    return {plugin.name: f"{plugin.distribution} {plugin.version}" for plugin in providers}
+    """Distribution and version of each plugin that provides one of `used`, a kind and a name.
+
+    A method that says its version stands there by its own name, with that.
+    """
+    found = {}
+    for kind, name in used:
+        plugin = registry.provider(kind, name)
+        text = f"{plugin.distribution} {plugin.version}"
+        own = registry.get(MergeMethod, name).version if kind is MergeMethod else ""
+        found[name if own else plugin.name] = f"{text}, {own}" if own else text
+    return found
 
 
 # ---- what is wrong with a layout ---------------------------------------------------------------------------

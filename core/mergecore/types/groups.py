@@ -57,7 +57,7 @@ class Block(Protocol):
 
     @property
     def base(self) -> Tensor | None:
-        """(m,) or (rows, columns); the base in delta space, else None."""
+        """(m,) or (rows, columns); the base that is none of the inputs, else None."""
 
     def uniform(self, i: int, purpose: str = "uniform") -> Tensor:
         """Numbers in [0, 1), one for each element, that depend on seed, tensor, model `i` and position only."""
@@ -141,7 +141,7 @@ class TensorGroup(Protocol):
 
     @property
     def n(self) -> int:
-        """How many inputs there are, the base of a method in delta space not counted."""
+        """How many inputs there are, the base not counted that is none of them."""
 
     @property
     def count(self) -> int:

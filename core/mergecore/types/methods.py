@@ -22,7 +22,8 @@ Merged: TypeAlias = "torch.Tensor | tuple[torch.Tensor, ...] | Blocks"
 class MergeMethod(Generic[P]):
     """A way to make n tensors into one: a pure function, and what it needs.
 
-    space: "delta" hands the function `X_i - base` and adds the base back; "weight" hands it the tensors.
+    space: "delta" hands the function `X_i - base` and adds the base back; "weight" hands it the tensors; "apart"
+        hands it the tensors as they are, the base in `block.base` where there is one, and adds nothing.
     base: whether `base_model` is needed.  "required" in weight space makes the base input 0; "unused" lets
         it take part only where it is listed as a model.
     models: the least and the largest number of models beside the base (None: any number).
@@ -47,12 +48,14 @@ class MergeMethod(Generic[P]):
     merge_factors: the same for inputs that are products of two factors, such as adapters, whose base is 0: the
         factors (m, k) and (k, n) of the result, k at most the sum of the ranks of the inputs.  None where the
         result has no such rank.
+    version: tells one method from another of the same name, where the version of its package does not; a result
+        that another version made does not count as made.
     """
 
     name: str
     merge: Callable[[TensorGroup, P], Merged]
     params: type[P]
-    space: Literal["weight", "delta"] = "weight"
+    space: Literal["weight", "delta", "apart"] = "weight"
     base: Literal["required", "optional", "unused"] = "unused"
     models: tuple[int, int | None] = (1, None)
     summary: str = ""
@@ -70,8 +73,14 @@ class MergeMethod(Generic[P]):
     prepare: Callable[[Sequence[TensorGroup], Sequence[P]], Json] | None = None
     extra_memory: Callable[[Step], tuple[int, int]] | None = None
     merge_factors: Callable[[FactorGroup, P], tuple[torch.Tensor, torch.Tensor]] | None = None
+    version: str = ""
+
+    @property
+    def base_apart(self) -> bool:
+        """Whether a base is none of the inputs."""
+        return self.space != "weight"
 
     @property
     def base_alone(self) -> bool:
-        """Whether the base may stand alone: without differences to it, the result is the base."""
-        return self.space == "delta" and self.models[0] == 1
+        """Whether the base may stand alone: with no model beside it, the result is the base."""
+        return self.base_apart and self.models[0] == 1

@@ -32,7 +32,7 @@ BAD = {
     "a family that is no text": ({"family": "3"}, "family is 3; text is expected"),
     "a space that is none": (
         {"space": "'detla'"},
-        "space is 'detla'; one of 'weight', 'delta' is expected",
+        "space is 'detla'; one of 'weight', 'delta', 'apart' is expected",
     ),
     "one number of models": ({"models": "2"}, "models is 2; a pair such as (1, None) is expected"),
     "a paper that is no text": ({"paper": "1"}, "paper is 1; text is expected"),

@@ -136,7 +136,7 @@ class _Builder:
         if not bases:
             return Slice(parts, None, levels, base, name)
         part = self._part(bases[0])
-        if method.space == "delta":
+        if method.base_apart:
             return Slice(parts, part, levels, base, name)
         return Slice((part, *parts), None, levels, base, name)
 

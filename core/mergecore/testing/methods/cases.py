@@ -65,7 +65,7 @@ class MethodCase:
     @property
     def bases(self) -> tuple[bool, ...]:
         """Whether there is a base beside the tensors; both where the method takes it or leaves it."""
-        return (True, False) if self.method.base == "optional" else (self.method.space == "delta",)
+        return (True, False) if self.method.base == "optional" else (self.method.base_apart,)
 
     def normal(self, shape: Sequence[int], seed: int = 0) -> Iterator[Tensors]:
         """Tensors of normal numbers, with a base and without where the method takes both."""

@@ -31,7 +31,7 @@ def run_method(
 ) -> Tensor:
     """What `method` makes of `tensors`, before rounding: float64 if any of them is, else float32.
 
-    In delta space, `tensors` are the models beside `base`; a method in weight space that needs the base
+    `tensors` are the models beside `base`; a method in weight space that needs the base
     takes it as the first of `tensors`.  A `PerModel` parameter of one value counts for all of them, and an empty
     tensor is not handed to the method, both as in a merge.  `order` gives the order in which n blocks are worked on.
     """
@@ -120,6 +120,7 @@ def run_in(
             scratch=Scratch(torch.device("cpu")),
             dtype=made[name].whole.dtype,
             delta=base is not None,
+            apart=method.space == "apart",
             seed=seed,
             index=index,
             models=range(len(models)),

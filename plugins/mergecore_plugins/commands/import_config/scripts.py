@@ -170,7 +170,7 @@ def _rows(
             raise ConfigError("E104", what, place=place)
         for model, value in zip(names, values, strict=False):
             rows[model][key] = value
-    if base and method.space == "delta":
+    if base and method.base_apart:
         rows[base] = {}
     return rows
 

@@ -132,7 +132,7 @@ def _opened_base(found: Aligned, named: Named, method: MergeMethod[Any], planner
     reference = base_of(named)
     name = str(reference) if reference else "the base"
     name = f"{name} (base)" if name in named.adapters else name
-    needed = list(found.wholes) if method.space == "delta" else found.partial
+    needed = list(found.wholes) if method.base_apart else found.partial
     if not needed:
         return Base(name)
     if reference is None:

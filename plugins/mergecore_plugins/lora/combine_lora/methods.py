@@ -7,9 +7,9 @@ block by block, and what comes of it is factored.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import model_serializer
 
@@ -61,6 +61,15 @@ def matrix_of(kind: FactorKind, shape: tuple[int, ...], experts: int) -> tuple[i
     return one[0], math.prod(one[1:])
 
 
+OF_CHANGES: Mapping[tuple[Literal["delta", "apart"], bool], str] = {
+    ("delta", False): "changes",
+    ("delta", True): "whole_changes",
+    ("apart", False): "changes_apart",
+    ("apart", True): "whole_changes_apart",
+}
+"""The methods that run a merge method, by its space and by whether it needs whole tensors."""
+
+
 def methods() -> tuple[MergeMethod[Any], ...]:
     """The methods of the recipe."""
     return (
@@ -77,7 +86,7 @@ def methods() -> tuple[MergeMethod[Any], ...]:
                 name=name,
                 merge=_of_changes,
                 params=CombinedParams,
-                space="delta",
+                space=space,
                 base="optional",
                 formula="the singular vectors of the merged change, each times the root of its singular value",
                 reproducible="same-machine",
@@ -85,7 +94,7 @@ def methods() -> tuple[MergeMethod[Any], ...]:
                 prepare=_prepare,
                 extra_memory=_memory_of_changes,
             )
-            for name, whole in (("changes", False), ("whole_changes", True))
+            for (space, whole), name in OF_CHANGES.items()
         ),
         MergeMethod(name="same", merge=_same, params=Params, formula="what all inputs are"),
     )

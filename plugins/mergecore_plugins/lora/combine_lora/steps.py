@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from mergecore import MergeMethod, Params
 from mergecore.errors import Collector, ConfigError
 from mergecore.types import Checkpoint, OutputTensor, Step, TensorInfo, TensorInput
 from mergecore_plugins.lora.combine_lora.adapter_config import saved_module
 from mergecore_plugins.lora.combine_lora.aligning import Aligned
-from mergecore_plugins.lora.combine_lora.methods import COPIED, CombinedParams, matrix_of
+from mergecore_plugins.lora.combine_lora.methods import COPIED, OF_CHANGES, CombinedParams, matrix_of
 from mergecore_plugins.lora.combine_lora.reading import Factors
 from mergecore_plugins.lora.making.kinds import is_randomised
 from mergecore_plugins.lora.making.peft import PREFIX, PeftParams
@@ -80,7 +80,8 @@ class _Steps:
             scales, matrices = self._matrices(step)
             params = params.model_copy(update={"scales": scales, "randomised": False})
             return Step(outputs, (), "factors", params, None, step.depth, step.role, note, matrices)
-        own = "whole_changes" if params.method.needs_whole_tensors else "changes"
+        space: Literal["delta", "apart"] = "apart" if params.method.space == "apart" else "delta"
+        own = OF_CHANGES[space, params.method.needs_whole_tensors]
         base = None if step.base is None or self._is_zero(step.base) else step.base
         return replace(step, outputs=outputs, method=own, params=params, base=base, note=note)
 

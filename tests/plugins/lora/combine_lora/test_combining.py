@@ -16,8 +16,8 @@ from peft_adapters import gpt2, llama, mixtral
 from safetensors.numpy import load_file
 
 import mergecore
-from mergecore import RunOptions
-from mergecore.types import Json
+from mergecore import MergeMethod, Params, RunOptions, TensorGroup
+from mergecore.types import Block, Json, Merged
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -235,6 +235,32 @@ def test_any_method_merges_the_whole_changes_as_it_merges_models(
     wanted = mergecore.merge_state_dicts(document, states)
     exact = {name.removesuffix(".weight"): one.double().numpy() for name, one in wanted.items()}
     assert apart(made, exact) < 5e-6
+
+
+def first_input(group: TensorGroup, params: Params) -> Merged:
+    """Of a base, 3 times it is added: 1 where nothing subtracts it or adds it back."""
+
+    def block(block: Block) -> torch.Tensor:
+        return block.x[0] if block.base is None else block.x[0] + 3 * block.base
+
+    return group.map(block)
+
+
+@pytest.mark.parametrize("based", [False, True])
+def test_a_method_that_takes_the_base_apart_gets_changes_as_they_are(based: bool, bench: Bench) -> None:
+    first, second = two(bench)
+    method = MergeMethod(name="first_input", merge=first_input, params=Params, space="apart", base="optional")
+    document: dict[str, Json] = {
+        "merge_method": "first_input",
+        "models": [{"model": {"adapter": first}}],
+        "output": {"writer": "peft", "rank": "full", "method": "exact"},
+    }
+    document |= {"base_model": {"adapter": second}} if based else {}
+    registry = mergecore.Registry.discover().with_methods(method)
+    out = mergecore.merge(document, bench.folder / "out", registry=registry)
+    wanted = summed([1, 3 * based], [bench.changes(first), bench.changes(second)])
+    made = bench.changes(out)
+    assert apart(made, {name: one for name, one in wanted.items() if name in made}) < 5e-6
 
 
 def test_peft_adds_adapters_up_to_the_same(bench: Bench) -> None:

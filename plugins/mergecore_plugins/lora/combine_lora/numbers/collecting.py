@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def merged(group: TensorGroup, params: CombinedParams) -> Tensor:
     """What the merge method makes of the changes in `group`, the base added back where there is one."""
-    collecting = Collecting(group, params.name, params.method.name)
+    collecting = Collecting.of(group, params)
     made = params.method.merge(cast("TensorGroup", collecting), params.params)
     if isinstance(made, Blocks):
         return collecting.kept().view(group.shape)
@@ -46,20 +46,26 @@ class Groups(Sequence[TensorGroup]):
         """The group of that number, made anew."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        one = self._params[index]
-        return cast("TensorGroup", Collecting(self._groups[index], one.name, one.method.name))
+        return cast("TensorGroup", Collecting.of(self._groups[index], self._params[index]))
 
 
 class Collecting:
     """A group whose result is kept; all else is that of the group itself."""
 
-    def __init__(self, group: TensorGroup, name: str, method: str = "") -> None:
+    def __init__(self, group: TensorGroup, name: str, method: str = "", *, differences: bool = True) -> None:
+        """differences: whether the base is added to what is made."""
         self._group = group
         self._method = method
+        self._differences = differences
         self.name = name
         self.outputs = (OutputTensor(name, "F32", group.shape),)
         self._made: Tensor | None = None
         self._counts: list[int] = []
+
+    @classmethod
+    def of(cls, group: TensorGroup, params: CombinedParams) -> Collecting:
+        """The group of a merge method."""
+        return cls(group, params.name, params.method.name, differences=params.method.space != "apart")
 
     def __getattr__(self, name: str) -> Any:
         """What is not said here, as the group has it."""
@@ -99,7 +105,7 @@ class Collecting:
 
         def put(block: Block) -> None:
             numbers = self.checked(merge_block(block), block.stop - block.start)
-            self._keep(block.start, _based(block, numbers))
+            self._keep(block.start, self._based(block, numbers))
 
         self._group.visit(put, rows=rows)
         return Blocks(self._group.blocks)
@@ -137,7 +143,7 @@ class Collecting:
         whole = flat.clone()
 
         def add(block: Block) -> None:
-            if block.base is not None:
+            if self._differences and block.base is not None:
                 whole[block.start : block.stop] += block.base.reshape(-1)
 
         self._group.visit(add)
@@ -153,9 +159,9 @@ class Collecting:
         self._made[start : start + len(numbers)] = numbers
         self._counts.append(len(numbers))
 
-
-def _based(block: Block, made: Tensor) -> Tensor:
-    return made if block.base is None else made + block.base.reshape(-1)
+    def _based(self, block: Block, made: Tensor) -> Tensor:
+        bare = block.base is None or not self._differences
+        return made if bare else made + cast("Tensor", block.base).reshape(-1)
 
 
 @dataclass
