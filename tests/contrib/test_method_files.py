@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from fixture_types import Cli
 from tiny import llama, llama_config, read_tensors, write_checkpoint
 from torch import Tensor
+from written_methods import ONE, write
 
 import mergecore
 from mergecore import ConfigError, MergeMethod, PluginError, Registry
@@ -27,9 +29,7 @@ FILES = Path(__file__).parent / "files"
 @pytest.fixture(autouse=True)
 def _no_stand_ins_stay() -> Iterator[None]:
     yield
-    for name in [*sys.modules]:
-        if name.partition(".")[0] in ("mergekit", "sd_mecha"):
-            del sys.modules[name]
+    assert not [name for name in sys.modules if name.partition(".")[0] in ("mergekit", "sd_mecha")]
 
 
 def method(file: str, name: str) -> MergeMethod[Any]:
@@ -256,15 +256,6 @@ def test_methods_of_a_file_are_used_from_python(models: Path, monkeypatch: pytes
 # ---- what cannot be used -----------------------------------------------------------------------------------
 
 
-def write(folder: Path, text: str) -> Path:
-    head = "from typing import *\nimport torch\nfrom mergekit.merge_methods.easy_define import merge_method\n"
-    (folder / "own.py").write_text(head + text)
-    return folder / "own.py"
-
-
-ONE = "def one(tensors: List[torch.Tensor]{}) -> torch.Tensor:\n    return tensors[0]\n"
-
-
 @pytest.mark.parametrize(
     ("text", "what"),
     [
@@ -348,9 +339,35 @@ def test_a_result_of_another_shape_is_the_fault_of_the_method(tmp_path: Path) ->
         run_method(one, one.params(), [tensor(1)])
 
 
-def test_an_installed_mergekit_stays_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installed_mergekit_stays_what_it_is(tmp_path: Path) -> None:
     real = ModuleType("mergekit")
-    monkeypatch.setitem(sys.modules, "mergekit", real)
-    assert [one.name for one in methods_of(FILES / "emr.py")] == ["emr"]
-    assert sys.modules["mergekit"] is real
-    assert "mergekit.merge_methods" not in sys.modules
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "mergekit", real)
+        assert [one.name for one in methods_of(FILES / "emr.py")] == ["emr"]
+        assert sys.modules["mergekit"] is real
+        assert "mergekit.merge_methods" not in sys.modules
+
+
+def test_a_mergekit_that_is_imported_later_is_the_real_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods_of(FILES / "emr.py")
+    with pytest.raises(ModuleNotFoundError):
+        import_module("mergekit")
+    (tmp_path / "mergekit.py").write_text("real = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    methods_of(FILES / "emr.py")
+    assert import_module("mergekit").real
+    del sys.modules["mergekit"]
+
+
+def test_an_import_within_a_function_is_to_be_moved(tmp_path: Path) -> None:
+    text = ONE.format("").replace("    return", "    from mergekit.common import ModelReference\n    return")
+    [one] = methods_of(write(tmp_path, "@merge_method(name='one')\n" + text))
+    what = "'one' imports from mergekit while it runs: No module named 'mergekit'"
+    with pytest.raises(PluginError, match=what) as caught:
+        run_method(one, one.params(), [tensor(1)])
+    assert caught.value.hint == "put the import at the top of the file, where mergecore stands in for it"
+    [one] = methods_of(write(tmp_path, "@merge_method(name='one')\n" + text.replace("mergekit", "nowhere")))
+    with pytest.raises(ModuleNotFoundError, match="nowhere"):
+        run_method(one, one.params(), [tensor(1)])

@@ -7,13 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from mergecore import MergeMethod, Params
+from mergecore import MergeMethod, Params, PluginError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mergecore import TensorGroup
+    from mergecore import Block, TensorGroup
     from mergecore.types import Step
+
+PACKAGES = ("mergekit", "sd_mecha")
+"""What a file is written for, and need not be installed."""
 
 REQUIRED: Any = object()
 """The default of a parameter that has none."""
@@ -63,20 +66,19 @@ class Function:
     paper: str | None = None
 
 
-def as_method(one: Function, params_class: type[Params]) -> MergeMethod[Any]:
-    """The merge method that calls a function with whole tensors."""
+def as_method(one: Function, params_class: type[Params], version: str) -> MergeMethod[Any]:
+    """The merge method that calls a function with whole tensors; `version` tells of the file."""
     apart = one.base in ("required", "optional")
 
     def merge(group: TensorGroup, params: Params) -> Tensor:
         from mergecore_contrib.method_files.random import Seeded
 
-        inputs = _inputs(group, apart)
+        inputs = _inputs(group, one)
         values = {parameter.name: getattr(params, field_of(parameter)) for parameter in one.parameters}
         seed = int(group.uniform(2, "seed of torch").double() @ _digits())
         with Seeded(seed):
-            made = one.call(inputs, values)
-        made = made.to(group.dtype) if hasattr(made, "to") else made
-        return made - inputs.base if inputs.base is not None and made.shape == inputs.base.shape else made
+            made = _called(one, inputs, values)
+        return made.to(group.dtype) if hasattr(made, "to") else made
 
     merge.__doc__ = one.summary or None
     merge.__module__ = one.module
@@ -86,14 +88,26 @@ def as_method(one: Function, params_class: type[Params]) -> MergeMethod[Any]:
         params=params_class,
         summary=one.summary if len(one.summary) <= 59 else one.summary[:55] + " ...",
         family="From files",
-        space="delta" if apart else "weight",
+        space="apart" if apart else "weight",
         base="optional" if one.base == "first" else one.base,
         models=one.models,
         paper=one.paper,
         reproducible="same-machine",
         needs_whole_tensors=True,
         extra_memory=_extra_memory,
+        version=version,
     )
+
+
+def _called(one: Function, inputs: Inputs, values: Mapping[str, Any]) -> Tensor:
+    try:
+        return one.call(inputs, values)
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in PACKAGES:
+            raise
+        what = f"'{one.name}' imports from {error.name} while it runs: {error}"
+        hint = "put the import at the top of the file, where mergecore stands in for it"
+        raise PluginError("E605", what, tensor=inputs.name, hint=hint) from error
 
 
 def _digits() -> Tensor:
@@ -103,24 +117,24 @@ def _digits() -> Tensor:
     return torch.tensor([2.0**24, 2.0**48], dtype=torch.float64)
 
 
-def _inputs(group: TensorGroup, apart: bool) -> Inputs:
+def _inputs(group: TensorGroup, function: Function) -> Inputs:
+    """Copies of the tensors, as they are stored; a base that is needed is 0 where adapters have none."""
     import torch
 
     whole = torch.empty((group.n, math.prod(group.shape)), dtype=group.dtype, device=group.device)
-    base: Tensor | None = torch.empty_like(whole[0]) if apart else None
+    base: Tensor | None = torch.zeros_like(whole[0]) if function.base in ("required", "optional") else None
     bases = []
 
-    def see(block: Any) -> None:
-        x = block.x
-        if block.base is not None and base is not None:
+    def see(block: Block) -> None:
+        whole[:, block.start : block.stop] = block.x
+        if base is not None and block.base is not None:
             bases.append(block.index)
             base[block.start : block.stop] = block.base
-            x = x + block.base
-        whole[:, block.start : block.stop] = x
 
     group.visit(see)
     models = [one.view(group.shape) for one in whole]
-    return Inputs(group.name, models, base.view(group.shape) if base is not None and bases else None)
+    there = base is not None and (bases or function.base == "required")
+    return Inputs(group.name, models, base.view(group.shape) if base is not None and there else None)
 
 
 def field_of(parameter: Parameter) -> str:
@@ -130,4 +144,5 @@ def field_of(parameter: Parameter) -> str:
 
 def _extra_memory(step: Step) -> tuple[int, int]:
     """Bytes of the base and of what a function may make of the tensors: as much as they are, and some more."""
-    return 0, 4 * (len(step.inputs) + 3) * math.prod(step.shape)
+    width = 8 if any(one.tensor.dtype == "F64" for one in step.operands) else 4
+    return 0, width * (len(step.inputs) + 3) * math.prod(step.shape)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Iterable
 from hashlib import sha256
+from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import importlib_metadata
 
 from mergecore import ConfigError, MergecoreError, MergeMethod
-from mergecore_contrib.method_files.calling import as_method
+from mergecore_contrib.method_files.calling import PACKAGES, as_method
 from mergecore_contrib.method_files.parameters import class_of
-from mergecore_contrib.method_files.stand_ins import PACKAGES, Found, stand_ins
+from mergecore_contrib.method_files.stand_ins import Found, stand_ins
 
 
 def load(path: str | Path) -> list[MergeMethod[Any]]:
@@ -24,8 +26,9 @@ def load(path: str | Path) -> list[MergeMethod[Any]]:
     if not file.is_file() or file.suffix != ".py":
         raise ConfigError("E105", f"'{path}' is not a Python file", hint="name a file that ends with .py")
     found = Found()
+    text, before = file.read_bytes(), set(sys.modules)
     with stand_ins(found):
-        functions = found.of_module(_module(file))
+        functions = found.of_module(_module(file, text))
     if not functions:
         raise ConfigError(
             "E105",
@@ -39,14 +42,42 @@ def load(path: str | Path) -> list[MergeMethod[Any]]:
             f"{path}: a built-in merge method is called '{taken[0]}' too",
             hint="give it another name in the file",
         )
-    digest = sha256(str(file).encode() + file.read_bytes()).hexdigest()[:16]
-    return [as_method(one, class_of(one, digest)) for one in functions]
+    digest = sha256(str(file).encode() + text).hexdigest()[:16]
+    version = f"sha256 {_digest(text, file.parent, sys.modules.keys() - before)}"
+    return [as_method(one, class_of(one, digest), version) for one in functions]
 
 
-def _module(file: Path) -> ModuleType:
+_beside: dict[Path, dict[str, str]] = {}
+"""By folder: digests of the modules there that files of this process have imported, as they were then."""
+
+
+def _digest(text: bytes, folder: Path, imported: Iterable[str]) -> str:
+    """Of a file, and of the modules beside it that it may have imported."""
+    known = _beside.setdefault(folder, {})
+    for name in imported:
+        place = getattr(sys.modules.get(name), "__file__", None)
+        top = name.partition(".")[0]
+        if place and (folder / f"{top}.py" == Path(place) or folder / top in Path(place).parents):
+            known[name] = sha256(Path(place).read_bytes()).hexdigest()
+    return sha256(b"".join([text, *(f"{one} {known[one]}\n".encode() for one in sorted(known))])).hexdigest()
+
+
+class _OfBytes(SourceFileLoader):
+    """Runs the bytes that the digest is of, and nothing that was compiled earlier."""
+
+    def __init__(self, name: str, file: Path, text: bytes) -> None:
+        super().__init__(name, str(file))
+        self._text = text
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The bytes, compiled."""
+        return self.source_to_code(self._text, self.path)
+
+
+def _module(file: Path, text: bytes) -> ModuleType:
     """The file, executed as a module; it may import what lies beside it."""
     name = f"mergecore_method_file_{sha256(str(file).encode()).hexdigest()[:12]}"
-    spec = spec_from_file_location(name, file)
+    spec = spec_from_file_location(name, file, loader=_OfBytes(name, file, text))
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules[name] = module_from_spec(spec)

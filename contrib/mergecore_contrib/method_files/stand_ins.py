@@ -11,9 +11,7 @@ from typing import Any
 import torch
 
 from mergecore_contrib.method_files import new_mergekit, old_mergekit, sd_mecha
-from mergecore_contrib.method_files.calling import Function
-
-PACKAGES = ("mergekit", "sd_mecha")
+from mergecore_contrib.method_files.calling import PACKAGES, Function
 
 
 class Found:
@@ -65,17 +63,16 @@ class Found:
 
 @contextmanager
 def stand_ins(found: Found) -> Iterator[None]:
-    """Let imports of mergekit and sd_mecha find the stand-ins; where these are imported already, only for now."""
+    """Let imports of mergekit and sd_mecha find the stand-ins, only for now."""
     before = {name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] in PACKAGES}
     ours = _modules(found)
     sys.modules.update(ours)
     try:
         yield
     finally:
-        if before:
-            for name in ours:
-                del sys.modules[name]
-            sys.modules.update(before)
+        for name in [one for one in sys.modules if one.partition(".")[0] in PACKAGES]:
+            del sys.modules[name]
+        sys.modules.update(before)
 
 
 def _modules(found: Found) -> dict[str, ModuleType]:
