@@ -296,6 +296,43 @@ print(half_way([torch.ones(1), torch.zeros(1)], weight=1))
     assert done.stdout == "tensor([0.5000])\n"
 
 
+def test_all_names_can_be_imported_at_once(write_plugin: WritePlugin) -> None:
+    write_plugin("odd", several("2way", "a.b", "a-b", "c-d", "c_d", "annotations"))
+    code = """
+from mergecore.methods import *
+import mergecore.methods as methods, torch
+print(_2way([torch.ones(1), torch.zeros(1)], weight=1).item(), c_d.__doc__ == annotations.__doc__)
+shown = set(dir(methods))
+print(sorted(shown & {"_2way", "a_b", "c_d", "annotations"}), type(methods.__all__))
+for name in sorted(shown):
+    assert getattr(methods, name).__name__ == name
+    assert name.isidentifier()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ
+    )
+    assert done.stderr == ""
+    assert done.stdout == "0.5 True\n['_2way', 'annotations', 'c_d'] <class 'list'>\n"
+
+
+def several(*names: str) -> str:
+    """A plugin with methods of these names."""
+    yields = "".join(f"    yield MergeMethod(name={name!r}, merge=mean, params=Weights)\n" for name in names)
+    return f"{HEAD}\n@hookimpl\ndef mergecore_merge_methods():\n{yields}"
+
+
+def test_what_stands_for_two_methods_is_none_of_them(write_plugin: WritePlugin) -> None:
+    write_plugin("odd", several("a.b", "a-b"))
+    get, _ = for_module("some.module")
+    with pytest.raises(
+        AttributeError, match=r"no attribute 'a_b'; a-b and a\.b are written so: getattr\(some"
+    ):
+        get("a_b")
+    assert [get(name).__name__ for name in ("a-b", "a.b")] == ["a_b", "a_b"]  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="no attribute '__wrapped__'"):
+        get("__wrapped__")
+
+
 def test_of_two_packages_one_is_chosen_by_its_name(write_plugin: WritePlugin) -> None:
     write_plugin("z_evil", method("ties"), {"ties": "z_evil"})
     get, names = for_module("some.module")
@@ -342,3 +379,17 @@ def test_a_plugin_may_use_a_function_while_it_is_imported(write_plugin: WritePlu
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ
     )
     assert (done.stdout, done.stderr) == ("1.0\n", "")
+
+
+@pytest.mark.parametrize("both", [{"scale": 1.0, "lambda": 2.0}, {"lambda": [2.0], "scale": 2.0}])
+def test_a_parameter_that_is_given_twice_is_refused(both: dict[str, Any]) -> None:
+    said = (
+        r"parameter 'lambda' is given twice, as (scale and lambda|lambda and scale)\. Hint: pass one of them"
+    )
+    with pytest.raises(MergecoreError, match=said):
+        ties([A, B], base=BASE, weight=1.0, **both)
+    with pytest.raises(MergecoreError, match=said):
+        mergecore.merge_tensors("ties", [A, B], base=BASE, weight=1.0, **both)
+    models = {"a": {"x": A}, "b": {"x": B}, "base": {"x": BASE}}
+    with pytest.raises(MergecoreError, match=said):
+        mergecore.merge_state_dicts("ties", models, base="base", weight=1.0, **both)

@@ -4,8 +4,6 @@ Each takes tensors of one shape, or state dicts, or modules, and returns one of 
 parameters.  The numbers are those of `mergecore merge`, bit for bit.
 """
 
-from __future__ import annotations
-
 from mergecore.pipeline.functions import for_module as _for_module
 
 __getattr__, __dir__ = _for_module(__name__)

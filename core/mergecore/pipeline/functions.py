@@ -11,6 +11,7 @@ from mergecore.config.parameters.declared import parameters_of
 from mergecore.errors import Collector, ConfigError, did_you_mean
 from mergecore.files.dtypes import DTYPES
 from mergecore.pipeline.signatures import RESERVED, arguments_of, doc_of, signature_of
+from mergecore.planning.state_dicts import given_twice
 from mergecore.plugins.registry import Registry
 from mergecore.types import Array, MergeMethod, StateDict
 from mergecore.types.execution import RunOptions
@@ -27,16 +28,16 @@ def for_module(module: str) -> tuple[Callable[[str], object], Callable[[], list[
 
     The plugins are found when the first name is asked for, and a name stands for one function from then on.
     """
-
-    @cache
-    def registry() -> Registry:
-        return Registry.discover()
+    registry = cache(Registry.discover)
 
     @cache
     def names() -> dict[str, str]:
-        """The names of methods by those that Python can write; a method that is called so itself goes first."""
-        every = [one.name for one in registry().all(MergeMethod)]
-        return {attribute_of(name): name for name in every} | {name: name for name in every}
+        """The names of methods by those that Python can write; what stands for several methods is left out."""
+        return _clear(written_so())
+
+    @cache
+    def written_so() -> dict[str, list[str]]:
+        return by_attributes(one.name for one in registry().all(MergeMethod))
 
     @cache
     def function(name: str) -> Callable[..., object]:
@@ -49,23 +50,44 @@ def for_module(module: str) -> tuple[Callable[[str], object], Callable[[], list[
     def get(name: str) -> object:
         if name == "__all__":
             return shown()
-        if name.startswith("_"):
+        if name.startswith("__"):
             raise AttributeError(f"module '{module}' has no attribute '{name}'")
         try:
             return function(name)
         except ConfigError as error:
-            near = did_you_mean(name, shown())
+            rivals = written_so().get(name, [])
+            near = _written_so(module, rivals) or did_you_mean(name, shown())
             raise AttributeError(f"module '{module}' has no attribute '{name}'{near}") from error
 
     def shown() -> list[str]:
-        return sorted(name for name in names() if name.isidentifier() and not keyword.iskeyword(name))
+        return sorted(names())
 
     return get, shown
 
 
+def by_attributes(methods: Iterable[str]) -> dict[str, list[str]]:
+    """Which methods each name stands for: the one that is called so, else all those that are written so."""
+    every = sorted(methods)
+    found: dict[str, list[str]] = {}
+    for name in every:
+        found.setdefault(attribute_of(name), []).append(name)
+    return found | {name: [name] for name in every if name in found}
+
+
+def _clear(found: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    return {written: methods[0] for written, methods in found.items() if len(methods) == 1}
+
+
+def _written_so(module: str, methods: Sequence[str]) -> str:
+    """What to say of a name that stands for several methods."""
+    if len(methods) < 2:
+        return ""
+    return f"; {' and '.join(methods)} are written so: getattr({module}, '{methods[0]}')"
+
+
 def attribute_of(name: str) -> str:
     """What a method is called in Python: `half-way` is `half_way`."""
-    written = "".join(letter if letter.isalnum() else "_" for letter in name)
+    written = "".join(letter if f"_{letter}".isidentifier() else "_" for letter in name)
     written = written if written.isidentifier() else f"_{written}"
     return f"{written}_" if keyword.iskeyword(written) else written
 
@@ -98,6 +120,7 @@ class _Call:
         own = RESERVED if method.base != "unused" else RESERVED - {"base"}
         self._own = {key: value for key, value in given.items() if key in own and key not in written}
         optional = {key for key, one in parameters_of(method.params).items() if one.default is None}
+        self._twice = [*given_twice((key for key in given if key not in self._own), written)]
         self._parameters = {
             name: value
             for key, value in given.items()
@@ -121,8 +144,13 @@ class _Call:
         return self._merged("tensors", tensors, None if base is None else {name: base})[name]
 
     def _check(self) -> None:
-        """Raise what is wrong with the arguments: E110 for no base, E105 for a missing one, E109 for an unknown one."""
+        """Raise what is wrong with the arguments.
+
+        E110 for no base, E105 for one that is missing or given twice, E109 for an unknown one.
+        """
         name, problems = self._method.name, Collector()
+        for error in self._twice:
+            problems.add(error)
         if self._method.base == "required" and self._own.get("base") is None:
             problems.add(ConfigError("E110", f"{name} needs a base", hint="pass base=…"))
         declared = parameters_of(self._method.params)

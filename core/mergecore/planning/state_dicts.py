@@ -6,7 +6,7 @@ Read `source_of`, then `config_of`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -97,7 +97,8 @@ def config_of(
     base; or a mapping by the names of models.
 
     Raises:
-        ConfigError: E105 for values that are fewer or more than the models, or for a model that is not there.
+        ConfigError: E105 for values that are fewer or more than the models, for a model that is not there, or for a
+            parameter that is given by two names.
     """
     if base is not None and base not in names:
         what = f"the base '{base}' is not among the models"
@@ -107,6 +108,10 @@ def config_of(
     shared: dict[str, object] = {}
     declared = parameters_of(method.params)
     written = {one.field: key for key, one in declared.items()}  # `lambda` cannot be an argument, `scale` can
+    problems = Collector()
+    for error in given_twice(parameters, written):
+        problems.add(error)
+    problems.raise_any()
     for given_as, array in parameters.items():
         key = written.get(given_as, given_as)
         value = getattr(array, "tolist", lambda array=array: array)()  # of torch and numpy
@@ -121,6 +126,17 @@ def config_of(
     config = {"merge_method": method.name, "models": models, **more}
     config |= {"base_model": {"path": base}} if base is not None else {}
     return config | ({"parameters": shared} if shared else {})
+
+
+def given_twice(given: Iterable[str], written: Mapping[str, str]) -> Iterator[ConfigError]:
+    """E105 for each parameter that is given by two names; `written`: what configs call them, by the other names."""
+    names: dict[str, list[str]] = {}
+    for one in given:
+        names.setdefault(written.get(one, one), []).append(one)
+    for key, found in names.items():
+        if len(found) > 1:
+            what = f"parameter '{key}' is given twice, as {' and '.join(found)}"
+            yield ConfigError("E105", what, hint="pass one of them")
 
 
 def _by_model(key: str, value: object, names: Sequence[str]) -> Mapping[str, object] | None:
