@@ -304,7 +304,7 @@ MECHA = "from sd_mecha import Parameter, Return, StateDict, merge_method\nfrom t
 def test_what_is_no_function_of_tensors_is_refused(signature: str, what: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=what):
         methods_of(write(tmp_path, f"{MECHA}def one{signature}: return a\n"))
-    with pytest.raises(ConfigError, match="'One' is no plain function of tensors"):
+    with pytest.raises(ConfigError, match="'One' is not a plain function of tensors"):
         methods_of(write(tmp_path, f"{MECHA}class One: pass\n"))
 
 

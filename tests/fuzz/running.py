@@ -135,7 +135,7 @@ def _written(folder: Path) -> dict[str, tuple[Array, str]]:
     found = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118  # it is no mapping
+            for name in opened.keys():  # noqa: SIM118  # it is not a mapping
                 tensor = opened.get_tensor(name)
                 assert name not in found, f"'{name}' is in two files"
                 found[name] = (tensor.to(torch.float64).numpy(), FORMATS[tensor.dtype])

@@ -179,7 +179,7 @@ class GroupMergeMethod(MergeMethod):
 
     def merge_group(self, group: TensorGroup, /, **parameters: Any) -> Tensor:
         """The merged tensor."""
-        raise NotImplementedError
+        raise NotImplementedError(f"class {type(self).__name__} has no merge_group")
 
 
 class FunctionalGroupMergeMethod(GroupMergeMethod):

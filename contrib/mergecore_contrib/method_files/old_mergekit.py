@@ -136,7 +136,7 @@ class Task(BaseModel, Generic[T]):
 
     def execute(self, **_kwargs: Any) -> Any:
         """Its value."""
-        raise NotImplementedError
+        raise NotImplementedError(f"class {type(self).__name__} has no execute")
 
 
 class Gathered(Task[Any]):

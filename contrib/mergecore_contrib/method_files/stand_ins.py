@@ -44,7 +44,7 @@ class Found:
         if any(options.get(one) for one in ("is_conversion", "implements", "is_interface")) or isinstance(
             fn, type
         ):
-            raise TypeError(f"'{fn.__name__}' is no plain function of tensors")
+            raise TypeError(f"'{fn.__name__}' is not a plain function of tensors")
         self.functions.append(sd_mecha.from_function(fn, identifier or fn.__name__))
         fn.__wrapped__ = fn
         return fn

@@ -70,4 +70,4 @@ def _check_file(html: Path) -> None:
         raise OutputError("E501", f"{html} exists", hint="choose another name, or remove it")
     if not html.absolute().parent.is_dir():
         hint = "make it, or choose another place"
-        raise OutputError("E505", f"{html}: there is no folder {html.parent}", hint=hint)
+        raise OutputError("E505", f"{html}: the folder {html.parent} does not exist", hint=hint)

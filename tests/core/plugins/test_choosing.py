@@ -71,7 +71,7 @@ def test_one_of_two_is_chosen_by_its_package(
     refused = cli("plan", write(**WRITTEN[kind]("mine")))
 
     assert refused.code != 0
-    if kind != "chat template":  # a text that is no name may be a template
+    if kind != "chat template":  # text that is not a name may be a template
         assert (
             "two plugins claim the name 'mine': mine (one 1.0) and mine (two 1.0); none of them gets it. Hint: "
             "write 'mine@one' for that one, or block one of them, for example with --no-plugin one:mine"

@@ -29,18 +29,18 @@ BAD = {
         "params is <class 'dict'>; a class of Params is expected",
     ),
     "a summary of bytes": ({"summary": "b'x'"}, "summary is b'x'; text is expected"),
-    "a family that is no text": ({"family": "3"}, "family is 3; text is expected"),
+    "a family that is not text": ({"family": "3"}, "family is 3; text is expected"),
     "a space that is none": (
         {"space": "'detla'"},
         "space is 'detla'; one of 'weight', 'delta', 'apart' is expected",
     ),
     "one number of models": ({"models": "2"}, "models is 2; a pair such as (1, None) is expected"),
-    "a paper that is no text": ({"paper": "1"}, "paper is 1; text is expected"),
+    "a paper that is not text": ({"paper": "1"}, "paper is 1; text is expected"),
     "passes that are no number": (
         {"input_passes": "True"},
         "input_passes is True; a whole number is expected",
     ),
-    "a check that is no function": ({"check_params": "1"}, "check_params is 1; a function is expected"),
+    "a check that is not a function": ({"check_params": "1"}, "check_params is 1; a function is expected"),
     "whole tensors by a number": ({"needs_whole_tensors": "1"}, "needs_whole_tensors is 1; True or False is"),
     "an object of many words": ({"formula": "list(range(99))"}, "formula is a list; text is expected"),
 }

@@ -72,7 +72,7 @@ def accepts(reference: object, options: object) -> bool:
 
 
 def opens(reference: object, options: object) -> Checkpoint:
-    raise NotImplementedError
+    raise AssertionError("it accepts nothing")
 
 
 NOWHERE = ModelSource(name="nowhere", accepts=accepts, open=opens)

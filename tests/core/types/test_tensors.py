@@ -58,6 +58,22 @@ ARRAYS: dict[str, Array] = {
 }
 
 
+LINES = {
+    "strided": torch.arange(12.0)[::2],
+    "one number for all": torch.ones(1).expand(5),
+    "halves": torch.arange(12.0).bfloat16()[1::3],
+    "negated when it is read": torch.view_as_complex(torch.arange(8.0).view(4, 2)).conj().imag,
+}
+
+
+@pytest.mark.parametrize("name", sorted(LINES))
+def test_a_tensor_of_one_axis_may_lie_in_memory_as_it_likes(name: str) -> None:
+    line = LINES[name]
+    plain = torch.tensor(line.tolist(), dtype=line.dtype)
+    assert InMemory("w", line).identity == InMemory("w", plain).identity
+    assert loaded(InMemory("w", line), 1, len(line)).tolist() == plain[1:].tolist()
+
+
 @pytest.mark.parametrize("name", sorted(ARRAYS))
 @given(ends=st.tuples(st.integers(0, 24), st.integers(0, 24)))
 def test_any_stretch_of_an_array_is_loaded_in_the_order_of_its_elements(

@@ -155,7 +155,9 @@ def test_a_report_is_written_and_nothing_is_overwritten(models: Path, cli: Cli) 
 def test_a_report_needs_a_folder(models: Path, cli: Cli) -> None:
     done = cli("diff", "a", "b", "--html", "nowhere/report.html")
     assert done.code == 6
-    assert "nowhere/report.html: there is no folder nowhere. Hint: make it, or choose another" in done.err
+    assert (
+        "nowhere/report.html: the folder nowhere does not exist. Hint: make it, or choose another" in done.err
+    )
 
 
 def test_what_is_the_same_only_in_part_is_not_called_the_same(models: Path, cli: Cli) -> None:

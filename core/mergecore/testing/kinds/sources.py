@@ -181,7 +181,7 @@ def _opened_is_sound(case: SourceCase) -> None:
         demand(all(size >= 0 for size in one.shape), f"the tensor '{name}' has the shape {one.shape}")
         demand(
             isinstance(one.data.identity, str),
-            f"`identity` of the tensor '{name}' is no text; make it of what decides its numbers",
+            f"`identity` of the tensor '{name}' is not text; make it of what decides its numbers",
         )
     for name, path in made.side_files.items():
         demand(path.is_file(), f"the side file '{name}' is not there: {path}")

@@ -260,7 +260,7 @@ def _merges(case: StrategyCase) -> None:
     size = parse_mapping((out / "config.json").read_bytes(), code="E220").get("vocab_size")
     said = size if isinstance(size, int) else 0
     with safe_open(out / "model.safetensors", "pt") as weights:
-        names = [name for name in weights.keys() if "embed_tokens" in name]  # noqa: SIM118 - it is no mapping
+        names = [name for name in weights.keys() if "embed_tokens" in name]  # noqa: SIM118 - it is not a mapping
         rows = weights.get_slice(names[0]).get_shape()[0] if names else said
     demand(
         rows == size,

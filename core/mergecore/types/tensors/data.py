@@ -237,7 +237,7 @@ class InMemory:
 
         part = self.array[first:stop] if self.shape else self.array
         if isinstance(part, torch.Tensor):
-            return part.detach().reshape(-1).cpu()
+            return part.detach().resolve_conj().resolve_neg().reshape(-1).contiguous().cpu()
         flat = np.array(part, dtype=part.dtype.newbyteorder("="), order="C").reshape(-1)
         return torch.from_numpy(flat.view(f"i{flat.itemsize}")).view(torch_dtype(self.dtype))
 

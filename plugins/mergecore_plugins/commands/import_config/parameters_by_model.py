@@ -19,7 +19,7 @@ def with_parameters_by_model(document: Document, notes: list[str]) -> dict[str, 
     """The config with the parameters where the models are listed; those that are there already come first.
 
     Raises:
-        ConfigError: E104 where that is no mapping by models, or names a model that is not listed.
+        ConfigError: E104 where that is not a mapping by models, or names a model that is not listed.
     """
     data = copy.deepcopy(dict(document.data))
     place = document.key_place((KEY,))
