@@ -16,6 +16,7 @@ from fixture_types import Cli
 from tiny import llama, llama_config, read_tensors, write_checkpoint
 from written_methods import HEAD, NEEDED, ONE, OPTIONAL, write
 
+from mergecore import PluginError
 from mergecore.testing import run_method
 from mergecore_contrib.method_files import VARIABLE, methods_of
 
@@ -110,3 +111,12 @@ def test_another_module_beside_the_file_is_another_merge(tmp_path: Path) -> None
         )
         found.append(done.stdout)
     assert found[0] != found[1] == found[2]
+
+
+def test_a_complex_result_is_refused(tmp_path: Path) -> None:
+    """Its imaginary part would be lost."""
+    body = ONE.format("").replace("tensors[0]", "torch.fft.fft(tensors[0])")
+    [one] = methods_of(write(tmp_path, "@merge_method(name='one')\n" + body))
+    with pytest.raises(PluginError, match="complex") as caught:
+        run_method(one, one.params(), [torch.ones(3)])
+    assert caught.value.code == "E605"

@@ -78,7 +78,7 @@ def as_method(one: Function, params_class: type[Params], version: str) -> MergeM
         seed = int(group.uniform(2, "seed of torch").double() @ _digits())
         with Seeded(seed):
             made = _called(one, inputs, values)
-        return made.to(group.dtype) if hasattr(made, "to") else made
+        return made.to(group.dtype) if hasattr(made, "to") and not made.is_complex() else made
 
     merge.__doc__ = one.summary or None
     merge.__module__ = one.module
