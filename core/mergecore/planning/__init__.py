@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     )
     from mergecore.planning.planner import DocumentPlanner
     from mergecore.planning.several.compiling import Making, compiled, planned
-    from mergecore.planning.state_dicts import NOWHERE, StateDicts, config_of
+    from mergecore.planning.state_dicts import NOWHERE, StateDicts, config_of, given_twice
     from mergecore.planning.toolkit import checked_side_files, codecs_of, methods_of
     from mergecore.planning.vocabulary.embedding_rows import rows_in_words
 else:
@@ -29,7 +29,7 @@ else:
             "vocabulary.embedding_rows": "rows_in_words",
             "planner": "DocumentPlanner",
             "several.compiling": "Making compiled planned",
-            "state_dicts": "NOWHERE StateDicts config_of",
+            "state_dicts": "NOWHERE StateDicts config_of given_twice",
             "toolkit": "checked_side_files codecs_of methods_of",
         },
     )
@@ -45,6 +45,7 @@ __all__ = [
     "codecs_of",
     "compiled",
     "config_of",
+    "given_twice",
     "in_memory",
     "in_order",
     "is_promised",
