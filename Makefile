@@ -124,5 +124,6 @@ $(VENV)/installed: $(PROJECTS) constraints.txt | $(BIN)/python
 
 $(VENV)/installed-dev: $(PROJECTS) constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV); the first time takes some minutes"
-	$(INSTALL) --editable '.[dev,docs]' $(CONTRIB)
+	$(INSTALL) --editable '.[dev,docs,search,ui]' $(CONTRIB)
+	$(INSTALL) --no-deps axe-playwright-python  # only for the axe.min.js in it; it never starts a playwright
 	@touch $@ $(VENV)/installed
