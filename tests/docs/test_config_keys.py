@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +47,41 @@ def test_what_beside_a_shuffle_may_stand_is_named(cli: Cli) -> None:
     assert schema["properties"].keys() - COMMON - {"layershuffle"} == ELSEWHERE
     told = PAGE.read_text().split("### Shuffles of layers")[1].split("|")[0]
     assert set(re.findall(r"`(\w+)`", told)) == ELSEWHERE | {"layershuffle"}
+
+
+def meanings(schema: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, bool]]:
+    """Every key that a document may hold, and whether the schema says what it means.
+
+    Branches, which say what holds for one method or plugin, repeat keys only to lead to those that are theirs.
+    """
+    if isinstance(schema, list):
+        for one in schema:
+            yield from meanings(one, path)
+    if not isinstance(schema, dict) or path[-1:] == ("if",):
+        return
+    leads = "then" in path and path[-1] != "parameters" and path[-2:-1] != ("tokenizer",)
+    for key, one in schema.get("properties", {}).items():
+        if one is not True and not leads:
+            yield "/".join((*path, key)), "description" in one
+    for key, one in schema.items():
+        if key == "properties":
+            for name, inner in one.items():
+                yield from meanings(inner, (*path, name))
+        else:
+            yield from meanings(one, (*path, key) if isinstance(one, dict) else path)
+
+
+def test_the_schema_says_what_every_key_means(cli: Cli) -> None:
+    listed = json.loads(cli("plugins", "list", "--json").out)
+    recipes = [value["name"] for one in listed for value in one["values"] if value["kind"] == "recipe"]
+    assert len(recipes) > 4
+    found = {recipe: list(meanings(json.loads(cli("schema", recipe).out))) for recipe in recipes}
+    found["a merge"] = list(meanings(json.loads(cli("schema").out)))
+    assert len(found["a merge"]) > 500
+    silent = {name: [key for key, said in keys if not said] for name, keys in found.items()}
+    assert silent == {name: [] for name in found}
+
+
+def test_a_key_without_a_meaning_is_found() -> None:
+    odd = {"properties": {"a": {"type": "object", "properties": {"b": {}}}, "c": {"description": "it"}}}
+    assert list(meanings(odd)) == [("a", False), ("c", True), ("a/b", False)]

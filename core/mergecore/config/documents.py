@@ -11,9 +11,19 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError, create_model
 
 from mergecore.config.chosen import check_chosen
-from mergecore.config.grammar import SECTIONS, ExecutorConfig, OutputConfig, Section, Seed, WhereRun, parts
+from mergecore.config.grammar import (
+    SECTIONS,
+    ExecutorConfig,
+    Output,
+    OutputConfig,
+    Section,
+    Seed,
+    Title,
+    WhereRun,
+)
 from mergecore.config.messages import complaints, explained
 from mergecore.config.parameters.declared import shown
+from mergecore.config.parts import parts
 from mergecore.config.reference import exists_below
 from mergecore.config.values import ChosenFiles
 from mergecore.errors import Collector, ConfigError, MergecoreError
@@ -108,10 +118,10 @@ def mentioned_folders(config: Path) -> list[Path]:
 class CommonSection(Section):
     """The keys that mean the same in every document."""
 
-    name: str | None = None
+    name: Title = None
     recipe: str | None = Field(default=None, description="the recipe, where several accept the document")
     seed: Seed = 0
-    output: OutputConfig = OutputConfig()
+    output: Output = OutputConfig()
     executor: WhereRun = ExecutorConfig()
     side_files: ChosenFiles = Field(default={})
 

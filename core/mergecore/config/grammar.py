@@ -6,7 +6,7 @@ parameters of the method, are checked here.  Everything found is said at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeAlias
@@ -31,7 +31,8 @@ from mergecore.config.leftovers import OBSOLETE, OPTIONS, other_document
 from mergecore.config.messages import complaints, explained
 from mergecore.config.parameters.resolver import Methods, ParameterCheck, ParameterSource, nobody
 from mergecore.config.parameters.settings import parse_setting
-from mergecore.config.reference import exists_below, real_path
+from mergecore.config.parts import choices, duplicates, parts
+from mergecore.config.reference import exists_below
 from mergecore.config.values import (
     AnyTokenSource,
     Architectures,
@@ -108,8 +109,12 @@ class SliceConfig(Section):
     """Consecutive layers of the output."""
 
     title = "a slice"
-    sources: Annotated[tuple[SourceConfig, ...], BeforeValidator(not_empty)]
-    base_model: Reference | None = None
+    sources: Annotated[tuple[SourceConfig, ...], BeforeValidator(not_empty)] = Field(
+        description="the models and their layers that are made into these"
+    )
+    base_model: Reference | None = Field(
+        default=None, description="the base of this slice, in place of the one for all"
+    )
     parameters: RawParameters = Field(default={}, description="parameters for this slice")
 
 
@@ -117,8 +122,8 @@ class ModuleConfig(Section):
     """One module of the output, such as the text model of a model that also sees: either models or slices."""
 
     title = "a module"
-    models: tuple[ModelConfig, ...] | None = None
-    slices: tuple[SliceConfig, ...] | None = None
+    models: tuple[ModelConfig, ...] | None = Field(default=None, description="whole models")
+    slices: tuple[SliceConfig, ...] | None = Field(default=None, description="layers put together")
     parameters: RawParameters = Field(default={}, description="parameters for this module")
 
 
@@ -126,7 +131,10 @@ class TokenConfig(Section):
     """Where the embedding of one token comes from."""
 
     title = "a token"
-    source: AnyTokenSource = None
+    source: AnyTokenSource = Field(
+        default=None,
+        description="the model that gives it, {kind: zero}, or {kind: model_token, model, token or token_id}",
+    )
     force: bool = Field(default=False, description="give every model this embedding")
 
 
@@ -136,8 +144,12 @@ class TokenizerConfig(PluginSection):
     title = "the tokenizer"
     strategy: str | None = Field(default=None, description="how the vocabulary is chosen")
     source: Vocabulary | None = Field(default=None, description="a model, or short for 'strategy'")
-    tokens: dict[TokenText, TokenConfig] | None = None
-    pad_to_multiple_of: Annotated[Whole, Field(ge=1)] | None = None
+    tokens: dict[TokenText, TokenConfig] | None = Field(
+        default=None, description="by the text of a token, where its embedding comes from"
+    )
+    pad_to_multiple_of: Annotated[Whole, Field(ge=1)] | None = Field(
+        default=None, description="add rows until their number is a multiple of this"
+    )
 
     @property
     def chosen(self) -> str:
@@ -151,19 +163,27 @@ class OutputConfig(PluginSection):
     """How the output is written."""
 
     title = "the output"
-    writer: str = WRITER
+    writer: str = Field(default=WRITER, description="the output writer; its parameters stand beside it")
 
 
 class ExecutorConfig(PluginSection):
     """Where the steps run."""
 
     title = "the executor"
-    name: str = EXECUTOR
+    name: str = Field(default=EXECUTOR, description="the executor; its parameters stand beside it")
 
 
-Seed: TypeAlias = Annotated[Whole, Field(ge=0, lt=2**64)]
+_RUNS = "where the steps run: a name, or {name, parameters}"
+
+Title: TypeAlias = Annotated[
+    str | None, Field(description="the name of the result, and title of its model card")
+]
+Seed: TypeAlias = Annotated[Whole, Field(ge=0, lt=2**64, description="what random numbers depend on")]
+Output: TypeAlias = Annotated[OutputConfig, Field(description="how the weights are written")]
 WhereRun: TypeAlias = Annotated[
-    ExecutorConfig, BeforeValidator(named, json_schema_input_type=ExecutorConfig | str)
+    ExecutorConfig,
+    BeforeValidator(named, json_schema_input_type=ExecutorConfig | str),
+    Field(description=_RUNS),
 ]
 
 SECTIONS: Sections = {
@@ -184,7 +204,9 @@ class MergeConfig(Section):
     models: tuple[ModelConfig, ...] | None = Field(default=None, description="whole models")
     slices: tuple[SliceConfig, ...] | None = Field(default=None, description="layers put together")
     modules: dict[str, ModuleConfig] | None = Field(default=None, description="models or slices by module")
-    base_model: Reference | None = None
+    base_model: Reference | None = Field(
+        default=None, description="the model that differences are taken from; gives config and tokenizer, too"
+    )
     include: Selectors = Field(
         default=(), description="which tensors are merged; the base's others are copied"
     )
@@ -199,16 +221,14 @@ class MergeConfig(Section):
     tokenizer_source: Vocabulary | None = Field(
         default=None, description="short for 'tokenizer: {source: …}'"
     )
-    tokenizer: TokenizerConfig | None = None
+    tokenizer: TokenizerConfig | None = Field(default=None, description="the vocabulary of the output")
     chat_template: str | None = Field(
         default=None, description="auto, the name of a chat template, or its text"
     )
     seed: Seed = 0
-    name: str | None = None
-    output: OutputConfig = OutputConfig()
-    executor: WhereRun = Field(
-        default=ExecutorConfig(), description="where the steps run: a name, or {name, parameters}"
-    )
+    name: Title = None
+    output: Output = OutputConfig()
+    executor: WhereRun = ExecutorConfig()
     side_files: ChosenFiles = {}
 
     @property
@@ -259,7 +279,7 @@ def read_config(
     except ValidationError as error:
         for detail in complaints(error):
             problems.add(explained(detail, document, MergeConfig, str(method), params))
-    for found in (*_choices(document), *_duplicates(document)):
+    for found in (*choices(document), *duplicates(document)):
         problems.add(found)
     unsure += _check_settings(document, str(method), params, elsewhere, problems)
     for doubt in sorted(unsure, key=_line):
@@ -334,66 +354,3 @@ def _without(value: Json, dropped: Collection[DocPath], path: DocPath) -> Json:
     if isinstance(value, list):
         return [_without(one, dropped, (*path, i)) for i, one in enumerate(value)]
     return value
-
-
-def _choices(document: Document) -> Iterator[ConfigError]:
-    """Keys of which one is needed, or which exclude each other."""
-    for path, part in parts(document.data):
-        top = path == ()
-        if not top and not (len(path) == 2 and path[0] == "modules"):
-            continue
-        keys = ("models", "slices", "modules") if top else ("models", "slices")
-        given = [key for key in keys if part.get(key)]
-        if len(given) != 1:
-            what = (
-                f"{' and '.join(given)} exclude each other"
-                if given
-                else f"one of {', '.join(keys)} is needed"
-            )
-            place = document.key_place((*path, given[1])) if given else document.place(path)
-            yield ConfigError("E104", what, place=place, hint="keep one" if given else None)
-    if document.data.get("tokenizer") is not None and document.data.get("tokenizer_source") is not None:
-        what = "'tokenizer' and 'tokenizer_source' exclude each other"
-        place = document.key_place(("tokenizer_source",))
-        yield ConfigError("E104", what, place=place, hint="write the source within 'tokenizer'")
-
-
-def _duplicates(document: Document) -> Iterator[ConfigError]:
-    """Models that are listed twice; slices may hold the same model several times."""
-    seen: dict[tuple[DocPath, str], DocPath] = {}
-    for path, part in parts(document.data):
-        if len(path) < 2 or path[-2] != "models" or "model" not in part:
-            continue
-        model = part["model"]
-        key = (path[:-1], real_path(model) if isinstance(model, str) else repr(model))
-        first = seen.setdefault(key, path)
-        if first != path:
-            place = document.place(first)
-            where = f"; first at line {place.line}" if place else ""
-            other = parts_at(document.data, first)["model"]
-            same = f"is {other!r} by another name, and" if other != model else "is"
-            what = f"{model!r} {same} listed twice under 'models'{where}"
-            hint = "list it once, with the weights added up"
-            yield ConfigError("E111", what, place=document.place((*path, "model")), hint=hint)
-
-
-def parts_at(data: Mapping[str, Json], path: DocPath) -> Any:
-    """The value at a path."""
-    found: Any = data
-    for step in path:
-        found = found[step]
-    return found
-
-
-def parts(data: object, path: DocPath = ()) -> Iterator[tuple[DocPath, Mapping[str, Json]]]:
-    """Every mapping of the document that can hold `parameters`, with its path."""
-    if not isinstance(data, dict):
-        return
-    yield path, data
-    for key in ("models", "slices", "sources"):
-        items = data.get(key)
-        for i, item in enumerate(items if isinstance(items, list) else ()):
-            yield from parts(item, (*path, key, i))
-    modules = data.get("modules")
-    for name, module in modules.items() if isinstance(modules, dict) else ():
-        yield from parts(module, (*path, "modules", name))

@@ -108,7 +108,7 @@ def _choice(one: Choosable) -> Json:
     filled: Json = {
         "properties": {
             **own,
-            **{name: {"anyOf": [known, {"type": "null"}]} for name, known in parameters.items()},
+            **{name: _or_null(known) for name, known in parameters.items()},
         },
         "additionalProperties": False,
     }
@@ -126,10 +126,18 @@ def _add_side_files(grammar: dict[str, Json], files: Iterable[SideFile[Any]]) ->
 def _of_side_file(one: SideFile[Any]) -> Json:
     """What a config may say about a side file."""
     known: dict[str, Json] = {
-        name: {"anyOf": [value_schema(parameter), {"type": "null"}]}
-        for name, parameter in parameters_of(one.params).items()
+        name: _or_null(value_schema(parameter)) for name, parameter in parameters_of(one.params).items()
     }
-    return {"type": ["boolean", "object", "null"], "properties": known, "additionalProperties": False}
+    kinds: list[Json] = ["boolean", "object", "null"]
+    said: dict[str, Json] = {"description": one.summary} if one.summary else {}
+    return {"type": kinds, **said, "properties": known, "additionalProperties": False}
+
+
+def _or_null(known: dict[str, Json]) -> Json:
+    """A schema that null fits, too; what it describes is said outside."""
+    said: dict[str, Json] = {"description": known["description"]} if "description" in known else {}
+    inner: dict[str, Json] = {key: one for key, one in known.items() if key != "description"}
+    return {"anyOf": [inner, {"type": "null"}], **said}
 
 
 def _chooses(one: Choosable) -> tuple[str, dict[str, Json]]:

@@ -12,9 +12,10 @@ from operator import itemgetter
 from typing import Any
 
 from mergecore.config.chosen import WRITER
-from mergecore.config.grammar import MergeConfig, parts, read_config
+from mergecore.config.grammar import MergeConfig, read_config
 from mergecore.config.parameters.declared import parameters_of
 from mergecore.config.parameters.filters import Selection
+from mergecore.config.parts import parts
 from mergecore.errors import Collector, ConfigError, InputError, MergecoreError
 from mergecore.files.yaml_document import Document
 from mergecore.models.opener import Opener, check_architectures

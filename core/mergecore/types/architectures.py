@@ -18,6 +18,7 @@ class Stack:
     """
 
     prefix: str
+    """What the names of its tensors begin with, the last dot included."""
     count: int
 
 
@@ -28,6 +29,7 @@ class TensorFacts:
     stack: str | None = None
     """Prefix of its stack, None outside the layers."""
     layer: int | None = None
+    """The index of its layer in the stack, None outside the layers."""
     suffix: str = ""
     """Its name within the layer, or its whole name outside the layers."""
     after: bool = False
@@ -35,6 +37,7 @@ class TensorFacts:
     role: str = ""
     """`attn.q`, `mlp.down`, `norm`, `embed`, `head`, … or nothing."""
     vocabulary_axis: int | None = None
+    """The axis with an entry for each token; None where it has none."""
     module: str = ""
     """Name of its module, where the model has several."""
     ends_module: bool = False
@@ -46,6 +49,7 @@ class Module:
     """A part of a model that can be merged in its own way, such as the text model of one that also sees."""
 
     name: str
+    """What a config calls it under `modules`."""
     stack: Stack | None = None
     """Its layers, if it has any to choose from."""
     layer_count_key: tuple[str, ...] | None = None
@@ -59,11 +63,15 @@ class Description:
     """What a describer knows about a checkpoint.  It adds knowledge; it never adds or removes a tensor."""
 
     by: str
+    """The name of the describer."""
     family: str
+    """What kind of model it is, such as `llama`."""
     stacks: tuple[Stack, ...]
+    """Its stacks of layers."""
     main: Stack | None
     """The stack that layer ranges mean; None when that is ambiguous."""
     tensors: Mapping[str, TensorFacts]
+    """What is known about each tensor, by name."""
     tied: Mapping[str, str] = field(default_factory=dict)
     """Names that are not on disk, and the tensor that stands for each."""
     layer_count_key: tuple[str, ...] | None = None
@@ -96,9 +104,13 @@ class Proposal:
     """A model that is about to be made of layers of others: what its config.json and its headers would say."""
 
     primary: Checkpoint
+    """The model that gives config and side files."""
     config: Mapping[str, Json]
+    """What config.json would say."""
     shapes: Mapping[str, tuple[int, ...]]
+    """The shapes of its tensors, by name."""
     layers: tuple[Layers, ...]
+    """Where the layers of each of its stacks come from."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,9 @@ class LoadedModule:
     """A module with parameters of its own."""
 
     name: str
+    """Its full name."""
     kind: ModuleKind
+    """What it computes."""
     parameters: tuple[str, ...]
     """Their names within it, in the order in which it declares them."""
     inside: tuple[str, ...] = ()
@@ -139,7 +153,9 @@ class Loaded:
     """The modules of a model, and its tensors by their names there."""
 
     modules: Mapping[str, LoadedModule]
+    """By their full names."""
     tensors: Mapping[str, TensorInfo]
+    """By the names of the parameters that they become."""
     ties: Mapping[str, str] = field(default_factory=dict)
     """Parameters without a tensor of their own, and the parameter that they are."""
 
@@ -148,6 +164,9 @@ class Loaded:
 class Architecture:
     """A describer of checkpoints.  The one of lowest `rank` that returns a description is believed.
 
+    name: what lists, messages and plans call it.
+    describe: what it knows about a checkpoint; None when it knows nothing.
+    rank: 50 if nothing is said; the lowest is asked first.
     slow: describing takes a second or more; such a describer is asked only where more than names decides
         something: when layers or modules are chosen, roles are asked for, or vocabularies are aligned.
     loadability: whether a model that is to be made of selected layers would load; None when it cannot tell.

@@ -15,8 +15,11 @@ class Display:
     """How a run wants to be shown: which reporter is used, how much, and whether to a person at a terminal."""
 
     style: Literal["console", "jsonl", "none"] = "console"
+    """The reporter: `console` for people, `jsonl` for programs, or none."""
     verbosity: int = 0
+    """Above 0 more is shown, below 0 less."""
     terminal: bool = False
+    """Whether a person reads it at a terminal."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,17 @@ class PlanReady:
     """
 
     display: Display
+    """How this run wants to be shown."""
     models: tuple[str, ...]
+    """The models by name."""
     tensors: int
+    """How many tensors are written."""
     nbytes: int
+    """Bytes of the weights."""
     peak_memory: int
+    """Bytes that the merge takes at most, as estimated."""
     warnings: tuple[str, ...]
+    """What the user should know before it begins."""
     document: str = ""
     number: int = 0
     count: int = 0
@@ -47,14 +56,23 @@ class Fetching:
     """
 
     display: Display
+    """How this run wants to be shown."""
     model: str
+    """The model that it belongs to."""
     file: str
+    """Its name."""
     done_bytes: int
+    """Bytes that are here."""
     total_bytes: int
+    """Its size."""
     all_done_bytes: int
+    """Bytes that are here of all files."""
     all_bytes: int
+    """Bytes of all files."""
     seconds: float
+    """Since the download began."""
     previous_seconds: float
+    """The `seconds` of the event before this one."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +80,19 @@ class StepDone:
     """One more tensor is written.  `previous_seconds` is the `seconds` of the event before this one."""
 
     display: Display
+    """How this run wants to be shown."""
     name: str
+    """The name of the tensor."""
     done: int
+    """Tensors that are written."""
     total: int
+    """Tensors of the plan."""
     done_bytes: int
+    """Bytes that are written."""
     total_bytes: int
+    """Bytes of the plan."""
     seconds: float
+    """Since the merge began."""
     previous_seconds: float
 
 
@@ -79,9 +104,13 @@ class ModelSealed:
     """
 
     display: Display
+    """How this run wants to be shown."""
     path: str
+    """The folder."""
     nbytes: int
+    """Bytes of the weights."""
     seconds: float
+    """How long it took."""
     made: bool = True
     compared: str = ""
 
@@ -91,7 +120,9 @@ class Warned:
     """Something the user should know that does not stop the merge."""
 
     display: Display
+    """How this run wants to be shown."""
     text: str
+    """What to know, in a sentence."""
 
 
 Event: TypeAlias = PlanReady | Fetching | StepDone | ModelSealed | Warned

@@ -73,9 +73,13 @@ class Written:
     """A finished tensor: the digest of the bytes written for it, and how many they are."""
 
     name: str
+    """The name of the tensor."""
     digest: str
+    """The digest of its bytes."""
     nbytes: int
+    """Bytes written."""
     nonfinite: int = 0
+    """How many of its numbers are infinite or NaN."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,9 @@ class StepResult:
     """A finished step, and the tensors that it has made, in the order in which the step names them."""
 
     name: str
+    """The name of the step."""
     outputs: tuple[Written, ...]
+    """Its tensors."""
 
 
 RunStep: TypeAlias = Callable[[Step, Workers], StepResult]
@@ -117,6 +123,8 @@ def _alone(count: int) -> Iterator[Workers]:
 class Executor(Generic[P]):
     """Where the steps of a plan run.
 
+    name: what a config and `--executor` call it.
+    params: its parameters, which stand beside its name in a config.
     run: carries out all steps of a job with its parameters; yields results in any order, and raises the first error.
     workers: lends so many workers, in this process, to the passes that methods make before the first step.
     memory: bytes that each worker takes beside its blocks, such as for a process of its own.
@@ -143,14 +151,20 @@ class RunOptions:
     max_memory: int | None = None
     """Bytes that blocks may take; None for no bound but the number of workers."""
     device: str = "cpu"
+    """Where the arithmetic is done: `cpu`, `cuda`, `cuda:1`, or `auto`."""
     executor: str | None = None
     """Where the steps run, by name; None for what the plan says, whose parameters count for that one only."""
     mode: Mode = "new"
+    """Whether to begin anew where nothing was begun, to go on with what was begun, or to throw that away."""
     overwrite: bool = False
+    """Replace an output that exists."""
     allow_nonfinite: bool = False
+    """Accept numbers that are infinite or NaN."""
     recheck: bool = False
+    """Read again what an earlier run wrote."""
     intermediate: Path | None = None
     """Where the intermediate results of several documents lie; None for a folder beside the output."""
     remove_intermediate: bool = False
     """Remove them once the output is complete."""
     display: Display = field(default_factory=lambda: Display(style="none"))
+    """How the run is shown."""

@@ -30,6 +30,7 @@ class Blocks:
     """The promise that `TensorGroup.map` or `scatter` has written all that is to be made; only they give one."""
 
     count: int
+    """How many blocks were written."""
 
 
 class Block(Protocol):

@@ -22,6 +22,12 @@ Merged: TypeAlias = "torch.Tensor | tuple[torch.Tensor, ...] | Blocks"
 class MergeMethod(Generic[P]):
     """A way to make n tensors into one: a pure function, and what it needs.
 
+    name: what `merge_method` calls it.
+    merge: makes the result for one tensor from its group and its parameters.
+    params: its parameters; a config gives them under `parameters`.
+    paper: where it was published, such as an arXiv number or an address.
+    formula: what it computes, in LaTeX, for its page.
+    example: a config that uses it, for its page.
     space: "delta" hands the function `X_i - base` and adds the base back; "weight" hands it the tensors; "apart"
         hands it the tensors as they are, the base in `block.base` where there is one, and adds nothing.
     base: whether `base_model` is needed.  "required" in weight space makes the base input 0; "unused" lets

@@ -20,8 +20,11 @@ class AdapterReference:
     """An adapter as written in a config, and how much of it is added to its base."""
 
     path: str
+    """A folder, or an id of the hub."""
     revision: str | None = None
+    """A branch, tag or commit of the hub; None for its main branch."""
     scale: float = 1.0
+    """What its change is multiplied by."""
 
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""
@@ -37,8 +40,11 @@ class ModelReference:
 
     path: str
     revision: str | None = None
+    """A branch, tag or commit of the hub; None for its main branch."""
     adapters: tuple[AdapterReference, ...] = ()
+    """Added to the model in this order."""
     architecture: str | None = None
+    """A class name that counts in place of the one in config.json."""
 
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""
@@ -86,12 +92,15 @@ class OpenOptions:
     """What the user allows while models are opened, and how to open another one."""
 
     offline: bool = False
+    """Use only what is on this machine."""
     weights: bool = True
     """Whether weights are needed; without, a folder of small files will do."""
     adapter: bool = False
     """Whether an adapter is asked for and not a model: the tensors of its own file, without a config."""
     open_model: OpenModel = field(default=_nothing_opens, compare=False, repr=False)
+    """Opens another model, such as the base of an adapter."""
     map_keys: MapKeys = field(default=_no_mapping, compare=False, repr=False)
+    """Brings tensors into the names that another model has."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,9 @@ class TensorInfo:
     """A tensor of a model: its name there, and where its numbers come from."""
 
     name: str
+    """Its name in the model."""
     data: TensorData
+    """Where its numbers come from."""
 
     @property
     def dtype(self) -> str:
@@ -133,8 +144,11 @@ class WeightFile:
     """A file of weights and what identifies it without reading the weights."""
 
     path: Path
+    """Where it lies, without links."""
     size: int
+    """Its bytes."""
     header_sha256: str
+    """The digest of its header, which lists the tensors."""
     stamp: tuple[int, ...]
     """Device, inode, times of modification and of any change (ns) when it was opened: a merge stops when they
     change.  Zeros for a file that is not there yet."""
@@ -145,8 +159,11 @@ class SmallFile:
     """What identifies a side file: its bytes, and the stamp of the file that held them."""
 
     size: int
+    """Its bytes."""
     sha256: str
+    """Their digest."""
     stamp: tuple[int, ...]
+    """As that of a `WeightFile`."""
 
 
 @dataclass(frozen=True)
@@ -154,13 +171,19 @@ class Checkpoint:
     """An opened model: headers, config and side files; no weight has been read."""
 
     reference: ModelReference
+    """What the config says."""
     folder: Path
+    """Where its files lie."""
     tensors: Mapping[str, TensorInfo]
+    """Its tensors by name."""
     weight_files: tuple[WeightFile, ...]
+    """The files that hold them."""
     config: Mapping[str, Json] = field(default_factory=dict)
+    """Its config.json; empty where it has none."""
     side_files: Mapping[str, Path] = field(default_factory=dict)
     """Everything but weights, by name relative to the folder; the real paths, without links."""
     revision: str | None = None
+    """The commit of the hub that was opened; None for a folder."""
     fetch: Callable[[FetchProgress], None] | None = None
     """Brings the weight files to where `tensors` says they are, and says how far it is; None when they are there."""
     mapped: str = ""
@@ -202,6 +225,10 @@ class ModelSource:
 
     Sources are asked in order of `rank`, then name; the first that accepts a reference opens it.
 
+    name: what lists and messages call it.
+    accepts: whether it opens this reference; it looks at names and at what is there, and opens nothing large.
+    open: the model, its headers and small files read, no weight; a `MergecoreError` says why that cannot be.
+    rank: 50 if nothing is said; a lower one is asked first.
     summary: what it opens, in one line of at most 59 characters, for lists.
     """
 

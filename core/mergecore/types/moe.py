@@ -21,8 +21,11 @@ class Mixture:
     layer: frozenset[str]
     """The names of the tensors of a layer; those stored as one, such as q, k and v, are told apart."""
     experts: int
+    """How many experts a layer gets."""
     experts_per_token: int
+    """How many of them work on each token."""
     shared_experts: int = 0
+    """How many work on every token besides."""
     shared_prompts: bool = False
     """Whether shared experts have prompts, of which a gate of theirs can be made."""
     drawn: bool = True

@@ -30,8 +30,11 @@ class OutputTensor:
     """A tensor to be written."""
 
     name: str
+    """Its name in the files."""
     dtype: str
+    """Its format, as a header says it, such as "BF16"."""
     shape: tuple[int, ...]
+    """Its shape."""
 
     @property
     def count(self) -> int:
@@ -49,8 +52,11 @@ class OutputFile:
     """A file of weights that is known before a weight is read: its first bytes and its size."""
 
     name: str
+    """Its name in the folder."""
     header: bytes
+    """Its first bytes."""
     size: int
+    """All its bytes."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,11 @@ class Slot:
     """Where the bytes of a tensor go: index into `Layout.files`, offset from the start of that file."""
 
     file: int
+    """Index into `Layout.files`."""
     offset: int
+    """From the start of the file, in bytes."""
     nbytes: int
+    """How many bytes it takes."""
     encoding: str = ""
     """One of `OutputWriter.codecs`; empty for the dtype of the tensor."""
 
@@ -69,7 +78,9 @@ class Layout:
     """The output before it exists: files, and a slot for each tensor."""
 
     files: tuple[OutputFile, ...]
+    """The files of weights."""
     slots: Mapping[str, Slot]
+    """By the name of the tensor."""
     index_files: Mapping[str, bytes] = field(default_factory=dict)
     """Small files that belong to the weights, such as an index."""
 
@@ -124,6 +135,9 @@ class Codec:
 class OutputWriter(Generic[P]):
     """A file format: it lays tensors out in files; the core writes the bytes.
 
+    name: what a config calls it under `output`.
+    layout: the files, and a place in them for every tensor, before a weight is read.
+    params: its parameters, which stand beside its name in a config.
     codecs: the encodings that its slots name, beside the dtypes of tensors.
     read: the tensors that a file of weights says it holds, by which `mergecore verify` checks it; `Stored.dtype` is
         that of the tensor, or the encoding.  A file that cannot be read is a `MergecoreError`.

@@ -38,8 +38,11 @@ class Dropped:
     """Input tensors that reach no output, and why."""
 
     model: int
+    """Index into `Plan.models`."""
     names: tuple[str, ...]
+    """The tensors."""
     reason: str
+    """Why, in a few words."""
 
 
 Again: TypeAlias = "Callable[[Mapping[str, Callable[[Checkpoint], Checkpoint]], Callable[[], Path]], Plan]"
@@ -51,23 +54,33 @@ class Plan:
     """Everything that will happen, decided from headers alone."""
 
     models: tuple[Checkpoint, ...]
+    """All models that are read."""
     primary: int
+    """Index of the model that gives config and side files."""
     steps: tuple[Step, ...]
+    """How the tensors are made."""
     layout: Layout
+    """The files of weights, and a place in them for every tensor."""
     side_files: Mapping[str, Path | bytes]
     """What is written beside the weights, by name; a path is that of a side file of a model."""
     seed: int
+    """What random numbers depend on."""
     executor: str
+    """Where the steps run, by name."""
     document: Mapping[str, Json]
     """The config as it was read, `SideFileRequest.document`."""
     descriptions: tuple[Description, ...] = ()
+    """What is known about each model, in the order of `models`."""
     layers: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     """Of each stack whose layers were selected, by its prefix: for each layer the model and layer that stand first."""
     dropped: tuple[Dropped, ...] = ()
+    """Tensors that reach no output."""
     warnings: tuple[str, ...] = ()
+    """What the user should know; none of it stops the merge."""
     plugins: Mapping[str, str] = field(default_factory=dict)
     """Distribution and version of every plugin that takes part."""
     title: str = ""
+    """The name that the config gives the model."""
     side_digests: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of every side file as it was checked: no other bytes are written."""
     executor_params: Params | None = None
@@ -100,7 +113,9 @@ class Earlier:
     """A plan that is carried out before another one, which reads the model that it makes as `name`."""
 
     name: str
+    """What the other plan calls the model."""
     plan: Plan
+    """The plan that makes it."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +125,9 @@ class PlanPart:
     name: str
     """By which the others read it; empty for the last."""
     number: int
+    """Its place, from 1."""
     count: int
+    """How many there are."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +156,7 @@ class PlanOptions:
     """What the command line adds to a config."""
 
     offline: bool = False
+    """Use only what is on this machine."""
     missing: Literal["error", "base", "skip", "drop"] = "error"
     """What to do about a tensor that a model lacks: refuse, take that of the base, merge the others, leave it out."""
     unexpected: Literal["error", "copy", "drop", "merge"] = "error"
@@ -146,7 +164,9 @@ class PlanOptions:
     allow_crimes: bool = False
     """Merge models of different architectures as long as the tensors fit."""
     seed: int | None = None
+    """Counts in place of the seed of the config."""
     shard_size: int | None = None
+    """Bytes that a file of weights may have, in place of what the config says."""
     strict: bool = False
     """Refuse a config of which something has no effect, instead of saying so."""
     fuse: Literal["auto", "always", "never"] = "auto"
@@ -170,7 +190,9 @@ class PluginChoice:
     """A plugin by its name, and its parameters as a document would write them."""
 
     name: str
+    """Its name, or NAME@DISTRIBUTION."""
     params: Mapping[str, Json] = field(default_factory=dict)
+    """Its parameters by name."""
 
 
 class Planner(Protocol):
@@ -348,6 +370,7 @@ class Finished:
 class Recipe:
     """Another kind of document that compiles to a plan.
 
+    name: what `recipe`, lists and messages call it.
     accepts: whether a document is of this kind; one with a `merge_method` is only where it names the recipe.
     compile: the plan of a document.
     schema: what such a document says, a class of `Params`, or of pydantic; for editors.  A function that returns it

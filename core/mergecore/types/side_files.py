@@ -18,7 +18,9 @@ class SideFiles:
     """Files by name, as bytes or as the path of a file to copy; and what the user should know about them."""
 
     files: Mapping[str, Path | bytes] = field(default_factory=dict)
+    """By their names in the folder."""
     warnings: tuple[str, ...] = ()
+    """What the user should know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,7 @@ class SideFileRequest:
     """What side files are made from.  Its texts name no path of this machine."""
 
     models: tuple[Checkpoint, ...]
+    """All models that are read."""
     primary: int = 0
     """Index of the model that gives config and side files."""
     names: tuple[str, ...] = ()
@@ -33,6 +36,7 @@ class SideFileRequest:
     merged: tuple[int, ...] = ()
     """The models that are merged as a whole: not those that are a part of others, or give single tokens only."""
     steps: tuple[Step, ...] = ()
+    """How the tensors are made."""
     config: Mapping[str, Json] = field(default_factory=dict)
     """The config.json of the output."""
     files: Mapping[str, Path | bytes] = field(default_factory=dict)
@@ -41,6 +45,7 @@ class SideFileRequest:
     """The config; under `command_line`, what the command line changes of the result; under `made_before`, the
     documents of plans that have made any of the models, by their names."""
     title: str = ""
+    """The name that the config gives the model."""
     made_by: str = ""
     """The merge method, or what else made the model."""
     summary: str = ""
@@ -56,6 +61,8 @@ class SideFile(Generic[P]):
     Those of mergecore itself are made unless a config says `side_files: {NAME: false}`; others where it says
     `side_files: {NAME: true}`, or their parameters in place of `true`.
 
+    name: what a config calls it under `side_files`.
+    params: its parameters, which a config gives in place of `true`.
     make: the files, none where there is nothing to say.  It may replace a file that a model gives, but neither
         config.json nor a file that another one made.
     rank: those of lower rank are made before; a later one sees their files.

@@ -20,6 +20,7 @@ class TensorInput:
     model: int
     """Index into `Plan.models`."""
     tensor: TensorInfo
+    """The tensor, and where its numbers come from."""
 
     @property
     def reads(self) -> tuple[tuple[int, str], ...]:
@@ -53,11 +54,17 @@ class Step:
     outputs: tuple[OutputTensor, ...]
     """At least one.  The first gives the step its name, and the seed its random numbers."""
     inputs: tuple[TensorInput, ...]
+    """The tensors that are made into one, in the order of the models."""
     method: str | None = None
+    """The merge method by name; None for a copy."""
     params: Params | None = None
+    """Its parameters for this tensor."""
     base: TensorInput | None = None
+    """The tensor of the base, where it is none of the inputs."""
     depth: Depth | None = None
+    """Where its layer stands in its slice; None outside the layers."""
     role: str = ""
+    """What the tensor does, such as `attn.q`; empty where that is not known."""
     note: str = ""
     """Why it is copied, or what is unusual."""
     matrices: tuple[TensorInput, ...] = ()

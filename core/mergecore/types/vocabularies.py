@@ -45,6 +45,7 @@ class TokenizerRequest:
     primary: int
     """Index of the model that gives config and side files."""
     descriptions: tuple[Description, ...]
+    """What is known about each of `models`."""
     token_models: tuple[Checkpoint, ...] = ()
     """Models that are not merged, and only give the embeddings of single tokens."""
     source: Checkpoint | None = None
@@ -60,6 +61,7 @@ class Vocabulary:
     """The vocabulary of the output: its files, and where its rows are in the tensors of each model."""
 
     files: Mapping[str, Path | bytes]
+    """The tokenizer files, by name."""
     rows: tuple[Rows | None, ...] = ()
     """For each model of the request, token models last: the row of each id of the output, -1 where it has none.
 
@@ -72,6 +74,7 @@ class Vocabulary:
     source: Checkpoint | None = None
     """The model whose vocabulary it is, when that is not the primary model: its configs state the right special ids."""
     warnings: tuple[str, ...] = ()
+    """What the user should know."""
     roles: Mapping[str, int] | None = None
     """The ids of the tokens that begin and end texts and so on (`bos`, `eos`, `pad`), where they are known."""
 
@@ -83,6 +86,9 @@ class TokenizerStrategy(Generic[P]):
     `build` decides and raises a `MergecoreError` for models that do not fit together.  The core aligns the
     tensors by its answer: rows that a model lacks, padding, and what the config says about single tokens.
 
+    name: what a config calls it under `tokenizer`.
+    build: decides on the vocabulary of the output.
+    params: its parameters, which stand beside its name in a config.
     source: whether the config names a model for it, `TokenizerRequest.source`.
     summary: what it does, in one line of at most 59 characters, for lists.
     """

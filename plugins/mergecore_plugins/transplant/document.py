@@ -13,16 +13,24 @@ class Transplant(Params):
     """Who gets the tokenizer of whom, and how the rows of its tokens are made."""
 
     title: ClassVar[str] = "a transplant"
-    model: Reference
-    donor: Reference
-    method: Method = "omp"
-    k: int = Field(default=64, ge=1)
-    center: bool = True
-    ridge: float = Field(default=0.0, ge=0)
-    metric: Metric = "cosine"
-    weights: Weights = "distance"
-    pieces: Pieces = "mean"
-    pad_to_multiple_of: int | None = Field(default=None, ge=1)
+    model: Reference = Field(description="the model that gets another vocabulary")
+    donor: Reference = Field(description="the model whose tokenizer it gets")
+    method: Method = Field(default="omp", description="how the rows of tokens that the model lacks are made")
+    k: int = Field(
+        default=64, ge=1, description="omp, common_interpolation: shared tokens that a row is made of"
+    )
+    center: bool = Field(default=True, description="omp: subtract the mean of the rows first")
+    ridge: float = Field(default=0.0, ge=0, description="omp: penalty on large weights; 0.1 is a strong one")
+    metric: Metric = Field(default="cosine", description="common_interpolation: how tokens are compared")
+    weights: Weights = Field(
+        default="distance", description="common_interpolation: how the nearest tokens are weighted"
+    )
+    pieces: Pieces = Field(
+        default="mean", description="subword: how the rows of the pieces of a token are combined"
+    )
+    pad_to_multiple_of: int | None = Field(
+        default=None, ge=1, description="add rows until their number is a multiple of this"
+    )
 
     @property
     def params(self) -> FillParams:

@@ -181,7 +181,10 @@ def setting_schema(parameter: Parameter) -> dict[str, Json]:
     gradient: dict[str, Json] = {"type": "array", "items": value}
     case: dict[str, Json] = {
         "type": "object",
-        "properties": {"filter": {"type": ["string", "null"]}, "value": {"anyOf": [value, gradient]}},
+        "properties": {
+            "filter": {"type": ["string", "null"], "description": "the tensors that it is for"},
+            "value": {"anyOf": [value, gradient], "description": "the value for them, or a gradient"},
+        },
         "required": ["value"],
         "additionalProperties": False,
     }

@@ -55,6 +55,7 @@ class Computed(ABC):
     """
 
     parts: tuple[TensorData, ...]
+    """The tensors that it is computed of."""
 
     computed = True
 
@@ -107,9 +108,13 @@ class Segment:
     """Consecutive elements of a tensor, and where they stand in the one that is put together."""
 
     at: int
+    """Its first element in the tensor that is put together."""
     data: TensorData
+    """The tensor that it is taken from."""
     start: int
+    """Its first element there."""
     count: int
+    """How many elements it has."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +122,11 @@ class Joined:
     """Segments of tensors of one format, which follow one another without a gap."""
 
     dtype: str
+    """The format of all of them."""
     shape: tuple[int, ...]
+    """The shape of the whole."""
     segments: tuple[Segment, ...]
+    """In the order of their elements."""
 
     @property
     def reads(self) -> tuple[Read, ...]:
@@ -172,7 +180,9 @@ class RowSource:
     model: int
     """Index into `Plan.models`."""
     tensor: TensorInfo
+    """The tensor that has the rows."""
     rows: npt.NDArray[np.int64]
+    """For each row of the output, the row here; -1 where there is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,8 +194,11 @@ class MovedRows:
     """
 
     axis: int
+    """The axis along which rows run."""
     size: int
+    """How many rows there are, padding included."""
     aligned: int
+    """How many of them are no padding."""
     sources: tuple[RowSource, ...]
     """At least one: the tensor itself comes first."""
     padding: Tensor | None = None

@@ -159,9 +159,13 @@ class Stored:
     """A tensor in a file: its elements, little-endian, in C order, from byte `offset` on."""
 
     name: str
+    """Its name in the file."""
     dtype: str
+    """Its format, as the header says it."""
     shape: tuple[int, ...]
+    """Its shape."""
     file: Path
+    """The file that holds it."""
     offset: int
 
     computed = False
@@ -183,7 +187,9 @@ class InMemory:
     """A tensor of torch or an array of numpy, which must not change while it is used."""
 
     name: str
+    """Its name, for messages."""
     array: Array
+    """Its numbers."""
 
     computed = False
     extra_memory = (0, 0)

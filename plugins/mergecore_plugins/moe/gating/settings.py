@@ -43,7 +43,11 @@ _SCHEMA = {
     "anyOf": [
         {"type": "string"},
         {"type": "array", "items": {"type": "string"}},
-        {"type": "object", "properties": {"file": {"type": "string"}}, "required": ["file"]},
+        {
+            "type": "object",
+            "properties": {"file": {"type": "string", "description": "a file with a prompt in each line"}},
+            "required": ["file"],
+        },
         {"type": "null"},
     ]
 }
