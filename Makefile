@@ -61,7 +61,7 @@ docs: $(VENV)/installed-dev
 	@echo "the site is in build/site: open build/site/index.html"
 
 docs-check: docs
-	PYTHONPATH=docs $(BIN)/python -m build_site.browser build/site
+	PYTHONPATH=docs:tests $(BIN)/python -m build_site.looking build/site
 
 pictures: $(VENV)/installed
 	PYTHONPATH=docs $(BIN)/python -m build_site.terminal docs/pictures/merge.svg

@@ -14,7 +14,10 @@ from pathlib import Path
 
 import click
 import pytest
+from browser import needed, served, started
+from build_site import looking
 from build_site.formulas import typeset
+from build_site.links import broken
 from tiny import registry
 
 from mergecore.cli.app import cli
@@ -97,26 +100,22 @@ SAMPLE = "index reference/config reference/commands reference/methods/ties how-t
 
 
 def test_links_search_phones_and_colours_work_in_a_browser(site: Path) -> None:
-    browser = pytest.importorskip("build_site.browser", reason="it is driven through websockets")
-    if browser.chromium() is None:
-        pytest.skip("no Chromium is installed, and $CHROMIUM names none")
+    needed()
     out = StringIO()
     with redirect_stdout(out):
-        code = browser.main([str(site), *(f"{page}.html" for page in SAMPLE.split())])
+        code = looking.main([str(site), *(f"{page}.html" for page in SAMPLE.split())])
     assert (code, out.getvalue()) == (0, "6 pages, 0 faults\n")
 
 
 def test_the_browser_finds_what_is_wrong(tmp_path: Path) -> None:
-    browser = pytest.importorskip("build_site.browser", reason="it is driven through websockets")
-    if browser.chromium() is None:
-        pytest.skip("no Chromium is installed, and $CHROMIUM names none")
+    program = needed()
     (tmp_path / "favicon.ico").write_bytes(b"")
     (tmp_path / "bad.html").write_text(
         "<body style='background: rgb(90, 90, 90)'><p style='width: 500px'>wide</p>"
         "<a href='gone.html'></a><a href='#gone'></a><script>console.error('a fault'); nothing()</script>"
     )
-    with browser.served(tmp_path) as address, browser.browser(browser.chromium()) as shown:
-        found = [*browser.broken(tmp_path), *browser.faults(shown, address, ["bad.html"])]
+    with served(tmp_path) as address, started(program) as shown:
+        found = [*broken(tmp_path), *looking.faults(shown, address, ["bad.html"])]
 
     said = "\n".join(found)
     assert "bad.html: gone.html" in said
