@@ -77,7 +77,7 @@ def _found(subject: str, one: Property[C], case: C) -> Finding:
     return Finding(subject, one.name, one.says, "passed")
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """An exception in words, in one line."""
     kind = f"{type(error).__name__}: "
     code = f"{error.code}: " if isinstance(error, MergecoreError) else ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from mergecore.errors import MergecoreError
 from mergecore.plugins.limited import registry_of
-from mergecore.plugins.registry import Registry
+from mergecore.plugins.registry import WORD_OF, Registry
 
 __all__ = ["registry_of", "registry_with"]
 
@@ -17,7 +18,14 @@ def registry_with(kind: type[Any], value: object) -> Registry:
     if any(one is value for one in discovered.all(kind)):
         return discovered
     try:
-        found = discovered.get(kind, name)
-    except Exception:  # noqa: BLE001 - it is not installed, or cannot be used; the value itself is at hand
-        return registry_of(value)
-    return discovered if found == value else registry_of(value)
+        if discovered.get(kind, name) == value:
+            return discovered
+    except MergecoreError:
+        pass  # it is not installed, or cannot be used; the value itself is at hand
+    made = registry_of(value)
+    if made.get(kind, name) is not value:
+        what = (
+            f"{WORD_OF[kind]} '{name}': this is the name of a built-in one, which stays; give yours another"
+        )
+        raise AssertionError(what)
+    return made

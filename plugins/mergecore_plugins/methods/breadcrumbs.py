@@ -35,6 +35,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="breadcrumbs",
         merge=breadcrumbs,
         params=BreadcrumbsParams,
+        keeps=("order",),
         result_by="map",
         summary="drop the largest and the smallest entries, add the rest",
         family="Join fine-tunes of one base",

@@ -37,6 +37,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="breadcrumbs_ties",
         merge=breadcrumbs_ties,
         params=BreadcrumbsTiesParams,
+        keeps=("order",),
         result_by="map",
         summary="drop the largest and the smallest entries, then as ties",
         family="Join fine-tunes of one base",

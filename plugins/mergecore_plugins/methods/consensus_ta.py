@@ -47,6 +47,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="consensus_ta",
         merge=consensus_ta,
         params=ConsensusTaParams,
+        keeps=("order",),
         result_by="map",
         summary="task arithmetic where enough models agree",
         family="Join fine-tunes of one base",

@@ -59,6 +59,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="consensus_ties",
         merge=consensus_ties,
         params=ConsensusTiesParams,
+        keeps=("order",),
         result_by="map",
         summary="ties where enough models agree",
         family="Join fine-tunes of one base",

@@ -46,6 +46,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         merge=linear,
         merge_factors=merge_factors,
         params=LinearParams,
+        keeps=("order",),
         result_by="map",
         summary="weighted average of the models (model soup)",
         family="Average models that are alike",

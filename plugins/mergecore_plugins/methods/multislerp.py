@@ -88,6 +88,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="multislerp",
         merge=multislerp,
         params=MultislerpParams,
+        keeps=("order",),
         result_by="map",
         summary="weighted mean direction and length of any number of models",
         family="Blend models, keeping the size of their weights",

@@ -81,6 +81,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="nuslerp",
         merge=nuslerp,
         params=NuslerpParams,
+        keeps=("order",),
         summary="the same by weights; whole tensors, rows or columns",
         family="Blend models, keeping the size of their weights",
         space="delta",

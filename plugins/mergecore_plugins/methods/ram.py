@@ -37,6 +37,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="ram",
         merge=ram,
         params=RamParams,
+        keeps=("order",),
         result_by="map",
         summary="changes of one model in full, shared ones averaged",
         family="Join fine-tunes of one base",

@@ -59,6 +59,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="ramplus_tl",
         merge=ramplus_tl,
         params=RamplusTlParams,
+        keeps=("order",),
         result_by="map",
         summary="ram, with what one model alone changes amplified",
         family="Join fine-tunes of one base",

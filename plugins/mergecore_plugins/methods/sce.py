@@ -146,6 +146,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="sce",
         merge=sce,
         params=SceParams,
+        keeps=("order",),
         result_by="map",
         summary="entries that vary most, weighted by energy, sign elected",
         family="Join fine-tunes of one base",

@@ -39,6 +39,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         merge=task_arithmetic,
         merge_factors=merge_factors,
         params=TaskArithmeticParams,
+        keeps=("order",),
         result_by="map",
         summary="base plus weighted task vectors",
         family="Join fine-tunes of one base",

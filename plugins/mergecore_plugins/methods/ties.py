@@ -33,6 +33,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="ties",
         merge=ties,
         params=TiesParams,
+        keeps=("order",),
         result_by="map",
         summary="trim task vectors, elect a sign, average those that agree",
         family="Join fine-tunes of one base",

@@ -14,7 +14,7 @@ from mergecore.testing import Finding, findings_of
 
 PLUGINS = {one.name: one for one in registry().plugins() if one.built_in}
 METHODS = [name for name, one in PLUGINS.items() if one.module.startswith("mergecore_plugins.methods.")]
-SKIPPED_THERE = {"base", "equal", "models", "whole", "later", "numbers", "runs"}
+SKIPPED_THERE = {"base", "equal", "models", "whole", "later", "factors", "numbers", "runs"}
 """What does not apply to some, or needs what nobody gives here."""
 
 

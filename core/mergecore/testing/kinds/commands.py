@@ -11,7 +11,7 @@ import click
 from click.testing import CliRunner
 
 from mergecore.errors import MergecoreError
-from mergecore.testing.findings import NotCheckedError, Property, demand, hold
+from mergecore.testing.findings import NotCheckedError, Property, demand, hold, told
 
 
 def check_command(
@@ -76,10 +76,11 @@ def _runs(case: CommandCase) -> None:
         raise NotCheckedError("no arguments are given to call it with")
     code, text, raised = case.call(*case.words)
     code = raised.exit_code if isinstance(raised, MergecoreError) else code
+    said = text[-200:] if raised is None or isinstance(raised, SystemExit) else told(raised)
     demand(
         code == case.exit_code,
         f"called with {json.dumps(case.words)} it ends with the exit code {code}, not {case.exit_code}: "
-        f"{raised or text[-200:]}",
+        f"{said}",
     )
 
 

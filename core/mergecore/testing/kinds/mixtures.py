@@ -15,8 +15,9 @@ from typing import Any, get_args
 import torch
 from safetensors.torch import load_file
 
-from mergecore.errors import MergecoreError, PluginError
+from mergecore.errors import ConfigError, InputError, PolicyError
 from mergecore.files.strict_json import parse_mapping
+from mergecore.output.verify import verify_folder
 from mergecore.pipeline.folders import merge
 from mergecore.pipeline.plans import plan
 from mergecore.plugins.registry import Registry
@@ -69,9 +70,7 @@ class FamilyCase:
             models = [dense_model(self.folder / f"{kind}-{n}", kind, n) for n in range(EXPERTS + 2)]
             try:
                 self._plan(models)
-            except PluginError:
-                raise
-            except MergecoreError as error:
+            except (ConfigError, InputError, PolicyError) as error:
                 refusals.append(f"of type {kind}: {error.what}")
             else:
                 return models
@@ -149,6 +148,7 @@ def _has_every_part(what: str, counts: Counter[ExpertPart]) -> None:
 def _mixture_is_made(case: FamilyCase) -> None:
     for layout in case.layouts:
         out = case.mixture(layout)
+        verify_folder(out, case.registry)
         config = parse_mapping((out / "config.json").read_bytes(), code="E220")
         demand(
             config.get("architectures") == [case.family.architecture],

@@ -140,9 +140,20 @@ def _plans_the_same(case: RecipeCase) -> None:
 
 
 def _planning_writes_nothing(case: RecipeCase) -> None:
-    before = sorted(case.folder.rglob("*"))
+    models = [one.folder for one in case.plan().models]
+    near = sorted({Path.cwd(), case.folder, *models, *(one.parent for one in models)})
+    before = {one: _listing(one) for one in near}
     case.plan()
-    demand(sorted(case.folder.rglob("*")) == before, "planning writes files")
+    for folder, names in before.items():
+        new = _listing(folder) - names
+        demand(
+            not new,
+            f"planning writes files, such as {min(new, default='')} in {folder}; make them as `side_files` of the plan",
+        )
+
+
+def _listing(folder: Path) -> set[str]:
+    return {one.name for one in folder.iterdir()} if folder.is_dir() else set()
 
 
 def _is_made(case: RecipeCase) -> None:

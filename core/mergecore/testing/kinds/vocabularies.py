@@ -12,7 +12,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from mergecore.errors import MergecoreError, PluginError
+from mergecore.errors import ConfigError, InputError, MergecoreError, PolicyError
 from mergecore.files.strict_json import parse_mapping
 from mergecore.pipeline.folders import merge
 from mergecore.pipeline.plans import planner
@@ -114,10 +114,8 @@ def _that_is_not_refused(case: StrategyCase) -> StrategyCase:
     """The case, or one of models with a single vocabulary where the strategy takes no others, or moves no rows."""
     try:
         moves_rows = any(rows is not None for rows in case.build().rows)
-    except PluginError:
-        return case
-    except MergecoreError:
-        moves_rows = False
+    except (ConfigError, InputError, PolicyError):
+        moves_rows = False  # it takes no models with other tokens
     except Exception:  # noqa: BLE001 - it is found again, and told, by the first property
         return case
     if moves_rows:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mergecore.errors import MergecoreError, PluginError
+from mergecore.errors import ConfigError, InputError, MergecoreError, PolicyError
 from mergecore.files.dtypes import nbytes
 from mergecore.models.module_folders import name_in_file
 from mergecore.output.manifest import read_manifest
@@ -109,9 +109,7 @@ class WriterCase:
         """Raise where a merge of a model of this kit is refused, which is so before anything is written."""
         try:
             plan(config, registry=self.registry)
-        except PluginError:
-            raise
-        except MergecoreError as error:
+        except (ConfigError, InputError, PolicyError) as error:
             if self.own:
                 raise NotCheckedError(f"it refuses a tiny Llama; give it another model: {error}") from error
             raise

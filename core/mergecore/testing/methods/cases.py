@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from mergecore.errors import MergecoreError, MergeError
 from mergecore.testing.findings import demand
 from mergecore.testing.methods.drawing import default_params
-from mergecore.testing.methods.running import Manner, run_in
+from mergecore.testing.methods.running import PLAIN, Manner, run_in
 from mergecore.types import MergeMethod
 from mergecore.types.params import Params
 
@@ -21,7 +20,6 @@ SHAPES = ((), (1,), (7,), (5, 3), (1, 9), (9, 1), (3, 4, 5))
 """Shapes that tensors of models have, and some that few have."""
 LARGE = (600, 700)
 """More than one block."""
-PLAIN = Manner()
 
 
 @dataclass(frozen=True)
@@ -109,9 +107,9 @@ class MethodCase:
         except MergeError:
             return None
 
-    @cached_property
+    @property
     def ordinary(self) -> list[Tensors]:
-        """Matrices of normal numbers."""
+        """Matrices of normal numbers, made anew: a method may have spoiled them."""
         return list(self.normal((13, 11)))
 
 

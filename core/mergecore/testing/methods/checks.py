@@ -7,12 +7,13 @@ from typing import Any
 
 from mergecore.testing.findings import Property, hold
 from mergecore.testing.methods.cases import MethodCase
+from mergecore.testing.methods.merging import MERGING
 from mergecore.testing.methods.numbers import NUMBERS
 from mergecore.testing.methods.promises import PROMISES
 from mergecore.types import MergeMethod
 from mergecore.types.params import Params
 
-METHOD: Sequence[Property[MethodCase]] = (*PROMISES[:3], *NUMBERS, *PROMISES[3:])
+METHOD: Sequence[Property[MethodCase]] = (*PROMISES[:3], *NUMBERS, *PROMISES[3:], *MERGING)
 """What every method keeps."""
 
 

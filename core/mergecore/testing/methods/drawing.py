@@ -39,6 +39,29 @@ def drawn_params(method: MergeMethod[Any], n: int, count: int, seed: int = 0) ->
             yield made
 
 
+def extreme_params(method: MergeMethod[Any], n: int) -> Iterator[Params]:
+    """For each parameter the ends of its range, or each of its choices; the others are as they are by default."""
+    usual = default_params(method, n)
+    for parameter in parameters_of(method.params).values():
+        for value in _ends(parameter.adapter.json_schema()):
+            plain = {one.field: getattr(usual, one.field) for one in parameters_of(method.params).values()}
+            written = {**plain, parameter.field: (value,) * n if parameter.per_model else value}
+            made = accepted(method, written, n)
+            if made is not None:
+                yield made
+
+
+def _ends(schema: Mapping[str, Any]) -> list[Json]:
+    """The values at which a range ends, and all choices of a few."""
+    if "anyOf" in schema:
+        return [value for one in schema["anyOf"] for value in _ends(one)]
+    if "enum" in schema or "const" in schema:
+        return list(schema.get("enum") or [schema["const"]])
+    if schema.get("type") == "boolean":
+        return [False, True]
+    return [schema[end] for end in ("minimum", "maximum") if end in schema]
+
+
 def accepted(method: MergeMethod[Any], written: Mapping[str, Any], n: int) -> Params | None:
     """The parameters as a plan has them; None where it would refuse them."""
     try:

@@ -10,8 +10,8 @@ from torch import Tensor
 from mergecore.errors import MergeError
 from mergecore.testing.findings import Property, demand
 from mergecore.testing.methods.cases import LARGE, SHAPES, MethodCase, Tensors, finite
-from mergecore.testing.methods.drawing import drawn_params
-from mergecore.testing.methods.running import InOrder, Manner, Together
+from mergecore.testing.methods.drawing import drawn_params, extreme_params
+from mergecore.testing.methods.running import InOrder, Manner, TakingTurns
 from mergecore.testing.methods.watching import Guarded
 from mergecore.types.params import Params
 
@@ -85,15 +85,14 @@ def _close(one: Tensor | None, other: Tensor | None, tolerance: float) -> bool:
 
 
 def _any_threads(case: MethodCase) -> None:
-    for given in case.normal((120, 40)):
-        wanted = case.tried(given, Manner(block=40))
-        for _ in range(3):
-            found = case.tried(given, Manner(crew=Together(8), block=40))
-            demand(
-                _same(found, wanted),
-                f"several threads make another result for {given.what}; "
-                "the functions given to `map` and `reduce` must share no memory that they write to",
-            )
+    for given in case.normal((12, 10)):
+        wanted = case.tried(given, Manner(block=20))
+        found = case.tried(given, Manner(crew=TakingTurns(), block=20))
+        demand(
+            _same(found, wanted),
+            f"several threads make another result for {given.what}; "
+            "the functions given to `map` and `reduce` must share no memory that they write to",
+        )
 
 
 def _any_dtype(case: MethodCase) -> None:
@@ -178,7 +177,7 @@ def _leaves_inputs_alone(case: MethodCase) -> None:
 
 def _takes_drawn_parameters(case: MethodCase) -> None:
     small = [next(iter(case.normal((5, 3)))), next(iter(_edges(case)))]
-    for params in drawn_params(case.method, case.n, 25):
+    for params in (*extreme_params(case.method, case.n), *drawn_params(case.method, case.n, 25)):
         for given in small:
             merged = case.tried(given, params=params)
             if merged is not None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mergecore.config.parameters.declared import describe_params
+from mergecore.plugins.words import summary_of
 from mergecore.testing.findings import NotCheckedError, Property, demand, demand_sizes, told
 from mergecore.testing.methods.cases import LARGE, SHAPES, MethodCase, Tensors
 from mergecore.testing.methods.running import Later, Manner
@@ -20,8 +21,8 @@ from mergecore.types.params import Params, for_inputs
 def _is_described(case: MethodCase) -> None:
     method = case.method
     demand(
-        method.summary or (method.merge.__doc__ or "").strip(),
-        "nothing says what it does: give its function a docstring, or say it by `summary`",
+        summary_of(method).strip(),
+        "nothing says what it does: say it by `summary`, or give its function or its module a docstring",
     )
     demand(
         len(method.summary) <= 59 and "\n" not in method.summary,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Condition
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mergecore.compute.deferred import DeferredGroup
 from mergecore.compute.group import StreamedGroup, merge_group
@@ -65,16 +67,66 @@ class InOrder:
             work(index)
 
 
-class Together:
-    """Many blocks at once, each in some thread."""
+class TakingTurns:
+    """Two blocks at once, each in a thread; after every operation of torch the other thread goes on.
 
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
+    So functions that write to memory which they share are in each other's way, each time.
+    """
 
     def for_each(self, count: int, work: Callable[[int], None]) -> None:
-        """Call `work` with every index below `count`, from several threads."""
-        with ThreadPoolExecutor(self._threads) as pool:
-            list(pool.map(work, range(count)))
+        """Call `work` with every index below `count`."""
+        turns, indices = _Turns(), iter(range(count))
+
+        def run(mine: int) -> None:
+            try:
+                with turns.of(mine):
+                    for index in indices:
+                        work(index)
+            finally:
+                turns.leave()
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(run, range(2)))
+
+
+class _Turns:
+    """Whose turn it is of two threads; one that waits for something else, such as a lock, is not waited for."""
+
+    PATIENCE = 0.01
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._turn = 0
+        self._left = False
+
+    def of(self, mine: int) -> TorchDispatchMode:
+        """While it lasts, the operations of this thread take turns."""
+        return _Turn(self, mine)
+
+    def pass_on(self, mine: int) -> None:
+        """Let the other thread go on, and wait for it."""
+        with self._changed:
+            self._turn = 1 - mine
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._left or self._turn == mine, self.PATIENCE)
+
+    def leave(self) -> None:
+        """Wait for nobody any more."""
+        with self._changed:
+            self._left = True
+            self._changed.notify_all()
+
+
+class _Turn(TorchDispatchMode):
+    def __init__(self, turns: _Turns, mine: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._turns = turns
+        self._mine = mine
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self._turns.pass_on(self._mine)
+        return made
 
 
 @dataclass(frozen=True)
@@ -89,6 +141,10 @@ class Manner:
     crew: Workers = InOrder()  # noqa: RUF009 - it has no state
     block: int | None = None
     whole: bool = True
+
+
+PLAIN = Manner()
+"""As in a merge with one worker."""
 
 
 def run_in(
