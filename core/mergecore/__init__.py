@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mergecore.output.manifest import Manifest, WrittenFile, WrittenTensor, read_manifest
     from mergecore.output.verify import VerifyReport, verify_folder
     from mergecore.pipeline import (
+        Kept,
         OpenedModel,
         execute,
         merge,
@@ -69,7 +70,7 @@ else:
             "files.yaml_document": "Document",
             "output.manifest": "Manifest WrittenFile WrittenTensor read_manifest",
             "output.verify": "VerifyReport verify_folder",
-            "pipeline": "OpenedModel execute merge merge_state_dicts merge_tensors open_model plan planner run",
+            "pipeline": "Kept OpenedModel execute merge merge_state_dicts merge_tensors open_model plan planner run",
             "plugins.discovery": "Plugin",
             "plugins.registry": "Registry",
             "types": "Architecture Block Checkpoint Description Executor MergeMethod ModelSource "
@@ -95,6 +96,7 @@ __all__ = [
     "Executor",
     "Field",
     "InputError",
+    "Kept",
     "Manifest",
     "MergeError",
     "MergeMethod",

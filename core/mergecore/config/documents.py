@@ -36,8 +36,8 @@ S = TypeVar("S", bound=BaseModel)
 Config: TypeAlias = "Mapping[str, object]"
 """A config as a mapping; its values are those of JSON, paths, tuples, and numbers of numpy."""
 
-Configs: TypeAlias = "Config | Sequence[Config]"
-"""A config, or several of which one reads what another makes."""
+Configs: TypeAlias = "Config | Document | Sequence[Config | Document]"
+"""A config, or several of which one reads what another makes; a `Document` knows the place of everything in it."""
 
 
 def documents_of(config: Path | str | Configs) -> tuple[Document, ...]:
@@ -48,15 +48,18 @@ def documents_of(config: Path | str | Configs) -> tuple[Document, ...]:
     """
     if isinstance(config, Path | str):
         return read_documents(Path(config))
-    if isinstance(config, Mapping):
-        return (document_of(config),)
+    if alone := isinstance(config, Mapping | Document):
+        config = [config]
     for i, one in enumerate(config):
-        if not isinstance(one, Mapping):
+        if not isinstance(one, Mapping | Document):
             what = f"config[{i}] is a {type(one).__name__}; a mapping is expected"
             raise ConfigError("E104", what, hint="give a mapping, a list of mappings, or the path of a file")
     if not config:
         raise ConfigError("E104", "the list of configs is empty", hint="give at least one mapping")
-    return tuple(document_of(one, f"config[{i}]") for i, one in enumerate(config))
+    return tuple(
+        one if isinstance(one, Document) else document_of(one, "config" if alone else f"config[{i}]")
+        for i, one in enumerate(config)
+    )
 
 
 def document_of(config: Config, name: str = "config") -> Document:

@@ -55,6 +55,8 @@ OTHER_DOCUMENTS: tuple[tuple[frozenset[str], str, str], ...] = (
 
 def other_document(data: Mapping[str, Json]) -> tuple[str, str] | None:
     """What a mapping is if it is the config of another tool, and what to do; None when it may be one of ours."""
+    if "search" in data:
+        return "this config describes a search", "run `mergecore search CONFIG OUT`, or remove 'search'"
     if "merge_method" in data:
         return None
     return next(((what, hint) for keys, what, hint in OTHER_DOCUMENTS if keys <= data.keys()), None)

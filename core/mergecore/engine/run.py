@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -140,13 +140,12 @@ class Run:
             what = f"plugin '{plugin.name}' ({plugin.origin}) cannot be used: {plugin.reason}; {plugin.cure}"
             self.report(Warned(self.options.display, what))
 
-    def steps(self, storage: Storage) -> None:
-        """Merge what an earlier run has not."""
+    def steps(self, storage: Storage, ready: Callable[[Mapping[str, Json]], object] | None = None) -> None:
+        """Merge what an earlier run has not; `ready` is called with what methods have prepared, before the first."""
         from mergecore.compute.threads import one_thread_each  # torch is loaded where weights are
         from mergecore.engine.step import Runner
         from mergecore.engine.weights import WeightFiles
 
-        todo = [step for step in self.plan.steps if not _is_done(step, storage)]
         with WeightFiles(self.plan.models) as files, one_thread_each():
             runner = Runner(
                 plan=self.plan,
@@ -160,6 +159,9 @@ class Run:
             )
             self.states = self._prepared(runner)
             runner = replace(runner, states=self.states)
+            if ready:
+                ready(self.states)
+            todo = [step for step in self.plan.steps if not _is_done(step, storage)]
             progress = _Progress(self.plan, todo)
             for result in self._results(self._job(todo, runner, storage)):
                 storage.finish(result)

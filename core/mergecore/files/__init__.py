@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mergecore.files.sizes import size_text
     from mergecore.files.small_files import read_small
     from mergecore.files.strict_json import parse_json, read_json
-    from mergecore.files.yaml_document import DocPath, parse_documents
+    from mergecore.files.yaml_document import SEARCHED, DocPath, Tagged, parse_documents
     from mergecore.files.yaml_text import read_text
 else:
     __getattr__, __dir__ = on_demand(
@@ -25,7 +25,7 @@ else:
             "safe_open": "ReadAt",
             "sizes": "size_text",
             "strict_json": "parse_json read_json",
-            "yaml_document": "DocPath parse_documents",
+            "yaml_document": "SEARCHED DocPath Tagged parse_documents",
             "yaml_text": "read_text",
         },
     )
@@ -33,9 +33,11 @@ else:
 __all__ = [
     "DTYPES",
     "MERGEABLE",
+    "SEARCHED",
     "DocPath",
     "NumberFormat",
     "ReadAt",
+    "Tagged",
     "nbytes",
     "parse_documents",
     "parse_json",

@@ -1,13 +1,14 @@
 """A YAML file as plain values that know where they were written; strict where YAML guesses.
 
 Read `parse_document`, then `_Builder`, which makes nodes from the parser's events.  Scalars follow YAML 1.2
-(`1e-3` is a number, `yes` is text), tags are refused, and aliases may not blow a small file up.
+(`1e-3` is a number, `yes` is text), tags are refused but for those that the caller knows, and aliases may not blow a
+small file up.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias, cast
@@ -29,6 +30,9 @@ from mergecore.files.yaml_text import ODD, ODD_LINE, PLAINLY, check_text, odd_le
 
 DocPath: TypeAlias = tuple[str | int, ...]
 """The way to a value: keys and list indices from the root."""
+
+SEARCHED = ("!range", "!choice")
+"""The tags of values that a search is to find."""
 
 MAX_DEPTH = 32
 MAX_NODES = 250_000
@@ -62,12 +66,31 @@ class Document:
         place = node.key_places.get(str(path[-1])) if node and path else None
         return place or self.place(path)
 
+    def tagged(self) -> Iterator[Tagged]:
+        """Every value with a tag, from the top down."""
+        if self._root is not None:
+            yield from _tagged(self._root, ())
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """A value that has a tag such as `!range`.
+
+    place: where it stands; `written` where it is written, which differs for an alias.
+    """
+
+    path: DocPath
+    tag: str
+    value: Json
+    place: Place
+    written: Place
+
 
 @dataclass(frozen=True)
 class Node:
     """A value with its places; `size` and `height` count everything below it, aliases replaced.
 
-    plain: a scalar without quotes.
+    plain: a scalar without quotes.  tag: one that the caller knows, written at `written`.
     """
 
     value: Json
@@ -77,6 +100,8 @@ class Node:
     size: int = 1
     height: int = 0
     plain: bool = False
+    tag: str = ""
+    written: Place | None = None
 
 
 def read_document(path: Path) -> Document:
@@ -90,9 +115,9 @@ def read_document(path: Path) -> Document:
     return parse_document(read_text(path), str(path))
 
 
-def read_documents(path: Path) -> tuple[Document, ...]:
-    """All documents in a file, at least one; errors as for `read_document`."""
-    return parse_documents(read_text(path), str(path))
+def read_documents(path: Path, *, tags: Collection[str] = ()) -> tuple[Document, ...]:
+    """All documents in a file, at least one; `tags` and errors as for `parse_documents`."""
+    return parse_documents(read_text(path), str(path), tags=tags)
 
 
 def parse_document(text: str, name: str = "<config>") -> Document:
@@ -108,10 +133,13 @@ def parse_document(text: str, name: str = "<config>") -> Document:
     return documents[0]
 
 
-def parse_documents(text: str, name: str = "<config>") -> tuple[Document, ...]:
-    """All documents in `text`, at least one; errors as for `read_document`."""
+def parse_documents(text: str, name: str = "<config>", *, tags: Collection[str] = ()) -> tuple[Document, ...]:
+    """All documents in `text`, at least one; errors as for `read_document`.
+
+    tags: those that values may have, such as `!range`; `Document.tagged` tells which have one.
+    """
     check_text(text, name)
-    builder = _Builder(name)
+    builder = _Builder(name, tags)
     roots = [root for root in builder.documents(_events(text, name)) if root.value is not None]
     for root in roots:
         if not isinstance(root.value, dict):
@@ -125,6 +153,13 @@ def parse_documents(text: str, name: str = "<config>") -> tuple[Document, ...]:
             "E101", "the file is empty", place=Place(name, 1, 1), hint="begin with 'merge_method: …'"
         )
     return tuple(Document(name, cast("dict[str, Json]", root.value), text, root) for root in roots)
+
+
+def _tagged(node: Node, path: DocPath) -> Iterator[Tagged]:
+    if node.tag and node.written:
+        yield Tagged(path, node.tag, node.value, node.place, node.written)
+    for step, child in node.children.items():
+        yield from _tagged(child, (*path, step))
 
 
 def _child(node: Node, step: str | int) -> Node | None:
@@ -173,8 +208,9 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, name: str) -> ConfigEr
 class _Builder:
     """Makes a tree of nodes from events; what is wrong but does not stop it is gathered in `problems`."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, tags: Collection[str] = ()) -> None:
         self.name = name
+        self.tags = tags
         self.problems = Collector()
         self._anchors: dict[str, Node | None] = {}
         self._from_aliases = 0
@@ -192,7 +228,7 @@ class _Builder:
         assert isinstance(event, NodeEvent)
         if isinstance(event, AliasEvent):
             return self._alias(str(event.anchor), place, depth)
-        self._check_tag(event, place)
+        tag = self._tag(event, place)
         anchor = event.anchor
         if anchor is not None:
             self._anchors[anchor] = None
@@ -203,6 +239,8 @@ class _Builder:
         else:
             assert isinstance(event, MappingStartEvent)
             node = self._mapping(events, place, depth)
+        if tag:
+            node = replace(node, tag=tag, written=place)
         if anchor is not None:
             self._anchors[anchor] = node
         return node
@@ -303,12 +341,20 @@ class _Builder:
         height = 1 + max((child.height for child in children), default=0)
         return replace(node, size=size, height=height)
 
-    def _check_tag(self, event: NodeEvent, place: Place) -> None:
+    def _tag(self, event: NodeEvent, place: Place) -> str:
+        """The tag of a value, if it may have one."""
         tag = cast("str | None", getattr(event, "tag", None))
-        if tag is not None:
+        if tag is None or tag in self.tags:
+            return tag or ""
+        if tag in SEARCHED:
+            what = f"the tag '{tag}' is for `mergecore search`; here a config holds plain values only"
+            hint = "run `mergecore search CONFIG OUT`, or write one value"
+        else:
             shown = tag.replace("tag:yaml.org,2002:", "!!")
             what = f"the tag '{shown}' is refused; a config holds plain values only, and no flag allows more"
-            self.problems.add(PolicyError("E106", what, place=place, hint="remove the tag"))
+            hint = "remove the tag"
+        self.problems.add(PolicyError("E106", what, place=place, hint=hint))
+        return ""
 
     def _place(self, event: Event) -> Place:
         mark = event.start_mark

@@ -12,6 +12,7 @@ from mergecore.names.on_demand import on_demand
 if TYPE_CHECKING:
     from mergecore.pipeline.folders import execute, merge
     from mergecore.pipeline.in_memory import merge_state_dicts, merge_tensors, run
+    from mergecore.pipeline.keeping import Kept
     from mergecore.pipeline.opening import OpenedModel, open_model
     from mergecore.pipeline.plans import made_already, plan, planner
 else:
@@ -20,12 +21,14 @@ else:
         {
             "folders": "execute merge",
             "in_memory": "merge_state_dicts merge_tensors run",
+            "keeping": "Kept",
             "opening": "OpenedModel open_model",
             "plans": "made_already plan planner",
         },
     )
 
 __all__ = [
+    "Kept",
     "OpenedModel",
     "execute",
     "made_already",

@@ -15,6 +15,7 @@ from mergecore.errors import (
 from mergecore.files.exhaustion import TO_RUN, check_memory, enough
 from mergecore.output.inputs import check_unchanged, fetched, input_files, pinned
 from mergecore.output.storages.memory import Memory, in_dtypes
+from mergecore.pipeline.keeping import Kept, during
 from mergecore.pipeline.plans import plan
 from mergecore.planning.before import (
     in_memory,
@@ -44,10 +45,14 @@ def run(
     registry: Registry | None = None,
     options: RunOptions | None = None,
     progress: Progress | None = None,
+    kept: Kept | None = None,
 ) -> dict[str, Tensor]:
     """Carry out a plan in memory; every tensor of the output by its name, on the host, in its output dtype.
 
     Nothing is written; the options that concern a folder (`mode`, `overwrite`, `recheck`) have no effect.
+
+    kept: what an earlier run has made, of which the tensors that would be made the same are taken over; it then holds
+    what this run gives.
 
     Raises:
         MergecoreError: what is wrong with the models' numbers or the plugins.
@@ -55,7 +60,7 @@ def run(
     registry = registry or Registry.discover()
     if plan.earlier:
         with scratch_folder() as scratch:
-            run_one = partial(run, registry=registry, options=options, progress=progress)
+            run_one = partial(run, registry=registry, options=options, progress=progress, kept=kept)
             return run_one(in_order(plan, lambda one: partial(in_memory, run_one(one.plan)), scratch))
     plan = in_dtypes(pinned(plan))
     reads = input_files(plan)
@@ -63,11 +68,13 @@ def run(
     check_memory(TO_RUN + started.estimate.peak)
     started.begin()
     storage = Memory(plan.outputs)
-    with enough(started.estimate.peak):
-        started.fetch()
-        started.steps(storage)
-    check_unchanged([*reads, *fetched(reads)])
-    return storage.tensors
+    with during(kept or Kept(), plan) as reuse:
+        with enough(started.estimate.peak):
+            started.fetch()
+            started.steps(storage, lambda states: storage.take_over(reuse.same(states)))
+        check_unchanged([*reads, *fetched(reads)])
+        reuse.tensors |= storage.tensors
+    return reuse.tensors
 
 
 def merge_state_dicts(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tiny import write_llama
 
 import mergecore
 from mergecore import MergeMethod, Params, Registry, TensorGroup
+from mergecore.files import parse_documents
 from mergecore.types import Blocks
 from mergecore.types.events import Event, ModelSealed, PlanReady, StepDone
 
@@ -199,3 +201,12 @@ def test_no_signature_prints_the_environment(name: str, monkeypatch: pytest.Monk
                 continue
             assert "environ({" not in text
             assert "PATH" not in text
+
+
+def test_a_document_with_other_values_keeps_the_places_of_its_text(models: list[Path]) -> None:
+    text = f"models:\n- model: {models[0]}\n- model: {models[1]}\nmerge_method: linear\n"
+    (document,) = parse_documents(text, "cfg.yml")
+    with pytest.raises(mergecore.ConfigError, match=r"cfg\.yml:4:15: .*'linea'"):
+        mergecore.plan(replace(document, data={**document.data, "merge_method": "linea"}))
+    with pytest.raises(mergecore.ConfigError, match=r"config\[1\] is a int"):
+        mergecore.plan([document, 3])  # type: ignore[list-item]

@@ -177,3 +177,10 @@ def test_the_command_line_refuses_them_when_it_is_to_be_strict(
 def test_a_config_of_another_tool_is_called_by_its_name(models: Path, text: str, message: str) -> None:
     (error,) = told(text)[1]
     assert message in error
+
+
+def test_a_search_says_which_command_carries_it_out(models: Path) -> None:
+    _, errors = told(with_parameters("ties", "weight: 1") + "search: {trials: 3}\n")
+    assert errors == [
+        "E104 c.yml:1:1: this config describes a search. Hint: run `mergecore search CONFIG OUT`, or remove 'search'"
+    ]

@@ -83,7 +83,17 @@ def _either_parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
             r"config\.yml:1:4: the tag '!!python/object/",
         ),
         ("E106", "x: !!str 5\n", r"the tag '!!str' is refused.*\. Hint: remove the tag"),
-        ("E106", "x: !mine {a: 1}\n", r"the tag '!mine' is refused"),
+        (
+            "E106",
+            "x: !mine {a: 1}\n",
+            r"the tag '!mine' is refused; a config holds plain values only, and no flag allows more",
+        ),
+        (
+            "E106",
+            "x: !range [0, 1]\n",
+            r"the tag '!range' is for `mergecore search`; here a config holds plain values only\. "
+            r"Hint: run `mergecore search CONFIG OUT`, or write one value",
+        ),
         ("E107", "x: " + "[" * 50 + "]" * 50, r"config\.yml:1:36: nested deeper than 32 levels"),
         ("E107", "a: &x [*x]\n", r"aliases may not contain themselves"),
         ("E107", "x: " + "9" * 101, r"whole number of 101 digits"),
@@ -274,3 +284,16 @@ Plain = st.recursive(
 @given(st.dictionaries(st.text("xyz"), Plain, min_size=1, max_size=3))
 def test_what_a_dumper_quotes_for_yaml_1_1_is_read_back(data: dict[str, Json]) -> None:
     assert read(yaml.safe_dump(data)).data == data
+
+
+def test_known_tags_are_kept_with_their_places_and_aliases_know_where_they_were_written() -> None:
+    text = "a: &x !range [0, 1]\nb: *x\nc:\n- !choice [ties, {d: !range [1, 2]}]\n"
+    (document,) = parse_documents(text, "cfg.yml", tags=("!range", "!choice"))
+    assert document.data == {"a": [0, 1], "b": [0, 1], "c": [["ties", {"d": [1, 2]}]]}
+    found = [(one.path, one.tag, str(one.place), str(one.written)) for one in document.tagged()]
+    assert found == [
+        (("a",), "!range", "cfg.yml:1:4", "cfg.yml:1:4"),
+        (("b",), "!range", "cfg.yml:2:4", "cfg.yml:1:4"),
+        (("c", 0), "!choice", "cfg.yml:4:3", "cfg.yml:4:3"),
+        (("c", 0, 1, "d"), "!range", "cfg.yml:4:22", "cfg.yml:4:22"),
+    ]

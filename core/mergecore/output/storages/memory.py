@@ -37,6 +37,11 @@ class Memory:
         """Every tensor of the plan, on the host, in the order of its steps; all are finished."""
         return {name: self._of(name) for name in self._outputs}
 
+    def take_over(self, made: Mapping[str, Tensor]) -> None:
+        """Have tensors that need not be made."""
+        self._tensors |= made
+        self.done = dict.fromkeys(made, "")
+
     def write(self, name: str, start: int, data: memoryview | bytes | bytearray) -> None:
         """Keep `data`, the bytes of tensor `name` from byte `start` on.  Safe from any thread."""
         self._bytes(name)[start : start + memoryview(data).nbytes] = memoryview(data).cast("B")
