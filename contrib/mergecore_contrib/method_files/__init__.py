@@ -31,8 +31,15 @@ def methods_of(path: str | Path) -> list[MergeMethod[Any]]:
 
 @hookimpl
 def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
+    seen: dict[str, str] = {}
     for path in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
         try:
-            yield from methods_of(path)
+            methods = methods_of(path)
         except ConfigError as error:  # the file is to be mended, and not this plugin
             raise PluginError("E601", f"{VARIABLE}: {error.what}", hint=error.hint) from error
+        for one in methods:
+            if one.name in seen:
+                what = f"{VARIABLE}: '{seen[one.name]}' and '{path}' both define a merge method '{one.name}'"
+                raise PluginError("E601", what, hint="give one of them another name, or name one file only")
+            seen[one.name] = path
+            yield one

@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from mergecore import MergeMethod, Params, PluginError
+from mergecore_contrib.method_files.faults import blaming
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mergecore import Block, TensorGroup
     from mergecore.types import Step
-
-PACKAGES = ("mergekit", "sd_mecha")
-"""What a file is written for, and need not be installed."""
 
 REQUIRED: Any = object()
 """The default of a parameter that has none."""
@@ -66,8 +65,8 @@ class Function:
     paper: str | None = None
 
 
-def as_method(one: Function, params_class: type[Params], version: str) -> MergeMethod[Any]:
-    """The merge method that calls a function with whole tensors; `version` tells of the file."""
+def as_method(one: Function, params_class: type[Params], file: Path, version: str) -> MergeMethod[Any]:
+    """The merge method that calls a function of the `file` with whole tensors; `version` tells of that."""
     apart = one.base in ("required", "optional")
 
     def merge(group: TensorGroup, params: Params) -> Tensor:
@@ -76,9 +75,10 @@ def as_method(one: Function, params_class: type[Params], version: str) -> MergeM
         inputs = _inputs(group, one)
         values = {parameter.name: getattr(params, field_of(parameter)) for parameter in one.parameters}
         seed = int(group.uniform(2, "seed of torch").double() @ _digits())
-        with Seeded(seed):
-            made = _called(one, inputs, values)
-        return made.to(group.dtype) if hasattr(made, "to") and not made.is_complex() else made
+        with blaming(file, one.name, group.name):
+            with Seeded(seed):
+                made = one.call(inputs, values)
+            return _checked(made, group)
 
     merge.__doc__ = one.summary or None
     merge.__module__ = one.module
@@ -99,15 +99,20 @@ def as_method(one: Function, params_class: type[Params], version: str) -> MergeM
     )
 
 
-def _called(one: Function, inputs: Inputs, values: Mapping[str, Any]) -> Tensor:
-    try:
-        return one.call(inputs, values)
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] not in PACKAGES:
-            raise
-        what = f"'{one.name}' imports from {error.name} while it runs: {error}"
-        hint = "put the import at the top of the file, where mergecore stands in for it"
-        raise PluginError("E605", what, tensor=inputs.name, hint=hint) from error
+def _checked(made: Any, group: TensorGroup) -> Tensor:
+    """What a function returned, as a tensor of the group."""
+    import torch
+
+    wanted = f"a tensor of {list(group.shape)} is expected"
+    if not isinstance(made, torch.Tensor):
+        kind = "nothing" if made is None else type(made).__name__
+        raise PluginError("E605", f"it returned {kind}; {wanted}")
+    odd = made.is_complex() or made.is_meta or made.layout is not torch.strided
+    if odd or tuple(made.shape) != tuple(group.shape):
+        kind = str(made.dtype if made.is_complex() else made.layout).removeprefix("torch.")
+        told = "numbers without values" if made.is_meta else f"{list(made.shape)} of {kind}" if odd else ""
+        raise PluginError("E605", f"it returned {told or list(made.shape)}; {wanted}")
+    return made.detach().to(group.device, group.dtype)
 
 
 def _digits() -> Tensor:

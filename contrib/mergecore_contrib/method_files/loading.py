@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
@@ -15,7 +14,8 @@ from typing import Any
 import importlib_metadata
 
 from mergecore import ConfigError, MergecoreError, MergeMethod
-from mergecore_contrib.method_files.calling import PACKAGES, as_method
+from mergecore_contrib.method_files.calling import Function, as_method
+from mergecore_contrib.method_files.faults import refused
 from mergecore_contrib.method_files.parameters import class_of
 from mergecore_contrib.method_files.stand_ins import Found, stand_ins
 
@@ -28,7 +28,7 @@ def load(path: str | Path) -> list[MergeMethod[Any]]:
     found = Found()
     text, before = file.read_bytes(), set(sys.modules)
     with stand_ins(found):
-        functions = found.of_module(_module(file, text))
+        functions = _functions(file, text, found)
     if not functions:
         raise ConfigError(
             "E105",
@@ -44,7 +44,7 @@ def load(path: str | Path) -> list[MergeMethod[Any]]:
         )
     digest = sha256(str(file).encode() + text).hexdigest()[:16]
     version = f"sha256 {_digest(text, file.parent, sys.modules.keys() - before)}"
-    return [as_method(one, class_of(one, digest), version) for one in functions]
+    return [as_method(one, class_of(one, digest), file, version) for one in functions]
 
 
 _beside: dict[Path, dict[str, str]] = {}
@@ -74,6 +74,15 @@ class _OfBytes(SourceFileLoader):
         return self.source_to_code(self._text, self.path)
 
 
+def _functions(file: Path, text: bytes, found: Found) -> Sequence[Function]:
+    try:
+        return found.of_module(_module(file, text))
+    except (KeyboardInterrupt, MergecoreError):
+        raise
+    except BaseException as error:
+        raise refused(file, error) from error
+
+
 def _module(file: Path, text: bytes) -> ModuleType:
     """The file, executed as a module; it may import what lies beside it."""
     name = f"mergecore_method_file_{sha256(str(file).encode()).hexdigest()[:12]}"
@@ -84,30 +93,15 @@ def _module(file: Path, text: bytes) -> ModuleType:
     sys.path.insert(0, str(file.parent))
     try:
         spec.loader.exec_module(module)
-    except MergecoreError:
-        raise
-    except Exception as error:
+    except BaseException:
         del sys.modules[name]
-        raise _refused(file, error) from error
+        raise
     finally:
         sys.path.remove(str(file.parent))
     return module
 
 
-def _refused(file: Path, error: Exception) -> ConfigError:
-    lines = [one.lineno for one in traceback.extract_tb(error.__traceback__) if one.filename == str(file)]
-    place = f"{file}:{lines[-1]}" if lines and lines[-1] else str(file)
-    missing = getattr(error, "name", None) or ""
-    if isinstance(error, ImportError) and missing.partition(".")[0] in PACKAGES:
-        return ConfigError(
-            "E105",
-            f"{place}: {error}: mergecore stands in for the parts that define merge methods only",
-            hint="put what it needs from there into the file",
-        )
-    return ConfigError("E105", f"{place}: {type(error).__name__}: {error}", hint="correct the file")
-
-
 def _built_in() -> set[str]:
-    """The names of what comes with mergecore."""
+    """The names of the merge methods that come with mergecore."""
     points = importlib_metadata.distribution("mergecore").entry_points.select(group="mergecore")
-    return {one.name for one in points}
+    return {one.name for one in points if one.value.startswith("mergecore_plugins.methods.")}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mergecore_contrib.method_files.calling import REQUIRED, Function, Inputs, Parameter
+from mergecore_contrib.method_files.faults import check_call
 
 T = TypeVar("T")
 
@@ -251,6 +252,8 @@ def from_object(method: Any) -> Function:
     aware = spec.contract.base in (BasePolicy.OPTIONAL, BasePolicy.REQUIRED)
     if aware and any(one.scope == ParameterScope.INPUT for one in spec.parameters):
         raise TypeError("a parameter has a value for each input, the base included; use PerNonBase")
+    makes = method.merge_batch if isinstance(method, BatchedMergeMethod) else method.merge_group
+    check_call(getattr(method, "implementation", makes), ["group"], [one.name for one in spec.parameters])
 
     def call(inputs: Inputs, values: Mapping[str, Any]) -> Tensor:
         group = _group(inputs)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic_core import core_schema
 
 from mergecore_contrib.method_files.calling import REQUIRED, Function, Inputs, Parameter
+from mergecore_contrib.method_files.faults import check_call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +34,10 @@ def from_function(function: Callable[..., Tensor], name: str, reference_url: str
     arguments = inspect.signature(function).parameters
     base: Any = _base(hints) if "base_tensor" in arguments else "first"
     told = {"tensors", "base_tensor", "output_weight", "base_model"}
+    if "tensors" not in arguments:
+        raise TypeError(f"'{name}' has no argument 'tensors', which are those of the models")
     parameters = [_parameter(one, hints) for one in arguments.values() if one.name not in told]
+    check_call(function, [], [*arguments])
 
     def call(inputs: Inputs, values: Mapping[str, Any]) -> Tensor:
         given: dict[str, Any] = {
@@ -166,6 +170,10 @@ def from_class(method: Any) -> Function:
     """The method of an object that makes a task for each tensor."""
     own = [_defined(one, False) for one in method.parameters()]
     of_models = [_defined(one, True) for one in method.tensor_parameters()]
+
+    check_call(
+        method.make_task, [], ["output_weight", "tensors", "parameters", "tensor_parameters", "base_model"]
+    )
 
     def call(inputs: Inputs, values: Mapping[str, Any]) -> Any:
         models = [ModelReference(f"model {i + 1}") for i in range(len(inputs.models))]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 
 from mergecore_contrib.method_files.calling import REQUIRED, Function, Inputs, Parameter
+from mergecore_contrib.method_files.faults import check_call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,6 +101,7 @@ def from_function(function: Callable[..., Any], name: str) -> Function:
         raise TypeError("no argument is a tensor of a model")
     if any(one.default is not inspect.Parameter.empty for one in inputs):
         raise TypeError("an argument that is a model has a default")
+    check_call(function, [one.name for one in inputs], [one.name for one in others])
     made: Any = hints.get("return")
     space = (made.space if _is_mark(made) else None) or inputs[0].mark.space
     relative = space == "delta" or any(one.mark.space == "delta" for one in inputs)

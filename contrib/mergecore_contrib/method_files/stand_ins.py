@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +12,12 @@ from typing import Any
 import torch
 
 from mergecore_contrib.method_files import new_mergekit, old_mergekit, sd_mecha
-from mergecore_contrib.method_files.calling import PACKAGES, Function
+from mergecore_contrib.method_files.calling import Function
+from mergecore_contrib.method_files.faults import PACKAGES
+from mergecore_contrib.method_files.parameters import checked
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
+"""What a config can name, as a plugin."""
 
 
 class Found:
@@ -22,20 +28,23 @@ class Found:
 
     def merge_method(self, func: Any = None, **options: Any) -> Any:
         """The decorator of mergekit, of either version."""
-        if func is None:
-            return lambda function: self.merge_method(function, **options)
+        if func is None or isinstance(func, str):
+            named = {"name": func} if func else {}
+            return lambda function: self.merge_method(function, **named, **options)
+        if not isinstance(options.get("name"), str):
+            raise TypeError('a merge method needs a name: @merge_method(name="…")')
         if new_mergekit.is_kernel(func):
             made = new_mergekit.from_kernel(func, **options)
-            self.functions.append(new_mergekit.from_object(made))
+            self._take(new_mergekit.from_object(made))
             return made
         known = {key: options[key] for key in ("name", "reference_url") if key in options}
-        self.functions.append(old_mergekit.from_function(func, **known))
+        self._take(old_mergekit.from_function(func, **known))
         return func
 
     def register(self, method: Any) -> None:
         """Take a method that is an object; those of the decorator are there already."""
         if all(one.name != method.spec.name for one in self.functions):
-            self.functions.append(new_mergekit.from_object(method))
+            self._take(new_mergekit.from_object(method))
 
     def of_sd_mecha(self, fn: Any = None, *, identifier: str | None = None, **options: Any) -> Any:
         """The decorator of sd-mecha."""
@@ -45,7 +54,7 @@ class Found:
             fn, type
         ):
             raise TypeError(f"'{fn.__name__}' is not a plain function of tensors")
-        self.functions.append(sd_mecha.from_function(fn, identifier or fn.__name__))
+        self._take(sd_mecha.from_function(fn, identifier or fn.__name__))
         fn.__wrapped__ = fn
         return fn
 
@@ -57,8 +66,17 @@ class Found:
                 continue
             if one.__module__ == module.__name__ and hasattr(one, "make_task"):
                 made = old_mergekit.from_class(one())
-                self.functions += [made] if made.name not in names else []
+                if made.name not in names:
+                    self._take(made)
         return self.functions
+
+    def _take(self, one: Function) -> None:
+        name: object = one.name
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise TypeError(f"the name {name!r} is not one of letters, digits, '_', '-' and '.'")
+        if any(other.name == one.name for other in self.functions):
+            raise TypeError(f"two merge methods are called '{one.name}'")
+        self.functions.append(checked(one))
 
 
 @contextmanager

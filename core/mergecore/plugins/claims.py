@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import click
 
+from mergecore.errors import some
 from mergecore.plugins.discovery import Plugin, canonical
 from mergecore.plugins.loading import Offer
 from mergecore.types import Architecture, ModelSource, MoeFamily, Recipe
@@ -98,3 +99,13 @@ def cure_of(plugin: Plugin, code: str) -> str:
 def blocked_as(plugin: Plugin) -> str:
     """What `--no-plugin` takes for this plugin and no other."""
     return f"{plugin.distribution}:{plugin.name}"
+
+
+def told_unusable(plugins: Sequence[Plugin]) -> str:
+    """Which plugins might provide a value and cannot be used, and why; the first part of a hint."""
+    told = some([f"{one.name} ({one.status}: {_shortened(one.reason)})" for one in plugins], 3, mark="")
+    return f"these cannot be used, and may provide it: {told}; " if plugins else ""
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 200 else text[:197] + "..."

@@ -25,6 +25,7 @@ from mergecore.plugins.claims import (
     cure_of,
     how_to_choose,
     of_distribution,
+    told_unusable,
     why_not,
 )
 from mergecore.plugins.discovery import Entry, Plugin, installed
@@ -351,14 +352,14 @@ class Registry:
             if plugin.status in _UNUSABLE:
                 return _refusal(f"{WORD_OF[kind]} '{plain}'", plugin)
         known = [claim.offer.name for claim in self._winners(kind)]
-        others = [f"{slot.plugin.name} ({slot.plugin.status})" for slot in self._slots if slot.plugin.reason]
-        also = f"; cannot be used, and may provide it: {', '.join(others[:5])}" if others else ""
-        hint = f"installed: {', '.join(known)}{also}"
+        hint = f"installed: {', '.join(known)}"
         near = did_you_mean(name, known)
         if near and _is_slip(name, known):
             return ConfigError("E108", f"unknown {WORD_OF[kind]} '{name}'{near}", hint=hint)
         what = f"{WORD_OF[kind]} '{name}': no installed plugin provides it{near}"
-        return ConfigError("E606", what, hint=hint)
+        unusable = told_unusable([slot.plugin for slot in self._slots if slot.plugin.reason])
+        cure = f"install the package that has it{_OR_FILE.get(kind, '')}"
+        return ConfigError("E606", what, hint=f"{unusable}{cure}; {hint}")
 
     def _called(self, name: str) -> list[_Slot]:
         return [slot for slot in self._slots if slot.plugin.name == name]
@@ -370,6 +371,8 @@ class Registry:
 # ---- words -------------------------------------------------------------------------------------------------
 
 _UNUSABLE = ("broken", "blocked")
+_OR_FILE: Mapping[type, str] = {MergeMethod: ", or name its file in MERGECORE_METHOD_FILES"}
+"""Where a value can come from that no package has."""
 
 
 def _refusal(what: str, plugin: Plugin) -> PluginError:

@@ -26,9 +26,22 @@ def test_a_name_near_nothing_wants_a_plugin_that_is_not_installed(write_plugin: 
     with pytest.raises(ConfigError) as caught:
         discover().get(MergeMethod, "quintessence")
     assert (caught.value.code, caught.value.exit_code) == ("E606", 2)
+    assert str(caught.value).startswith(
+        "merge method 'quintessence': no installed plugin provides it. Hint: these cannot be used, and may provide it: "
+        "broken (broken: ImportError: no cuda); install the package that has it, or name its file in "
+        "MERGECORE_METHOD_FILES; installed: "
+    )
+    with pytest.raises(ConfigError, match=r"; install the package that has it; installed: ") as caught:
+        discover().get(Executor, "quintessence")
+
+
+def test_the_first_plugins_that_cannot_be_used_are_named_with_the_reason(write_plugin: WritePlugin) -> None:
+    for i in range(5):
+        write_plugin(f"broken{i}", f"raise ImportError('{str(i) * 300}')")
+    with pytest.raises(ConfigError) as caught:
+        discover().get(MergeMethod, "quintessence")
     text = str(caught.value)
-    assert text.startswith("merge method 'quintessence': no installed plugin provides it. Hint: installed: ")
-    assert text.endswith("; cannot be used, and may provide it: broken (broken)")
+    assert f"broken2 (broken: ImportError: {'2' * 184}...) and 2 more; install" in text
 
 
 def test_a_name_that_only_resembles_a_known_one_may_be_that_of_another_plugin() -> None:
