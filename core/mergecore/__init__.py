@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         Block,
         Checkpoint,
         Description,
+        Evaluator,
         Executor,
         MergeMethod,
         ModelSource,
@@ -73,7 +74,7 @@ else:
             "pipeline": "Kept OpenedModel execute merge merge_state_dicts merge_tensors open_model plan planner run",
             "plugins.discovery": "Plugin",
             "plugins.registry": "Registry",
-            "types": "Architecture Block Checkpoint Description Executor MergeMethod ModelSource "
+            "types": "Architecture Block Checkpoint Description Evaluator Executor MergeMethod ModelSource "
             "MoeFamily OutputWriter Plan Recipe SideFile TensorGroup TokenizerStrategy",
             "types.execution": "RunOptions",
             "types.params": "Field NoParams Params PerModel Size",
@@ -93,6 +94,7 @@ __all__ = [
     "Configs",
     "Description",
     "Document",
+    "Evaluator",
     "Executor",
     "Field",
     "InputError",

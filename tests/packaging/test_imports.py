@@ -23,8 +23,13 @@ MAY_IMPORT = {
 ONLY_THERE = {"mergecore.testing.pytest_plugin": "pytest"}
 """What is imported by a module that nothing else imports: pytest loads it."""
 
-SHARED = ("mergecore_plugins.methods.common", "mergecore_plugins.activations", "mergecore_plugins.reports")
-"""The steps that merge methods consist of, what flows through models, and pages; any plugin may use them."""
+SHARED = (
+    "mergecore_plugins.methods.common",
+    "mergecore_plugins.activations",
+    "mergecore_plugins.reports",
+    "mergecore_plugins.evaluation",
+)
+"""Steps that methods consist of, what flows through models, pages, evaluation; any plugin may use them."""
 
 
 def imports(module: str, path: Path) -> set[str]:

@@ -64,8 +64,8 @@ def test_public_names_and_signatures_are_those_of_the_list() -> None:
 # ---- hooks -------------------------------------------------------------------------------------------------
 
 
-def test_there_are_eleven_hooks() -> None:
-    assert len(HOOKS) == 11
+def test_there_are_twelve_hooks() -> None:
+    assert len(HOOKS) == 12
 
 
 @pytest.mark.parametrize("hook", HOOKS)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mergecore.names.on_demand import on_demand
 
 if TYPE_CHECKING:
+    from mergecore.config.chosen import Choice, read_params
     from mergecore.config.leftovers import OBSOLETE, OPTIONS, other_document
     from mergecore.config.reference import HUB, Exists, exists_below, nearest, parse_reference
     from mergecore.config.values import Dtype, Reference
@@ -14,6 +15,7 @@ else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
+            "chosen": "Choice read_params",
             "leftovers": "OBSOLETE OPTIONS other_document",
             "reference": "HUB Exists exists_below nearest parse_reference",
             "values": "Dtype Reference",
@@ -24,6 +26,7 @@ __all__ = [
     "HUB",
     "OBSOLETE",
     "OPTIONS",
+    "Choice",
     "Dtype",
     "Exists",
     "Reference",
@@ -31,4 +34,5 @@ __all__ = [
     "nearest",
     "other_document",
     "parse_reference",
+    "read_params",
 ]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from mergecore.types import (
         Architecture,
+        Evaluator,
         Executor,
         MergeMethod,
         ModelSource,
@@ -89,6 +90,12 @@ def mergecore_output_writers() -> Iterable[OutputWriter[Any]]:
 @hookspec
 def mergecore_side_files() -> Iterable[SideFile[Any]]:
     """Yield files that lie beside the weights: a model card, a chat template, licences."""
+    return ()
+
+
+@hookspec
+def mergecore_evaluators() -> Iterable[Evaluator[Any]]:
+    """Yield ways to say how good a model is: perplexity, shares of right answers."""
     return ()
 
 

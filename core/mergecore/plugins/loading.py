@@ -23,6 +23,7 @@ from mergecore.plugins.discovery import GROUP, Entry, stated_api
 from mergecore.plugins.values import fault_of
 from mergecore.types import (
     Architecture,
+    Evaluator,
     Executor,
     MergeMethod,
     ModelSource,
@@ -47,6 +48,7 @@ HOOK_OF: Mapping[type, str] = {
     Executor: "mergecore_executors",
     OutputWriter: "mergecore_output_writers",
     SideFile: "mergecore_side_files",
+    Evaluator: "mergecore_evaluators",
     click.Command: "mergecore_commands",
 }
 

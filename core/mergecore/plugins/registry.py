@@ -34,6 +34,7 @@ from mergecore.plugins.session import in_session, of_session
 from mergecore.plugins.streams import Streams
 from mergecore.types import (
     Architecture,
+    Evaluator,
     Executor,
     MergeMethod,
     ModelSource,
@@ -59,6 +60,7 @@ WORD_OF: Mapping[type, str] = {
     Executor: "executor",
     OutputWriter: "output writer",
     SideFile: "side file",
+    Evaluator: "evaluator",
     click.Command: "command",
 }
 

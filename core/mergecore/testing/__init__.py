@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mergecore.testing.findings import Finding, Outcome
     from mergecore.testing.kinds.architectures import check_architecture
     from mergecore.testing.kinds.commands import check_command
+    from mergecore.testing.kinds.evaluators import check_evaluator
     from mergecore.testing.kinds.executors import check_executor
     from mergecore.testing.kinds.mixtures import check_moe_family
     from mergecore.testing.kinds.recipes import check_recipe
@@ -39,6 +40,7 @@ else:
             "plugins": "findings_of",
             "registries": "registry_of",
             "kinds.commands": "check_command",
+            "kinds.evaluators": "check_evaluator",
             "kinds.executors": "check_executor",
             "kinds.mixtures": "check_moe_family",
             "kinds.recipes": "check_recipe",
@@ -56,6 +58,7 @@ __all__ = [
     "TinyFamily",
     "check_architecture",
     "check_command",
+    "check_evaluator",
     "check_executor",
     "check_method",
     "check_moe_family",

@@ -17,6 +17,7 @@ from mergecore.testing.checkpoints import tiny_model
 from mergecore.testing.findings import Finding, NotCheckedError, Property, survey, told
 from mergecore.testing.kinds.architectures import ARCHITECTURE, architecture_case
 from mergecore.testing.kinds.commands import COMMAND, CommandCase
+from mergecore.testing.kinds.evaluators import EVALUATOR, evaluator_case
 from mergecore.testing.kinds.executors import EXECUTOR, executor_case
 from mergecore.testing.kinds.mixtures import MOE_FAMILY, family_case
 from mergecore.testing.kinds.recipes import RECIPE, recipe_case
@@ -29,6 +30,7 @@ from mergecore.testing.methods.cases import MethodCase
 from mergecore.testing.methods.checks import METHOD
 from mergecore.types import (
     Architecture,
+    Evaluator,
     Executor,
     MergeMethod,
     ModelReference,
@@ -51,7 +53,7 @@ class Given:
     """What is known for the checks beside the plugins themselves.
 
     models: references of models to check with, in place of tiny ones; what a source is to open.
-    document: one that a recipe accepts.
+    document: one that a recipe accepts, or `evaluator: NAME` with its parameters.
     without: names of properties that are not checked.
     """
 
@@ -135,6 +137,7 @@ PROPERTIES: Mapping[type, Sequence[Property[Any]]] = {
     Executor: EXECUTOR,
     OutputWriter: WRITER,
     SideFile: SIDE_FILE,
+    Evaluator: EVALUATOR,
     click.Command: COMMAND,
 }
 """What is checked of each kind."""
@@ -173,7 +176,14 @@ _CASES: Mapping[type, Callable[[Any, Given, Path], Any]] = {
     Executor: lambda value, given, folder: executor_case(value, None, given.registry),
     OutputWriter: lambda value, given, folder: writer_case(value, None, _first(given), given.registry),
     SideFile: lambda value, given, folder: side_file_case(value, None, _first(given), given.registry),
+    Evaluator: lambda value, given, folder: evaluator_case(value, _params_of(value, given), _first(given)),
 }
+
+
+def _params_of(value: Evaluator[Any], given: Given) -> Mapping[str, Any] | None:
+    """The parameters of an evaluator that a document gives, which names it; None where none does."""
+    document = dict(given.document or {})
+    return document if document.pop("evaluator", None) == value.name else None
 
 
 def _first(given: Given) -> str | None:

@@ -17,6 +17,8 @@ from mergecore.types.architectures import (
     Stack,
     TensorFacts,
 )
+from mergecore.types.evaluation.evaluators import EvaluatedModel, Evaluator
+from mergecore.types.evaluation.scores import EvaluationProgress, Score, Watch
 from mergecore.types.events import (
     Display,
     Event,
@@ -115,6 +117,9 @@ __all__ = [
     "DocumentFacts",
     "Dropped",
     "Earlier",
+    "EvaluatedModel",
+    "EvaluationProgress",
+    "Evaluator",
     "Event",
     "Executor",
     "ExpertNames",
@@ -170,6 +175,7 @@ __all__ = [
     "RowSource",
     "Rows",
     "RunStep",
+    "Score",
     "Segment",
     "SideFile",
     "SideFileRequest",
@@ -192,6 +198,7 @@ __all__ = [
     "TokenizerStrategy",
     "Vocabulary",
     "Warned",
+    "Watch",
     "WeightFile",
     "Workers",
     "Written",

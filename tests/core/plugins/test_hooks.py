@@ -199,6 +199,19 @@ def test_mergecore_output_writers_lay_out_files(example: Example, config: Path, 
     assert cli("verify", "out").code == 0
 
 
+def test_mergecore_evaluators_score_models(
+    example: Example, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example("mergecore_evaluators", "yes_no")
+    monkeypatch.chdir(tmp_path)
+    Path("questions.json").write_text(json.dumps([["is it", True], ["was it", False], ["so", True]]))
+    Path("check.yml").write_text("{evaluator: yes_no, data: questions.json}\n")
+    outcome = cli("plugins", "test", "yes_no", "--document", "check.yml")
+    assert outcome.code == 0, outcome.out
+    assert " passed, 0 failed, 0 skipped" in outcome.out
+    assert "it needs parameters: data" in cli("plugins", "test", "yes_no").out
+
+
 def test_mergecore_commands_are_commands(example: Example, config: Path, cli: Cli) -> None:
     example("mergecore_commands", "size")
     outcome = cli("size", "a")

@@ -11,6 +11,7 @@ import types
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 import annotated_types
@@ -240,6 +241,7 @@ _WORDS: Mapping[object, tuple[str, str]] = {
     int: ("whole number", "a whole number"),
     bool: ("true or false", "true or false"),
     str: ("text", "text"),
+    Path: ("path", "a path"),
     _SIZE: ("size", "a size such as 5GB"),
     type(None): ("none", "nothing"),
 }
@@ -273,6 +275,8 @@ def _expected(hint: object) -> str:
 def _word(member: object, form: int) -> str:
     if get_origin(member) is Literal:
         return " or ".join(f"'{choice}'" for choice in get_args(member))
+    if get_origin(member) is tuple and get_args(member)[1:] == (...,):
+        return f"{('list of ', 'a list of ')[form]}{_word(get_args(member)[0], 0)}"
     known = _WORDS.get(member)
     return known[form] if known else getattr(member, "__name__", str(member))
 

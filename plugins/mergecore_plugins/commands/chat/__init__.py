@@ -1,6 +1,6 @@
 """`mergecore chat`: ask models, or merges that are not written, one line at a time.
 
-The command is here; `loading` makes a model that answers of a config, `talking` asks it.
+The command is here; `talking` opens the models and asks them.
 """
 
 from __future__ import annotations

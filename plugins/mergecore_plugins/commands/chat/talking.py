@@ -6,11 +6,13 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import click
 
 from mergecore import Registry
-from mergecore_plugins.commands.chat.loading import Answering, loaded
+from mergecore_plugins.evaluation.loading import check_makes_text
+from mergecore_plugins.evaluation.models import Place, opened
 
 RESET = "/reset"
 _GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
@@ -28,6 +30,28 @@ class Asked:
     device: str = "cpu"
     offline: bool = False
     as_json: bool = False
+
+
+@dataclass(frozen=True)
+class Answering:
+    """A model that makes text, with its tokenizer."""
+
+    name: str
+    module: Any
+    tokenizer: Any
+
+
+def loaded(name: str, place: Place) -> Answering:
+    """The model that a config makes, or that has this name, in memory.
+
+    Raises:
+        MergecoreError: what is wrong with config or model; E224 when transformers cannot make text with it, E240
+            when it has no tokenizer.
+    """
+    model = opened(name, place=place)
+    check_makes_text(name, model.plan.side_files, "chat with a language model")
+    tokenizer = model.tokenizer()
+    return Answering(name, model.module(), tokenizer)
 
 
 @dataclass(frozen=True)
@@ -97,10 +121,8 @@ def talk(names: Sequence[str], prompts: Sequence[str], asked: Asked, registry: R
     Raises:
         MergecoreError: what is wrong with a config or a model, before anything is asked.
     """
-    models = [
-        Conversation(loaded(name, registry, offline=asked.offline, device=asked.device), asked)
-        for name in names
-    ]
+    place = Place(registry, device=asked.device, offline=asked.offline)
+    models = [Conversation(loaded(name, place), asked) for name in names]
     width = max(len(name) for name in names)
     for line in prompts or _typed():
         if line.strip() == RESET:

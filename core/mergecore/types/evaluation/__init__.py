@@ -1,0 +1,1 @@
+"""How good models are: `evaluators`, which hooks yield, and the `scores` that they give."""

@@ -1,0 +1,1 @@
+"""How good models are: evaluators, and `mergecore evaluate`; read `models`, then `evaluating`."""
