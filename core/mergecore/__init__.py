@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         planner,
         run,
     )
+    from mergecore.planning.several.checking import check_text
     from mergecore.plugins.discovery import Plugin
     from mergecore.plugins.registry import Registry
     from mergecore.types import (
@@ -72,6 +73,7 @@ else:
             "output.manifest": "Manifest WrittenFile WrittenTensor read_manifest",
             "output.verify": "VerifyReport verify_folder",
             "pipeline": "Kept OpenedModel execute merge merge_state_dicts merge_tensors open_model plan planner run",
+            "planning.several.checking": "check_text",
             "plugins.discovery": "Plugin",
             "plugins.registry": "Registry",
             "types": "Architecture Block Checkpoint Description Evaluator Executor MergeMethod ModelSource "
@@ -128,6 +130,7 @@ __all__ = [
     "WrittenFile",
     "WrittenTensor",
     "__version__",
+    "check_text",
     "execute",
     "hookimpl",
     "merge",

@@ -32,6 +32,10 @@ SHARED = (
 """Steps that methods consist of, what flows through models, pages, evaluation; any plugin may use them."""
 
 
+EXTRAS = {"ui": ("mergecore_plugins.ui.",)}
+"""What only some modules import, beside what mergecore needs, by the extra that installs it."""
+
+
 def imports(module: str, path: Path) -> set[str]:
     """The modules that a module imports anywhere, also inside functions and for type checkers only."""
     found = set()
@@ -136,9 +140,12 @@ def test_plugins_of_one_kind_do_not_import_those_of_another(project: Path) -> No
 
 def test_what_is_imported_is_declared_as_a_dependency(project: Path) -> None:
     document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf8"))
-    declared = {canonical(re.split(r"[<>=~! ;\[]", line)[0]) for line in document["project"]["dependencies"]}
+    everywhere = names_in(document["project"]["dependencies"])
+    extras = document["project"]["optional-dependencies"]
     providers = importlib_metadata.packages_distributions()
     for module, path in sources(project):
+        own = [names_in(extras[extra]) for extra, parts in EXTRAS.items() if module.startswith(parts)]
+        declared = everywhere.union(*own)
         for name in imports(module, path):
             package = name.partition(".")[0]
             if name.startswith(ONLY_THERE.get(module, "-")):
@@ -151,7 +158,10 @@ def test_what_is_imported_is_declared_as_a_dependency(project: Path) -> None:
 def test_every_declared_dependency_is_imported(project: Path) -> None:
     """A dependency that nothing imports is downloaded by everybody for nothing."""
     document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf8"))
-    declared = {canonical(re.split(r"[<>=~! ;\[]", line)[0]) for line in document["project"]["dependencies"]}
+    extras = document["project"]["optional-dependencies"]
+    declared = names_in(
+        [*document["project"]["dependencies"], *(one for extra in EXTRAS for one in extras[extra])]
+    )
     providers = importlib_metadata.packages_distributions()
     used = {
         canonical(owner)
@@ -169,10 +179,15 @@ def test_the_tested_versions_name_every_dependency(project: Path) -> None:
         *document["dependencies"],
         *(line for extra in document["optional-dependencies"].values() for line in extra),
     ]
-    declared = {canonical(re.split(r"[<>=~! ;\[]", line)[0]) for line in lines}
+    declared = names_in(lines)
     text = (project / "constraints.txt").read_text(encoding="utf8")
     pinned = {canonical(name) for name in re.findall(r"^([\w-]+)==[\w.]+$", text, re.MULTILINE)}
     assert declared - pinned == set()
+
+
+def names_in(lines: list[str]) -> set[str]:
+    """The distributions that requirements name."""
+    return {canonical(re.split(r"[<>=~! ;\[]", line)[0]) for line in lines}
 
 
 def canonical(name: str) -> str:

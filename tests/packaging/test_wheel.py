@@ -20,7 +20,7 @@ PACKAGES = (
 )
 TEMPLATE = "mergecore_plugins/commands/new_plugin/template"
 """Where the wheel has the folder `cookiecutter-plugin`."""
-DATA = {".css", ".jinja", ".json", ".md", ".npz", ".safetensors", ".yaml", ".yml"}
+DATA = {".css", ".html", ".jinja", ".js", ".json", ".md", ".npz", ".safetensors", ".svg", ".yaml", ".yml"}
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mergecore.cli.mergekit.shared import SHARED
     from mergecore.cli.options import common_options, output_options, run_options, size_options
     from mergecore.cli.screen import GroupedCommand, show_text
+    from mergecore.cli.show_methods import method_as_json
     from mergecore.cli.show_plan import plan_shown
 else:
     __getattr__, __dir__ = on_demand(
@@ -24,6 +25,7 @@ else:
             "making": "Maker making_options",
             "options": "common_options output_options run_options size_options",
             "screen": "GroupedCommand show_text",
+            "show_methods": "method_as_json",
             "show_plan": "plan_shown",
         },
     )
@@ -37,6 +39,7 @@ __all__ = [
     "common_options",
     "main",
     "making_options",
+    "method_as_json",
     "output_options",
     "plan_shown",
     "run_options",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         scratch_folder,
     )
     from mergecore.planning.planner import DocumentPlanner
+    from mergecore.planning.several.checking import check_text
     from mergecore.planning.several.compiling import Making, compiled, planned
     from mergecore.planning.state_dicts import NOWHERE, StateDicts, config_of, given_twice
     from mergecore.planning.toolkit import checked_side_files, codecs_of, methods_of
@@ -28,6 +29,7 @@ else:
             "before": "Actual Before in_memory in_order is_promised reopened scratch_folder",
             "vocabulary.embedding_rows": "rows_in_words",
             "planner": "DocumentPlanner",
+            "several.checking": "check_text",
             "several.compiling": "Making compiled planned",
             "state_dicts": "NOWHERE StateDicts config_of given_twice",
             "toolkit": "checked_side_files codecs_of methods_of",
@@ -41,6 +43,7 @@ __all__ = [
     "DocumentPlanner",
     "Making",
     "StateDicts",
+    "check_text",
     "checked_side_files",
     "codecs_of",
     "compiled",

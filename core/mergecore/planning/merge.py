@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from operator import itemgetter
 from typing import Any
 
 from mergecore.config.chosen import WRITER
 from mergecore.config.grammar import MergeConfig, read_config
-from mergecore.config.parameters.declared import parameters_of
 from mergecore.config.parameters.filters import Selection
 from mergecore.config.parts import parts
 from mergecore.errors import Collector, ConfigError, InputError, MergecoreError
@@ -30,7 +29,7 @@ from mergecore.planning.tensors.formats import Formats
 from mergecore.planning.tensors.matching import Counted, Slice, dropped, match
 from mergecore.planning.tensors.slices import slices_of
 from mergecore.planning.tensors.steps import Compiler
-from mergecore.planning.toolkit import check_shard_size
+from mergecore.planning.toolkit import check_shard_size, methods_by_parameter
 from mergecore.planning.vocabulary.output import output_vocabulary
 from mergecore.plugins.registry import Registry
 from mergecore.types import (
@@ -109,14 +108,6 @@ def _config(
     def params_of(name: str) -> type[Params]:
         return registry.get(MergeMethod, name).params
 
-    @cache
-    def elsewhere() -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for method in registry.all(MergeMethod):
-            for name in parameters_of(method.params):
-                found.setdefault(name, []).append(method.name)
-        return found
-
     problems = Collector()
     read: list[MergeConfig] = []
     fits = False
@@ -125,7 +116,13 @@ def _config(
         with problems.collecting():
             if (size := options.shard_size) is not None and (writer := _writer(document, registry)):
                 check_shard_size(writer, size)
-        config = read_config(document, params_of, elsewhere=elsewhere, registry=registry, doubts=unsure)
+        config = read_config(
+            document,
+            params_of,
+            elsewhere=cache(partial(methods_by_parameter, registry)),
+            registry=registry,
+            doubts=unsure,
+        )
         method: MergeMethod[Any] = registry.get(MergeMethod, config.merge_method)
         fits = check_composition(config, method, registry, document.place, problems)
         if not problems.errors:

@@ -50,6 +50,15 @@ def methods_of(plan: Plan, registry: Registry) -> tuple[dict[str, MergeMethod[An
     return methods, providers
 
 
+def methods_by_parameter(registry: Registry) -> dict[str, list[str]]:
+    """The names of the methods that have a parameter, by its name."""
+    found: dict[str, list[str]] = {}
+    for method in registry.all(MergeMethod):
+        for name in parameters_of(method.params):
+            found.setdefault(name, []).append(method.name)
+    return found
+
+
 def codecs_of(plan: Plan, registry: Registry) -> Mapping[str, Codec]:
     """The encodings of a plan's output writer, where it uses one.
 

@@ -1,0 +1,1 @@
+"""Configs: found, opened, composed, edited and saved; read `editing`."""

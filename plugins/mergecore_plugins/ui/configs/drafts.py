@@ -1,0 +1,36 @@
+"""What is in the editor, kept so that a reload of the page or a restart of the server loses nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mergecore_plugins.ui.configs.files import state, write
+
+NAME = "draft.json"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A text, the file that it is to be saved as, and where its merge is to be written."""
+
+    text: str = ""
+    name: str = ""
+    out: str = ""
+    opened: str = ""
+    """A digest of what the file held when it was opened or saved."""
+
+
+def draft(folder: Path) -> Draft:
+    """What was kept; an empty one where there is nothing, or nothing that can be read."""
+    try:
+        found = json.loads((state(folder) / NAME).read_text(encoding="utf8"))
+        return Draft(**{key: str(found[key]) for key in Draft.__dataclass_fields__ if key in found})
+    except (OSError, ValueError, TypeError):
+        return Draft()
+
+
+def keep_draft(folder: Path, kept: Draft) -> None:
+    """Keep a draft."""
+    write(state(folder) / NAME, json.dumps(asdict(kept)))

@@ -1,0 +1,7 @@
+"""The panels of the page, in the order in which they stand on it."""
+
+from __future__ import annotations
+
+from mergecore_plugins.ui.panels import Panel
+
+PANELS: tuple[Panel, ...] = ()

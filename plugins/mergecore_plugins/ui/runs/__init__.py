@@ -1,0 +1,1 @@
+"""Command lines that the page carries out, one after the other; read `run`, then `queue`."""

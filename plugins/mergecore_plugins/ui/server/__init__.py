@@ -1,0 +1,1 @@
+"""The server: who may ask it, and where it listens; read `app`."""
