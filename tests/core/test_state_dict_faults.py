@@ -86,7 +86,7 @@ class Half(nn.Module):
         (
             lambda: mergecore.merge_tensors("linear", 5, weight=1),  # type: ignore[arg-type]
             "E104",
-            "the tensors are a int; a list of them is expected",
+            "the models are a int; a list of tensors or of state dicts is expected",
         ),
         (
             lambda: mergecore.merge_state_dicts("linear", [{"w": ONE}], weight=1),  # type: ignore[arg-type]

@@ -50,6 +50,9 @@ def documents_of(config: Path | str | Configs) -> tuple[Document, ...]:
         return read_documents(Path(config))
     if alone := isinstance(config, Mapping | Document):
         config = [config]
+    if not isinstance(config, Sequence):
+        what = f"the config is a {type(config).__name__}; a mapping, a list of mappings or a path is expected"
+        raise ConfigError("E104", what)
     for i, one in enumerate(config):
         if not isinstance(one, Mapping | Document):
             what = f"config[{i}] is a {type(one).__name__}; a mapping is expected"
@@ -57,7 +60,9 @@ def documents_of(config: Path | str | Configs) -> tuple[Document, ...]:
     if not config:
         raise ConfigError("E104", "the list of configs is empty", hint="give at least one mapping")
     return tuple(
-        one if isinstance(one, Document) else document_of(one, "config" if alone else f"config[{i}]")
+        one
+        if isinstance(one, Document)
+        else document_of(cast("Config", one), "config" if alone else f"config[{i}]")
         for i, one in enumerate(config)
     )
 
@@ -77,7 +82,9 @@ def _plain(value: object, place: str) -> Json:
             return value
         case os.PathLike():
             return os.fsdecode(value)
-        case np.generic():
+        case np.floating() if isinstance(value.item(), np.generic):  # wider than the numbers of Python
+            return float(value)
+        case np.generic() if not isinstance(value.item(), np.generic):
             return _plain(value.item(), place)
         case Mapping():
             return {_key(key, place): _plain(inner, f"{place}.{key}") for key, inner in value.items()}

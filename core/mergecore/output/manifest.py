@@ -15,6 +15,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from mergecore.errors import OutputError
+from mergecore.files.paths import path_of
 from mergecore.files.safe_open import open_regular, resolved
 from mergecore.files.small_files import read_small
 from mergecore.files.strict_json import MAX_BYTES, parse_json
@@ -149,13 +150,13 @@ def as_bytes(manifest: Mapping[str, Json]) -> bytes:
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path | str) -> Manifest:
     """The manifest of a finished folder.
 
     Raises:
         OutputError: E508 when there is none, or it is not one.
     """
-    path = folder / NAME
+    path = path_of(folder, "the folder") / NAME
     if not path.is_file():
         hint = "only folders that mergecore wrote can be verified"
         raise OutputError("E508", f"the folder holds no {NAME}", place=str(folder), hint=hint)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from mergecore.errors import MergecoreError, OutputError, PluginError, Problems
+from mergecore.files.paths import path_of
 from mergecore.models.module_folders import name_in_file
 from mergecore.output.digests import block_bytes, digest_of_file_span
 from mergecore.output.manifest import NAME as MANIFEST
@@ -46,7 +47,7 @@ class VerifyReport:
     unread: str = ""
 
 
-def verify_folder(folder: Path, registry: Registry | None = None) -> VerifyReport:
+def verify_folder(folder: Path | str, registry: Registry | None = None) -> VerifyReport:
     """Read every byte of a finished model.
 
     registry: the plugins to read files with; None for all that are installed.
@@ -54,6 +55,7 @@ def verify_folder(folder: Path, registry: Registry | None = None) -> VerifyRepor
     Raises:
         OutputError: E508 for each difference from the manifest; several as `Problems`.
     """
+    folder = path_of(folder, "the folder")
     manifest = read_manifest(folder)
     read, unread = _reader(manifest.writer, registry)
     further = unlisted(folder, manifest)

@@ -18,6 +18,7 @@ from mergecore.errors import (
     Problems,
 )
 from mergecore.files.exhaustion import TO_RUN, check_memory, enough
+from mergecore.files.paths import path_of
 from mergecore.output.inputs import InputFile, check_unchanged, fetched, input_files, pinned
 from mergecore.output.intermediate import (
     check_may_replace,
@@ -32,6 +33,7 @@ from mergecore.output.resume import described
 from mergecore.output.storages.folder import Stage
 from mergecore.output.target import check_target
 from mergecore.output.verify import reader_of
+from mergecore.pipeline.arguments import check, check_plan
 from mergecore.pipeline.plans import plan
 from mergecore.planning.before import (
     Actual,
@@ -70,6 +72,8 @@ def merge(
         MergecoreError: what is wrong with config, models, output or plugins; then nothing is left behind that
             a later run with `mode="resume"` could not go on from.
     """
+    check(registry=registry, plan_options=plan_options, run_options=run_options, progress=progress)
+    out = path_of(out, "out")
     registry = registry or Registry.discover()
     return execute(
         plan(config, registry=registry, options=plan_options),
@@ -95,7 +99,10 @@ def execute(
     Raises:
         MergecoreError: what is wrong with the models' numbers, the output or the plugins.
     """
-    registry, options, target = registry or Registry.discover(), options or RunOptions(), Path(out)
+    check_plan(plan)
+    check(registry=registry, run_options=options, progress=progress)
+    registry, options = registry or Registry.discover(), options or RunOptions()
+    target = path_of(out, "out")
     before = [one.name for one in plan.earlier]
     if before:
         plan = _after_earlier(plan, target, registry, options, progress)

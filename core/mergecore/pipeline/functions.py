@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mergecore.config.parameters.declared import parameters_of
 from mergecore.errors import Collector, ConfigError, did_you_mean
 from mergecore.files.dtypes import DTYPES
+from mergecore.pipeline.arguments import check_name, dtype_word, listed, refuse_gradients
 from mergecore.pipeline.signatures import RESERVED, arguments_of, doc_of, signature_of
 from mergecore.planning.state_dicts import given_twice
 from mergecore.plugins.registry import Registry
@@ -129,18 +130,16 @@ class _Call:
 
     def of(self, models: Iterable[Array] | Iterable[StateDict]) -> object:
         """What the models are merged to: an array, or arrays by name."""
-        if isinstance(models, Mapping) or not isinstance(models, Iterable):
-            what = (
-                f"the models are a {type(models).__name__}; a list of tensors or of state dicts is expected"
-            )
-            raise ConfigError("E104", what, hint="`mergecore.merge_state_dicts` takes models by names")
+        everyone = listed(models)
         self._check()
-        listed, base = list(models), self._own.get("base")
-        everyone = [*listed, *([] if base is None else [base])]
+        own, base = [*everyone], self._own.get("base")
+        everyone += [] if base is None else [base]
         if any(isinstance(one, Mapping) or hasattr(one, "state_dict") for one in everyone):
-            return self._merged("models", cast("list[StateDict]", listed), base)
-        name = str(self._own.get("name") or "tensor")
-        tensors: list[StateDict] = [{name: cast("Array", one)} for one in listed]
+            return self._merged("models", cast("list[StateDict]", own), base)
+        name = self._own.get("name", "tensor")
+        check_name(name)
+        refuse_gradients(self._parameters)
+        tensors: list[StateDict] = [{name: cast("Array", one)} for one in own]
         return self._merged("tensors", tensors, None if base is None else {name: base})[name]
 
     def _check(self) -> None:
@@ -172,7 +171,7 @@ class _Call:
         given = {f"{word}[{i}]": one for i, one in enumerate(models)}
         given |= {} if base is None else {"base": base}
         arrays = [array for one in given.values() for array in _arrays(one)]
-        dtype = self._own.get("dtype")
+        dtype = dtype_word(self._own.get("dtype"))
         _check_numpy(arrays, dtype)
         merged = merged_by_method(
             self._method,
@@ -202,7 +201,7 @@ def _all_numpy(arrays: Sequence[object]) -> bool:
     return bool(arrays) and all(isinstance(one, np.ndarray) for one in arrays)
 
 
-def _check_numpy(arrays: Sequence[Array], dtype: object) -> None:
+def _check_numpy(arrays: Sequence[Array], dtype: str | None) -> None:
     """Raise E105 for a result that numpy cannot hold."""
     word = str(dtype).removeprefix("torch.")
     if dtype is None or not _all_numpy(arrays) or word in {str(one.dtype) for one in arrays}:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergecore.config.documents import Configs
 from mergecore.engine.run import Run
-from mergecore.errors import (
-    ConfigError,
-)
+from mergecore.errors import ConfigError
 from mergecore.files.exhaustion import TO_RUN, check_memory, enough
 from mergecore.output.inputs import check_unchanged, fetched, input_files, pinned
 from mergecore.output.storages.memory import Memory, in_dtypes
+from mergecore.pipeline.arguments import (
+    check,
+    check_name,
+    check_plan,
+    dtype_word,
+    listed,
+    refuse_gradients,
+)
 from mergecore.pipeline.keeping import Kept, during
 from mergecore.pipeline.plans import plan
 from mergecore.planning.before import (
@@ -57,6 +63,8 @@ def run(
     Raises:
         MergecoreError: what is wrong with the models' numbers or the plugins.
     """
+    check_plan(plan)
+    check(registry=registry, run_options=options, progress=progress)
     registry = registry or Registry.discover()
     if plan.earlier:
         with scratch_folder() as scratch:
@@ -104,6 +112,7 @@ def merge_state_dicts(
     Raises:
         MergecoreError: everything that is wrong with config, models or plugins, several as `Problems`.
     """
+    check(registry=registry, plan_options=plan_options, run_options=run_options, progress=progress)
     if isinstance(config, str | MergeMethod):
         return merged_by_method(
             config,
@@ -139,12 +148,14 @@ def merged_by_method(
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
     """As `merge_state_dicts` with a method, whose parameters may have any names."""
+    check(registry=registry, plan_options=plan_options, run_options=run_options, progress=progress)
+    word = dtype_word(dtype)
     given = StateDicts(models)
     registry = registry or Registry.discover()
     if isinstance(named, MergeMethod) and named not in registry.all(MergeMethod):
         registry = registry.with_methods(named)
     method = registry.get(MergeMethod, named) if isinstance(named, str) else named
-    more = {"seed": seed, **({"dtype": str(dtype)} if dtype is not None else {})}
+    more = {"seed": seed, **({"dtype": word} if word is not None else {})}
     config = config_of(method, list(models), base, parameters, more)
     return _merged(config, given, registry, plan_options, run_options, progress)
 
@@ -186,9 +197,13 @@ def merge_tensors(
     Raises:
         MergecoreError: what is wrong with tensors or parameters, several as `Problems`.
     """
-    if not isinstance(tensors, Iterable):
-        raise ConfigError("E104", f"the tensors are a {type(tensors).__name__}; a list of them is expected")
-    everyone = {f"tensors[{i}]": one for i, one in enumerate(tensors)}
+    check_name(name)
+    if not isinstance(method, str | MergeMethod):
+        raise ConfigError(
+            "E104", f"the method is a {type(method).__name__}; a name or a MergeMethod is expected"
+        )
+    refuse_gradients(parameters)
+    everyone = {f"tensors[{i}]": one for i, one in enumerate(listed(tensors))}
     everyone |= {} if base is None else {"base": base}
     given: dict[str, StateDict] = {key: {name: one} for key, one in everyone.items()}
     merged = merged_by_method(

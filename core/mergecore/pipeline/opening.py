@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from mergecore.errors import did_you_mean
+from mergecore.errors import ConfigError, did_you_mean
 from mergecore.pipeline.plans import planner
 from mergecore.plugins.registry import Registry
 from mergecore.types import Checkpoint, ModelReference, TensorInput
@@ -58,7 +58,11 @@ def open_model(
     """
     from mergecore.engine.tensors import open_tensors  # it loads torch
 
-    named = os.fspath(model) if isinstance(model, Path) else model
+    if not isinstance(model, os.PathLike | str | ModelReference):
+        raise ConfigError(
+            "E104", f"the model is a {type(model).__name__}; a path or the name of one is expected"
+        )
+    named = os.fspath(model) if isinstance(model, os.PathLike) else model
     checkpoint = planner(registry=registry, options=options).open(named)
     inputs = {name: TensorInput(0, one) for name, one in checkpoint.tensors.items()}
     with open_tensors([checkpoint], inputs, allow_nonfinite=True) as tensors:

@@ -14,6 +14,7 @@ from mergecore.output.intermediate import (
 from mergecore.output.manifest import identity
 from mergecore.output.resume import described, fingerprint
 from mergecore.output.target import holds_result
+from mergecore.pipeline.arguments import check
 from mergecore.planning.before import (
     Actual,
     Before,
@@ -45,6 +46,7 @@ def plan(
     Raises:
         MergecoreError: everything that is wrong, several as `Problems`.
     """
+    check(registry=registry, plan_options=options)
     registry = registry or Registry.discover()
     making = Making(registry, options or PlanOptions(), pinned, partial(_fused, registry), is_made)
     with scratch_folder() as scratch:
@@ -59,6 +61,7 @@ def _fused(registry: Registry, plan: Plan, promised: Checkpoint) -> Checkpoint:
 
 def planner(*, registry: Registry | None = None, options: PlanOptions | None = None) -> Planner:
     """What opens and describes models where there is no document: for commands and scripts."""
+    check(registry=registry, plan_options=options)
     none = Before(Path)  # nothing comes before where nothing is planned
     return DocumentPlanner(
         document_of({}), registry or Registry.discover(), options or PlanOptions(), compiled, order=none

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-from mergecore.config.parameters.declared import parameters_of
+from mergecore.config.parameters.declared import Parameter, parameters_of
 from mergecore.errors import Collector, ConfigError, InputError, some
 from mergecore.files.strict_json import parse_json
 from mergecore.models.config_json import quantisation
@@ -111,21 +112,51 @@ def config_of(
     problems = Collector()
     for error in given_twice(parameters, written):
         problems.add(error)
-    problems.raise_any()
     for given_as, array in parameters.items():
         key = written.get(given_as, given_as)
-        value = getattr(array, "tolist", lambda array=array: array)()  # of torch and numpy
-        given = _by_model(key, value, beside) if key in declared and declared[key].per_model else None
-        if given is None:
-            shared[key] = value
-        for name, one in (given or {}).items():
-            own[name][key] = one
+        with problems.collecting():
+            value = _plain(key, array)
+            given = _by_model(key, value, beside) if key in declared and declared[key].per_model else None
+            if given is None:
+                _check_one(key, value, declared)
+                shared[key] = value
+            for name, one in (given or {}).items():
+                own[name][key] = one
+    problems.raise_any()
     models = [
         {"model": {"path": name}, **({"parameters": own[name]} if own[name] else {})} for name in beside
     ]
     config = {"merge_method": method.name, "models": models, **more}
     config |= {"base_model": {"path": base}} if base is not None else {}
     return config | ({"parameters": shared} if shared else {})
+
+
+def _plain(key: str, value: object) -> object:
+    """A value, or several, as Python has them; E104 for a tensor whose numbers are not there."""
+    import numpy as np
+    import torch
+
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if not isinstance(value, torch.Tensor):
+        return value
+    if fault := _fault(value):
+        raise ConfigError("E104", f"parameter '{key}' is a tensor that is {fault}", hint="pass numbers")
+    return value.tolist()
+
+
+def _check_one(key: str, value: object, declared: Mapping[str, Parameter]) -> None:
+    """Raise E105 for a list where all models share one value; in a config it would be a gradient over the layers."""
+    if key not in declared or declared[key].per_model or not isinstance(value, list | tuple):
+        return
+    if any(isinstance(one, Mapping) for one in value):
+        return  # cases with filters, as in a config
+    with suppress(ConfigError):
+        declared[key].convert(value)
+        return
+    what = f"parameter '{key}' is one value for all models, and {len(value)} were given"
+    hint = "for a gradient over the layers of models, pass {'value': [first, ..., last]}"
+    raise ConfigError("E105", what, hint=hint)
 
 
 def given_twice(given: Iterable[str], written: Mapping[str, str]) -> Iterator[ConfigError]:
@@ -205,6 +236,8 @@ def _fault(one: object) -> str | None:
         return f"a {type(one).__name__}, not a tensor"
     if is_lazy(one):
         return _LAZY
+    if one.is_nested:
+        return "nested, not plain numbers"
     if one.layout is not torch.strided or one.is_quantized:
         return f"{'quantised' if one.is_quantized else str(one.layout).removeprefix('torch.')}, not plain numbers"
     return _META if one.is_meta else None
