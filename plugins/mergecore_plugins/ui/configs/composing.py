@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
-from mergecore import ConfigError, MergeMethod, TokenizerStrategy
+from mergecore import ConfigError, MergecoreError, MergeMethod, TokenizerStrategy
 from mergecore.cli import method_as_json
 from mergecore.files import DTYPES, MERGEABLE, parse_documents
 from mergecore.types import Json
 from mergecore_plugins.ui.desk import Desk
+from mergecore_plugins.ui.edits.writing import flow
 
 OTHERS = "Others"
 
@@ -69,7 +68,7 @@ def fields(method: Mapping[str, Any]) -> list[Field]:
             per_model=one["scope"] == "per model",
             required=one["default"] == "required",
             help=one["help"],
-            proposed=_written(shown[one["name"]])
+            proposed=flow(shown[one["name"]])
             if one["name"] in shown
             else (_guess(one) if one["default"] == "required" else ""),
         )
@@ -114,12 +113,12 @@ def composed(method: str, base: str, models: Sequence[str], values: Mapping[str,
     given = {one.name: values[one.name].strip() for one in fields(known) if values.get(one.name, "").strip()}
     single = {one.name for one in fields(known) if one.per_model}
     own = ", ".join(f"{name}: {_value(text)}" for name, text in given.items() if name in single)
-    lines = [f"# {known['summary']}", f"merge_method: {_written(method)}"]
+    lines = [f"# {known['summary']}", f"merge_method: {flow(method)}"]
     if base:
-        lines.append(f"base_model: {_written(base)}")
+        lines.append(f"base_model: {flow(base)}")
     lines.append("models:")
     for model in models:
-        lines.append(f"  - model: {_written(model)}")
+        lines.append(f"  - model: {flow(model)}")
         if own:
             lines.append(f"    parameters: {{{own}}}")
     shared = [f"  {name}: {_value(text)}" for name, text in given.items() if name not in single]
@@ -129,13 +128,6 @@ def composed(method: str, base: str, models: Sequence[str], values: Mapping[str,
 def _value(text: str) -> str:
     """What was written for a parameter, as it can stand within braces."""
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
-    return _written(value)
-
-
-def _written(value: object) -> str:
-    """A value as YAML, in one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)
-    return text.removesuffix("\n").removesuffix("\n...")
+        return flow(parse_documents(f"value: {text}")[0].data["value"])
+    except MergecoreError:
+        return flow(text)

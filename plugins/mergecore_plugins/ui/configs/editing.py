@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,26 +20,27 @@ from mergecore_plugins.ui.configs.composing import composed, fields
 from mergecore_plugins.ui.configs.files import Elsewhere, inside, write
 from mergecore_plugins.ui.configs.finding import models_below
 from mergecore_plugins.ui.desk import Desk
+from mergecore_plugins.ui.edits import Change, edited
 from mergecore_plugins.ui.faults import faults_of
 from mergecore_plugins.ui.server.requests import json_of, refused, text_of
+
+_CHANGES = TypeAdapter(tuple[Change, ...])
 
 
 def routes(desk: Desk) -> Sequence[BaseRoute]:
     """What changes the text of the editor, and where it comes from and goes to."""
 
     async def edit(request: Request) -> Response:
-        if find_spec("mergecore_plugins.ui.edits") is None:
-            return refused("this cannot be edited by a button yet", 501)
-        edited = import_module("mergecore_plugins.ui.edits").edited
         asked = await json_of(request)
-        text, edits = text_of(asked, "text"), asked.get("edits")
-        if not isinstance(edits, list):
-            raise HTTPException(400)
+        text = text_of(asked, "text")
         try:
-            return JSONResponse({"text": await run_in_threadpool(edited, text, edits)})
+            changes = _CHANGES.validate_python(asked.get("edits"))
+            return JSONResponse({"text": (await run_in_threadpool(edited, text, changes)).after})
+        except ValidationError as error:
+            raise HTTPException(400) from error
         except MergecoreError as error:
             fault = faults_of([error], "")[0]
-            return JSONResponse({"fault": fault.as_json(), "message": fault.message}, 422)
+            return JSONResponse({"fault": fault.as_json(), "message": f"{error}"}, 422)
 
     async def method(request: Request) -> Response:
         try:

@@ -47,8 +47,8 @@ class Runs:
         self._closing = True
         self._news.set()
         for one in self.all:
-            if one.state == "running":
-                interrupt(one)
+            if one.state == "running" and not one.stopping:
+                self.stop(one.number)
         if self._task is not None:
             with suppress(TimeoutError, asyncio.CancelledError):
                 await asyncio.wait_for(self._task, PATIENCE)

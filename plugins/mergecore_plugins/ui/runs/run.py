@@ -81,8 +81,10 @@ class Run:
 
     @property
     def errors(self) -> str:
-        """What it wrote to standard error."""
-        return _text(self.folder / ERRORS)
+        """What it wrote to standard error; where it was stopped while it started, that."""
+        text = _text(self.folder / ERRORS)
+        early = self.state == "stopped" and "KeyboardInterrupt" in text
+        return "mergecore: interrupted before it began" if early else text
 
     @property
     def can_resume(self) -> bool:
@@ -154,7 +156,7 @@ def ended(run: Run, exit_code: int | None) -> Run:
     elif exit_code == 0:
         state = "done"
     else:
-        stopped = exit_code < 0 or exit_code in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+        stopped = run.stopping or exit_code < 0 or exit_code in (128 + signal.SIGINT, 128 + signal.SIGTERM)
         state = "stopped" if stopped else "failed"
     return replace(run, state=state, ended=time.time(), exit_code=exit_code, stopping=False).keep()
 
