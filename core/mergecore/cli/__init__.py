@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from mergecore.cli.mergekit.command import ForeignCommand, ForeignOptions
     from mergecore.cli.mergekit.shared import SHARED
     from mergecore.cli.options import common_options, output_options, run_options, size_options
+    from mergecore.cli.reports import (
+        MergeFacts,
+        PlanFacts,
+        ReportCommand,
+        check_report,
+        command_line,
+        write_report,
+    )
     from mergecore.cli.screen import GroupedCommand, show_text
     from mergecore.cli.show_methods import method_as_json
     from mergecore.cli.show_plan import plan_shown
@@ -24,6 +32,7 @@ else:
             "mergekit.shared": "SHARED",
             "making": "Maker making_options",
             "options": "common_options output_options run_options size_options",
+            "reports": "MergeFacts PlanFacts ReportCommand check_report command_line write_report",
             "screen": "GroupedCommand show_text",
             "show_methods": "method_as_json",
             "show_plan": "plan_shown",
@@ -36,6 +45,11 @@ __all__ = [
     "ForeignOptions",
     "GroupedCommand",
     "Maker",
+    "MergeFacts",
+    "PlanFacts",
+    "ReportCommand",
+    "check_report",
+    "command_line",
     "common_options",
     "main",
     "making_options",
@@ -45,4 +59,5 @@ __all__ = [
     "run_options",
     "show_text",
     "size_options",
+    "write_report",
 ]

@@ -28,11 +28,18 @@ if TYPE_CHECKING:
     "--device", default="cpu", show_default=True, metavar="NAME", help="Where to compute: cpu, cuda, auto, …"
 )
 @click.option("--remove-intermediate", is_flag=True, help="Remove intermediate results once OUT is complete.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Then compare the result with what it was made of; write a page about it.",
+)
 @output_options
 @plan_options
-def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> None:
+def merge(config: Path, out: Path, report: Path | None, disabled: Sequence[str], **given: Any) -> None:
     """Merge models as CONFIG says, into the folder OUT."""
     check_memory(TO_PLAN)
+    from mergecore.cli.reports import Reporting
     from mergecore.config.documents import mentioned_folders
     from mergecore.errors import Collector
     from mergecore.output.target import check_target
@@ -41,6 +48,7 @@ def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> Non
     options = run_options(given)
     _check_order(config, out)
     registry = Registry.discover(disabled)
+    reporting = Reporting(report, out, given, registry) if report else None
     problems = Collector()
     made = None
     with problems.collecting():
@@ -50,7 +58,9 @@ def merge(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> Non
             check_target(out, mentioned_folders(config), given["overwrite"])
     problems.raise_any()
     assert made is not None
-    execute(made, out, registry=registry, options=options)
+    execute(made, out, registry=registry, options=options, progress=reporting)
+    if reporting:
+        reporting.write(config, made)
 
 
 def _check_order(config: Path, out: Path) -> None:
@@ -67,23 +77,37 @@ def _check_order(config: Path, out: Path) -> None:
 @click.option(
     "--check", is_flag=True, help="Print one line if all is well, and warnings, instead of the plan."
 )
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a page about the plan too: what each model weighs where, and every tensor.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @plan_options
-def plan(config: Path, pattern: str | None, check: bool, disabled: Sequence[str], **given: Any) -> None:
+def plan(
+    config: Path, pattern: str | None, check: bool, html: Path | None, disabled: Sequence[str], **given: Any
+) -> None:
     """Check CONFIG and show what a merge would do.
 
-    Reads headers and small files only, and writes nothing.
+    Reads headers and small files only, and writes nothing but the file of --html.
     """
     check_memory(TO_PLAN)
     from mergecore import pipeline
+    from mergecore.cli.reports import check_report, report_command, write_plan_report
     from mergecore.cli.show_plan import check_as_json, check_as_text, plan_shown
 
     registry = Registry.discover(disabled)
+    if html is not None:
+        report_command(registry)
+        check_report(html)
     made = pipeline.plan(config, registry=registry, options=_plan_options(given))
     made, there = pipeline.made_already(made, given["intermediate"])
     shown = plan_shown(made, registry, {**given, "there": there}, None if check else pattern)
     if check:
         shown = json.dumps(check_as_json(made)) if given["as_json"] else check_as_text(made, config)
+    if html is not None:
+        write_plan_report(html, config, made, registry, {**given, "there": there})
     (click.echo if given["as_json"] else show_text)(shown)
 
 

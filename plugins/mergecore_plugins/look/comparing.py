@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,16 +11,10 @@ from typing import TYPE_CHECKING
 from mergecore import open_tensors
 from mergecore.files import MERGEABLE
 from mergecore.types import Checkpoint, Description, TensorFacts, TensorInfo, TensorInput
-from mergecore_plugins.look.pairs import Pair, effective_rank, pair
+from mergecore_plugins.look.pairs import Pair, chunks, coarser, effective_rank, pair
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
     from mergecore.types import Matrix
-
-CHUNK = 1 << 19
-"""Entries that are looked at at a time, of each model, in float64."""
 
 
 @dataclass(frozen=True)
@@ -113,16 +107,16 @@ def _measured(
     first, second, *base = each
     if base:
         pairs, between = [Pair(), Pair()], Pair()
-        for a, b, c in _chunks([first, second, base[0]]):
-            pairs[0] += pair(c, a, _coarser(dtypes[2], dtypes[0]))
-            pairs[1] += pair(c, b, _coarser(dtypes[2], dtypes[1]))
+        for a, b, c in chunks([first, second, base[0]]):
+            pairs[0] += pair(c, a, coarser(dtypes[2], dtypes[0]))
+            pairs[1] += pair(c, b, coarser(dtypes[2], dtypes[1]))
             between += pair(a - c, b - c)
         ranks = [_rank(base[0], one) for one in (first, second) if rank and len(one.shape) == 2]
         found = Measured(name, first.shape, dtypes, facts, tuple(pairs), between, tuple(ranks))
     else:
         alone = Pair()
-        for a, b in _chunks([first, second]):
-            alone += pair(a, b, _coarser(*dtypes))
+        for a, b in chunks([first, second]):
+            alone += pair(a, b, coarser(*dtypes))
         ranks = [_rank(first, second)] if rank and len(first.shape) == 2 else []
         found = Measured(name, first.shape, dtypes, facts, (alone,), None, tuple(ranks))
     for one in each:
@@ -130,27 +124,5 @@ def _measured(
     return found
 
 
-def _chunks(each: Sequence[Matrix]) -> Iterator[list[Tensor]]:
-    """The same rows of every matrix, float64."""
-    import torch
-
-    shape = each[0].shape
-    rows = shape[0] if shape else 1
-    columns = 1
-    for one in shape[1:]:
-        columns *= one
-    step = max(1, CHUNK // max(1, columns))
-    for begin in range(0, rows, step):
-        yield [one.read(begin, min(begin + step, rows), torch.float64) for one in each]
-
-
 def _rank(first: Matrix, second: Matrix) -> float:
     return effective_rank(second.whole().float() - first.whole().float())
-
-
-def _coarser(one: str, other: str) -> torch.dtype | None:
-    """The format with the fewer digits of two, which both are rounded to; None where they are one."""
-    import torch
-
-    rounding = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-    return None if one == other else [rounding[name] for name in rounding if name in (one, other)][-1]

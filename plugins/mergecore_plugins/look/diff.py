@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from mergecore import hookimpl
-from mergecore.cli import common_options, show_text
-from mergecore.errors import InputError, OutputError
+from mergecore.cli import check_report, common_options, show_text, write_report
+from mergecore.errors import InputError
 
 
 @hookimpl
@@ -49,12 +49,12 @@ def diff(
     from mergecore_plugins.look.difference import difference
 
     if html is not None:
-        _check_file(html)
+        check_report(html)
     found = difference(a, b, base, Registry.discover(disabled), offline=offline, rank=rank, threads=threads)
     if html is not None:
-        from mergecore_plugins.look.report import report
+        from mergecore_plugins.look.page import report
 
-        html.write_text(report(found), encoding="utf8")
+        write_report(html, report(found))
     if as_json:
         click.echo(json.dumps(found.as_json()))
     else:
@@ -62,12 +62,3 @@ def diff(
     if not found.kinship.judged:
         hint = "compare models of one architecture, and a --base that both may come from"
         raise InputError("E225", "the weights do not say whether the models have one origin", hint=hint)
-
-
-def _check_file(html: Path) -> None:
-    """Refuse a report that could not be written, before hours are spent on it."""
-    if html.exists():
-        raise OutputError("E501", f"{html} exists", hint="choose another name, or remove it")
-    if not html.absolute().parent.is_dir():
-        hint = "make it, or choose another place"
-        raise OutputError("E505", f"{html}: the folder {html.parent} does not exist", hint=hint)

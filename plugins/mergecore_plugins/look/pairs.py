@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from mergecore.types import Matrix
+
+CHUNK = 1 << 19
+"""Entries that are looked at at a time, of each model, in float64."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,25 @@ def pair(first: Tensor, second: Tensor, coarser: torch.dtype | None = None) -> P
         signed=int((product != 0).sum()),
         agreeing=int((product > 0).sum()),
     )
+
+
+def chunks(each: Sequence[Matrix], size: int = CHUNK) -> Iterator[list[Tensor]]:
+    """The same rows of every matrix, float64; some `size` entries of each."""
+    import torch
+
+    shape = each[0].shape
+    rows = shape[0] if shape else 1
+    step = max(1, size // max(1, math.prod(shape[1:])))
+    for begin in range(0, rows, step):
+        yield [one.read(begin, min(begin + step, rows), torch.float64) for one in each]
+
+
+def coarser(one: str, other: str) -> torch.dtype | None:
+    """The format with the fewer digits of two, which both are rounded to; None where they are one."""
+    import torch
+
+    rounding = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    return None if one == other else [rounding[name] for name in rounding if name in (one, other)][-1]
 
 
 def effective_rank(delta: Tensor) -> float:

@@ -1,148 +1,126 @@
-"""The report of a difference: heat maps of layers and roles, and every tensor; read `report`."""
+"""The command `mergecore report`, which also makes the pages of `plan --html` and `merge --report`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mergecore_plugins.look.comparing import Comparison, Measured
-from mergecore_plugins.look.difference import Difference
-from mergecore_plugins.look.pairs import Pair
-from mergecore_plugins.look.tables import cosine_text, number_text, percent_text, role_of, rows_by_role, table
-from mergecore_plugins.reports import HeatMap, Part, data_table, heat_map, page, paragraph
+import click
 
-OUTSIDE = "outside layers"
+from mergecore import PlanOptions, Registry, hookimpl
+from mergecore.cli import (
+    MergeFacts,
+    PlanFacts,
+    ReportCommand,
+    check_report,
+    command_line,
+    common_options,
+    write_report,
+)
 
-
-@dataclass(frozen=True)
-class _Map:
-    """What a picture shows: its title, the number of joined tensors, how it is written, and its largest number."""
-
-    title: str
-    number: Callable[[Measured], tuple[Pair, ...]]
-    value: Callable[[Pair], float | None]
-    shown: Callable[[float], str]
-    high: float | None = None
-    sees: str = ""
-
-
-def report(found: Difference) -> str:
-    """One HTML file about a difference."""
-    compared = found.comparison
-    title = " and ".join(compared.names[:2]) + (f" beside {compared.names[2]}" if compared.with_base else "")
-    heading, *rows = table(rows_by_role(compared), compared.with_base) or [[""]]
-    parts = [Part("By role", [data_table(heading, rows)])] if rows else []
-    parts += [Part(one.title, [_picture(compared, one)]) for one in _maps(compared)] if rows else []
-    parts += [Part("Every tensor", [_every(compared)]), Part("Besides the weights", _besides(found))]
-    models = [f"{label} is {text}" for label, text in zip(compared.labels, found.models, strict=True)]
-    return page(title, [f"{found.kinship.text}.", *models], parts)
+if TYPE_CHECKING:
+    from mergecore import Manifest, Plan
+    from mergecore.types import Json
 
 
-def _maps(found: Comparison) -> list[_Map]:
-    far = "the stronger a cell, the farther it moved; a faint layer could be left out of a merge"
-    if not found.with_base:
-        return [
-            _Map("How far B moved from A", lambda one: one.pairs, _relative, number_text, None, far),
-            _Map(
-                "Entries that differ",
-                lambda one: one.pairs,
-                _changed,
-                percent_text,
-                1.0,
-                "faint cells were hardly trained",
-            ),
-            _Map(
-                "Cosine of the weights",
-                lambda one: one.pairs,
-                _angle,
-                cosine_text,
-                1.0,
-                "faint cells share little",
-            ),
-        ]
-    fights = "where it is strong, the models pull apart, and a method that resolves signs, such as ties, has work to do"
-    return [
-        _Map("How far A moved from C", lambda one: one.pairs[:1], _relative, number_text, None, far),
-        _Map("How far B moved from C", lambda one: one.pairs[1:], _relative, number_text, None, far),
-        _Map(
-            "Cosine of the two changes",
-            _between,
-            _angle,
-            cosine_text,
-            1.0,
-            "strong cells learned the same, faint ones different things",
-        ),
-        _Map("Changes with opposite signs", _between, _conflict, percent_text, 0.5, fights),
-    ]
+@hookimpl
+def mergecore_commands() -> Iterator[click.Command]:
+    """Yield `report`."""
+    yield report
 
 
-def _relative(one: Pair) -> float | None:
-    return one.relative
+def _of_plan(facts: PlanFacts) -> str:
+    from mergecore_plugins.reports.plans.page import plan_report
+
+    return plan_report(facts)
 
 
-def _changed(one: Pair) -> float | None:
-    return one.share_changed
+def _of_merge(facts: MergeFacts, registry: Registry) -> str:
+    from mergecore_plugins.look.merged.page import merge_report
+
+    return merge_report(facts, registry)
 
 
-def _angle(one: Pair) -> float | None:
-    return one.cosine
+@click.command(cls=ReportCommand, of_plan=_of_plan, of_merge=_of_merge)
+@click.argument("merged", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--models", type=click.Path(path_type=Path), metavar="DIR", help="The folder in which the models lie."
+)
+@click.option("-j", "--threads", type=click.IntRange(1), metavar="N", help="Number of threads.")
+@click.option("--offline", is_flag=True, help="Do not use the network; read hub models from the cache.")
+@common_options
+def report(
+    merged: Path, file: Path, models: Path | None, threads: int | None, offline: bool, disabled: Sequence[str]
+) -> None:
+    """Write a page about the merged model MERGED into FILE.
+
+    As `mergecore merge --report` does, of a folder that was merged before: its manifest says of what.  Models are
+    looked for under the names that it has, below --models if that is given; time and memory are not known.
+    """
+    from mergecore import plan, read_manifest
+
+    check_report(file, outside=merged)
+    registry = Registry.discover(disabled)
+    manifest = read_manifest(merged)
+    made = plan(_document(manifest, models), registry=registry, options=PlanOptions(offline))
+    _check(manifest, made, merged)
+    line = command_line("report", merged, file)
+    write_report(file, _of_merge(MergeFacts(made, merged, threads or os.cpu_count() or 1, line), registry))
 
 
-def _conflict(one: Pair) -> float | None:
-    return None if one.same_sign is None else 1 - one.same_sign
+def _document(manifest: Manifest, models: Path | None) -> dict[str, Json]:
+    """The config that a manifest holds, with the models below `models` that are there."""
+    extra = manifest.model_extra or {}
+    document: dict[str, Json] = extra.get("document") or {}
+    if models is None:
+        return document
+    names = {str(one.get("reference")) for one in extra.get("models", ())}
+
+    def walk(value: Json) -> Json:
+        if isinstance(value, dict):
+            return {key: walk(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [walk(one) for one in value]
+        known = isinstance(value, str) and any(value in (name, *name.split("+")) for name in names)
+        return _found(value, models) if known and isinstance(value, str) else value
+
+    return {key: walk(value) for key, value in document.items()}
 
 
-def _between(one: Measured) -> tuple[Pair, ...]:
-    return (one.between,) if one.between else ()
+def _found(reference: str, models: Path) -> str:
+    """A reference whose parts are below `models` where they are there."""
+    parts = reference.split("+")
+    return "+".join(str(models / one) if one and (models / one).exists() else one for one in parts)
 
 
-def _picture(found: Comparison, wanted: _Map) -> str:
-    """Layers from top to bottom, roles from left to right."""
-    sums: dict[tuple[str, str], Pair] = {}
-    for one in found.measured:
-        key = (_layer(one), role_of(one))
-        sums[key] = sum(wanted.number(one), sums.get(key, Pair()))
-    values = {key: value for key, one in sums.items() if (value := wanted.value(one)) is not None}
-    sentence = f"{_most(values, wanted.shown)}: {wanted.sees}."
-    inside = sorted({(one.facts.stack, one.facts.layer or 0) for one in found.measured if one.facts.stack})
-    rows = [f"{stack}{layer}" for stack, layer in inside]
-    rows += [OUTSIDE] if any(row == OUTSIDE for row, _ in values) else []
-    columns = [*dict.fromkeys(role for _, role in values)]
-    low = None if wanted.high is None else 0.0
-    return heat_map(HeatMap(wanted.title, sentence, rows, columns, values, low, wanted.high, wanted.shown))
+def _check(manifest: Manifest, plan: Plan, merged: Path) -> None:
+    """Refuse models other than those that were merged, which would give other numbers.
+
+    Raises:
+        OutputError: E508.
+    """
+    from mergecore.errors import OutputError
+
+    known = (manifest.model_extra or {}).get("models", ())
+    for was, model in zip(known, plan.models, strict=False):
+        headers = {one["header_sha256"] for one in _files(was)}
+        if headers != {one.header_sha256 for one in model.weight_files}:
+            what = f"{model.name} is not the model that was merged: the headers of its files are others"
+            raise OutputError(
+                "E508", what, place=str(merged), hint="--models names the folder of the right one"
+            )
+    if {one.name for one in plan.outputs} != manifest.tensors.keys() or len(known) != len(plan.models):
+        what = "its config alone makes other tensors than it has: it was merged with further options"
+        hint = f"`mergecore merge CONFIG {merged} --report FILE`, with these, makes the page"
+        raise OutputError("E508", what, place=str(merged), hint=hint)
 
 
-def _most(values: Mapping[tuple[str, str], float], shown: Callable[[float], str]) -> str:
-    if not values:
-        return "There is nothing to see"
-    (row, column), value = max(values.items(), key=lambda one: one[1])
-    return f"The largest is {shown(value)}, of {column} in {row}"
-
-
-def _layer(one: Measured) -> str:
-    return OUTSIDE if one.facts.stack is None else f"{one.facts.stack}{one.facts.layer}"
-
-
-def _every(found: Comparison) -> str:
-    if not found.measured:
-        return paragraph("No tensor can be compared.")
-    labels = ["A from C", "B from C"] if found.with_base else ["B from A"]
-    heading = ["tensor", "shape", *labels, "cosine", "same sign"]
-    rows = [_cells(one) for one in found.measured]
-    return data_table(heading, rows, closed=f"{len(rows)} tensors")
-
-
-def _cells(one: Measured) -> Sequence[str]:
-    last = one.between or one.pairs[0]
-    shape = " × ".join(map(str, one.shape)) or "a number"
-    moved = [number_text(pair.relative) for pair in one.pairs]
-    return [one.name, shape, *moved, cosine_text(last.cosine), percent_text(last.same_sign)]
-
-
-def _besides(found: Difference) -> list[str]:
-    compared = found.comparison
-    lines = [f"Vocabulary: {found.vocabulary}.", f"Chat template: {found.template}."]
-    lines += [f"config.json: {key} is {', '.join(map(str, values))}." for key, values in found.config.items()]
-    lines += [f"{name} cannot be compared: {why}." for name, why in compared.skipped.items()]
-    lines += [f"Only in {model}: {', '.join(names)}." for model, names in compared.only.items() if names]
-    return [paragraph(line) for line in lines]
+def _files(model: Mapping[str, Json]) -> list[Mapping[str, str]]:
+    """The files of a model of a manifest, and of its parts."""
+    found: list[Mapping[str, str]] = [*model.get("files", ())]  # type: ignore[misc]
+    for part in model.get("parts", ()):  # type: ignore[union-attr]
+        found += _files(part)  # type: ignore[arg-type]
+    return found

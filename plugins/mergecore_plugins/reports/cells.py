@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from mergecore_plugins.reports.html import data_table, paragraph
+from mergecore_plugins.reports.html import ROLE, data_table, figure, paragraph
 
-_CELL, _HIGH, _TOP, _LETTER = 60, 16, 62, 6.6
+_HIGH, _LETTER = 18, 6.4
+_SHADES = 10
+_FAINT, _STRONG = 0.04, 0.7
 
 
 def _plain(value: float) -> str:
@@ -22,6 +24,7 @@ class HeatMap:
     title: what the picture is called.  sentence: what to see in it.
     values: by row and column; cells without a number stay empty.
     low, high: the numbers of the faintest and the strongest cell; those of the values if None.
+    labels: what stands above the rows' names, such as `layer`.
     """
 
     title: str
@@ -33,46 +36,62 @@ class HeatMap:
     high: float | None = None
     shown: Callable[[float], str] = field(default=_plain)
     """How a number is written."""
+    label: str = ""
+    notes: Sequence[str] = ()
+    """Sentences that explain it further, such as what a column stands for."""
 
 
 def heat_map(found: HeatMap) -> str:
     """An inline SVG with the number in every cell, its sentence, and the same as a table."""
-    low = min(found.values.values(), default=0.0) if found.low is None else found.low
-    high = max(found.values.values(), default=1.0) if found.high is None else found.high
-    left = 12 + _LETTER * max((len(row) for row in found.rows), default=0)
-    width, height = left + _CELL * len(found.columns) + 8, _TOP + _HIGH * len(found.rows) + 4
-    parts = []
+    texts = {
+        key: found.shown(value)
+        for key, value in found.values.items()
+        if key[0] in found.rows and key[1] in found.columns
+    }
+    rows = [[row, *(texts.get((row, column), "") for column in found.columns)] for row in found.rows]
+    table = data_table([found.label, *found.columns], rows, closed=f"{found.title} as a table")
+    notes = "".join(paragraph(text, soft=True) for text in found.notes)
+    return figure(found.title, found.sentence, _picture(found, texts), notes + table)
+
+
+def _picture(found: HeatMap, texts: Mapping[tuple[str, str], str]) -> str:
+    wide = max(40, 10 + _LETTER * max((len(one) for one in texts.values()), default=0))
+    left = 14 + _LETTER * max((len(row) for row in (found.label, *found.rows)), default=0)
+    longest = max((len(column) for column in found.columns), default=0)
+    upright = _LETTER * longest + 8 <= wide
+    top = 20.0 if upright else 16 + 0.58 * _LETTER * longest
+    width = left + wide * len(found.columns) + (8 if upright else 12 + 0.82 * _LETTER * longest)
+    height = top + _HIGH * len(found.rows) + 4
+    parts = [f'<text x="0" y="{top - 6:.0f}" class="q">{escape(found.label)}</text>'] if found.label else []
     for i, column in enumerate(found.columns):
-        foot = f"{left + _CELL * i + 6:.0f} {_TOP - 6}"
-        parts.append(f'<text transform="translate({foot}) rotate(-35)">{escape(column)}</text>')
+        x = left + wide * i
+        foot = f"{x + 8:.0f} {top - 6:.0f}"
+        place = f'x="{x + wide / 2:.0f}" y="{top - 6:.0f}" class="m"'
+        place = place if upright else f'transform="translate({foot}) rotate(-35)"'
+        parts.append(f"<text {place}>{escape(column)}</text>")
+    shades: dict[int, list[str]] = {}
     for j, row in enumerate(found.rows):
-        y = _TOP + _HIGH * j
-        parts.append(f'<text x="0" y="{y + 12}">{escape(row)}</text>')
+        y = top + _HIGH * j
+        parts.append(f'<text x="0" y="{y + 13:.0f}">{escape(row)}</text><g class="m">')
         for i, column in enumerate(found.columns):
-            if (row, column) in found.values:
-                value = found.values[row, column]
-                part = (value - low) / (high - low) if high > low else 0.0
-                opacity = 0.04 + 0.66 * min(1.0, max(0.0, part))
-                x = left + _CELL * i
-                parts.append(
-                    f'<rect x="{x:.0f}" y="{y}" width="{_CELL}" height="{_HIGH}" fill-opacity="{opacity:.2f}"/>'
-                    f'<text x="{x + 4:.0f}" y="{y + 12}">{escape(found.shown(value))}</text>'
-                )
-    label = escape(f"{found.title}. {found.sentence}", quote=True)
-    picture = (
-        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(found.title, quote=True)}">'
-        f'<svg role="img" aria-label="{label}" width="{width:.0f}" height="{height}" '
-        f'viewBox="0 0 {width:.0f} {height}">{"".join(parts)}</svg></div>'
+            if (row, column) in texts:
+                x = left + wide * i
+                shade = _shade(found, found.values[row, column])
+                shades.setdefault(shade, []).append(f"M{x:.0f} {y:.0f}h{wide:.0f}v{_HIGH}h-{wide:.0f}z")
+                text = escape(texts[row, column])
+                parts.append(f'<text x="{x + wide / 2:.0f}" y="{y + 13:.0f}">{text}</text>')
+        parts.append("</g>")
+    cells = "".join(
+        f'<path fill-opacity="{_FAINT + (_STRONG - _FAINT) * shade / _SHADES:.2f}" d="{"".join(each)}"/>'
+        for shade, each in sorted(shades.items())
     )
-    cells = [
-        [
-            row,
-            *(
-                found.shown(found.values[row, column]) if (row, column) in found.values else ""
-                for column in found.columns
-            ),
-        ]
-        for row in found.rows
-    ]
-    numbers = data_table(["", *found.columns], cells, closed=f"{found.title} as a table")
-    return f"{paragraph(found.sentence)}{picture}{numbers}"
+    size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
+    return f'<svg {ROLE} {size}><g class="c">{cells}</g>{"".join(parts)}</svg>'
+
+
+def _shade(found: HeatMap, value: float) -> int:
+    """0 to `_SHADES`, from `low` to `high`."""
+    low = min(found.values.values()) if found.low is None else found.low
+    high = max(found.values.values()) if found.high is None else found.high
+    part = (value - low) / (high - low) if high > low else 0.0
+    return round(_SHADES * min(1.0, max(0.0, part)))

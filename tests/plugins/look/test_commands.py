@@ -146,6 +146,7 @@ def test_a_report_is_written_and_nothing_is_overwritten(models: Path, cli: Cli) 
     done = cli("diff", "a", "b", "--base", "base", "--html", "report.html")
     assert done.code == 0, done.err
     text = (models / "report.html").read_text()
+    assert done.err == f"wrote report.html, {len(text.encode()) / 1000:.3g} kB\n"
     assert "C is a base of A and B" in text
     again = cli("diff", "a", "b", "--html", "report.html")
     assert (again.code, (models / "report.html").read_text()) == (6, text)
