@@ -9,6 +9,7 @@ from mergecore.names.on_demand import on_demand
 if TYPE_CHECKING:
     from mergecore.config.chosen import Choice, read_params
     from mergecore.config.leftovers import OBSOLETE, OPTIONS, other_document
+    from mergecore.config.parameters.settings import values_of
     from mergecore.config.reference import HUB, Exists, exists_below, nearest, parse_reference
     from mergecore.config.values import Dtype, Reference
 else:
@@ -17,6 +18,7 @@ else:
         {
             "chosen": "Choice read_params",
             "leftovers": "OBSOLETE OPTIONS other_document",
+            "parameters.settings": "values_of",
             "reference": "HUB Exists exists_below nearest parse_reference",
             "values": "Dtype Reference",
         },
@@ -35,4 +37,5 @@ __all__ = [
     "other_document",
     "parse_reference",
     "read_params",
+    "values_of",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mergecore_plugins.ui.grid import PANEL as GRID
 from mergecore_plugins.ui.panels import Panel
 
-PANELS: tuple[Panel, ...] = ()
+PANELS: tuple[Panel, ...] = (GRID,)

@@ -8,7 +8,7 @@ a gradient.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -54,6 +54,24 @@ def parse_setting(raw: Json, name: str, path: DocPath = (), place_of: PlaceOf = 
     if isinstance(raw, dict):
         return Setting((_case(raw, name, path, place_of),))
     return Setting((Case(_knots(raw, name, path, place_of), path),))
+
+
+def values_of(raw: Json, name: str, tensors: Iterable[tuple[str, str, float]]) -> list[Json]:
+    """What a parameter that is written so is at each of several tensors; None where no case is for it.
+
+    tensors: name, role, and position in the slice, from 0 to 1; 0 outside the layers.
+
+    Raises:
+        ConfigError: as `parse_setting` does.
+    """
+    setting = parse_setting(raw, name)
+    found: list[Json] = []
+    for tensor, role, t in tensors:
+        case = setting.case_for(tensor, role)
+        value = None if case is None else value_at(case.knots, t)
+        assert value is None or isinstance(value, Scalar)
+        found.append(value)
+    return found
 
 
 def value_at(knots: Sequence[object], t: float) -> object:

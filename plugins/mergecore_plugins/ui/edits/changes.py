@@ -17,6 +17,7 @@ import yaml
 from mergecore.errors import MergecoreError
 from mergecore.files import DocPath, parse_documents
 from mergecore.types import Json
+from mergecore_plugins.ui.edits import writing
 from mergecore_plugins.ui.edits.editor import Editor
 from mergecore_plugins.ui.edits.nodes import comments, nodes_of
 from mergecore_plugins.ui.edits.place import Splice, refused
@@ -63,7 +64,8 @@ def set_value(text: str, path: DocPath, value: Json, document: int = 0, after: S
         raise refused("a config must be a mapping")
     wanted[document] = changed
     editor = Editor(text, document)
-    editor.set(path, value, after)
+    if not (writing.is_long(value) and editor.open_up(path, value)):
+        editor.set(path, value, after)
     return _checked(text, editor, wanted)
 
 

@@ -48,7 +48,7 @@ class Editor(Text):
             )  # it goes before what '<<' merges
         elif isinstance(data, dict) and isinstance(value, dict) and data and value:
             self._set_mapping(path, data, value)
-        elif isinstance(data, list) and isinstance(value, list) and data and value:
+        elif isinstance(data, list) and isinstance(value, list) and data and value and _alike(data, value):
             self._set_list(path, data, value)
         else:
             self._replace(path, value)
@@ -121,6 +121,28 @@ class Editor(Text):
             self.splice(at, at, ending.join(lines))
             return
         self.splice(at, at, "".join(f"{one}{ending}" for one in lines))
+
+    def open_up(self, path: DocPath, value: Json) -> bool:
+        """Put a long value into a mapping of one line, which then has several; False where it has several already.
+
+        Nothing is done where there are comments, anchors or aliases in that line.
+        """
+        for i in range(1, len(path)):
+            if self.owned(path[:i]) != path[:i] or self.value(path[:i]) is NOTHING:
+                return False
+            found = self.find(path[:i])
+            if found.node.kind == "mapping" and found.node.flow:
+                break
+        else:
+            return False
+        names = any(one.kind == "alias" or one.anchor for one in found.node.walk())
+        if names or found.node.merges or comments(self.text, found.node.start, found.node.end):
+            return False
+        if found.parent is None or found.parent.flow:
+            return False
+        whole = _with(self.value(path[:i]), path[i:], value)
+        self._replace_block(found, found.parent, whole, long=True)
+        return True
 
     # ---- changing ------------------------------------------------------------------------------------------
 
@@ -302,6 +324,11 @@ class Editor(Text):
             begin = before_break(self.text, begin)
         self.removed += comments(self.text, begin, end)
         self.splice(begin, end, "")
+
+
+def _alike(old: list[Json], new: list[Json]) -> bool:
+    """Whether both are lists of mappings, or neither is."""
+    return writing.is_long(old) == writing.is_long(new)
 
 
 def _end(node: Node, number: int) -> int:
