@@ -13,6 +13,7 @@
 #   make fuzz      random merges against an independent float64 implementation; FUZZ="--runs 2000 --seed 0 --method ties"
 #   make evidence  eight experts merged by every method, scored; writes a page of the docs
 #   make averaging  last checkpoints averaged, beside the last one and beside a decay of the rate; writes a page of the docs
+#   make lm-eval  the evaluators that need other packages, tested beside lm-eval's own command
 #   make real-lora  a real LoRA trained, merged, extracted again; what the models say; REAL_LORA="--write-docs"
 #   make template  plugins of every kind, with every answer of the tests, baked, installed, tested and used; some minutes
 #   make routers   how well routers of every gate mode route; ROUTERS="--mergekit /path/to/mergekit-moe" compares
@@ -36,7 +37,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test check lint types docs docs-check pictures coverage bench accuracy in-memory \
-	fuzz kills evidence averaging real-lora moe4 routers template format clean
+	fuzz kills evidence averaging lm-eval real-lora moe4 routers template format clean
 
 demo: $(VENV)/installed
 	$(BIN)/mergecore demo --overwrite $(DEMO)
@@ -89,6 +90,10 @@ evidence: $(VENV)/installed
 
 averaging: $(VENV)/installed
 	$(BIN)/python benchmarks/averaging.py --write-docs
+
+lm-eval: $(VENV)/installed-dev
+	$(INSTALL) --editable '.[lm-eval,sentence-transformers]'
+	$(BIN)/python -m pytest tests/contrib/evaluators
 
 real-lora: $(VENV)/installed
 	$(INSTALL) --editable '.[bench]'
