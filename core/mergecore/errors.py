@@ -20,6 +20,7 @@ __all__ = [
     "PluginError",
     "PolicyError",
     "Problems",
+    "counted",
     "did_you_mean",
     "printable",
     "some",
@@ -212,6 +213,11 @@ def some(names: Sequence[str], most: int = 8, *, mark: str = "'", joint: str = "
     """The first few names as text, and how many there are beyond them; `mark` goes around each."""
     shown = joint.join(f"{mark}{name}{mark}" for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def counted(number: int, thing: str) -> str:
+    """How many of a thing there are, such as `1 model` and `2 models`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mergecore.cli.show_documents import documents_as_json, documents_as_text
 from mergecore.engine.memory import Estimate, estimate
-from mergecore.errors import ConfigError, printable
+from mergecore.errors import ConfigError, counted, printable
 from mergecore.files.dtypes import DTYPES, nbytes
 from mergecore.files.sizes import size_text
 from mergecore.planning.toolkit import methods_of
@@ -103,9 +103,9 @@ def plan_as_json(plan: Plan, memory: Estimate, pattern: str | None = None) -> di
 
 def check_as_text(plan: Plan, config: Path) -> str:
     """That a config can be merged, in a line, and the warnings."""
-    models = _counted(len(plan.models), "model")
+    models = counted(len(plan.models), "model")
     size = size_text(plan.layout.size)
-    line = f"{config}: {_counted(len(plan.layout.slots), 'tensor')} of {models} can be merged, into {size}"
+    line = f"{config}: {counted(len(plan.layout.slots), 'tensor')} of {models} can be merged, into {size}"
     return "\n".join(map(printable, [line, *(f"warning: {text}" for text in _all_warnings(plan))]))
 
 
@@ -155,7 +155,7 @@ def _models(plan: Plan) -> list[str]:
         mapped = f"; {model.mapped}" if model.mapped else ""
         revision = f" at {model.revision[:12]}" if model.revision else ""
         lines.append(
-            f"  {model.name}{revision}: {family or 'unknown family'}, {len(model.tensors)} tensors, "
+            f"  {model.name}{revision}: {family or 'unknown family'}, {counted(len(model.tensors), 'tensor')}, "
             f"{size}, {'/'.join(formats)}{f', {stacks}' if stacks else ''}{primary}{mapped}"
         )
     return lines
@@ -175,11 +175,12 @@ def _output(plan: Plan, memory: Estimate) -> list[str]:
     names = (
         files[0].name if len(files) == 1 else f"{files[0].name} … {files[-1].name}" if files else "no file"
     )
-    how = ", ".join(f"{count} {name}" for name, count in methods.items())
+    alone = plan.doing and len(methods) == 1  # what is done to all tensors was said before
+    how = "" if alone else ": " + ", ".join(f"{count} {name}" for name, count in methods.items())
     return [
-        f"  {_counted(len(made), 'tensor')}: {how}",
+        f"  {counted(len(made), 'tensor')}{how}",
         f"  {size_text(plan.layout.size)} of {'/'.join(str(DTYPES[name].torch_name) for name in formats)} in {names}",
-        f"  about {size_text(memory.peak)} of memory with {_counted(memory.workers, 'worker')}",
+        f"  about {size_text(memory.peak)} of memory with {counted(memory.workers, 'worker')}",
         f"  seed {plan.seed}",
         *(f"  {name.replace('_', ' ')}: {_shown(value)}" for name, value in plan.decided.items()),
     ]
@@ -209,7 +210,7 @@ def _layers(plan: Plan, layers: Sequence[tuple[int, int]]) -> list[str]:
         else f"  {out} from layer {first} of {plan.models[model].name}"
         for model, first, last, out in runs
     ]
-    return [*lines, f"  {_counted(len(layers), 'layer')} in all"]
+    return [*lines, f"  {counted(len(layers), 'layer')} in all"]
 
 
 def _tensor(plan: Plan, step: Step) -> list[str]:
@@ -245,13 +246,9 @@ def _source(plan: Plan, one: TensorInput) -> str:
     return f"{plan.models[one.model].name}: {made}{stored[0]}{more} {tensor.dtype}{rows}"
 
 
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
-
-
 def _some(names: Sequence[str]) -> str:
     """How many names there are, and the first."""
-    return f"{_counted(len(names), 'tensor')} ({names[0]}{', …' if len(names) > 1 else ''})"
+    return f"{counted(len(names), 'tensor')} ({names[0]}{', …' if len(names) > 1 else ''})"
 
 
 def _shown(value: object) -> str:

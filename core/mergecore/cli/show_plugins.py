@@ -43,7 +43,9 @@ def plugins_as_text(registry: Registry) -> str:
     own = [line for line in lines if line.plugin.built_in]
     wrong = [one for one in everyone if one.reason and one.status != "blocked"]
     blocked = [one for one in everyone if one.status == "blocked"]
+    working = sum(one.status == "active" for one in everyone)
     parts = [
+        "" if wrong else f"{'The only plugin works' if working == 1 else f'All {working} plugins work'}.",
         _section("Problems", (line for one in wrong for line in _trouble(one))),
         _section("Slow", (_waited(one) for one in everyone if one.seconds >= SLOW and not one.built_in)),
         *_by_kind("From other packages", others),

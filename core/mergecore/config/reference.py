@@ -103,12 +103,22 @@ _Named: TypeAlias = tuple[str, str | None]
 def _part(part: str, text: str, exists: Exists) -> _Named:
     if exists(part):
         return part, None
+    _check_blanks(part, text)
     path, at, revision = part.partition("@")
     if "@" in revision:
         raise _bad(text, "has more than one '@'")
     if not path.removeprefix(HUB).strip() or (at and not revision.strip()):
         raise _bad(text, "has an empty part" if text.strip() else "does not name a model")
     return path, revision or None
+
+
+def _check_blanks(part: str, text: str) -> None:
+    """Raise E112 for blanks around a path or a revision, which belong to no name."""
+    if any(one != one.strip() for one in part.split("@")) and part.strip():
+        fixed = "+".join("@".join(word.strip() for word in one.split("@")) for one in text.split("+"))
+        raise ConfigError(
+            "E112", f"the model reference '{text}' has blanks around a name", hint=f"write '{fixed}'"
+        )
 
 
 def _bad(text: str, fault: str) -> ConfigError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from mergecore.errors import Collector, InputError, MergecoreError
+from mergecore.errors import Collector, InputError, MergecoreError, counted
 from mergecore.files.strict_json import parse_mapping
 from mergecore.models.input_folder import InputFolder
 from mergecore.models.layers import (
@@ -55,7 +55,7 @@ def disagreements(
     key = next((key for key in _PRIMARY if isinstance(section.get(key), int)), "")
     stated = section.get(key)
     if isinstance(stated, int) and stacks and not _explained(stated, section, stacks, tensors):
-        counts = " or ".join(f"{stack.count} layers ({stack.prefix}*)" for stack in stacks[:4])
+        counts = " or ".join(f"{counted(stack.count, 'layer')} ({stack.prefix}*)" for stack in stacks[:4])
         what = f"{_dotted(path, key)} {stated}, but the weights have {counts}"
         yield InputError("E221", what, place=place, hint="correct it, or use the weights it belongs to")
     wanted = min(vocabulary_sizes(config), default=0)

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
-from mergecore.errors import MergecoreError, OutputError
+from mergecore.errors import MergecoreError, OutputError, counted
 from mergecore.files import durable
 from mergecore.files.sizes import size_text
 from mergecore.files.strict_json import parse_json
@@ -154,7 +154,7 @@ def _check_same_plan(output: Output, mode: Mode) -> None:
         raise _refusal(output, f"the partial run is of another plan; it differs in {named}", _RESTART)
     journal = Journal(output.places.work)
     journal.close()
-    count = f"{len(journal.records)} of {total} tensors"
+    count = f"{len(journal.records)} of {counted(total, 'tensor')}"
     if named:
         what = f"a partial run of another plan exists ({count}); it differs in {named}"
         raise _refusal(output, what, _RESTART)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from mergecore.config.parameters.declared import Parameter, parameters_of
-from mergecore.errors import Collector, ConfigError, InputError, some
+from mergecore.errors import Collector, ConfigError, InputError, counted, some
 from mergecore.files.strict_json import parse_json
 from mergecore.models.config_json import quantisation
 from mergecore.types import (
@@ -180,7 +180,7 @@ def _by_model(key: str, value: object, names: Sequence[str]) -> Mapping[str, obj
     if not isinstance(value, list | tuple):
         return None
     if len(value) != len(names):
-        what = f"parameter '{key}' has {len(value)} values for {len(names)} models"
+        what = f"parameter '{key}' has {counted(len(value), 'value')} for {counted(len(names), 'model')}"
         raise ConfigError("E105", what, hint="the base has none, unless it is listed among the models")
     return dict(zip(names, value, strict=True))
 

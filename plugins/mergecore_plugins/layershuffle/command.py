@@ -10,6 +10,7 @@ import click
 
 from mergecore import OutputError
 from mergecore.cli import SHARED, ForeignCommand, Maker, making_options
+from mergecore.errors import counted
 
 if TYPE_CHECKING:
     from mergecore.types import Json
@@ -94,7 +95,9 @@ def layershuffle(
 def _document(given: Mapping[str, Any]) -> dict[str, Json]:
     models, weights = given["models"], given["weights"] or [1.0] * len(given["models"])
     if len(weights) != len(models):
-        raise click.UsageError(f"--weight is given {len(weights)} times, --model {len(models)} times")
+        raise click.UsageError(
+            f"--weight is given {counted(len(weights), 'time')}, --model {counted(len(models), 'time')}"
+        )
     listed: list[Json] = [
         {"model": model, "weight": weight} for model, weight in zip(models, weights, strict=True)
     ]

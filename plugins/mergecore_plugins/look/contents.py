@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mergecore import PlanOptions, Registry, planner
-from mergecore.errors import some
+from mergecore.errors import counted, some
 from mergecore.files import DTYPES
 from mergecore.models import is_terms
 from mergecore.tokenizers import template_of
@@ -34,7 +34,7 @@ class Contents:
         width = max((len(role) for role in self.roles), default=0)
         lines += ["", "  role, tensors, parameters"] if self.roles else []
         lines += [
-            f"    {role:<{width}}  {count:>6}  {counted(entries):>8}"
+            f"    {role:<{width}}  {count:>6}  {in_words(entries):>8}"
             for role, (count, entries) in self.roles.items()
         ]
         lines += ["", *(f"  odd: {text}" for text in self.odd)] if self.odd else []
@@ -67,10 +67,10 @@ def inspected(model: str, registry: Registry, *, offline: bool = False) -> Conte
         "modules": [one.name for one in description.modules],
         "parameters": sum(math.prod(one.shape) for one in opened.tensors.values()),
         "bytes": sum(one.size for one in opened.weight_files),
-        "formats": [f"{count} tensors {name}" for name, count in formats.most_common()],
+        "formats": [f"{counted(count, 'tensor')} {name}" for name, count in formats.most_common()],
         "tied": [f"{one} is {other}" for one, other in description.tied.items()],
         "tokenizer": _tokenizer(vocabulary),
-        "template": f"{len(template)} characters" if template else "none",
+        "template": counted(len(template), "character") if template else "none",
         "terms": [name for name in opened.side_files if is_terms(name)],
         "revision": opened.revision or "",
     }
@@ -85,12 +85,12 @@ def inspected(model: str, registry: Registry, *, offline: bool = False) -> Conte
 def headline(model: Checkpoint, description: Description) -> str:
     """A model in a line: family, layers, parameters, formats, and its name."""
     entries = sum(math.prod(one.shape) for one in model.tensors.values())
-    layers = f", {description.main.count} layers" if description.main else ""
+    layers = f", {counted(description.main.count, 'layer')}" if description.main else ""
     formats = "/".join(dict.fromkeys(one.dtype for one in model.tensors.values()))
-    return f"{model.name}: {description.family or 'unknown family'}{layers}, {counted(entries)} parameters, {formats}"
+    return f"{model.name}: {description.family or 'unknown family'}{layers}, {in_words(entries)} parameters, {formats}"
 
 
-def counted(number: int) -> str:
+def in_words(number: int) -> str:
     """A number of parameters in words, such as `135 M`."""
     for unit, worth in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("k", 10**3)):
         if number >= worth:
@@ -110,7 +110,7 @@ def _said(value: Json) -> str:
 
 
 def _tokenizer(table: TokenTable | None) -> str:
-    return "none" if table is None else f"{table.kind}, {len(table.ids)} tokens in {table.file}"
+    return "none" if table is None else f"{table.kind}, {counted(len(table.ids), 'token')} in {table.file}"
 
 
 # ---- what is odd -------------------------------------------------------------------------------------------
@@ -127,10 +127,11 @@ def _odd(model: Checkpoint, description: Description, vocabulary: TokenTable | N
         yield f"its weights have several formats: {', '.join(f'{n} {name}' for name, n in floats.most_common())}"
     others = [one.name for one in model.tensors.values() if not DTYPES[one.dtype].floating]
     if others:
-        yield f"{len(others)} tensors are not of floats, such as quantised ones or buffers: {some(others, 3)}"
+        count = f"{counted(len(others), 'tensor')} {_are(others)}"
+        yield f"{count} not of floats, such as quantised ones or buffers: {some(others, 3)}"
     empty = [one.name for one in model.tensors.values() if not math.prod(one.shape)]
     if empty:
-        yield f"{len(empty)} tensors are empty: {some(empty, 3)}"
+        yield f"{counted(len(empty), 'tensor')} {_are(empty)} empty: {some(empty, 3)}"
     yield from _odd_layers(model, description)
     rows = {one.shape[0] for name, one in model.tensors.items() if _is_embedding(description, name)}
     if vocabulary is not None and rows and max(vocabulary.ids.values(), default=-1) >= min(rows):
@@ -157,3 +158,7 @@ def _odd_layers(model: Checkpoint, description: Description) -> Iterator[str]:
 def _is_embedding(description: Description, name: str) -> bool:
     facts = description.tensors.get(name)
     return facts is not None and facts.role == "embed" and facts.vocabulary_axis == 0
+
+
+def _are(things: Sequence[object]) -> str:
+    return "is" if len(things) == 1 else "are"

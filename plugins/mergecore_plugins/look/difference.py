@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mergecore import Planner, PlanOptions, Registry, planner
-from mergecore.errors import some
+from mergecore.errors import counted, some
 from mergecore.tokenizers import compare, template_of
 from mergecore.types import Checkpoint, Json
 from mergecore_plugins.look.comparing import Comparison, Measured, compared
 from mergecore_plugins.look.kinship import Kinship, kinship
 from mergecore_plugins.look.pairs import Pair
-from mergecore_plugins.look.tables import aligned, rows_by_layer, rows_by_role, table
+from mergecore_plugins.look.tables import fitting, rows_by_layer, rows_by_role, table
 
 LARGEST = 5
 """How many tensors that moved farthest are named."""
@@ -40,7 +40,7 @@ class Difference:
         if found.measured:
             lines += [*_legend(found), ""]
             for rows in (rows_by_role(found), rows_by_layer(found)):
-                lines += [*aligned(table(rows, found.with_base)), ""] if rows else []
+                lines += [*fitting(table(rows, found.with_base)), ""] if rows else []
             lines += [*_farthest(found), ""]
         lines += [f"config.json  {_config_text(self.config)}"]
         lines += [f"vocabulary   {self.vocabulary}", f"template     {self.template}", "", self.kinship.text]
@@ -99,7 +99,7 @@ def _described(model: Checkpoint, opening: Planner) -> str:
 
 
 def _counted(found: Comparison) -> list[str]:
-    lines = [f"{len(found.measured)} tensors can be compared"]
+    lines = [f"{counted(len(found.measured), 'tensor')} can be compared"]
     if found.skipped:
         reasons = [f"{name}: {why}" for name, why in found.skipped.items()]
         lines += [f"{len(found.skipped)} cannot: {some(reasons, 3)}"]

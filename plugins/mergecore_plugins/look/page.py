@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from mergecore.errors import counted
 from mergecore_plugins.look.comparing import Comparison, Measured
 from mergecore_plugins.look.difference import Difference
 from mergecore_plugins.look.pairs import Pair
@@ -111,7 +112,7 @@ def _every(found: Comparison) -> str:
     labels = ["A from C", "B from C"] if found.with_base else ["B from A"]
     heading = ["tensor", "shape", *labels, "cosine", "same sign"]
     rows = [_cells(one) for one in found.measured]
-    return data_table(heading, rows, closed=f"{len(rows)} tensors")
+    return data_table(heading, rows, closed=counted(len(rows), "tensor"))
 
 
 def _cells(one: Measured) -> Sequence[str]:

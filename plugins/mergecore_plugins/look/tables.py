@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from mergecore_plugins.look.comparing import Comparison, Measured
 from mergecore_plugins.look.pairs import Pair
 
+WIDTH = 80
+"""Characters of a line at most."""
 GROUPS = 12
 """Rows of the table of layers at most; several layers share one where there are more."""
 
@@ -120,6 +122,20 @@ def cosine_text(value: float | None) -> str:
 def percent_text(value: float | None) -> str:
     """A share in percent."""
     return "-" if value is None else f"{100 * value:.3g} %"
+
+
+def fitting(cells: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
+    """The lines of a table; of several below each other, all with the first column, where one would be too wide."""
+    if not cells:
+        return []
+    widths = [max(len(row[i]) for row in cells) + 2 for i in range(len(cells[0]))]
+    parts: list[list[int]] = [[0]]
+    for column in range(1, len(widths)):
+        if len(parts[-1]) > 1 and sum(widths[i] for i in parts[-1]) + widths[column] - 2 > width:
+            parts.append([0])
+        parts[-1].append(column)
+    tables = [aligned([[row[i] for i in part] for row in cells]) for part in parts]
+    return [line for i, lines in enumerate(tables) for line in (*([""] if i else []), *lines)]
 
 
 def aligned(cells: Sequence[Sequence[str]]) -> list[str]:

@@ -12,6 +12,8 @@ import click
 
 from mergecore import hookimpl
 from mergecore.cli import GroupedCommand, Maker, common_options, making_options
+from mergecore.errors import counted
+from mergecore_plugins.lora.order import check_order
 
 if TYPE_CHECKING:
     from mergecore.types import Json
@@ -25,7 +27,7 @@ def mergecore_commands() -> Iterator[click.Command]:
 
 @click.command("merge-lora", cls=GroupedCommand)
 @click.argument("base")
-@click.argument("adapters", nargs=-1, required=True)
+@click.argument("adapters", nargs=-1)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "--scale",
@@ -45,10 +47,10 @@ def merge_lora(out: Path, **given: Any) -> None:
     Several adapters are applied one after the other.  BASE and each of ADAPTERS is a folder, or a hub id with or
     without @REVISION.
     """
+    check_order(given["base"], given["adapters"], out)
     maker = Maker(given)
     document = _document(given["base"], given["adapters"], given["scales"], given["dtype"])
-    count = len(given["adapters"])
-    doing = f"merging {'1 adapter' if count == 1 else f'{count} adapters'} into a model"
+    doing = f"merging {counted(len(given['adapters']), 'adapter')} into a model"
     maker.show_or_execute(replace(maker.plan(document), doing=doing), out)
 
 
@@ -57,7 +59,7 @@ def _document(
 ) -> dict[str, Json]:
     """The config that says the same."""
     if len(scales) not in (0, 1, len(adapters)):
-        what = f"{len(scales)} times --scale for {len(adapters)} adapters"
+        what = f"{counted(len(scales), 'time')} --scale for {counted(len(adapters), 'adapter')}"
         raise click.UsageError(f"{what}: one for all, or one for each")
     given = list(scales) * len(adapters) if len(scales) == 1 else list(scales) or [1.0] * len(adapters)
     listed: list[Json] = [_scaled(one, scale) for one, scale in zip(adapters, given, strict=True)]

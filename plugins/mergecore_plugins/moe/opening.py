@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mergecore.errors import Collector, InputError, some
+from mergecore.errors import Collector, InputError, counted, some
 from mergecore.files import DTYPES, MERGEABLE
 from mergecore.types import Checkpoint, ModelReference, Planner
 from mergecore_plugins.moe.dense import PARTS, Dense, dense_of
@@ -84,7 +84,9 @@ def _check_fit(base: Dense, expert: Dense) -> None:
     """Raise E230 or E222 for an expert whose feed-forward blocks do not fit into the base."""
     name = expert.model.name
     if len(expert.layers) != len(base.layers):
-        what = f"{name} has {len(expert.layers)} layers, and {base.model.name} has {len(base.layers)}"
+        what = (
+            f"{name} has {counted(len(expert.layers), 'layer')}, and {base.model.name} has {len(base.layers)}"
+        )
         raise InputError("E230", what, hint="experts have as many layers as the base")
     gated = set(PARTS.values())
     if lacking := sorted((gated & base.layer) - expert.layer):

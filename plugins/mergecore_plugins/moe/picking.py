@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mergecore import Document
-from mergecore.errors import ConfigError, InputError, some
+from mergecore.errors import ConfigError, InputError, counted, some
 from mergecore.types import (
     Checkpoint,
     Description,
@@ -67,7 +67,7 @@ def plan_pick(document: Document, planner: Planner) -> Plan:
         files,
         unused={0: "of an expert that is left out"},
         warnings=told,
-        doing=f"taking {len(kept)} of {count} experts",
+        doing=f"taking {len(kept)} of {counted(count, 'expert')}",
     )
     return replace(plan, decided=_decided(model, kept, asked))
 

@@ -1,4 +1,4 @@
-"""The reporter for people: a bar on a terminal, a line now and then elsewhere; on standard error.
+"""The reporter for people: a bar on a terminal, a line now and then elsewhere.
 
 Events say how far a merge is, so nothing is kept between them: each draws the bar anew.
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mergecore import hookimpl
-from mergecore.errors import printable
+from mergecore.errors import counted, printable
 from mergecore.files import size_text
 from mergecore.types import Event, Fetching, ModelSealed, PlanReady, StepDone, Warned
 
@@ -94,7 +94,7 @@ def step(event: StepDone) -> None:
 
 def progress(event: StepDone) -> list[str]:
     """How far the merge is; then the same in fewer words."""
-    tensors = f"{event.done} of {event.total} tensors"
+    tensors = f"{event.done} of {counted(event.total, 'tensor')}"
     size = f"{size_text(event.done_bytes)} of {size_text(event.total_bytes)}"
     rate, left = speed(event.done_bytes, event.total_bytes, event.seconds)
     return [joined(tensors, size, rate, left), joined(tensors, size, left), joined(tensors, left), tensors]

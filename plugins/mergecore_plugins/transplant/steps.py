@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from mergecore.errors import Collector, InputError
+from mergecore.errors import Collector, InputError, counted
 from mergecore.files import DTYPES, MERGEABLE
 from mergecore.types import (
     Checkpoint,
@@ -116,7 +116,8 @@ class Surgery:
         if asked.method in ("omp", "common_interpolation") and (most := self._most()) < asked.k:
             yield f"k is {most} and not {asked.k}: there are no more shared tokens, or no more columns in the donor"
         for name, count in self.beyond.items():
-            yield f"{count} tokens of {self.pair.donor.name} have no row in '{name}': they get the mean row"
+            held = f"{counted(count, 'token')} of {self.pair.donor.name}"
+            yield f"{held} without a row in '{name}' {'gets' if count == 1 else 'get'} the mean row"
 
     def _most(self) -> int:
         donor = self.pair.donor_matrix(head=False)

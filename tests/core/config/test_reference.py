@@ -54,6 +54,8 @@ def test_mappings_need_no_escapes() -> None:
     ("value", "message"),
     [
         ("a@b@c", r"'a@b@c' has more than one '@'\. Hint: the form is PATH\[@REVISION\]"),
+        ("a + b", r"the model reference 'a \+ b' has blanks around a name\. Hint: write 'a\+b'"),
+        (" a@main +b @ c", r"has blanks around a name\. Hint: write 'a@main\+b@c'"),
         ("a++c", r"'a\+\+c' has an empty part"),
         ("a+", r"'a\+' has an empty part"),
         ("@main", r"'@main' has an empty part"),

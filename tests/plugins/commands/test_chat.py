@@ -179,3 +179,13 @@ def test_the_generation_config_of_a_model_ends_its_answers(tmp_path: Path, cli: 
 def test_an_empty_prompt_is_refused(cli: Cli) -> None:
     done = cli("chat", TALK / "base", "-p", " ")
     assert (done.code, "--prompt is empty" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("words", [["what is it?"], ["hello"]])
+def test_what_to_ask_without_p_is_not_taken_for_a_model(config: Path, cli: Cli, words: list[str]) -> None:
+    failed = cli("chat", config, *words)
+    assert failed.code == 2
+    assert (
+        f"'{words[0]}' is not a model, and nothing of that name is here; -p '{words[0]}' asks it"
+        in failed.err
+    )

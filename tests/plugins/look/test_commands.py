@@ -236,10 +236,8 @@ def test_what_is_odd_is_told(models: Path, cli: Cli) -> None:
     write_checkpoint(models / "odd", odd, llama_config(4))
     done = cli("inspect", "odd")
     assert "odd: its weights have several formats: " in done.out
-    assert (
-        "odd: 1 tensors are not of floats, such as quantised ones or buffers: 'model.rotary.inv_" in done.out
-    )
-    assert "odd: 1 tensors are empty: 'nothing'" in done.out
+    assert "odd: 1 tensor is not of floats, such as quantised ones or buffers: 'model.rotary.inv_" in done.out
+    assert "odd: 1 tensor is empty: 'nothing'" in done.out
     assert "odd: 2 kinds of layers in model.layers; other than most: '2'" in done.out
 
 
@@ -249,3 +247,14 @@ def test_a_file_of_tensors_has_no_config(models: Path, cli: Cli) -> None:
     assert done.code == 0, done.err
     assert "odd: there is no config.json, so nothing says what kind of model it is" in done.out
     assert "family       unknown" in done.out
+
+
+@pytest.mark.parametrize("more", [[], ["--rank"]])
+def test_no_row_of_a_table_is_wider_than_a_screen(models: Path, cli: Cli, more: list[str]) -> None:
+    """What does not fit stands in a second table, whose rows begin with the same words."""
+    lines = cli("diff", "a", "b", "--base", "base", *more).out.splitlines()
+    rows = [line for line in lines if "  " in line.strip()]
+    assert max(map(len, rows)) <= 80
+    words = {word for line in lines if line.startswith("   ") for word in line.split()}
+    assert words >= {"moved", "changed", "cosine", "sign", *(["rank"] if more else [])}
+    assert sum(line.startswith("all ") for line in lines) == 1 + len(more)

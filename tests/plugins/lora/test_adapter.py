@@ -89,3 +89,67 @@ def test_what_is_no_adapter_is_refused(cli: Cli) -> None:
     outcome = cli("adapter", "show", "base")
     assert outcome.code == 3
     assert "error E250: base: not an adapter: there is no adapter_config.json" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["merge-lora", "ones", "base", "out"],
+            "BASE is 'ones', which is an adapter. Hint: BASE, the model, comes first: mergecore merge-lora base "
+            "ones out",
+        ),
+        (
+            ["merge-lora", "ones", "twos", "out"],
+            "BASE is 'ones', which is an adapter. Hint: BASE, the model, comes first",
+        ),
+        (
+            ["merge-lora", "twos", "ones", "base", "out"],
+            "BASE is 'twos', which is an adapter. Hint: BASE, the model, comes first: mergecore merge-lora base "
+            "ones twos out",
+        ),
+        (
+            ["merge-lora", "base", "ones"],
+            "OUT, the folder to write, is missing: 'ones' is an adapter. Hint: it comes last: "
+            "mergecore merge-lora base ones OUT",
+        ),
+        (
+            ["merge-lora", "base", "ones", "twos"],
+            "is missing: 'twos' is an adapter. Hint: it comes last: mergecore merge-",
+        ),
+        (
+            ["merge-lora", "base", "out"],
+            "ADAPTERS or OUT is missing: one adapter or more, then OUT, and only 'out' was",
+        ),
+        (
+            ["combine-lora", "ones", "twos"],
+            "is missing: 'twos' is an adapter. Hint: it comes last: mergecore combine-lora",
+        ),
+        (["combine-lora", "out"], "ADAPTERS or OUT is missing"),
+        (
+            ["merge-lora", "base", "ones", "out", "--scale", "1", "--scale", "2"],
+            "2 times --scale for 1 adapter: one",
+        ),
+        (
+            ["combine-lora", "ones", "out", "--weight", "1", "--weight", "2"],
+            "2 times --weight for 1 adapter: one",
+        ),
+    ],
+)
+def test_a_slip_in_the_order_of_arguments_is_named(words: list[str], told: str, cli: Cli) -> None:
+    failed = cli(*words)
+    assert failed.code == 2
+    assert told in failed.err
+    assert not Path("out").exists()
+
+
+def test_an_adapter_that_mergecore_wrote_may_be_written_anew(cli: Cli) -> None:
+    assert cli("combine-lora", "ones", "twos", "out").code == 0
+    done = cli("combine-lora", "ones", "out", "--overwrite")
+    assert done.code == 0, done.err
+
+
+def test_the_plan_does_not_name_the_method_that_takes_models_as_they_are(cli: Cli) -> None:
+    shown = cli("merge-lora", "base", "ones", "out", "--plan").out
+    assert "\n  21 tensors\n" in shown
+    assert "passthrough" not in shown

@@ -317,7 +317,7 @@ def test_vocabularies_without_a_common_token_are_refused(pair: Pair) -> None:
 def test_a_donor_whose_matrix_is_too_short_is_told(pair: Pair) -> None:
     write(Path("b"), "Unigram", rows(17, seed=4), None)
     plan = mergecore.plan(document())
-    assert f"1 tokens of b have no row in '{EMBED}': they get the mean row" in plan.warnings
+    assert f"1 token of b without a row in '{EMBED}' gets the mean row" in plan.warnings
     made = read_tensors(mergecore.execute(plan, "out"))[EMBED]
     torch.testing.assert_close(made[17], pair[0].mean(0))
 

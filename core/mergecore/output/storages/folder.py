@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
-from mergecore.errors import MergecoreError, OutputError, PluginError
+from mergecore.errors import MergecoreError, OutputError, PluginError, counted
 from mergecore.files import durable
 from mergecore.files.folders import Folder
 from mergecore.output import seal, staging
@@ -193,7 +193,9 @@ class Stage:
         """
         missing = [name for name in self._output.layout.slots if name not in self._records]
         if missing:
-            raise PluginError("E402", f"{len(missing)} tensors were not made, the first is '{missing[0]}'")
+            raise PluginError(
+                "E402", f"{counted(len(missing), 'tensor')} not made, the first is '{missing[0]}'"
+            )
         with self._telling("completing the output"):
             self._commit()
             seal.seal(self._output, self._records, side_files, facts, digests or {}, check)

@@ -11,7 +11,7 @@ from typing import Any
 
 from mergecore.config.grammar import MergeConfig, SliceConfig
 from mergecore.config.parameters.resolver import ParameterSource
-from mergecore.errors import Collector, ConfigError, InputError, MergecoreError, Place, did_you_mean
+from mergecore.errors import Collector, ConfigError, InputError, MergecoreError, Place, counted, did_you_mean
 from mergecore.files.yaml_document import DocPath, PlaceOf
 from mergecore.planning.opened import OpenedModels, bodies, references
 from mergecore.planning.tensors.matching import Slice, SliceInput
@@ -148,7 +148,9 @@ class _Builder:
             raise self._no_stack(model, module, path)
         first, stop = layer_range
         if stop > stack.count:
-            what = f"layer_range [{first}, {stop}] is beyond {name}, which has {stack.count} layers"
+            what = (
+                f"layer_range [{first}, {stop}] is beyond {name}, which has {counted(stack.count, 'layer')}"
+            )
             hint = f"the end is not included: all its layers are [0, {stack.count}]"
             raise self._error("E113", what, path, hint)
         return range(first, stop)

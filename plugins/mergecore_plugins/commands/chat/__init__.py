@@ -6,6 +6,7 @@ The command is here; `talking` opens the models and asks them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -61,5 +62,16 @@ def chat(models: Sequence[str], disabled: Sequence[str], prompts: Sequence[str],
 
     if any(not one.strip() for one in prompts):
         raise click.UsageError("--prompt is empty")
+    if words := [one for one in models if not prompts and _is_text(one)]:
+        raise click.UsageError(
+            f"'{words[0]}' is not a model, and nothing of that name is here; -p '{words[0]}' asks it"
+        )
     registry = Registry.discover(disabled)
     talk(models, prompts, Asked(**given), registry)
+
+
+def _is_text(word: str) -> bool:
+    """Whether it is what to ask, and no model: it has blanks, or the form of no hub id, and is no path."""
+    if Path(word).exists() or "+" in word:
+        return False
+    return len(word.split()) > 1 or not any(sign in word for sign in "/:.")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mergecore import MergeMethod
-from mergecore.errors import ConfigError, some
+from mergecore.errors import ConfigError, counted, some
 
 if TYPE_CHECKING:
     from mergecore import Registry
@@ -156,7 +156,8 @@ def _rows(
     rows: dict[str, dict[str, Json]] = {model: {} for model in names}
     if method.name == "slerp":
         if len(given["weight"]) != 1:
-            what = f"mergekit-legacy: slerp needs --weight once, and it is given {len(given['weight'])} times"
+            times = counted(len(given["weight"]), "time")
+            what = f"mergekit-legacy: slerp needs --weight once, and it is given {times}"
             raise ConfigError("E104", what, place=place)
         if base:
             rows.pop(base, None)
@@ -166,7 +167,8 @@ def _rows(
             continue
         values = values * len(names) if len(values) == 1 else values
         if len(values) > len(names):
-            what = f"mergekit-legacy: --{key} is given {len(values)} times for {len(names)} models"
+            times = counted(len(values), "time")
+            what = f"mergekit-legacy: --{key} is given {times} for {counted(len(names), 'model')}"
             raise ConfigError("E104", what, place=place)
         for model, value in zip(names, values, strict=False):
             rows[model][key] = value
@@ -193,7 +195,8 @@ def _from_layershuffle(words: Sequence[str], name: str) -> tuple[dict[str, Json]
     )
     models, weights = given["model"], given["weight"] or (1.0,) * len(given["model"])
     if not models or len(models) != len(weights):
-        what = f"mergekit-layershuffle: --weight is given {len(weights)} times, --model {len(models)} times"
+        times = counted(len(weights), "time"), counted(len(models), "time")
+        what = f"mergekit-layershuffle: --weight is given {times[0]}, --model {times[1]}"
         raise ConfigError("E104", what, place=name)
     listed: list[Json] = [
         {"model": model, "weight": weight} for model, weight in zip(models, weights, strict=True)

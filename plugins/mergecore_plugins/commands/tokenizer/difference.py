@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mergecore import Planner, PlanOptions, Registry, planner
-from mergecore.errors import InputError, MergecoreError, Problems
+from mergecore.errors import InputError, MergecoreError, Problems, counted
 from mergecore.tokenizers import Comparison, compare
 from mergecore.types import (
     Checkpoint,
@@ -151,7 +151,8 @@ def _outcome(strategy: TokenizerStrategy[Any], request: TokenizerRequest) -> Out
 def _described(name: str, table: TokenTable) -> str:
     last = max(table.ids.values(), default=-1)
     kind = f"{table.kind} in " if table.kind else ""
-    return f"{name}: {len(table.ids)} tokens, {len(table.added)} of them added, ids up to {last}; {kind}{table.file}"
+    tokens = f"{counted(len(table.ids), 'token')}, {len(table.added)} of them added"
+    return f"{name}: {tokens}, ids up to {last}; {kind}{table.file}"
 
 
 def _told(token: str, table: TokenTable) -> str:

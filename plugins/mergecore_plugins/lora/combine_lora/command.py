@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mergecore.cli import GroupedCommand, Maker, making_options
+from mergecore.errors import counted
+from mergecore_plugins.lora.order import check_out
 
 if TYPE_CHECKING:
     from mergecore import Plan
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("combine-lora", cls=GroupedCommand)
-@click.argument("adapters", nargs=-1, required=True)
+@click.argument("adapters", nargs=-1)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "--method",
@@ -53,6 +55,7 @@ def combine_lora(out: Path, **given: Any) -> None:
     Each of ADAPTERS is a folder, or a hub id with or without @REVISION.  The base need not be there.  A table at the
     end shows what the new adapter lacks of the merged changes, for each kind of module.
     """
+    check_out("combine-lora", given["adapters"], out)
     maker = Maker(given)
     made = maker.plan(_document(given))
     folder = maker.show_or_execute(made, out)
@@ -64,7 +67,7 @@ def _document(given: dict[str, Any]) -> dict[str, Json]:
     """The config that says the same."""
     adapters, weights = given["adapters"], given["weights"] or (1.0,)
     if len(weights) not in (1, len(adapters)):
-        what = f"{len(weights)} times --weight for {len(adapters)} adapters"
+        what = f"{counted(len(weights), 'time')} --weight for {counted(len(adapters), 'adapter')}"
         raise click.UsageError(f"{what}: one for all, or one for each")
     each = weights * len(adapters) if len(weights) == 1 else weights
     models: list[Json] = [

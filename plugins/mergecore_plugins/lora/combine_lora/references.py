@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mergecore import Document
 from mergecore.config import exists_below, parse_reference
-from mergecore.errors import Collector, ConfigError, InputError
+from mergecore.errors import Collector, ConfigError, InputError, counted
 from mergecore.types import AdapterReference, Json, ModelReference, Planner
 from mergecore_plugins.lora.combine_lora.reading import Adapter, read_adapter
 from mergecore_plugins.lora.config import NAME
@@ -87,7 +87,9 @@ def _adapter(
     if not reference.adapters:
         return AdapterReference(reference.path, reference.revision), None
     if len(reference.adapters) > 1:
-        what = f"'{reference}' has {len(reference.adapters)} adapters; here each model is one adapter"
+        what = (
+            f"'{reference}' has {counted(len(reference.adapters), 'adapter')}; here each model is one adapter"
+        )
         raise ConfigError("E112", what, place=document.place(path), hint="list them as models of their own")
     base = ModelReference(reference.path, reference.revision) if reference.path else None
     return reference.adapters[0], base

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mergecore.errors import Collector, ConfigError, InputError, Place, some
+from mergecore.errors import Collector, ConfigError, InputError, Place, counted, some
 from mergecore.types import Checkpoint, InMemory, OutputTensor, Step, TensorInfo, TensorInput
 from mergecore_plugins.activations import Runnable, runnable
 from mergecore_plugins.moe.gating.methods import NAME, GateParams, Rows
@@ -99,7 +99,7 @@ def gate_step(
         method=NAME,
         params=params,
         role="router",
-        note=f"{keys.gate_mode}: from {len(cuts)} prompts, {params.tokens} tokens",
+        note=f"{keys.gate_mode}: from {counted(len(cuts), 'prompt')}, {counted(params.tokens, 'token')}",
         matrices=(TensorInput(model, prompts), *run.inputs(model).values()),
     )
     return GatePlan(step, tuple(_warnings(everyone, keys)))
@@ -218,7 +218,7 @@ def _fault(cut: Cut, begins: int | None, run: Runnable | None) -> tuple[str, str
     longest = run.layout.longest
     if longest is not None and len(cut.ids) > longest:
         return (
-            f"has {len(cut.ids)} tokens; the model takes {longest} at once",
+            f"has {counted(len(cut.ids), 'token')}; the model takes {longest} at once",
             "make it shorter, or two of it",
         )
     if max(cut.ids) >= run.layout.vocabulary:

@@ -122,7 +122,7 @@ def test_a_script_with_mergekit_layershuffle_is_a_document() -> None:
         ),
         (
             "mergekit-legacy out --merge a --weight 1 --weight 2 --weight 3 --method linear",
-            "mergekit-legacy: --weight is given 3 times for 1 models",
+            "mergekit-legacy: --weight is given 3 times for 1 model",
         ),
         (
             "mergekit-legacy out --merge a --method magic",
@@ -130,7 +130,7 @@ def test_a_script_with_mergekit_layershuffle_is_a_document() -> None:
         ),
         (
             "mergekit-layershuffle out -m a -m b -w 1",
-            "mergekit-layershuffle: --weight is given 1 times, --model 2 times",
+            "mergekit-layershuffle: --weight is given 1 time, --model 2 times",
         ),
         (
             "mergekit-legacy a --merge x\nmergekit-legacy b --merge x\n",
