@@ -10,7 +10,7 @@ from mergecore_plugins.look.comparing import Comparison, Measured
 from mergecore_plugins.look.difference import Difference
 from mergecore_plugins.look.pairs import Pair
 from mergecore_plugins.look.tables import cosine_text, number_text, percent_text, rows_by_role, table
-from mergecore_plugins.reports import LayerMap, Part, Spot, data_table, layer_map, page, paragraph, spot
+from mergecore_plugins.reports import LayerMap, Part, Spot, data_table, layer_maps, page, paragraph, spot
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,20 @@ def report(found: Difference) -> str:
     compared = found.comparison
     title = " and ".join(compared.names[:2]) + (f" beside {compared.names[2]}" if compared.with_base else "")
     heading, *rows = table(rows_by_role(compared), compared.with_base) or [[""]]
-    parts = [Part("By role", [data_table(heading, rows)])] if rows else []
-    parts += [Part("By layer and role", [_picture(compared, one) for one in _maps(compared)])] if rows else []
+    parts = [Part("By role", [data_table(["role", *heading[1:]], rows)])] if rows else []
+    parts += (
+        [
+            Part(
+                "By layer and role",
+                layer_maps(
+                    [_picture(compared, one) for one in _maps(compared)],
+                    "The table of tensors has the numbers.",
+                ),
+            )
+        ]
+        if rows
+        else []
+    )
     parts += [Part("Every tensor", [_every(compared)]), Part("Besides the weights", _besides(found))]
     models = [f"{label} is {text}" for label, text in zip(compared.labels, found.models, strict=True)]
     return page(title, [f"{found.kinship.text}.", *models], parts)
@@ -95,7 +107,7 @@ def _between(one: Measured) -> tuple[Pair, ...]:
     return (one.between,) if one.between else ()
 
 
-def _picture(found: Comparison, wanted: _Map) -> str:
+def _picture(found: Comparison, wanted: _Map) -> LayerMap:
     """Layers from top to bottom, roles from left to right."""
     sums: dict[Spot, Pair] = {}
     for one in found.measured:
@@ -103,7 +115,7 @@ def _picture(found: Comparison, wanted: _Map) -> str:
         sums[key] = sum(wanted.number(one), sums.get(key, Pair()))
     values = {key: value for key, one in sums.items() if (value := wanted.value(one)) is not None}
     low = None if wanted.high is None else 0.0
-    return layer_map(LayerMap(wanted.title, values, wanted.sees, wanted.shown, low, wanted.high))
+    return LayerMap(wanted.title, values, wanted.sees, wanted.shown, low, wanted.high)
 
 
 def _every(found: Comparison) -> str:

@@ -54,7 +54,8 @@ def page(title: str, summary: Sequence[str], parts: Sequence[Part]) -> str:
 def _drawing(sections: str) -> list[str]:
     """The scripts that charts of lines need, where there are any."""
     needed = CHART in sections
-    return [resource("vendor/uPlot.iife.min.js"), resource("charts.js")] if needed else []
+    library = f"/*\n{resource('vendor/LICENSE.md')}*/\n{resource('vendor/uPlot.iife.min.js')}"
+    return [library, resource("charts.js")] if needed else []
 
 
 CHART = 'class="chart"'
@@ -110,7 +111,7 @@ def data_table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, closed:
         + "</tr>"
         for row in rows
     )
-    label = escape(closed or heading[0] or "table", quote=True)
+    label = escape(closed or ", ".join(filter(None, heading[:4])), quote=True)
     table = (
         f'<div class="wide" tabindex="0" role="region" aria-label="{label}"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
@@ -118,8 +119,13 @@ def data_table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, closed:
     return f"<details><summary>{escape(closed)}</summary>{table}</details>" if closed else table
 
 
-_NUMBER = re.compile(r"-|[-+±<>≤≥]?\s?[0-9.,]+(e[-+]?[0-9]+)?(-[0-9e-]+|[ ×%/;…–].*|[A-Za-z]{1,2})?$")
+_NUMBER = re.compile(r"-|[-+±<>≤≥]?\s?[0-9][0-9.,]*(e[-+]?[0-9]+)?(-[0-9e-]+|[ ×%/;…–].*|[A-Za-z]{1,2})?$")
 """What stands to the right in a table: a number, perhaps with its unit."""
+
+
+def figures(each: Sequence[str]) -> str:
+    """Pictures, side by side where there is room."""
+    return f'<div class="figures">{"".join(each)}</div>' if each else ""
 
 
 def figure(title: str, sentence: str, svg: str, table: str, *, live: str = "") -> str:
@@ -129,7 +135,7 @@ def figure(title: str, sentence: str, svg: str, table: str, *, live: str = "") -
     live: what scripts draw in its place.
     """
     label = escape(f"{title}. {sentence}", quote=True)
-    name = escape(title, quote=True)
+    name = escape(f"{title}, picture", quote=True)
     drawn = svg.replace(ROLE, f'role="img" aria-label="{label}"', 1)
     picture = f'<div class="wide" tabindex="0" role="region" aria-label="{name}">{drawn}</div>'
     if live:

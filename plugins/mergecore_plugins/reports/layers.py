@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mergecore.types import TensorFacts
 from mergecore_plugins.reports.cells import HeatMap, heat_map
-from mergecore_plugins.reports.html import paragraph
+from mergecore_plugins.reports.html import figures, paragraph
 
 OUTSIDE = "outside"
 """The row of tensors that belong to no layer."""
@@ -101,7 +101,7 @@ def layer_maps(wanted: Sequence[LayerMap], rest: str) -> list[str]:
             ends = _range(one.values, one.shown, _short_names(one.values))
             what = f"{one.title}: {ends[0].lower()}{ends[1:]}; not drawn, to keep this page small. {rest}"
             told.append(paragraph(what))
-    return [*([f'<div class="figures">{"".join(drawn)}</div>'] if drawn else []), *told]
+    return [*filter(None, [figures(drawn)]), *told]
 
 
 def cells_of(values: Mapping[Spot, float]) -> int:

@@ -1,0 +1,1 @@
+"""Pictures of numbers as inline SVG: `dots` with intervals, `bars`, `lines`, `points`, `parallel` axes."""
