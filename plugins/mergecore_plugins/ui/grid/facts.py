@@ -12,9 +12,8 @@ from mergecore import MergeMethod, Plan, Registry
 from mergecore.cli import method_as_json
 from mergecore.config import exists_below, parse_reference
 from mergecore.types import Description, Json, Step
-from mergecore_plugins.ui.grid.shape import Body, Facts, Parameter, Row, Shape, Tensor, Value
+from mergecore_plugins.ui.grid.shape import KINDS, Body, Facts, Parameter, Row, Shape, Tensor, Value, family
 
-ORDER = ("embed", "attn", "mlp", "router", "norm", "head")
 OTHER = "other"
 MANY = 20_000
 """A plan of more tensors is shown by the first and the last of those that differ in a number only."""
@@ -280,11 +279,11 @@ def _shown(values: set[float] | None) -> Value:
 
 
 def _column(role: str) -> str:
-    return role.split(".")[0] or OTHER
+    return family(role).rpartition(".")[2] or OTHER
 
 
 def _rank(column: str) -> tuple[int, str]:
-    order = [*ORDER[:4], None, *ORDER[4:], OTHER]
+    order = [*KINDS[:5], None, *KINDS[5:], OTHER]
     return (order.index(column) if column in order else order.index(None), column)
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from mergecore import ConfigError
 from mergecore.config import values_of
 from mergecore.types import Json
+from mergecore_plugins.ui.grid.shape import family
 
 DIGITS = 4
 """Decimals of the numbers that are written."""
@@ -108,7 +109,7 @@ class _Fit:
         """Cases for tensors of one filter: those that differ from most go first, by what they do."""
         if (value := self.fitted(tensors)) is not None:
             return [(text, value)]
-        groups = _by(tensors, lambda one: one.role.split(".")[0])
+        groups = _by(tensors, lambda one: family(one.role))
         if len(groups) == 1:
             return self._finer(text, tensors)
         fits = {role: self.fitted(own) for role, own in groups.items()}
@@ -237,7 +238,7 @@ def _weight(fits: dict[str, Json], groups: dict[str, list[Wanted]], role: str) -
 
 
 def _is_like(one: Wanted, fits: dict[str, Json], most: str) -> bool:
-    role = one.role.split(".")[0]
+    role = family(one.role)
     return role == most or (fits[most] is not None and fits[role] == fits[most])
 
 

@@ -10,6 +10,8 @@ from typing import TypeAlias
 
 from pydantic import BaseModel, ConfigDict, StrictInt, StrictStr
 
+KINDS = ("embed", "attn", "mlp", "expert", "router", "norm", "head")
+"""What tensors do, as the columns have it."""
 Value: TypeAlias = "float | Sequence[float] | None"
 
 
@@ -91,3 +93,10 @@ class Facts(_Part):
 
     shape: Shape
     values: Mapping[str, Sequence[Sequence[Sequence[Value]]]]
+
+
+def family(role: str) -> str:
+    """The part of a role that filters of a column name: `attn` of `attn.q`, `vision.attn` of `vision.attn.q`."""
+    parts = role.split(".")
+    known = next((i for i, one in enumerate(parts) if one in KINDS), 0)
+    return ".".join(parts[: known + 1])

@@ -234,3 +234,39 @@ def test_a_number_that_is_not_finite_is_not_drawn() -> None:
     }
     with pytest.raises(ValueError, match="finite number"):
         Drawing.model_validate(asked)
+
+
+@pytest.mark.parametrize("family", ["moe", "bert", "vlm"])
+def test_any_architecture_has_its_rows_and_columns(tmp_path: Path, family: Any) -> None:
+    for seed, name in enumerate("xy"):
+        tiny_model(tmp_path / name, family, seed=seed)
+    models = f"models: [{{model: '{tmp_path}/x'}}, {{model: '{tmp_path}/y'}}]"
+    text = f"merge_method: linear\n{models}\nparameters: {{weight: 1}}\n"
+    shape = shown(text)["shape"]
+    columns = {
+        "moe": ["embed", "attn", "expert", "router", "norm", "head"],
+        "bert": ["embed", "attn", "mlp", "norm", "head"],
+        "vlm": ["embed", "attn", "mlp", "vision", "norm", "head"],
+    }
+    assert shape["columns"] == columns[family]
+    sections = list(dict.fromkeys(row["section"] for row in shape["rows"]))
+    assert sections == (
+        ["language_model", "multi_modal_projector", "vision_tower"] if family == "vlm" else [""]
+    )
+    row = next(
+        i for i, one in enumerate(shape["rows"]) if one["label"] == "1" and one["section"] == sections[-1]
+    )
+    after = draw(text, "weight", None, [(row, 1, 0.25)])
+    filtered = "role:vision.attn" if family == "vlm" else "role:attn"
+    assert f"    - {{filter: {filtered}, value: [1, 0.25]}}\n    - {{value: 1}}\n" in after
+
+
+def test_one_module_is_drawn_in(tmp_path: Path) -> None:
+    for seed, name in enumerate("xy"):
+        tiny_model(tmp_path / name, "vlm", seed=seed)
+    models = f"models: [{{model: '{tmp_path}/x'}}, {{model: '{tmp_path}/y'}}]"
+    modules = f"modules:\n  vision_tower:\n    {models}\n"
+    text = f"merge_method: linear\nbase_model: '{tmp_path}/x'\n{modules}parameters: {{weight: 1}}\n"
+    after = draw(text, "weight", 1, [(1, 1, 0.25), (2, 1, 0.5)])
+    assert "role:vision.attn, value: [0.25, 0.5]}" in after
+    assert [row[1] for row in shown(after)["values"]["weight"][1][1:3]] == [0.25, 0.5]

@@ -1,0 +1,68 @@
+"""A merge in memory is asked in Chromium, beside the models that it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from browser import PHONE, WIDE, Browser, needed, started, violations
+from ui_server import served
+
+from mergecore.testing import tiny_model
+
+CONFIG = "merge_method: linear\nmodels:\n  - model: ./a\n  - model: ./b\nparameters: {weight: 0.5}\n"
+HOSTILE = "<img src=x onerror=hit=1>"
+TIME = 180.0
+"""Seconds that a command may take while others run."""
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The page of a folder with two models and a text."""
+    folder = tmp_path_factory.mktemp("work")
+    for seed, name in enumerate("ab"):
+        tiny_model(folder / name, seed=seed)
+    (folder / "dev.txt").write_text("she sat on a tin\n\nthe hint is a tin\n" * 4, encoding="utf8")
+    with served(folder) as (_, address), started(needed()) as tab:
+        tab.wide(WIDE, 1000)
+        tab.open(address)
+        tab.wait("window.mergecore")
+        tab.value(f"mergecore.replace({CONFIG!r})")
+        tab.wait("document.querySelectorAll('#ask-who input:checked').length == 3")
+        yield tab
+
+
+def state(shown: Browser, panel: str) -> str:
+    """What has become of what was asked last."""
+    over = ["done", "failed", "stopped"]
+    shown.wait(f"{over}.includes(document.querySelector('#{panel}-result .tried')?.dataset.state)", TIME)
+    return str(shown.value(f"document.querySelector('#{panel}-result .tried').dataset.state"))
+
+
+def test_the_merge_answers_beside_its_parents(shown: Browser) -> None:
+    shown.click("#ask-prompts")
+    shown.type(f"the hint\n{HOSTILE}")
+    shown.value("document.querySelector('#ask-tokens').value = 4")
+    shown.click("#ask-form button.primary")
+    assert state(shown, "ask") == "done"
+    assert shown.value("[...document.querySelectorAll('#ask-result h3')].map(one => one.textContent)") == [
+        "the hint",
+        HOSTILE,
+    ]
+    assert shown.value("[...document.querySelectorAll('#ask-result dt')].map(one => one.textContent)") == [
+        *("this merge", "./a", "./b") * 2
+    ]
+    answers = shown.value("[...document.querySelectorAll('#ask-result dd')].map(one => one.textContent)")
+    assert all(one.strip() not in ("", "…", "no answer") for one in answers)
+    assert "mergecore chat" in shown.value("document.querySelector('#ask-command').textContent")
+    assert shown.value("typeof hit") == "undefined"
+
+
+@pytest.mark.parametrize("width", [PHONE, WIDE])
+def test_both_are_in_order_at_both_widths_and_in_both_colours(shown: Browser, width: int) -> None:
+    shown.wide(width, 1000)
+    assert shown.value("document.documentElement.scrollWidth") <= width
+    for scheme in ("dark", "light"):
+        shown.colours(scheme)
+        assert violations(shown) == []
+    assert shown.complaints == []
