@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse
 
@@ -37,6 +38,11 @@ class Desk:
     runs: Runs
     templates: Environment
     disabled: Sequence[str] = ()
+
+    @property
+    def can_report(self) -> bool:
+        """Whether `mergecore report` is there, which writes a page about a merge."""
+        return any(one.name == "report" for one in self.registry.all(click.Command))
 
     async def check(self, text: str, name: str = NAME) -> list[Fault]:
         """What is wrong with a text, as far as it shows without opening a model; within milliseconds."""

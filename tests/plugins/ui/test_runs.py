@@ -239,3 +239,56 @@ def test_the_time_of_a_plan_is_judged_by_the_last_merge(page: TestClient, folder
     facts = run_of(folder)
     html = page.post("/plan", json={"text": CONFIG}).json()["html"]
     assert f"<dt>Time</dt><dd>{facts['ended'] - facts['started']:.1f} s</dd>" in html
+
+
+def test_a_report_is_written_and_shown_without_an_origin(page: TestClient, folder: Path) -> None:
+    mergecore.merge("mean.yml", "typed")
+    assert "Write a report" in page.get("/history").text
+    number = page.post("/history/report", json={"path": "typed"}).json()["number"]
+    wait(lambda: state(folder, number) == "done")
+    assert run_of(folder)["words"] == ["report", "typed", "typed.html"]
+    assert "See its report" in page.get("/history").text
+    answer = page.get("/report", params={"path": "typed"})
+    assert answer.text == (folder / "typed.html").read_text()
+    policy = answer.headers["content-security-policy"]
+    assert "sandbox allow-scripts" in policy
+    assert "allow-same-origin" not in policy
+    assert "connect-src" not in policy
+    assert "default-src 'none'" in policy
+
+
+@pytest.mark.parametrize("path", ["", "..", "/etc/passwd", "a", "secret"])
+def test_nothing_but_reports_of_merges_is_shown(page: TestClient, folder: Path, path: str) -> None:
+    (folder / "secret.html").write_text("secret")
+    assert page.get("/report", params={"path": path}).status_code == 404
+    assert page.post("/history/report", json={"path": path}).status_code == 422
+
+
+def test_a_report_that_is_a_link_is_not_followed(page: TestClient, folder: Path) -> None:
+    mergecore.merge("mean.yml", "typed")
+    (folder.parent / "secret").write_text("secret")
+    (folder / "typed.html").symlink_to(folder.parent / "secret")
+    assert page.get("/report", params={"path": "typed"}).status_code == 404
+
+
+def test_what_is_in_the_way_is_replaced_where_one_says_so(page: TestClient, folder: Path) -> None:
+    mergecore.merge("mean.yml", "out")
+    ask(page, CONFIG.replace("weight: 1", "weight: 2", 1), "out")
+    wait(lambda: state(folder) == "failed")
+    assert "Replace what is there" in page.get("/runs").text
+    page.post("/runs/1/overwrite")
+    wait(lambda: state(folder) == "done")
+
+
+def test_an_interrupted_run_of_another_plan_can_be_started_again(
+    page_of_slow: TestClient, folder: Path
+) -> None:
+    ask(page_of_slow, SLOWLY, "out")
+    wait(lambda: "StepDone" in (folder / ".mergecore-ui/runs/1/out.log").read_text())
+    page_of_slow.post("/runs/1/stop")
+    wait(lambda: state(folder) == "stopped")
+    ask(page_of_slow, CONFIG, "out")
+    wait(lambda: state(folder, 2) == "failed")
+    assert "Start again" in page_of_slow.get("/runs").text
+    page_of_slow.post("/runs/2/restart")
+    wait(lambda: state(folder, 2) == "done")

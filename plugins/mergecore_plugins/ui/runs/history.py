@@ -29,7 +29,7 @@ class Made:
     nbytes: int
     tensors: int
     report: str
-    """The name of a report that lies in its folder; empty where there is none."""
+    """The path of the report about it; empty where there is none."""
 
 
 def made_before(folder: Path) -> list[Made]:
@@ -52,13 +52,20 @@ def made_before(folder: Path) -> list[Made]:
                 models=[str(one.get("reference", "")) for one in models or () if isinstance(one, dict)],
                 nbytes=sum(file.size for file in manifest.files),
                 tensors=len(manifest.tensors),
-                report=next((name for name in REPORTS if (path / name).is_file()), ""),
+                report=report_of(path.relative_to(folder).as_posix()) if _has_report(path) else "",
             )
         )
     return found
 
 
-REPORTS = ("report.html", "mergecore-report.html")
+def report_of(out: str) -> str:
+    """Where the report about a merge is written: beside its folder."""
+    return f"{out.rstrip('/')}.html"
+
+
+def _has_report(path: Path) -> bool:
+    report = Path(report_of(str(path)))
+    return report.is_file() and not report.is_symlink()
 
 
 def reopened(path: Path, runs: Sequence[Run]) -> dict[str, Json]:

@@ -27,13 +27,13 @@ def progress_of(run: Run) -> Progress:
     event = _last(run)
     match event.get("event"):
         case "StepDone":
-            return _steps(event)
+            return _steps(event, left=run.state == "running")
         case "Fetching":
             share = event["all_done_bytes"] / max(event["all_bytes"], 1)
             words = f"downloading {event['model']}: {_of(event['all_done_bytes'], event['all_bytes'])}"
             return Progress(share, words)
         case "ModelSealed" if not event["made"]:
-            return Progress(1.0, f"was there already{', ' if event['compared'] else ''}{event['compared']}")
+            return Progress(1.0, "it was there already, made in the same way")
         case "ModelSealed":
             return Progress(1.0, f"{size_text(event['nbytes'])} in {duration(event['seconds'])}")
         case "PlanReady":
@@ -47,10 +47,10 @@ def made_bytes(run: Run) -> int:
     return int(event["nbytes"]) if event.get("event") == "ModelSealed" and event["made"] else 0
 
 
-def _steps(event: Mapping[str, Any]) -> Progress:
+def _steps(event: Mapping[str, Any], *, left: bool) -> Progress:
     share = event["done_bytes"] / max(event["total_bytes"], 1)
     words = f"{event['done']} of {event['total']} tensors, {_of(event['done_bytes'], event['total_bytes'])}"
-    if event["seconds"] > 2 and 0 < share < 1:
+    if left and event["seconds"] > 2 and 0 < share < 1:
         words += f", about {duration(event['seconds'] * (1 - share) / share)} left"
     return Progress(share, words)
 

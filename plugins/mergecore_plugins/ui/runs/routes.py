@@ -10,12 +10,12 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from mergecore_plugins.ui.desk import Desk
 from mergecore_plugins.ui.planning.planner import Superseded
-from mergecore_plugins.ui.runs.history import made_before, reopened
+from mergecore_plugins.ui.runs.history import made_before, reopened, report_of
 from mergecore_plugins.ui.runs.progress import progress_of
 from mergecore_plugins.ui.runs.queue import Runs
 from mergecore_plugins.ui.runs.run import PLACE
@@ -31,6 +31,8 @@ def routes(desk: Desk) -> Sequence[BaseRoute]:
         Route("/runs/{number:int}/{what}", partial(_changed, desk), methods=["POST"]),
         Route("/history", partial(_history, desk)),
         Route("/history/open", partial(_reopened, desk)),
+        Route("/history/report", partial(_report, desk), methods=["POST"]),
+        Route("/report", partial(_shown_report, desk)),
     ]
 
 
@@ -90,6 +92,34 @@ async def _reopened(desk: Desk, request: Request) -> Response:
     if path not in {one.path for one in await run_in_threadpool(made_before, desk.folder)}:
         return refused(f"there is no merged model {path} below this folder")
     return JSONResponse(await run_in_threadpool(reopened, Path(path), desk.runs.all))
+
+
+async def _report(desk: Desk, request: Request) -> Response:
+    """Queue the report about a merge."""
+    path = text_of(await json_of(request), "path")
+    if not desk.can_report or path not in {
+        one.path for one in await run_in_threadpool(made_before, desk.folder)
+    }:
+        return refused(f"there is no merged model {path} below this folder")
+    run = desk.runs.add(["report", path, report_of(path)], title=f"report about {path}")
+    return JSONResponse({"number": run.number})
+
+
+async def _shown_report(desk: Desk, request: Request) -> Response:
+    """A report: a page of its own, which reaches nothing of this one."""
+    path = request.query_params.get("path", "")
+    found = {one.path: one.report for one in await run_in_threadpool(made_before, desk.folder)}
+    if not found.get(path):
+        raise HTTPException(404)
+    headers = {"content-security-policy": REPORT_POLICY}
+    return FileResponse(desk.folder / found[path], media_type="text/html", headers=headers)
+
+
+REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox allow-scripts allow-modals"
+)
+"""Reports hold styles and scripts of their own; without an origin, they cannot ask this server for anything."""
 
 
 def options(asked: Mapping[str, Any]) -> list[str]:

@@ -87,9 +87,15 @@ class Run:
         return "mergecore: interrupted before it began" if early else text
 
     @property
-    def can_resume(self) -> bool:
-        """Whether it can go on where it ended."""
-        return bool(self.out) and self.state in ("stopped", "failed")
+    def ways_on(self) -> Sequence[tuple[str, str]]:
+        """What can be done about a run that did not come to its end: a word for it, and what a button says."""
+        if not self.out or self.state not in ("stopped", "failed"):
+            return ()
+        text = self.errors
+        if "--overwrite" in text:
+            return [("overwrite", "Replace what is there")]
+        again = [("restart", "Start again")] if "--restart" in text else []
+        return again if again and "--resume to" not in text else [("resume", "Resume"), *again]
 
     def keep(self) -> Run:
         """Write down what is known of it."""

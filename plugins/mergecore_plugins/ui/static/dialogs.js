@@ -26,7 +26,7 @@
     const more = String(form.get("more") ?? "").split("\n").map((one) => one.trim()).filter(Boolean);
     const values = {};
     for (const [name, value] of form) if (name.startsWith("p-")) values[name.slice(2)] = value;
-    const models = [...form.getAll("models"), ...more].filter((one) => one !== form.get("base"));
+    const models = [...form.getAll("models"), ...more].filter((one) => !event.target.dataset.apart || one !== form.get("base"));
     const fault = $("compose-fault");
     fault.textContent = models.length ? "" : "Choose at least one model.";
     if (!models.length) return;
@@ -61,10 +61,8 @@
     const chosen = [...$("models-list").querySelectorAll("input:checked")].map((one) => one.value);
     const other = $("other-model").value.trim();
     const edits = [...chosen, ...(other ? [other] : [])].map((model) => ({ op: "append", path: ["models"], value: { model }, document: 0 }));
-    if (edits.length && await mergecore.edit(edits)) {
-      $("models-dialog").close();
-      $("other-model").value = "";
-    }
+    $("models-dialog").close(); // a text behind an open dialog cannot be typed into
+    if (edits.length && await mergecore.edit(edits)) $("other-model").value = "";
   });
 
   const choices = {

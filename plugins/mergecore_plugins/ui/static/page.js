@@ -265,10 +265,15 @@ const mergecore = (() => {
     if ((event.ctrlKey || event.metaKey) && event.key === "Enter") { event.preventDefault(); run(); }
   });
   document.addEventListener("click", async (event) => {
-    const of = event.target.closest("[data-copy], [data-open], [data-reopen]");
+    const of = event.target.closest("[data-copy], [data-open], [data-reopen], [data-report]");
     if (!of) return;
     if (of.dataset.copy) copy($(of.dataset.copy).textContent);
     if (of.dataset.open) open(of.dataset.open);
+    if (of.dataset.report) {
+      const answer = await answered(post("/history/report", { path: of.dataset.report }));
+      if (answer) say(answer.ok ? "The report is in the queue." : (await answer.json()).message);
+      htmx.trigger(document.body, "runs");
+    }
     if (of.dataset.reopen) {
       const answer = await answered(fetch(of.dataset.reopen));
       if (answer) { await take(await answer.json(), answer.ok); $("config").scrollIntoView({ block: "nearest" }); }
@@ -295,8 +300,23 @@ const mergecore = (() => {
       }
       states.set(row.id, now);
     }
-    if (made) htmx.trigger(document.body, "made");
+    if (made) {
+      htmx.trigger(document.body, "made");
+      plan(); // the time that a merge takes is known better now
+    }
+    now(document.querySelector('.run-row[data-state="running"]') ?? document.querySelector(".run-row"));
   });
+
+  // The newest run in a line beside the button that began it, and in the title of the window.
+  const title = document.title;
+  function now(row) {
+    const { title: name, state: is, share, words } = row?.dataset ?? {};
+    $("now-bar").value = share ? Number(share) : 0;
+    $("now-bar").className = is ?? "";
+    $("now-words").textContent = row ? `${name}: ${is === "running" && words ? words : is + (words ? `, ${words}` : "")}` : "No run yet.";
+    if (row) $("now-words").href = `#${row.id}`;
+    document.title = is === "running" ? `${share ? `${Math.floor(share * 100)} % – ` : ""}${name}` : title;
+  }
 
   const themes = ["", "light", "dark"];
   $("theme").addEventListener("click", () => {
