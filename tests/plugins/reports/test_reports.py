@@ -29,6 +29,7 @@ from mergecore_plugins.reports import (
     page,
     paragraph,
 )
+from mergecore_plugins.reports.words import short_names
 
 EVIL = "<script>alert(1)</script>\"'&"
 VOID = {"meta"}
@@ -176,3 +177,11 @@ def test_what_differs_outside_of_layers_is_not_joined() -> None:
     text = layer_map(LayerMap("", values, ""))
     assert ">norm</text>" in text
     assert ">q</text>" in text
+
+
+def test_local_paths_are_shortened_as_far_as_names_differ() -> None:
+    assert short_names(["/home/me/m/base", "/home/me/m/a", "org/a", "a/b"]) == ["base", "a", "org/a", "a/b"]
+    assert short_names(["/x/run/1", "/y/run/1", "~/z/2"]) == ["x/run/1", "y/run/1", "z/2"]
+    assert short_names(["../a", "a"]) == ["../a", "a"]
+    assert short_names(["/", "/x"]) == ["/", "x"]
+    assert short_names(["/x/a", "/x/a"]) == ["a", "a"]

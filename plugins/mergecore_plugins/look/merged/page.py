@@ -45,7 +45,7 @@ def merge_report(facts: MergeFacts, registry: Registry) -> str:
     found = (
         traced(facts.plan, result, facts.workers)
         if result
-        else Trace(tuple(model.name for model in facts.plan.models), (), {})
+        else Trace(tuple(Places(facts.plan).names), (), {})
     )
     title = f"Merge: {facts.plan.title or facts.folder.name}"
     parts = [Part("The run", _run(facts, manifest))]

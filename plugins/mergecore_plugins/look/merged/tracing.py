@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 from mergecore import open_tensors
 from mergecore.files import MERGEABLE
 from mergecore.types import Checkpoint, Plan, Step, TensorFacts, TensorInput
-from mergecore_plugins.look.pairs import Pair, chunks, coarser, pair
+from mergecore_plugins.look.merged.sums import Sums
+from mergecore_plugins.look.pairs import Pair, chunks
 from mergecore_plugins.reports.plans.places import Places
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
     from mergecore.types import Matrix
 
 ENTRIES = 1 << 21
@@ -105,7 +103,7 @@ def traced(plan: Plan, result: Checkpoint, threads: int) -> Trace:
             found = tuple(pool.map(measure, steps))
     broken = {one.name: "there are numbers that are not finite" for one in found if not _finite(one)}
     kept = tuple(one for one in found if one.name not in broken)
-    return Trace(tuple(model.name for model in plan.models), kept, skipped | broken)
+    return Trace(tuple(places.names), kept, skipped | broken)
 
 
 def _unlike(step: Step, result: Checkpoint) -> str:
@@ -122,47 +120,22 @@ def _unlike(step: Step, result: Checkpoint) -> str:
 
 
 def _traced(step: Step, facts: TensorFacts, each: Sequence[Matrix], dtypes: Sequence[str]) -> Traced:
-    count = len(step.inputs)
-    size = ENTRIES // (2 * count + 6)
-    parents = tuple(one.model for one in step.inputs)
-    apart = [Pair()] * count
-    moved, against, changes, votes = Pair(), [Pair()] * count, [Pair()] * count, Votes()
-    rounding = [coarser(dtypes[-1], one) for one in dtypes[:-1]]
-    of_base = [coarser(dtypes[count], one) for one in dtypes[:count]] if step.base else []
-    for *inputs, result in chunks(each, size):
-        weights, base = inputs[:count], inputs[count] if step.base else None
-        apart = [a + pair(w, result, r) for a, w, r in zip(apart, weights, rounding, strict=False)]
-        if base is None:
-            continue
-        moved += pair(base, result, rounding[count])
-        against = [a + pair(base, w, r) for a, w, r in zip(against, weights, of_base, strict=True)]
-        deltas = [w - base for w in weights]
-        votes += _votes(base, weights, deltas, of_base)
-        change = result - base
-        changes = [a + pair(d, change) for a, d in zip(changes, deltas, strict=True)]
-    shape = step.outputs[0].shape
-    if step.base is None:
-        return Traced(step.name, shape, facts, parents, tuple(apart))
+    with_base = step.base is not None
+    sums = Sums(dtypes, with_base)
+    for numbers in chunks(each, ENTRIES // (2 * len(each) + 4)):
+        sums.add(numbers)
+    parents = range(sums.parents)
     return Traced(
-        step.name, shape, facts, parents, tuple(apart), moved, tuple(against), tuple(changes), votes
+        step.name,
+        step.outputs[0].shape,
+        facts,
+        tuple(one.model for one in step.inputs),
+        tuple(map(sums.apart, parents)),
+        sums.moved() if with_base else None,
+        tuple(map(sums.parent_moved, parents)) if with_base else (),
+        tuple(map(sums.change, parents)) if with_base else (),
+        Votes(sums.changed_by_any, sums.shared, sums.opposed) if with_base else None,
     )
-
-
-def _votes(
-    base: Tensor, weights: Sequence[Tensor], deltas: Sequence[Tensor], rounding: Sequence[torch.dtype | None]
-) -> Votes:
-    """How the signs of the parents' changes agree, entry by entry."""
-    import torch
-
-    changed = torch.zeros_like(base, dtype=torch.bool)
-    for one, rounded in zip(weights, rounding, strict=True):
-        changed |= one != base if rounded is None else one.to(rounded) != base.to(rounded)
-    up = torch.zeros_like(base, dtype=torch.int16)
-    down = torch.zeros_like(up)
-    for delta in deltas:
-        up += delta > 0
-        down += delta < 0
-    return Votes(int(changed.sum()), int((up + down > 1).sum()), int(((up > 0) & (down > 0)).sum()))
 
 
 def _finite(one: Traced) -> bool:

@@ -39,7 +39,7 @@ def plan_report(facts: PlanFacts) -> str:
 def _what(plan: Plan) -> str:
     methods = [*dict.fromkeys(step.method for step in plan.steps if step.method)]
     made = plan.recipe or joined(methods) or "a copy"
-    return f"{made} of {joined(_short([model.name for model in plan.models]))}"
+    return f"{made} of {joined(_short(Places(plan).names))}"
 
 
 def _short(names: Sequence[str]) -> list[str]:
@@ -130,7 +130,8 @@ def _whence(plan: Plan, source: Path | bytes) -> str:
     """Where a side file comes from, in words."""
     if isinstance(source, bytes):
         return f"made for it, {size_text(len(source))}"
-    owners = [model.name for model in plan.models if source in model.side_files.values()]
+    names = Places(plan).names
+    owners = [names[i] for i, model in enumerate(plan.models) if source in model.side_files.values()]
     return f"of {owners[0]}" if owners else "of a model"
 
 
@@ -159,7 +160,11 @@ def _models(places: Places) -> list[str]:
     return [
         data_table(heading, rows),
         paragraph(every if not lost else f"{counted(lost, 'tensor')} of the models are not accounted for."),
-        *(paragraph(f"{model.name}: {model.mapped}.", soft=True) for model in plan.models if model.mapped),
+        *(
+            paragraph(f"{name}: {model.mapped}.", soft=True)
+            for name, model in zip(places.names, plan.models, strict=True)
+            if model.mapped
+        ),
     ]
 
 
@@ -201,7 +206,6 @@ def _complete(found: Collection[Spot]) -> bool:
 
 
 def _tensors(places: Places) -> list[str]:
-    plan = places.plan
     rows = [
         [
             group.pattern,
@@ -209,7 +213,7 @@ def _tensors(places: Places) -> list[str]:
             " × ".join(map(str, group.shape)) or "a number",
             group.dtype,
             group.how,
-            joined([plan.models[model].name for model in group.sources]),
+            joined([places.names[model] for model in group.sources]),
             size_text(sum(one.nbytes for one in members)),
         ]
         for group, members in places.groups.items()
@@ -218,14 +222,15 @@ def _tensors(places: Places) -> list[str]:
     total = sum(len(members) for members in places.groups.values())
     told = f"All {counted(total, 'tensor')} of the output, those that are made alike in one row; * is any number."
     table = data_table(heading, rows, closed=f"{len(rows)} kinds" if len(rows) > 4 * FEW else "")
-    return [paragraph(told), table, *_left_out(plan)]
+    return [paragraph(told), table, *_left_out(places)]
 
 
-def _left_out(plan: Plan) -> list[str]:
+def _left_out(places: Places) -> list[str]:
+    plan = places.plan
     if not plan.dropped:
         return [paragraph("Nothing is left out.")]
     rows = [
-        [plan.models[one.model].name, str(len(one.names)), some(one.names, 3, mark=""), one.reason]
+        [places.names[one.model], str(len(one.names)), some(one.names, 3, mark=""), one.reason]
         for one in plan.dropped
     ]
     return [paragraph("Not in the output:"), data_table(["model", "tensors", "names", "why"], rows)]

@@ -104,7 +104,7 @@ def _values(places: Places, step: Step) -> Iterable[tuple[str, str, Value]]:
     assert step.params is not None
     for name, value in step.params.model_dump(by_alias=True).items():
         if isinstance(value, tuple) and len(value) == len(step.inputs):
-            models = _names([places.plan.models[one.model].name for one in step.inputs])
+            models = _names([places.names[one.model] for one in step.inputs])
             yield from ((name, model, one) for model, one in zip(models, value, strict=True))
         else:
             yield name, ALL, value

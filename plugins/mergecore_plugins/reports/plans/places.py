@@ -12,6 +12,7 @@ from mergecore.files import DTYPES, nbytes
 from mergecore.models import split_name
 from mergecore.types import Checkpoint, OutputTensor, Plan, Step, TensorFacts
 from mergecore_plugins.reports.layers import Spot, spot
+from mergecore_plugins.reports.words import short_names
 
 _NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
 
@@ -49,6 +50,8 @@ class Places:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.names = short_names([model.name for model in plan.models])
+        """What the page calls the models."""
         descriptions = plan.descriptions
         self._known = descriptions[plan.primary].tensors if descriptions else {}
         prefixes = {stack.prefix for one in descriptions for stack in one.stacks}
@@ -121,7 +124,7 @@ class Places:
                 for model, name in (read for each in step.operands for read in each.reads):
                     parts = split_name(name)
                     if parts:
-                        yield Spot(place.stack, place.layer, self.plan.models[model].name), parts[1]
+                        yield Spot(place.stack, place.layer, self.names[model]), parts[1]
 
 
 def _stored(model: Checkpoint, name: str) -> Sequence[str]:
