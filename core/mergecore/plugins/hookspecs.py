@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         MoeFamily,
         OutputWriter,
         Recipe,
+        Sampler,
         SideFile,
         TokenizerStrategy,
     )
@@ -96,6 +97,12 @@ def mergecore_side_files() -> Iterable[SideFile[Any]]:
 @hookspec
 def mergecore_evaluators() -> Iterable[Evaluator[Any]]:
     """Yield ways to say how good a model is: perplexity, shares of right answers."""
+    return ()
+
+
+@hookspec
+def mergecore_samplers() -> Iterable[Sampler[Any]]:
+    """Yield ways to choose what a search tries next."""
     return ()
 
 

@@ -30,6 +30,7 @@ from mergecore.types import (
     MoeFamily,
     OutputWriter,
     Recipe,
+    Sampler,
     SideFile,
     TokenizerStrategy,
 )
@@ -49,6 +50,7 @@ HOOK_OF: Mapping[type, str] = {
     OutputWriter: "mergecore_output_writers",
     SideFile: "mergecore_side_files",
     Evaluator: "mergecore_evaluators",
+    Sampler: "mergecore_samplers",
     click.Command: "mergecore_commands",
 }
 

@@ -41,6 +41,7 @@ from mergecore.types import (
     MoeFamily,
     OutputWriter,
     Recipe,
+    Sampler,
     SideFile,
     TokenizerStrategy,
 )
@@ -61,6 +62,7 @@ WORD_OF: Mapping[type, str] = {
     OutputWriter: "output writer",
     SideFile: "side file",
     Evaluator: "evaluator",
+    Sampler: "sampler",
     click.Command: "command",
 }
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mergecore.testing.kinds.mixtures import check_moe_family
     from mergecore.testing.kinds.recipes import check_recipe
     from mergecore.testing.kinds.reporters import check_reporter
+    from mergecore.testing.kinds.samplers import check_sampler
     from mergecore.testing.kinds.side_files import check_side_file
     from mergecore.testing.kinds.sources import check_source
     from mergecore.testing.kinds.vocabularies import check_tokenizer_strategy
@@ -45,6 +46,7 @@ else:
             "kinds.mixtures": "check_moe_family",
             "kinds.recipes": "check_recipe",
             "kinds.reporters": "check_reporter",
+            "kinds.samplers": "check_sampler",
             "kinds.side_files": "check_side_file",
             "kinds.sources": "check_source",
             "kinds.vocabularies": "check_tokenizer_strategy",
@@ -64,6 +66,7 @@ __all__ = [
     "check_moe_family",
     "check_recipe",
     "check_reporter",
+    "check_sampler",
     "check_side_file",
     "check_source",
     "check_tokenizer_strategy",

@@ -22,6 +22,7 @@ from mergecore.testing.kinds.executors import EXECUTOR, executor_case
 from mergecore.testing.kinds.mixtures import MOE_FAMILY, family_case
 from mergecore.testing.kinds.recipes import RECIPE, recipe_case
 from mergecore.testing.kinds.reporters import REPORTER
+from mergecore.testing.kinds.samplers import SAMPLER, SamplerCase
 from mergecore.testing.kinds.side_files import SIDE_FILE, side_file_case
 from mergecore.testing.kinds.sources import SOURCE, source_case
 from mergecore.testing.kinds.vocabularies import STRATEGY, strategy_case
@@ -39,6 +40,7 @@ from mergecore.types import (
     OpenOptions,
     OutputWriter,
     Recipe,
+    Sampler,
     SideFile,
     TokenizerStrategy,
 )
@@ -138,6 +140,7 @@ PROPERTIES: Mapping[type, Sequence[Property[Any]]] = {
     OutputWriter: WRITER,
     SideFile: SIDE_FILE,
     Evaluator: EVALUATOR,
+    Sampler: SAMPLER,
     click.Command: COMMAND,
 }
 """What is checked of each kind."""
@@ -152,6 +155,8 @@ def _case(given: Given, kind: type, value: Any) -> Iterator[Any]:
                 yield case
         elif kind is MergeMethod:
             yield MethodCase.of(value, None, None)
+        elif kind is Sampler:
+            yield SamplerCase.of(value)
         else:
             yield CommandCase(value, ())
 

@@ -78,6 +78,16 @@ from mergecore.types.plans import (
     PluginChoice,
     Recipe,
 )
+from mergecore.types.searches.samplers import (
+    Dimension,
+    Interval,
+    Options,
+    Point,
+    Sampler,
+    Sampling,
+    SearchRequest,
+    Tried,
+)
 from mergecore.types.side_files import SideFile, SideFileRequest, SideFiles
 from mergecore.types.steps import Depth, Step, TensorInput
 from mergecore.types.tensors.composed import Computed, Joined, MovedRows, RowSource, Segment
@@ -113,6 +123,7 @@ __all__ = [
     "Cut",
     "Depth",
     "Description",
+    "Dimension",
     "Display",
     "DocumentFacts",
     "Dropped",
@@ -130,6 +141,7 @@ __all__ = [
     "Finished",
     "ForEach",
     "InMemory",
+    "Interval",
     "Job",
     "Joined",
     "Json",
@@ -156,6 +168,7 @@ __all__ = [
     "MovedRows",
     "OpenModel",
     "OpenOptions",
+    "Options",
     "Origin",
     "OutputFile",
     "OutputTensor",
@@ -166,6 +179,7 @@ __all__ = [
     "PlanReady",
     "Planner",
     "PluginChoice",
+    "Point",
     "Prepares",
     "Progress",
     "Proposal",
@@ -175,7 +189,10 @@ __all__ = [
     "RowSource",
     "Rows",
     "RunStep",
+    "Sampler",
+    "Sampling",
     "Score",
+    "SearchRequest",
     "Segment",
     "SideFile",
     "SideFileRequest",
@@ -196,6 +213,7 @@ __all__ = [
     "TokenTable",
     "TokenizerRequest",
     "TokenizerStrategy",
+    "Tried",
     "Vocabulary",
     "Warned",
     "Watch",

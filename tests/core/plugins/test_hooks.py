@@ -13,9 +13,10 @@ from fixture_types import Cli, WriteModel, WritePlugin
 from safetensors.torch import load_file, save_file
 from tiny import write_llama
 
-from mergecore import Architecture
+from mergecore import Architecture, Sampler
 from mergecore.models.folder import open_folder
 from mergecore.plugins.registry import Registry
+from mergecore.testing import check_sampler
 from mergecore.types import ModelReference
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "hooks.md"
@@ -197,6 +198,14 @@ def test_mergecore_output_writers_lay_out_files(example: Example, config: Path, 
     assert Path("out/model.norm.weight.bin").read_bytes() == torch.full((2,), 2.0).numpy().tobytes()
     assert not list(Path("out").glob("*.safetensors"))
     assert cli("verify", "out").code == 0
+
+
+def test_mergecore_samplers_choose_points(example: Example, cli: Cli) -> None:
+    registry = example("mergecore_samplers", "walk")
+    outcome = cli("plugins", "test", "walk")
+    assert outcome.code == 0, outcome.out
+    assert " passed, 0 failed, 0 skipped" in outcome.out
+    check_sampler(registry.get(Sampler, "walk"), params={"stride": 1.0})
 
 
 def test_mergecore_evaluators_score_models(

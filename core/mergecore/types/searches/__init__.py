@@ -1,0 +1,1 @@
+"""What searches for settings are made of."""

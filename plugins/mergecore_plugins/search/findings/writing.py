@@ -1,0 +1,36 @@
+"""The winner of a search, written as any merge is; read `write_winner`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from mergecore import RunOptions, execute, plan
+from mergecore.types import Json
+from mergecore_plugins.search.findings.results import LINEAGE
+
+if TYPE_CHECKING:
+    from mergecore_plugins.search.findings.results import Findings
+    from mergecore_plugins.search.searching import Prepared
+
+
+def write_winner(found: Findings, made: Prepared, folder: Path) -> Path | None:
+    """The folder of the model that the search recommends; None where nothing could be scored.
+
+    Its card and its manifest hold the config, which says how it was found.
+    """
+    if found.best is None and found.verdict is None:
+        return None
+    workshop = made.bench.workshop
+    if found.best is not None and found.recommended == "best":
+        config: object = found.documents_of(found.best)
+    else:
+        average = next(one for one in made.references if one.kind == "average")
+        config = {LINEAGE: cast("Json", {**found.lineage(None), "average": True}), **average.config}
+    written = plan(config, registry=workshop.place.registry, options=workshop.options)  # type: ignore[arg-type]
+    if folder.exists():  # of this search, before it went on
+        shutil.rmtree(folder)
+    return execute(
+        written, folder, registry=workshop.place.registry, options=RunOptions(threads=workshop.threads)
+    )

@@ -1,0 +1,1 @@
+"""Models of a search are made and scored; read `bench`."""
