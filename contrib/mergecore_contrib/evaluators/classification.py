@@ -97,18 +97,51 @@ def _scores(right: Sequence[float], losses: Sequence[float]) -> tuple[Score, ...
 
 
 def _logits(model: EvaluatedModel, module: Any, batch: Sequence[Any], params: ClassificationParams) -> Tensor:
+    """The logits of a batch, (batch, classes).
+
+    Raises:
+        InputError: E270 for samples that the model cannot take.
+    """
     import torch
 
-    with torch.inference_mode():
-        if params.images is not None:
-            pixels = torch.stack(list(batch)).to(module.device, module.dtype)
-            logits: Tensor = module(pixel_values=pixels).logits
-        else:
-            tokens = model.tokenizer()(
-                list(batch), padding=len(batch) > 1, truncation=True, return_tensors="pt"
-            )
-            logits = module(**tokens.to(module.device)).logits
-    return logits.float().cpu()
+    try:
+        with torch.inference_mode():
+            if params.images is not None:
+                logits = [_of_images(module, batch)]
+            else:
+                tokenizer = model.tokenizer()
+                alone = tokenizer.pad_token is None or module.config.pad_token_id is None
+                logits = [
+                    _of_texts(module, tokenizer, part)
+                    for part in ([[one] for one in batch] if alone else [batch])
+                ]
+        return torch.cat(logits).float().cpu()
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, RuntimeError, IndexError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        hint = "give it what its config.json says, such as image_size and num_channels"
+        place = str(params.images or params.texts)
+        raise InputError(
+            "E270", f"{model.name} cannot take these samples: {reason}", place=place, hint=hint
+        ) from error
+
+
+def _of_images(module: Any, batch: Sequence[Tensor]) -> Tensor:
+    import torch
+
+    logits: Tensor = module(pixel_values=torch.stack(list(batch)).to(module.device, module.dtype)).logits
+    return logits
+
+
+def _of_texts(module: Any, tokenizer: Any, batch: Sequence[str]) -> Tensor:
+    longest = min(
+        tokenizer.model_max_length, getattr(module.config, "max_position_embeddings", None) or 1 << 20
+    )
+    several = len(batch) > 1
+    tokens = tokenizer(list(batch), padding=several, truncation=True, max_length=longest, return_tensors="pt")
+    logits: Tensor = module(**tokens.to(module.device)).logits
+    return logits
 
 
 def _classes(module: Any, name: str) -> Mapping[str, int]:
@@ -120,7 +153,10 @@ def _classes(module: Any, name: str) -> Mapping[str, int]:
     if "Classification" not in type(module).__name__:
         what = f"{name}: {type(module).__name__} does not put things into classes"
         raise InputError("E224", what, hint="evaluate a classifier")
-    return {str(label): int(number) for number, label in module.config.id2label.items()}
+    found = {str(label): int(number) for number, label in module.config.id2label.items()}
+    if len(found) < 2:
+        raise InputError("E224", f"{name}: it has one class only", hint="evaluate a classifier")
+    return found
 
 
 def _number(label: Any, classes: Mapping[str, int], params: ClassificationParams) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mergecore import Evaluator, Field, InputError, Params, hookimpl
 from mergecore.types import EvaluatedModel, EvaluationProgress, Score, Watch
 from mergecore_contrib.evaluators import data
-from mergecore_contrib.evaluators.extras import imported
+from mergecore_contrib.evaluators.extras import imported, versioned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +50,7 @@ def mergecore_evaluators() -> Iterator[Evaluator[Any]]:
         params=SimilarityParams,
         summary="rank correlation of vectors of texts with likeness",
         check=check,
-        files=lambda params: (params.pairs,),
+        files=lambda params: (params.pairs, *versioned("sentence_transformers", EXTRA)),
     )
 
 
@@ -110,9 +110,14 @@ def check(params: SimilarityParams, models: Sequence[EvaluatedModel]) -> None:
 
 
 def standardised(values: Vector) -> Vector:
-    """The ranks of values, equal ones sharing their mean, with mean 0 and deviation 1; zeros if all are equal."""
+    """The ranks of values, equal ones sharing their mean, with mean 0 and deviation 1; zeros if all are equal.
+
+    Values that are not finite have no ranks: all are NaN.
+    """
     import numpy as np
 
+    if not np.isfinite(values).all():
+        return np.full_like(values, np.nan)
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks = (counts.cumsum() - (counts + 1) / 2)[inverse] + 1  # from 1
     spread = ranks.std()

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import torch
 from refusals import refusal
-from transformers import BertConfig, BertForSequenceClassification, ViTConfig, ViTForImageClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 from mergecore.testing import check_evaluator, tiny_model
 from mergecore.types import EvaluationProgress, Score
@@ -161,3 +168,33 @@ def test_models_that_are_not_classifiers_are_refused(tmp_path: Path) -> None:
     assert "E224 " in said
     assert "LlamaForCausalLM does not put things into classes" in said
     assert "Hint: evaluate a classifier" in said
+    torch.manual_seed(0)
+    config = BertConfig.from_pretrained(tiny_model(tmp_path / "one", "bert"), num_labels=1)
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "one")
+    said = refusal(lambda: scores(tmp_path / "one", ClassificationParams(texts=file)))
+    assert "it has one class only" in said
+
+
+def test_samples_that_the_model_cannot_take_are_refused(reader: Path, tmp_path: Path) -> None:
+    file = tmp_path / "large.npz"
+    np.savez(file, images=np.zeros((2, 9, 9)), labels=np.zeros(2, dtype=int))
+    said = refusal(lambda: scores(reader, ClassificationParams(images=file)))
+    assert said.startswith(f"E270 {file}: ")
+    assert "cannot take these samples: " in said
+    assert "give it what its config.json says" in said
+
+
+def test_texts_without_a_token_for_padding_are_read_one_by_one(tmp_path: Path) -> None:
+    """The same as each text by itself, in a batch or not; long ones are cut at what the model has places for."""
+    folder = tiny_model(tmp_path / "talker")
+    torch.manual_seed(0)
+    config = LlamaConfig.from_pretrained(folder, num_labels=3)
+    LlamaForSequenceClassification(config).save_pretrained(folder)
+    long = "the hat in " * 200
+    file = write_lines(
+        tmp_path / "texts.jsonl", *({"text": text, "label": 0} for text in ("hat", "in the", long))
+    )
+    together, single = (
+        scores(folder, ClassificationParams(texts=file, batch_size=size))[1] for size in (3, 1)
+    )
+    assert together.per_sample == pytest.approx(single.per_sample)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import math
 import random
@@ -20,6 +21,7 @@ from mergecore import merge
 from mergecore.testing import check_evaluator, tiny_model
 from mergecore.types import EvaluationProgress, Score
 from mergecore_contrib.evaluators import lm_eval
+from mergecore_contrib.evaluators.extras import versioned
 from mergecore_contrib.evaluators.lm_eval import LmEvalParams
 from mergecore_plugins.evaluation.models import PlannedModel, opened
 
@@ -41,7 +43,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def config(tmp_path: Path) -> dict[str, Any]:
     """A merge of two tiny models."""
-    models = [tiny_model(tmp_path / f"model-{seed}", seed=seed) for seed in (3, 4)]
+    models = [tiny_model(tmp_path / f"model-{seed}", seed=seed, dtype="bfloat16") for seed in (3, 4)]
     for model in models:
         settings = json.loads((model / "tokenizer_config.json").read_text())
         (model / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": TEMPLATE}))
@@ -195,15 +197,20 @@ def test_a_backend_that_reads_a_folder_gets_one_of_the_merge(config: dict[str, A
 
 
 def test_files_are_those_of_the_tasks_and_their_data(tasks: Path, tmp_path: Path) -> None:
+    (version,) = versioned("lm_eval", "lm-eval")
+    assert f"Version: {importlib.metadata.version('lm_eval')}" in version.read_text(encoding="utf8")
     found = set(lm_eval.files(LmEvalParams(tasks=("pick",), include_path=tasks)))
-    assert found == {*tasks.glob("*.yaml"), tasks / "data.jsonl"}
+    assert found == {version, *tasks.glob("*.yaml"), tasks / "data.jsonl"}
     alone = write_task(
         tmp_path,
         "alone",
         dataset_kwargs={"data_files": [str(tasks / "data.jsonl")]},
         output_type="loglikelihood",
     )
-    assert set(lm_eval.files(LmEvalParams(tasks=(str(alone),)))) == {alone, tasks / "data.jsonl"}
+    assert set(lm_eval.files(LmEvalParams(tasks=(str(alone),)))) == {*versioned("lm_eval", "lm-eval")} | {
+        alone,
+        tasks / "data.jsonl",
+    }
 
 
 def test_a_task_whose_data_are_on_the_hub_is_a_public_test_set(tasks: Path) -> None:
@@ -240,7 +247,46 @@ def test_tasks_that_cannot_be_made_are_refused(tmp_path: Path) -> None:
     assert "correct its YAML file" in said
     file.write_text("task: [broken")
     assert check(tasks=(str(file),)).startswith("E105 lm-eval cannot make the task")
-    assert list(lm_eval.files(LmEvalParams(tasks=(str(file),)))) == [file]
+    assert set(lm_eval.files(LmEvalParams(tasks=(str(file),)))) == {*versioned("lm_eval", "lm-eval"), file}
+
+
+def test_tasks_without_samples_or_with_wrong_ones_are_refused(tmp_path: Path, tasks: Path) -> None:
+    data = {"data_files": {"test": str(tasks / "data.jsonl")}}
+    odd = write_task(
+        tmp_path, "odd", output_type="loglikelihood", doc_to_target="{{nex}}", dataset_kwargs=data
+    )
+    said = check(tasks=(str(odd),))
+    assert said.startswith(f"E105 lm-eval cannot make the task '{odd}': 'nex' is undefined")
+    none = write_task(
+        tmp_path, "none", output_type="loglikelihood", doc_to_target="{{next}}", dataset_kwargs=data
+    )
+    (tmp_path / "few.py").write_text("def none(rows):\n    return rows.select([])\n")
+    none.write_text(none.read_text()[:-1] + ', "process_docs": !function few.none}')
+    said = check(tasks=(str(none),))
+    assert said.startswith(f"E105 lm-eval cannot make the task '{none}': it has no samples")
+
+
+def test_tasks_for_models_that_see_need_another_backend(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lm_eval.api.task import ConfigurableTask
+
+    monkeypatch.setattr(ConfigurableTask, "MULTIMODAL", True, raising=False)
+    said = check(tasks=("pick",), include_path=tasks)
+    assert "the task 'pick' shows pictures or sounds, which the backend hf cannot" in said
+    assert "name another one, such as backend: hf-multimodal" in said
+
+
+def test_what_lm_eval_stops_at_is_told_but_not_what_the_watch_raises(tmp_path: Path, tasks: Path) -> None:
+    model = opened(tiny_model(tmp_path / "model"))
+    params = LmEvalParams(tasks=("say",), include_path=tasks, gen_kwargs="max_gen_toks=100000")
+    said = refusal(lambda: scores(model, params))
+    assert said.startswith("E105 lm-eval stopped at say: Invalid configuration")
+    assert "look at the task and at the parameters; --debug shows more" in said
+
+    def enough(progress: EvaluationProgress) -> None:
+        raise ValueError("enough")
+
+    with pytest.raises(ValueError, match="enough"):
+        list(lm_eval.scores_of(model, LmEvalParams(tasks=("pick",), include_path=tasks), enough))
 
 
 def test_tasks_on_a_hub_that_cannot_be_reached_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ def test_ranks_are_shared_by_equal_values_and_give_spearmans_correlation() -> No
 
 def test_equal_values_have_no_rank() -> None:
     assert standardised(np.ones(3)).tolist() == [0, 0, 0]
+    assert np.isnan(standardised(np.array([1.0, np.nan]))).all()
 
 
 # ---- with sentence-transformers ----------------------------------------------------------------------------

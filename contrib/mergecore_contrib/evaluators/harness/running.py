@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mergecore import ConfigError
 from mergecore.types import EvaluatedModel, EvaluationProgress, Watch
 from mergecore_contrib.evaluators.extras import imported
 from mergecore_contrib.evaluators.harness import backends, tasks
@@ -49,23 +50,31 @@ def evaluated(
     follower.follow(manager, lm)
     chat = params.apply_chat_template
     seeds = {} if params.seed is None else dict.fromkeys(_SEEDS, params.seed)
+    asked: dict[str, Any] = {
+        "tasks": list(params.tasks),
+        "task_manager": manager,
+        "limit": params.limit,
+        "num_fewshot": params.num_fewshot,
+        "batch_size": params.batch_size,
+        "apply_chat_template": chat,
+        "fewshot_as_multiturn": chat if params.fewshot_as_multiturn is None else params.fewshot_as_multiturn,
+        "system_instruction": params.system_instruction,
+        "gen_kwargs": params.gen_kwargs,
+        "confirm_run_unsafe_code": params.confirm_run_unsafe_code,
+        "bootstrap_iters": 0,
+        "log_samples": True,
+        **seeds,
+    }
     with quiet(), _same_random_numbers():
-        found = harness.simple_evaluate(
-            lm,
-            tasks=list(params.tasks),
-            task_manager=manager,
-            limit=params.limit,
-            num_fewshot=params.num_fewshot,
-            batch_size=params.batch_size,
-            apply_chat_template=chat,
-            fewshot_as_multiturn=chat if params.fewshot_as_multiturn is None else params.fewshot_as_multiturn,
-            system_instruction=params.system_instruction,
-            gen_kwargs=params.gen_kwargs,
-            confirm_run_unsafe_code=params.confirm_run_unsafe_code,
-            bootstrap_iters=0,
-            log_samples=True,
-            **seeds,
-        )
+        try:
+            found = harness.simple_evaluate(lm, **asked)
+        except (AssertionError, *tasks.FAULTS) as error:
+            if follower.stopped is error:
+                raise
+            what = f"lm-eval stopped at {', '.join(params.tasks)}: {tasks.reason_of(error)}"
+            raise ConfigError(
+                "E105", what, hint="look at the task and at the parameters; --debug shows more"
+            ) from error
     return found, answers, follower.total
 
 
@@ -84,6 +93,7 @@ class _Follower:
     requests: int = 1
     done: int = 0
     told: int = 0
+    stopped: BaseException | None = None  # what was raised to end the evaluation
 
     def follow(self, manager: Any, lm: Any) -> None:
         """Listen to what makes tasks, for their size, and to a model, for its requests and its answers."""
@@ -116,7 +126,11 @@ class _Follower:
         now = min(self.before + self.samples * self.done // self.requests, self.total)
         if now > self.told:
             self.told = now
-            self.watch(EvaluationProgress(done=now, total=self.total))
+            try:
+                self.watch(EvaluationProgress(done=now, total=self.total))
+            except BaseException as error:
+                self.stopped = error
+                raise
 
 
 def _counted(lm: Any) -> Answers:

@@ -8,11 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateError
 from yaml import YAMLError
 
 from mergecore import ConfigError, InputError
 from mergecore.errors import did_you_mean
-from mergecore_contrib.evaluators.extras import imported
+from mergecore_contrib.evaluators.extras import imported, versioned
 from mergecore_contrib.evaluators.harness.quiet import quiet
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ SUFFIXES = frozenset(
     (".yaml", ".yml", ".py", ".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet", ".arrow")
 )
 """Files that can be part of a task."""
-FAULTS = (OSError, ValueError, TypeError, LookupError, ImportError, AttributeError, YAMLError)
-"""What lm-eval raises for a task that is wrong."""
+FAULTS = (OSError, ValueError, TypeError, LookupError, ImportError, AttributeError, YAMLError, TemplateError)
+"""What lm-eval raises where a task is wrong."""
 
 
 def manager(params: LmEvalParams) -> Any:
@@ -97,14 +98,32 @@ def check(params: LmEvalParams) -> None:
             except errors as error:
                 raise _fault(name, error, params) from error
         for task in loaded["tasks"].values():
-            if getattr(task, "UNSAFE_CODE", False) and not params.confirm_run_unsafe_code:
-                what = f"the task '{task.task_name}' runs code that the model writes"
-                raise ConfigError("E105", what, hint="confirm_run_unsafe_code: true allows it")
+            _check_task(task, params)
+
+
+def _check_task(task: Any, params: LmEvalParams) -> None:
+    """Look at a task; lm-eval has made its first sample.
+
+    Raises:
+        ConfigError: E105 for one that runs code, or that needs another kind of model.
+    """
+    name = task.task_name
+    if getattr(task, "UNSAFE_CODE", False) and not params.confirm_run_unsafe_code:
+        what = f"the task '{name}' runs code that the model writes"
+        raise ConfigError("E105", what, hint="confirm_run_unsafe_code: true allows it")
+    if getattr(task, "MULTIMODAL", False) and params.backend == "hf":
+        what = f"the task '{name}' shows pictures or sounds, which the backend hf cannot"
+        raise ConfigError("E105", what, hint="name another one, such as backend: hf-multimodal")
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what an error says."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def files(params: LmEvalParams) -> Iterator[Path]:
-    """The files that tasks of one's own are made of."""
-    found: set[Path] = set()
+    """The files that tasks of one's own are made of, and one that tells the version of lm-eval."""
+    found = {*versioned("lm_eval", EXTRA)}
     if params.include_path is not None:
         found |= {one for one in params.include_path.rglob("*") if one.suffix in SUFFIXES and one.is_file()}
     for named in (Path(name) for name in params.tasks if is_file(name)):
@@ -177,7 +196,7 @@ def _is_local(path: str) -> bool:
 
 
 def _fault(name: str, error: Exception, params: LmEvalParams) -> ConfigError | InputError:
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    reason = "it has no samples" if isinstance(error, IndexError) else reason_of(error)
     hubs = [
         path
         for one in _configs(params)
