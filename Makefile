@@ -6,6 +6,7 @@
 #   make docs      the site of the documentation, in build/site; open build/site/index.html
 #   make docs-check  that site looked at in Chromium: links, search, phones, dark and light
 #   make pictures  the picture in README.md, of commands that it runs
+#   make page-pictures  every state of the page of `mergecore ui` in Chromium, in build/page; one of them for the docs
 #   make bench     speed and memory, side by side with other tools on PATH; BENCH="--help" shows the options
 #   make accuracy  error of each method against the exact result rounded once
 #   make in-memory  a merge in memory against that on disk, bit by bit, and what memory it takes
@@ -36,7 +37,7 @@ TESTS ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check lint types docs docs-check pictures coverage bench accuracy in-memory \
+.PHONY: demo test check lint types docs docs-check pictures page-pictures coverage bench accuracy in-memory \
 	fuzz kills evidence averaging lm-eval real-lora moe4 routers template format clean
 
 demo: $(VENV)/installed
@@ -66,6 +67,9 @@ docs-check: docs
 
 pictures: $(VENV)/installed
 	PYTHONPATH=docs $(BIN)/python -m build_site.terminal docs/pictures/merge.svg
+
+page-pictures: $(VENV)/installed-dev
+	PYTHONPATH=tests $(BIN)/python -m ui_walk build/page docs/pictures
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py $(BENCH)

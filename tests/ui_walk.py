@@ -1,6 +1,6 @@
 """The way of a user through the page of `mergecore ui`, in Chromium: from nothing to a merged model, with mishaps.
 
-`walk` goes it and shows every state to `see`; the tests look at each, `python ui_walk.py FOLDER` takes pictures.
+`walk` goes it and shows every state to `see`; the tests look at each, `python -m ui_walk FOLDER [DOCS]` takes pictures.
 The folder holds the models and configs of `mergecore demo`; a merge method of a package that only tests have takes its
 time, so that one can stop it.
 """
@@ -128,6 +128,11 @@ def run_slowly(shown: Browser, see: Callable[[str], None]) -> None:
     see("done")
 
 
+WINDOW = ("new", "ready")
+"""States of which the window is shown, not all of the page."""
+IN_THE_DOCS = {"ready-1600-light.png": "page.png"}
+
+
 def pictures(target: Path) -> None:
     """Write a picture of each state, at both widths, light and dark."""
     target.mkdir(parents=True, exist_ok=True)
@@ -146,7 +151,7 @@ def pictures(target: Path) -> None:
                 ):
                     shown.wide(width, height)
                     shown.colours(scheme)
-                    shown.picture(target / f"{state}-{width}-{scheme}.png", whole=state != "new")
+                    shown.picture(target / f"{state}-{width}-{scheme}.png", whole=state not in WINDOW)
                 shown.wide(WIDE, 1000)
 
             walk(shown, see)
@@ -154,3 +159,5 @@ def pictures(target: Path) -> None:
 
 if __name__ == "__main__":
     pictures(Path(sys.argv[1]))
+    for made, shown_as in IN_THE_DOCS.items() if sys.argv[2:] else ():
+        shutil.copy(Path(sys.argv[1], made), Path(sys.argv[2], shown_as))

@@ -47,7 +47,8 @@ const mergecore = (() => {
 
   // ---- what is wrong ----
 
-  function showFaults(faults, version) {
+  function showFaults(found) {
+    const faults = [...found].sort((a, b) => (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0));
     state.faults = faults;
     editor.mark(faults);
     const rows = faults.map((fault) => {
@@ -76,7 +77,7 @@ const mergecore = (() => {
       return row;
     });
     $("faults").replaceChildren(...rows);
-    verdict(version);
+    verdict();
   }
 
   function verdict() {
