@@ -76,6 +76,18 @@ def test_only_the_case_that_differs_changes() -> None:
     assert set_value(text, ("weight",), more).after == text + "  - filter: x\n    value: 1\n"
 
 
+def test_a_case_comes_between_others_that_stay() -> None:
+    text = "weight:\n  - {filter: role:attn, value: 1}  # eyes\n  # the rest\n  - {value: 0.5}  # half\n"
+    cases: Any = [
+        {"filter": "role:attn", "value": 1},
+        {"filter": "role:mlp", "value": 0},
+        {"value": [0, 1]},
+    ]
+    after = set_value(text, ("weight",), cases).after
+    assert after == text.replace("  - {value: 0.5}", "  - {filter: role:mlp, value: 0}\n  - {value: [0, 1]}")
+    assert set_value(after, ("weight",), [cases[0], {"value": 0.5}]).after == text
+
+
 def test_comments_between_cases_stay_when_one_number_is_left() -> None:
     cases = "  - {filter: role:attn, value: 1}\n  # the rest\n  - value: 0.5  # half\n"
     text = f"weight:  # by hand\n{cases}dtype: float32\n"

@@ -47,10 +47,19 @@ class Edit:
         return Edit(self.before, other.after, (*self.splices, *other.splices))
 
 
-def set_value(text: str, path: DocPath, value: Json, document: int = 0, after: Sequence[str] = ()) -> Edit:
+def set_value(
+    text: str,
+    path: DocPath,
+    value: Json,
+    document: int = 0,
+    after: Sequence[str] = (),
+    *,
+    open_up: bool = False,
+) -> Edit:
     """The text with a value at a path; mappings on the way that are not there are made.
 
     document: its number among those that are not empty.  after: of a new key, the keys that it should follow.
+    open_up: let a mapping of one line have several where the value has several.
 
     Raises:
         ConfigError: E120 for what cannot be changed without touching something else; what is wrong with the text.
@@ -64,7 +73,7 @@ def set_value(text: str, path: DocPath, value: Json, document: int = 0, after: S
         raise refused("a config must be a mapping")
     wanted[document] = changed
     editor = Editor(text, document)
-    if not (writing.is_long(value) and editor.open_up(path, value)):
+    if not (open_up and writing.is_long(value) and editor.open_up(path, value)):
         editor.set(path, value, after)
     return _checked(text, editor, wanted)
 

@@ -54,9 +54,8 @@ def set_parameter(
     Raises:
         ConfigError: E120 for what cannot be changed without touching something else; what is wrong with the text.
     """
-    edit = set_value(
-        text, (*owner, "parameters", name), value, document, () if owner else before("parameters")
-    )
+    path, after = (*owner, "parameters", name), () if owner else before("parameters")
+    edit = set_value(text, path, value, document, after, open_up=True)
     there = only and len(edit.splices) == 1 and edit.splices[0].start < edit.splices[0].end
     return Edit(text, text) if there else edit
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 from typing import Any
 
 from mergecore.files import DocPath
@@ -168,13 +170,16 @@ class Editor(Text):
             self._set_items(path, old, new)
 
     def _set_items(self, path: DocPath, old: list[Json], new: list[Json]) -> None:
-        """Items that are the same at the beginning stay as they are."""
-        for i, value in enumerate(new[: len(old)]):
-            self.set((*path, i), value)
-        for value in new[len(old) :]:
-            self.append(path, value)
-        for i in reversed(range(len(new), len(old))):
-            self.remove((*path, i))
+        """Items of the same filter, or of the same model, are taken for the same; from the last to the first."""
+        pairs = SequenceMatcher(None, [_identity(one) for one in old], [_identity(one) for one in new], False)
+        for kind, i, i_end, j, j_end in reversed(pairs.get_opcodes()):
+            both = min(i_end - i, j_end - j) if kind != "insert" else 0
+            for value in reversed(new[j + both : j_end]):
+                self.insert((*path, i + both), value)
+            for k in reversed(range(i + both, i_end)):
+                self.remove((*path, k))
+            for k in range(both):
+                self.set((*path, i + k), new[j + k])
 
     def _create(self, path: DocPath, value: Json, after: Sequence[str]) -> None:
         """Write a key that is not there, and the mappings that it needs."""
@@ -324,6 +329,13 @@ class Editor(Text):
             begin = before_break(self.text, begin)
         self.removed += comments(self.text, begin, end)
         self.splice(begin, end, "")
+
+
+def _identity(item: Json) -> str:
+    """What tells an item of a list from the others, whatever else is in it."""
+    if not isinstance(item, dict):
+        return json.dumps(item)
+    return json.dumps([item.get(key) for key in ("filter", "model", "name", "sources")], sort_keys=True)
 
 
 def _alike(old: list[Json], new: list[Json]) -> bool:

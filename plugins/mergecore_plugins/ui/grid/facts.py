@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mergecore import MergeMethod, Plan, Registry
+from mergecore import MergecoreError, MergeMethod, Plan, Registry
 from mergecore.cli import method_as_json
 from mergecore.config import exists_below, parse_reference
 from mergecore.types import Description, Json, Step
@@ -25,7 +25,10 @@ def facts(plan: Plan, registry: Registry) -> Json:
     methods = {step.method for step in steps}
     if not steps or len(methods) > 1 or "merge_method" not in plan.document:
         return None
-    parameters = _parameters(str(steps[0].method), registry)
+    try:
+        parameters = _parameters(str(plan.document["merge_method"]), registry)
+    except MergecoreError:
+        return None  # a method that was made for this plan alone
     if not parameters:
         return None
     found = _Reader(plan, _sampled(steps))
@@ -124,7 +127,9 @@ class _Reader:
         for step, tensor in zip(self.steps, shape.tensors, strict=True):
             found = _field(step, parameter.name)
             row = tensor.row
-            pairs = zip(tensor.models, found, strict=True) if parameter.per_model else [(0, found)]
+            pairs = (
+                zip(tensor.models, _each(found, tensor), strict=True) if parameter.per_model else [(0, found)]
+            )
             for number, value in pairs:
                 if number >= 0:
                     cell = sets[number][row][tensor.column] = sets[number][row][tensor.column] or set()
@@ -268,6 +273,11 @@ def _field(step: Step, name: str) -> Any:
         if name in (field, info.alias, info.validation_alias):
             return getattr(step.params, field)
     raise AssertionError(name)
+
+
+def _each(values: Sequence[Any], tensor: Tensor) -> Sequence[Any]:
+    """A value for each model, where there may be one for all."""
+    return values if len(values) == len(tensor.models) else [values[0]] * len(tensor.models)
 
 
 def _shown(values: set[float] | None) -> Value:

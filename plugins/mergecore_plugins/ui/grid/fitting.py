@@ -53,6 +53,8 @@ def setting(raw: Json, tensors: Sequence[Wanted], count: int, *, whole: bool = F
         lambda: _single(plain),
         lambda: fit.changed(raw, mine),
         lambda: fit.split(None, mine),
+        lambda: [*fit.each(mine, lambda one: family(one.role), "role:"), *_cases(raw)],
+        lambda: [*fit.each(mine, lambda one: one.name, "glob:"), *_cases(raw)],
     ]
     for attempt in attempts:
         cases = attempt()
@@ -92,7 +94,7 @@ class _Fit:
         for i, (text, value) in enumerate(cases):
             own = [one for one, number in zip(tensors, numbers, strict=True) if number == i]
             same = not own or self.right(value, own)
-            made += [(text, value)] if same else self.split(text, own)
+            made += [(text, value)] if same else self.split(text, own, value)
         rest = [one for one, number in zip(tensors, numbers, strict=True) if number is None]
         return [*made, *(self.split(None, rest) if rest else ())]
 
@@ -105,16 +107,24 @@ class _Fit:
                 cases = less
         return cases
 
-    def split(self, text: str | None, tensors: Sequence[Wanted]) -> list[Case]:
-        """Cases for tensors of one filter: those that differ from most go first, by what they do."""
+    def split(self, text: str | None, tensors: Sequence[Wanted], present: Json = None) -> list[Case]:
+        """Cases for tensors of one filter: those that differ from most go first, by what they do.
+
+        present: what is written for them now; it stays for those that have that value already.
+        """
         if (value := self.fitted(tensors)) is not None:
             return [(text, value)]
         groups = _by(tensors, lambda one: family(one.role))
         if len(groups) == 1:
             return self._finer(text, tensors)
+        stays = [role for role, own in groups.items() if present is not None and self.right(present, own)]
+        if stays:
+            others = [(role, own) for role, own in groups.items() if role not in stays and role]
+            made = [case for role, own in others for case in self.split(f"role:{role}", own)]
+            return [*made, (text, present)]
         fits = {role: self.fitted(own) for role, own in groups.items()}
         most = max(groups, key=lambda role: (role == "", fits[role] is not None, _weight(fits, groups, role)))
-        made: list[Case] = []
+        made = []
         for role, own in groups.items():
             if role != most and (fits[role] is None or fits[role] != fits[most]):
                 made += self.split(f"role:{role}", own)
@@ -127,17 +137,17 @@ class _Fit:
         if outside and inside:
             value = self.fitted(inside)
             if value is not None or len(_by(inside, _suffix)) > 1:
-                return [*self._each(outside, lambda one: one.name, "glob:"), *self.split(text, inside)]
+                return [*self.each(outside, lambda one: one.name, "glob:"), *self.split(text, inside)]
         for key, kind in (
             (lambda one: one.role, "role:"),
             (_suffix, "glob:*."),
             (lambda one: one.name, "glob:"),
         ):
             if len(_by(tensors, key)) > 1:
-                return self._each(tensors, key, kind)
+                return self.each(tensors, key, kind)
         return []
 
-    def _each(self, tensors: Sequence[Wanted], key: Callable[[Wanted], str], kind: str) -> list[Case]:
+    def each(self, tensors: Sequence[Wanted], key: Callable[[Wanted], str], kind: str) -> list[Case]:
         """A case for each group; the filters of patterns match whole names."""
         found: list[Case] = []
         for text, own in sorted(_by(tensors, key).items(), key=lambda one: -len(one[0])):

@@ -115,6 +115,13 @@ def test_a_line_over_one_role_is_a_case_and_the_rest_stays() -> None:
     )
 
 
+def test_the_value_of_the_rest_stays_however_many_tensors_are_drawn() -> None:
+    after = draw(TIES, "weight", 0, [(2, 2, 0.1), (3, 2, 0.2)])
+    after = draw(after, "weight", 0, [(2, 1, 0.9)])
+    assert "- {filter: role:mlp, value: [0.5, 0.1, 0.2, 0.5]}\n" in after
+    assert "- {filter: role:attn, value: [0.5, 0.9, 0.5, 0.5]}\n        - {value: 0.5}   # b\n" in after
+
+
 def test_a_line_over_some_layers_has_a_number_for_each_layer() -> None:
     after = draw(TIES, "weight", 0, [(2, 1, 0.1), (3, 1, 0.2)])
     assert "- {filter: role:attn, value: [0.5, 0.1, 0.2, 0.5]}" in after

@@ -54,6 +54,13 @@ def test_what_comes_from_elsewhere_stays_there() -> None:
     assert setting([{"filter": "a", "value": 0.5}], tensors, 1) == [{"filter": "a", "value": 1}]
 
 
+def test_what_is_not_set_stays_so_beside_what_is_drawn() -> None:
+    roles = [Wanted("a.1", "attn.q", 0, 1.0), Wanted("a.2", "attn.k", 1, 1.0), Wanted("b", "mlp", 0, None)]
+    assert setting(None, roles, 2) == [{"filter": "role:attn", "value": 1}]
+    names = [Wanted("a.1", "attn", 0, 1.0), Wanted("a.2", "attn", 1, None)]
+    assert setting(None, names, 2) == [{"filter": "glob:a.1", "value": 1}]
+
+
 def test_two_values_for_one_tensor_cannot_be_written() -> None:
     twice = [Wanted("a", "mlp", 0.0, 1.0), Wanted("a", "mlp", 0.0, 2.0)]
     with pytest.raises(ConfigError, match="no setting gives exactly these values") as caught:
