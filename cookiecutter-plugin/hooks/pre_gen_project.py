@@ -32,6 +32,9 @@ def _faults_of_name(name: str, kind: str, project: str) -> list[str]:
         near = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-0123456789")
         hint = f"; '{near}' would do" if near else ""
         return [f"name '{name}': small letters and digits are expected, a letter first, - or _ between them{hint}"]
+    bare = re.sub(r"^mergecore[_-]", "", name)
+    if bare != name:
+        return [f"name '{name}': the package gets 'mergecore-' before its name; '{bare}' would do"]
     if len(name) > LONGEST:
         return [f"name '{name}': {len(name)} letters are too many; {LONGEST} at most"]
     if name in NO_TEXT:

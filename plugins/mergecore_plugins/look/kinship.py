@@ -28,6 +28,8 @@ SPREAD = 0.05
 """How much smaller the least of three cosines has to be, to say more than chance."""
 MIDWAY = -0.9
 """That below which it lies on the line from one to the other."""
+PART = 0.1
+"""The share of matrices, at least two, that is no chance where it comes of one model and the rest does not."""
 LEAST = 300
 """Entries of matrices, fewer of which say nothing."""
 
@@ -37,7 +39,7 @@ class Kinship:
     """What the weights say."""
 
     verdict: str
-    """`same`, `relatives`, `strangers`; with a base `base`, `nearest`, `between`, `on the line`, `no base`;
+    """`same`, `relatives`, `partly`, `strangers`; with a base `base`, `nearest`, `between`, `on the line`, `no base`;
     or `unknown`."""
     text: str
 
@@ -71,6 +73,14 @@ def _of_two(found: Comparison, a: str, b: str, every: Sequence[Pair], matrices: 
     if cosine >= RELATED:
         more = "which of them came first, weights do not say; --base MODEL compares both with a third"
         return Kinship("relatives", f"{a} and {b} come from one model: {told}; {more}")
+    if cosine <= -RELATED:
+        return Kinship(
+            "relatives", f"{a} and {b} come from one model, the signs of one of them turned: {told}"
+        )
+    if alike := _alike(matrices):
+        most = f"{alike} of {len(matrices)} matrices"
+        more = "as where layers of several models are stacked"
+        return Kinship("partly", f"{a} and {b} come from one model in {most} only, {more}: {told}")
     if cosine < STRANGERS:
         more = "their units may also be in another order"
         return Kinship("strangers", f"{a} and {b} were trained from different starts: {told}; {more}")
@@ -86,7 +96,7 @@ def _of_three(found: Comparison, matrices: Sequence[Measured]) -> Kinship:
         for i, name in enumerate((a, b))
     ]
     for one in alone:
-        if one.verdict in ("unknown", "strangers"):
+        if one.verdict in ("unknown", "partly", "strangers"):
             return one if one.verdict == "unknown" else Kinship("no base", f"not a base of both: {one.text}")
     same = [name for name, one in zip((a, b), alone, strict=True) if one.verdict == "same"]
     if same:
@@ -142,6 +152,14 @@ def _nearest(base: str, least: str, corners: Mapping[str, float]) -> Kinship:
 
 def _cosine(dot: float, first: float, second: float) -> float:
     return max(-1.0, min(1.0, dot / math.sqrt(first * second)))
+
+
+def _alike(pairs: Sequence[Pair]) -> int:
+    """How many matrices are of one origin; 0 where that may be chance, or the others are not of different ones."""
+    known = [one.cosine for one in pairs if one.cosine is not None]
+    alike, strange = sum(one >= RELATED for one in known), sum(one < STRANGERS for one in known)
+    least = max(2, PART * len(known))
+    return alike if min(alike, strange) >= least else 0
 
 
 def _middle(pairs: Sequence[Pair]) -> float | None:

@@ -111,6 +111,8 @@ def test_a_name_that_git_has_in_another_encoding_is_read(
         ("a\nb", "small letters and digits are expected, a letter first, - or _ between them; 'a-b' would do"),
         ("../x", "small letters and digits are expected, a letter first, - or _ between them; 'x' would do"),
         ("x_", "small letters and digits are expected, a letter first, - or _ between them; 'x' would do"),
+        ("mergecore-x", "the package gets 'mergecore-' before its name; 'x' would do"),
+        ("mergecore_x", "the package gets 'mergecore-' before its name; 'x' would do"),
         ("x" * 61, "61 letters are too many; 60 at most"),
         ("true", "YAML does not take this for a text, so no config could say it"),
         ("plugins", "'mergecore_plugins' is a package of mergecore itself"),

@@ -60,6 +60,11 @@ def permuted(model: Model) -> Model:
     }
 
 
+def stacked(first: Model, second: Model) -> Model:
+    """Every second tensor from another model."""
+    return {name: (first if i % 2 else second)[name] for i, name in enumerate(first)}
+
+
 O = origin()  # noqa: E741 - the usual letter
 A, B, C = (tuned(O, seed) for seed in (1, 2, 3))
 FAMILIES: dict[str, tuple[str, Family]] = {
@@ -72,6 +77,10 @@ FAMILIES: dict[str, tuple[str, Family]] = {
     "a copy": ("same", {"a": O, "b": dict(O)}),
     "a copy in bfloat16": ("same", {"a": O, "b": {name: one.bfloat16() for name, one in O.items()}}),
     "two trainings": ("strangers", {"a": O, "b": origin(9)}),
+    "half of the layers of another": ("partly", {"a": O, "b": stacked(O, origin(9))}),
+    "half of the layers of another, tuned": ("partly", {"a": A, "b": stacked(O, origin(9))}),
+    "a base of one and a part of the other": ("no base", {"a": A, "b": stacked(O, origin(9)), "c": O}),
+    "turned signs": ("relatives", {"a": O, "b": {name: -one for name, one in O.items()}}),
     "other units": ("strangers", {"a": O, "b": permuted(O)}),
     "so far that nobody can tell": ("unknown", {"a": tuned(O, 1, 2.2), "b": O}),
     "other sizes": ("unknown", {"a": O, "b": {name: one.repeat_interleave(2, 0) for name, one in O.items()}}),
@@ -114,6 +123,14 @@ SAID: list[tuple[str, str]] = [
     ("a fine-tune", "A and B come from one model: the cosine of their matrices is 0.9"),
     ("a copy", "A and B have the same weights"),
     ("two trainings", "A and B were trained from different starts"),
+    (
+        "half of the layers of another",
+        "as where layers of several models are stacked: the cosine of their matrices",
+    ),
+    (
+        "turned signs",
+        "A and B come from one model, the signs of one of them turned: the cosine of their matrices is",
+    ),
     ("other sizes", "cannot judge who was made of whom: 0 matrices"),
     (
         "a base",
