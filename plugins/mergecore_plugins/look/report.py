@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -65,18 +66,24 @@ def report(
     check_report(file, outside=merged)
     registry = Registry.discover(disabled)
     manifest = read_manifest(merged)
-    made = plan(_document(manifest, models), registry=registry, options=PlanOptions(offline))
+    documents, options = _documents(manifest, models)
+    made = plan(documents, registry=registry, options=replace(options, offline=offline))
     _check(manifest, made, merged)
     line = command_line("report", merged, file)
     write_report(file, _of_merge(MergeFacts(made, merged, threads or os.cpu_count() or 1, line), registry))
 
 
-def _document(manifest: Manifest, models: Path | None) -> dict[str, Json]:
-    """The config that a manifest holds, with the models below `models` that are there."""
+def _documents(manifest: Manifest, models: Path | None) -> tuple[list[dict[str, Json]], PlanOptions]:
+    """The configs that a manifest holds, the result last, with the models below `models`; options that were given.
+
+    What one of them makes for another is computed while it is read: it need not be there any more.
+    """
     extra = manifest.model_extra or {}
-    document: dict[str, Json] = extra.get("document") or {}
+    *before, last = _in_order(extra.get("document") or {}, "")
+    given: dict[str, Any] = last.pop("command_line", {})  # type: ignore[assignment]
+    options = PlanOptions(**given, fuse="always" if before else "auto")
     if models is None:
-        return document
+        return [*before, last], options
     names = {str(one.get("reference")) for one in extra.get("models", ())}
 
     def walk(value: Json) -> Json:
@@ -87,7 +94,16 @@ def _document(manifest: Manifest, models: Path | None) -> dict[str, Json]:
         known = isinstance(value, str) and any(value in (name, *name.split("+")) for name in names)
         return _found(value, models) if known and isinstance(value, str) else value
 
-    return {key: walk(value) for key, value in document.items()}
+    return [{key: walk(value) for key, value in one.items()} for one in (*before, last)], options
+
+
+def _in_order(document: Mapping[str, Any], name: str) -> list[dict[str, Json]]:
+    """A config, after those that make what it reads, each with its name."""
+    own = {key: value for key, value in document.items() if key != "made_before"}
+    before = [one for key, made in document.get("made_before", {}).items() for one in _in_order(made, key)]
+    if name:
+        own = {key: value for key, value in own.items() if key != "command_line"} | {"name": name}
+    return [*before, own]
 
 
 def _found(reference: str, models: Path) -> str:
@@ -105,7 +121,10 @@ def _check(manifest: Manifest, plan: Plan, merged: Path) -> None:
     from mergecore.errors import OutputError
 
     known = (manifest.model_extra or {}).get("models", ())
+    made = {one.name for one in plan.earlier} | {one.name for one in plan.documents}
     for was, model in zip(known, plan.models, strict=False):
+        if model.name in made:
+            continue  # it is computed here, where the merge may have read it
         headers = {one["header_sha256"] for one in _files(was)}
         if headers != {one.header_sha256 for one in model.weight_files}:
             what = f"{model.name} is not the model that was merged: the headers of its files are others"

@@ -229,18 +229,31 @@ def test_other_models_than_those_that_were_merged_are_refused(models: Path, cli:
     assert "--models names the folder of the right one" in done.err
 
 
-def test_options_that_the_manifest_does_not_hold_are_asked_for(models: Path, cli: Cli) -> None:
-    base = read_tensors(models / "base")
-    for name in ("a", "b", "c", "base"):
-        write_checkpoint(
-            models / name, {**read_tensors(models / name), "more": torch.ones(3)}, llama_config(LAYERS)
-        )
+def test_options_of_the_merge_are_those_of_the_manifest(models: Path, cli: Cli) -> None:
     write_checkpoint(models / "a", read_tensors(models / "a") | {"rest": torch.ones(2)}, llama_config(LAYERS))
     done = cli("merge", "cfg.yml", "out", "--unexpected", "copy", "--report", "out.html")
     assert done.code == 0, done.err
-    assert len(base) + 2 == len(mergecore.read_manifest(models / "out").tensors)
     again = cli("report", "out", "again.html")
-    assert again.code != 0
+    assert again.code == 0, again.err
+    assert tables((models / "again.html").read_text()) == tables((models / "out.html").read_text())
+    manifest = models / "out" / "mergecore-manifest.json"
+    manifest.write_text(manifest.read_text().replace('"unexpected": "copy"', '"unexpected": "drop"'))
+    done = cli("report", "out", "third.html")
+    assert done.code == 6
+    assert (
+        "E508: out: its config alone makes other tensors than it has: it was merged with further" in done.err
+    )
+    assert "`mergecore merge CONFIG out --report FILE`, with these, makes the page" in done.err
+
+
+def test_several_documents_are_taken_from_the_manifest(models: Path, cli: Cli) -> None:
+    second = "- {model: first, parameters: {weight: 1}}\n- {model: a, parameters: {weight: 1}}\n"
+    (models / "two.yml").write_text(f"name: first\n{CONFIG}---\nmerge_method: linear\nmodels:\n{second}")
+    assert cli("merge", "two.yml", "out", "--fuse", "never", "--report", "out.html").code == 0
+    done = cli("report", "out", "again.html")
+    assert done.code == 0, done.err
+    first, again = (tables((models / f"{name}.html").read_text()) for name in ("out", "again"))
+    assert again[0] == first[0]
 
 
 def test_numbers_that_are_not_finite_are_left_out_and_told(models: Path, cli: Cli) -> None:
@@ -269,6 +282,14 @@ def test_intermediate_results_are_read_where_they_were_written(models: Path, cli
     assert done.code == 2
     assert "--report reads intermediate results, which --remove-intermediate removes" in done.err
     assert not (models / "other").exists()
+
+
+def test_layers_of_one_model_each_have_no_nearest_parent(models: Path, cli: Cli) -> None:
+    each = "".join(f"- sources: [{{model: {name}, layer_range: [0, 2]}}]\n" for name in "ab")
+    (models / "cfg.yml").write_text(f"merge_method: passthrough\nslices:\n{each}")
+    assert cli("merge", "cfg.yml", "out", "--report", "out.html").code == 0
+    text = (models / "out.html").read_text()
+    assert "Each tensor is made of one model: 19 of a and 20 of b." in text
 
 
 # ---- where it is written -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
@@ -138,6 +139,8 @@ def _summary(facts: MergeFacts, found: Trace) -> list[str]:
     if not found.tensors:
         return [first]
     apart = _by_parent(found, lambda one: one.apart)
+    if all(len({*one.parents}) == 1 for one in found.tensors):
+        return [first, f"Each tensor is made of one model: {_counts(found)}."]
     near = min(apart, key=lambda model: apart[model].relative or 0.0)
     told = f"The result is nearest to {found.models[near]}: {number_text(apart[near].relative)} of its norm away."
     moved, votes = _sum(one.moved for one in found.tensors), _votes(found.tensors)
@@ -147,6 +150,12 @@ def _summary(facts: MergeFacts, found: Trace) -> list[str]:
     if votes.conflict is not None:
         told += f" Where several parents changed an entry, they disagree on its sign in {percent_text(votes.conflict)}."
     return [first, told]
+
+
+def _counts(found: Trace) -> str:
+    """How many tensors are made of each model."""
+    counts = Counter(found.models[one.parents[0]] for one in found.tensors)
+    return joined([f"{count} of {name}" for name, count in counts.items()])
 
 
 def _beside(found: Trace) -> str:
