@@ -67,6 +67,7 @@ def search(objectives: int = 1, name: str = "weight") -> Values:
         kind = "average" if i == 0 else "parent" if i == 1 else "point"
         point = {name: 0.1 * i, "method": ["ties", "linear"][i % 2]} if kind == "point" else {}
         values = [scores[i], second[i]][:objectives]
+        known = [{"value": one, "samples": 60} for one in values if one is not None]
         trials.append(
             {
                 "number": i,
@@ -74,7 +75,11 @@ def search(objectives: int = 1, name: str = "weight") -> Values:
                 "name": f"point {i}" if kind == "point" else ["average", "a"][i],
                 "state": state,
                 "point": point,
-                "values": values if state == "complete" else [],
+                "values": [
+                    one["value"] * (-1 if goal == "min" else 1)
+                    for one, goal in zip(known, goals, strict=False)
+                ],
+                "scores": known,
                 "seconds": 1.5,
                 "error": "out of memory" if state == "failed" else "",
             }

@@ -25,7 +25,7 @@ def search_report(found: Mapping[str, Any]) -> str:
     """One HTML file about a search, the plain values that `mergecore search` writes as JSON.
 
     found: `config`; `objectives` with `name` and `goal`; `dimensions` with `name`; `trials` with `name`, `kind`,
-        `state`, `point`, `values`, `seconds`; `best` and `front`, the numbers of points; `importance` by dimension;
+        `state`, `point`, `scores`, `seconds`; `best` and `front`, the numbers of points; `importance` by dimension;
         `table` with `name`, `scores`, `best_is_better_by`, on data held out where `held_out`; `verdict` with `why`;
         `search`; `notes`.
     """
@@ -34,8 +34,9 @@ def search_report(found: Mapping[str, Any]) -> str:
     parts += [Part("Trial by trial", [figures([*_history(found, names)])])]
     if len(names) > 1:
         parts.append(Part("Front", [_front(found, names)]))
-    if found.get("importance"):
-        parts.append(Part("What matters", [_importance(found["importance"])]))
+    known = {name: one for name, one in (found.get("importance") or {}).items() if one is not None}
+    if known:
+        parts.append(Part("What matters", [_importance(known)]))
     if found["dimensions"]:
         parts.append(Part("Parameters and scores", [*_parallel(found, names)]))
     parts += [Part("Every trial", [_trials(found, names)]), Part("The search", [*_settings(found)])]
@@ -135,10 +136,10 @@ def _table(found: Values, table: Sequence[Values]) -> str:
 
 def _value(trial: Values, number: int) -> float | None:
     """A score of a trial that is complete."""
-    values = trial.get("values") or ()
-    if trial["state"] != "complete" or number >= len(values) or values[number] is None:
+    scores = trial.get("scores") or ()
+    if trial["state"] != "complete" or number >= len(scores) or scores[number].get("value") is None:
         return None
-    return float(values[number])
+    return float(scores[number]["value"])
 
 
 def _history(found: Values, names: Sequence[str]) -> Iterator[str]:
@@ -235,7 +236,7 @@ def _trials(found: Values, names: Sequence[str]) -> str:
         [
             str(one["name"]),
             str(one["state"]),
-            *(number_text(v) if isinstance(v, (int, float)) else "" for v in _padded(one, len(names))),
+            *("" if (value := _score(one, i)) is None else number_text(value) for i in range(len(names))),
             *(_shown(one["point"][name]) if name in (one.get("point") or {}) else "" for name in dimensions),
             number_text(one["seconds"]) if one.get("seconds") is not None else "",
             str(one.get("error") or ""),
@@ -246,9 +247,10 @@ def _trials(found: Values, names: Sequence[str]) -> str:
     return data_table(heading, rows, closed=counted(len(rows), "trial"))
 
 
-def _padded(trial: Values, count: int) -> list[object]:
-    values = [*(trial.get("values") or ())]
-    return (values + [None] * count)[:count]
+def _score(trial: Values, number: int) -> float | None:
+    """A score of any trial; of one that was pruned, what it had until then."""
+    scores = trial.get("scores") or ()
+    return scores[number].get("value") if number < len(scores) else None
 
 
 def _settings(found: Values) -> Iterator[str]:

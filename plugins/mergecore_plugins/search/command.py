@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mergecore.cli import common_options, show_text
+from mergecore.cli import check_report, common_options, show_text, write_report
 
 if TYPE_CHECKING:
     from mergecore_plugins.search.findings.results import Findings
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Search on the public test set of a benchmark all the same.",
 )
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write a page about it too.")
 @click.option("--offline", is_flag=True, help="Do not use the network; read hub models from the cache.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors and the result only.")
@@ -73,6 +74,9 @@ def search(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> No
 
     if given["resume"] and given["restart"]:
         raise click.UsageError("--resume and --restart exclude each other")
+    html: Path | None = given["html"]
+    if html is not None and html.absolute().parent != out.absolute():  # OUT itself is made if it is not there
+        check_report(html, overwrite=given["restart"])
     made = prepared(_asked(config, disabled, given))
     if not given["quiet"]:
         click.echo(_begun(made), err=True)
@@ -83,6 +87,10 @@ def search(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> No
     found = carried_out(made, out, jobs=given["jobs"], mode=mode, told=told)  # type: ignore[arg-type]
     if given["write"]:
         _write(found, made, out)
+    if html is not None:
+        from mergecore_plugins.reports import search_report
+
+        write_report(html, search_report(found.as_json()), quiet=given["quiet"])
     _show(found, out, given["as_json"])
 
 

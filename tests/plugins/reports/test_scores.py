@@ -127,6 +127,8 @@ def test_a_search_that_found_nothing_can_be_shown() -> None:
 
 def test_parameters_that_do_not_matter_are_said_not_to() -> None:
     found = samples.search() | {"importance": {"weight": 0.0, "method": 0.0}}
+    unknown = samples.search() | {"importance": {"weight": None, "method": None}}
+    assert "What matters" not in search_report(unknown)
     assert "No parameter matters, as far as these trials tell" in text_of(search_report(found))
 
 

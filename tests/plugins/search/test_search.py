@@ -352,3 +352,18 @@ def test_models_are_opened_once(tmp_path: Path) -> None:
         entries = [{"model": f"counted:{name}", "parameters": {"weight": weight}} for name in "ab"]
         assert plan({"merge_method": "linear", "models": entries}, registry=registry).steps
     assert opened == ["counted:a", "counted:b"]
+
+
+def test_a_page_is_written_that_tells_what_came_out(cli: Cli) -> None:
+    Path("there.html").write_text("mine")
+    refused = cli("search", written(HELD_OUT), "out", "--html", "there.html")
+    assert (refused.code, Path("there.html").read_text(), Path("out").exists()) == (6, "mine", False)
+    done = cli("search", written(HELD_OUT), "out", "--html", "out/search.html", "--no-write")
+    assert done.code == 0, done.err
+    assert "wrote out/search.html, " in done.err
+    page = Path("out/search.html").read_text()
+    found = json.loads(Path("out/search.json").read_text())
+    scores = [one["scores"][0]["value"] for one in found["trials"] if one["state"] == "complete"]
+    assert f"The best, {max(scores):.4g}, came with trial " in page
+    assert "12 trials: " in page
+    assert cli("search", written(HELD_OUT), "out", "--resume", "--html", "again.html", "--no-write").code == 0
