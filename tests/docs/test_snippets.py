@@ -19,7 +19,7 @@ TRANSCRIPTS = {"first-method.md"}
 """Pages that are followed command by command, in tests of their own."""
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-NAMED = re.compile(r"`([\w.-]+\.(?:py|toml|yml))`[^`]*$")
+NAMED = re.compile(r"`([\w.-]+\.(?:py|toml|yml|txt|jsonl))`[^`]*$")
 
 
 @dataclass(frozen=True)

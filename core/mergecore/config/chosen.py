@@ -18,7 +18,7 @@ from mergecore.errors import Collector, ConfigError, PluginError, did_you_mean, 
 from mergecore.files.yaml_document import DocPath, Document
 from mergecore.plugins.registry import WORD_OF, Registry
 from mergecore.tokenizers.chat_template import is_template_text
-from mergecore.types import Executor, Json, OutputWriter, SideFile, TokenizerStrategy
+from mergecore.types import Evaluator, Executor, Json, OutputWriter, SideFile, TokenizerStrategy
 from mergecore.types.params import P
 
 UNCHANGED, ALL_TOKENS, OF_MODEL = "copy", "union", "model"
@@ -113,7 +113,7 @@ def read_params(params: type[P], choice: Choice, doubts: list[ConfigError] | Non
     """
     known = parameters_of(params)
     if taken := sorted(known.keys() & choice.keys):
-        what = f"{choice.owner} has a parameter '{taken[0]}', which is a key of the {choice.path[-1]}"
+        what = f"{choice.owner} has a parameter '{taken[0]}', which is a key of the {_section_of(choice)}"
         raise PluginError("E605", what, hint="report it to the authors of the plugin")
     values: dict[str, object] = {}
     problems = Collector()
@@ -143,10 +143,15 @@ def unknown_parameter(name: str, choice: Choice, known: Collection[str]) -> Conf
     """The error of a parameter that the plugin does not have, or of a key that its section does not have."""
     place = choice.document.key_place((*choice.path, name))
     if not did_you_mean(name, list(known)) and (near := did_you_mean(name, list(choice.keys))):
-        return ConfigError("E103", f"unknown key '{name}' in the {choice.path[-1]}{near}", place=place)
+        return ConfigError("E103", f"unknown key '{name}' in the {_section_of(choice)}{near}", place=place)
     near = did_you_mean(name, list(known))
     hint = None if near else f"its parameters: {', '.join(known) or 'none'}"
     return ConfigError("E109", f"{choice.owner} has no parameter '{name}'{near}", place=place, hint=hint)
+
+
+def _section_of(choice: Choice) -> str:
+    """What the section of a plugin is called."""
+    return "evaluation" if choice.kind is Evaluator else str(choice.path[-1])
 
 
 def _missing(name: str, choice: Choice) -> ConfigError:
@@ -156,6 +161,8 @@ def _missing(name: str, choice: Choice) -> ConfigError:
     chosen = f"{section}: {{{named}: {choice.name}, {name}: …}}"
     if choice.kind is SideFile:
         chosen = f"side_files: {{{choice.name}: {{{name}: …}}}}"
+    if choice.kind is Evaluator:
+        chosen = f"{name}: …"
     return ConfigError("E105", what, place=choice.document.place(choice.name_path), hint=f"write '{chosen}'")
 
 

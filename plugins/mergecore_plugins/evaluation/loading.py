@@ -47,6 +47,16 @@ def module_of(name: str, tensors: Mapping[str, Tensor], files: Files, dtype: str
     return module.eval()
 
 
+def config_of(name: str, files: Files) -> Any:
+    """The config of a model.
+
+    Raises:
+        InputError: E224 when transformers cannot read it.
+    """
+    with beside(files) as folder:
+        return _config(name, folder)
+
+
 def class_of(name: str, files: Files) -> Any:
     """The class of transformers that a model is of.
 
@@ -93,16 +103,22 @@ def beside(files: Files) -> Iterator[Path]:
         yield folder
 
 
-def _class(name: str, folder: Path) -> tuple[Any, Any]:
-    """The class that a config names first of those that transformers has, and the config."""
+def _config(name: str, folder: Path) -> Any:
     import transformers
 
     try:
-        settings = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), "")
         what = f"{name}: transformers cannot read its config.json: {reason}"
         raise InputError("E224", what, hint="add the config.json of the model") from error
+
+
+def _class(name: str, folder: Path) -> tuple[Any, Any]:
+    """The class that a config names first of those that transformers has, and the config."""
+    import transformers
+
+    settings = _config(name, folder)
     written = getattr(settings, "architectures", None)
     names = [one for one in written if isinstance(one, str)] if isinstance(written, list) else []
     known = [getattr(transformers, one, None) for one in names]

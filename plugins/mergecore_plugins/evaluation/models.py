@@ -68,6 +68,12 @@ class PlannedModel:
             return ()
         return [opened(name, place=self.place) for name in dict.fromkeys(_merged(self.plan))]
 
+    def config(self) -> Any:
+        """Its config."""
+        from mergecore_plugins.evaluation.loading import config_of
+
+        return config_of(self.name, self.plan.side_files)
+
     def module(self) -> Any:
         """The model of transformers that its config names, on the device; made once."""
         from mergecore.compute import device

@@ -276,7 +276,7 @@ def _word(member: object, form: int) -> str:
     if get_origin(member) is Literal:
         return " or ".join(f"'{choice}'" for choice in get_args(member))
     if get_origin(member) is tuple and get_args(member)[1:] == (...,):
-        return f"{('list of ', 'a list of ')[form]}{_word(get_args(member)[0], 0)}"
+        return f"{('list of ', 'a list of ')[form]}{_word(get_args(member)[0], 0)}s"
     known = _WORDS.get(member)
     return known[form] if known else getattr(member, "__name__", str(member))
 

@@ -61,13 +61,19 @@ class FolderModel:
         """A word that no other model of the check has."""
         return f"{self.path}"
 
+    def config(self) -> Any:
+        """Its config."""
+        import transformers
+
+        return transformers.AutoConfig.from_pretrained(self.path)
+
     def module(self) -> Any:
         """The model of the class that its config names."""
         import transformers
 
         if not self.made:
             self.loads += 1
-            names = transformers.AutoConfig.from_pretrained(self.path).architectures or [""]
+            names = self.config().architectures or [""]
             kind = getattr(transformers, names[0], None)
             if kind is None:
                 raise InputError("E224", f"{self.path}: transformers has no class {names[0]!r}")

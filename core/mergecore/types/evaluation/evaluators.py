@@ -26,6 +26,13 @@ class EvaluatedModel(Protocol):
     def parents(self) -> Sequence[EvaluatedModel]:
         """The models that it was merged from, as far as that is known and they can be opened; base first."""
 
+    def config(self) -> Any:
+        """Its config, of transformers; no weight is read.
+
+        Raises:
+            MergecoreError: E224 when transformers cannot read it.
+        """
+
     def module(self) -> Any:
         """The model of transformers that its config names, on the device of the evaluation, in `eval()` mode.
 

@@ -1,0 +1,86 @@
+"""A comparison as text of 80 columns; read `as_text`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from mergecore.errors import printable
+from mergecore_plugins.evaluation.statistics import RESAMPLES
+
+NAME = 20
+"""Letters of a name at most."""
+
+
+def as_text(found: Mapping[str, Any]) -> str:
+    """What `Comparison.as_json` holds, for people."""
+    given = {one["name"] for one in found["models"] if one["given"]}
+    parts = [
+        "\n".join(_score(evaluation, score, given))
+        for evaluation in found["evaluations"]
+        for score in evaluation["scores"]
+    ]
+    notes = [f"warning: {one}" for one in found["warnings"]]
+    several = sum(row["value"] is not None for row in _first_rows(found)) > 1
+    return "\n\n".join(
+        [*parts, *(["\n".join(notes)] if notes else []), *([_meaning(found)] if several else [])]
+    )
+
+
+def _first_rows(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [row for one in found["evaluations"] for score in one["scores"][:1] for row in score["results"]]
+
+
+def _meaning(found: Mapping[str, Any]) -> str:
+    """What differences are, in words."""
+    return (
+        f"Differences are those to {printable(found['against'])}, with intervals of 95 %: {RESAMPLES} draws of as "
+        f"many samples, the same ones for both, seed {found['seed']}.  Within noise: other samples could turn it round."
+    )
+
+
+def _score(evaluation: Mapping[str, Any], score: Mapping[str, Any], given: Collection[str]) -> Iterator[str]:
+    """A heading, and a line for each model that has the score, or was asked for."""
+    called = "" if evaluation["name"] == score["name"] else f": {score['name']}"
+    samples = next((row["samples"] for row in score["results"] if row["value"] is not None), 0)
+    better = "more is better" if score["goal"] == "max" else "less is better"
+    word = "sample" if samples == 1 else "samples"
+    yield f"{printable(evaluation['name'])}{called}, of {samples} {word}; {better}"
+    differences = {one["model"]: one for one in score["differences"]}
+    for row in score["results"]:
+        name = f"  {shortened(row['model']):<{NAME}}"
+        if row["value"] is None:
+            if row["model"] in given:
+                yield f"{name} {'–':>9}"
+            continue
+        mark = " best" if row["best"] else ""
+        told = difference(differences[row["model"]]) if row["model"] in differences else ends(row)
+        yield f"{name} {number(row['value']):>9}  {told}{'' if 'within' in told else mark}".rstrip()
+
+
+def difference(one: Mapping[str, Any]) -> str:
+    """A difference, its interval, and what that means."""
+    words = one["words"].partition(":")[0]
+    if one["low"] is None:
+        return f"{number(one['value'], sign=True):>9}  {words}"
+    between = " to ".join(number(one[key], sign=True, digits=3) for key in ("low", "high"))
+    return f"{number(one['value'], sign=True, digits=3):>9}  {between:<22} {words}"
+
+
+def ends(row: Mapping[str, Any]) -> str:
+    """The interval of a value that is compared with no other."""
+    if row["low"] is None:
+        return ""
+    return f"{'':>9}  {number(row['low'])} to {number(row['high'])}"
+
+
+def number(value: float, *, sign: bool = False, digits: int = 4) -> str:
+    """A number of so many digits."""
+    text = f"{value:{'+' if sign else ''}.{digits}g}"
+    return "0" if float(text) == 0 else text
+
+
+def shortened(name: str) -> str:
+    """A name of at most `NAME` letters; its end, where it is longer."""
+    text = printable(name)
+    return text if len(text) <= NAME else f"…{text[1 - NAME :]}"

@@ -1,0 +1,1 @@
+"""The built-in evaluators, a module each; what they share lies beside them: `data`, `windows`."""
