@@ -12,7 +12,7 @@
   // ---- who is asked ----
 
   function offer() {
-    const names = [...new Set([...parents, ...others])];
+    const names = [...parents, ...others.filter((one) => !parents.includes(one) && !parents.includes(`./${one}`)).slice(0, 30)];
     for (const panel of panels) {
       const known = checked.get(panel);
       const now = JSON.stringify([names, [...known]]);
@@ -42,7 +42,7 @@
 
   async function look() {
     const models = await got("/models");
-    others = models.filter((one) => !one.adapter).map((one) => one.path).filter((one) => !parents.includes(one) && !parents.includes(`./${one}`)).slice(0, 30);
+    others = models.filter((one) => !one.adapter).map((one) => one.path);
     offer();
   }
 
@@ -60,12 +60,29 @@
     list.value = data.some((one) => one.path === before) ? before : data.length === 1 ? data[0].path : "";
   }
 
-  document.addEventListener("mergecore:planned", ({ detail }) => {
-    if (!detail.plan) return;
-    parents = detail.plan.models.map((one) => one.reference);
-    others = others.filter((one) => !parents.includes(one) && !parents.includes(`./${one}`));
-    offer();
+  // What a config names as models, before anything is opened.
+  function named(value, found = []) {
+    for (const [key, one] of Object.entries(value && typeof value === "object" ? value : {})) {
+      if ((key === "model" || key === "base_model") && typeof one === "string") found.push(one);
+      else named(one, found);
+    }
+    return found;
+  }
+
+  document.addEventListener("mergecore:checked", ({ detail }) => {
+    if (!detail.data) return;
+    const made = new Set(detail.data.map((one) => one.name));
+    beside([...new Set(detail.data.flatMap((one) => named(one)))].filter((one) => !made.has(one)));
   });
+  document.addEventListener("mergecore:planned", ({ detail }) => {
+    if (detail.plan) beside([...new Set(detail.plan.models.map((one) => one.reference))]);
+  });
+
+  function beside(names) {
+    parents = names;
+    offer();
+  }
+
   document.body.addEventListener("made", look);
   offer();
   look();
