@@ -215,6 +215,14 @@ def some(names: Sequence[str], most: int = 8, *, mark: str = "'", joint: str = "
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
+def text_of(error: BaseException) -> str:
+    """What an exception says; nothing where its own code fails to say it."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the text of somebody else's exception is somebody else's code
+        return ""
+
+
 def counted(number: int, thing: str) -> str:
     """How many of a thing there are, such as `1 model` and `2 models`."""
     return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -137,6 +137,11 @@ def test_the_name_may_stand_first_in_the_decorator(tmp_path: Path) -> None:
             "E604",
             "own.py:6: 'one' failed on tensor 'tensor': AssertionError: too small",
         ),
+        (
+            "raise type('Odd', (Exception,), {'__str__': lambda self: 1 / 0})",
+            "E604",
+            "own.py:6: 'one' failed on tensor 'tensor': Odd:",
+        ),
         ("exit(3)", "E604", "own.py:6: 'one' failed on tensor 'tensor': SystemExit: 3"),
         ("pass", "E605", r"own.py: 'one' failed .*: it returned nothing; a tensor of \[2, 3\] is expected"),
         ("return 1.5", "E605", "it returned float; a tensor of"),

@@ -30,7 +30,7 @@ from mergecore.engine.weights import (
     nonfinite_places,
     precision,
 )
-from mergecore.errors import Collector, MergecoreError, MergeError, PluginError
+from mergecore.errors import Collector, MergecoreError, MergeError, PluginError, text_of
 from mergecore.files.dtypes import torch_dtype
 from mergecore.output.digests import block_digest, tensor_digest
 from mergecore.types import (
@@ -219,7 +219,7 @@ class Runner:
         except MergecoreError:
             raise
         except (Exception, SystemExit) as error:
-            raise self._blame(method, step, "E604", f"{type(error).__name__}: {error}") from error
+            raise self._blame(method, step, "E604", f"{type(error).__name__}: {text_of(error)}") from error
 
     def _blame(self, method: str, step: Step | None, code: str, what: str) -> PluginError:
         plugin = self.providers.get(method)

@@ -11,7 +11,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mergecore.errors import MergecoreError, MergeError
+from mergecore.errors import MergecoreError, MergeError, text_of
 from mergecore.files.sizes import size_text
 
 _MEMORY = (
@@ -78,7 +78,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _is_of_files(error: BaseException) -> bool:
     if isinstance(error, ImportError):
-        return "too many open files" in str(error).lower()
+        return "too many open files" in text_of(error).lower()
     return isinstance(error, OSError) and error.errno in _FILES
 
 
@@ -87,7 +87,7 @@ def _is_of_memory(error: BaseException) -> bool:
         return True
     if not isinstance(error, RuntimeError | ImportError | SystemError):
         return False
-    said = str(error).lower()
+    said = text_of(error).lower()
     return any(words in said for words in _MEMORY)
 
 
@@ -97,6 +97,6 @@ def _too_little_memory(error: BaseException, needed: int) -> MergeError:
         f"; this process may use {size_text(limit)} (`ulimit -v`)" if limit != resource.RLIM_INFINITY else ""
     )
     need = f"; this merge needs about {size_text(needed)}" if needed else ""
-    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    reason = next(iter(text_of(error).splitlines()), "") or type(error).__name__
     hint = "allow more memory, or take less of it with --threads 1 and --max-memory, then run again with --resume"
     return MergeError("E406", f"not enough memory{bound}{need}: {reason}", hint=hint)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 import pluggy
 
-from mergecore.errors import PluginError, did_you_mean, printable
+from mergecore.errors import PluginError, did_you_mean, printable, text_of
 from mergecore.files.exhaustion import exhausted
 from mergecore.plugins import hookspecs
 from mergecore.plugins.discovery import GROUP, Entry, stated_api
@@ -165,8 +165,9 @@ class Loader:
 
 
 def told(error: BaseException) -> str:
-    """What an exception says, in one line."""
-    return one_line(f"{type(error).__name__}: {error}")
+    """What an exception says, in one line; its type alone where it cannot say more."""
+    text = text_of(error)
+    return one_line(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
 def one_line(text: str) -> str:

@@ -79,6 +79,11 @@ BROKEN = {
     "import error": ("raise ImportError('no cuda')", "E601", "ImportError: no cuda"),
     "syntax error": ("def", "E601", "SyntaxError: invalid syntax (bad.py, line 1)"),
     "exit": ("import sys; sys.exit(0)", "E601", "SystemExit: 0"),
+    "speechless": (
+        "class Odd(RuntimeError):\n    def __str__(self):\n        raise ValueError('no')\nraise Odd",
+        "E601",
+        "Odd",
+    ),
     "escape sequence": (r"raise ValueError('\x1b[31m\nred')", "E601", "ValueError: \\x1b[31m red"),
     "API of the past": ("MERGECORE_API = 0", "E603", "it needs mergecore API 0; this is 1"),
     "API of the future": ("MERGECORE_API = 2", "E603", "it needs mergecore API 2; this is 1"),

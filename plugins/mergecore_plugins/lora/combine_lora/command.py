@@ -10,7 +10,7 @@ import click
 
 from mergecore.cli import GroupedCommand, Maker, making_options
 from mergecore.errors import counted
-from mergecore_plugins.lora.order import check_out
+from mergecore_plugins.lora.adapter import check_out
 
 if TYPE_CHECKING:
     from mergecore import Plan
