@@ -87,6 +87,10 @@ def walk(shown: Browser, see: Callable[[str], None]) -> None:
     see("new")
     shown.click("#compose button")
     judged(shown, "good")
+    assert shown.value("[document.getElementById('name').value, document.getElementById('out').value]") == [
+        "ties-2.yml",  # there is a ties.yml
+        "merged/ties-2",
+    ]
     see("ready")
     shown.value(
         "mergecore.replace(mergecore.text().replace('density: 0.5', 'density: 1.5')"

@@ -42,6 +42,7 @@ def write_sources(project: Path, folder: Path) -> None:
     for place, text in made.items():
         write(folder / place, text)
     shutil.copytree(Path(__file__).parent / "_static", folder / "_static")
+    shutil.copytree(project / "docs" / "pictures", folder / "pictures")
 
 
 def pages_from_code(registry: Registry) -> Iterator[tuple[str, str]]:

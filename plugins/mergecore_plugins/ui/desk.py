@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from mergecore_plugins.ui.planning.planner import Planned, Planner
+    from mergecore_plugins.ui.runs.history import History
     from mergecore_plugins.ui.runs.queue import Runs
 
 NAME = "config.yml"
@@ -36,6 +37,7 @@ class Desk:
     registry: Registry
     planner: Planner
     runs: Runs
+    history: History
     templates: Environment
     disabled: Sequence[str] = ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -69,6 +70,18 @@ def routes(desk: Desk) -> Sequence[BaseRoute]:
 def _data(text: str) -> Json:
     """The documents in a text as plain values; None where it cannot be parsed."""
     try:
-        return [dict(one.data) for one in parse_documents(text)]
+        return [_finite(dict(one.data)) for one in parse_documents(text)]
     except MergecoreError:
         return None
+
+
+def _finite(value: Json) -> Json:
+    """The same without numbers that JSON lacks."""
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case list():
+            return [_finite(one) for one in value]
+        case dict():
+            return {key: _finite(one) for key, one in value.items()}
+    return value

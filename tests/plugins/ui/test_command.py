@@ -58,3 +58,20 @@ def test_it_serves_this_machine_alone_and_ends_with_ctrl_c(tmp_path: Path) -> No
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=20) == 0
         assert time.monotonic() - begin < 10
+
+
+@pytest.mark.slow
+def test_two_pages_do_not_work_in_one_folder(cli: Cli, tmp_path: Path) -> None:
+    with served(tmp_path):
+        done = cli("ui", tmp_path, "--no-browser", "--port=0")
+    assert done.code == 6
+    assert "error E506: another `mergecore ui` works in this folder" in done.err
+    assert "use the page that is open, or end it with Ctrl-C" in done.err
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / ".mergecore-ui").symlink_to(tmp_path)
+    done = cli("ui", tmp_path, "--no-browser", "--port=0")
+    assert done.code == 6
+    assert "the page cannot remember anything here: '.mergecore-ui' is a link; remove it" in done.err
+    assert "choose a folder that you may write to" in done.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -282,3 +283,28 @@ def test_names_with_html_in_them_are_text(page: TestClient, folder: Path, write_
         assert "<img src=x" not in text
     text = CONFIG.replace("model: a", f"model: {name!r}")
     assert "<img src=x" not in page.post("/plan", json={"text": text}).json()["html"]
+
+
+def test_names_that_no_config_could_hold_are_left_out(page: TestClient, folder: Path) -> None:
+    for name in (b"\xff.yml", b"new\nline.yml"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_text(CONFIG)
+    assert page.get("/").status_code == 200
+    assert [one.path for one in configs_below(folder)] == ["mean.yml"]
+
+
+def test_numbers_that_json_lacks_are_none(page: TestClient) -> None:
+    assert check(page, "a: .nan\nb: [.inf, 1]\n")["data"] == [{"a": None, "b": [None, 1]}]
+
+
+def test_a_pipe_in_place_of_a_file_holds_nothing_up(page: TestClient, folder: Path) -> None:
+    os.mkfifo(folder / "pipe.yml")
+    assert page.get("/file", params={"name": "pipe.yml"}).status_code == 422
+    answer = page.post("/file", json={"name": "pipe.yml", "text": CONFIG, "opened": ""})
+    assert (answer.status_code, answer.json()["message"]) == (422, "pipe.yml is no file")
+
+
+def test_modules_in_the_folder_are_not_imported(page: TestClient, folder: Path) -> None:
+    """`python -m` would take them for those of Python."""
+    for name in ("json", "yaml", "torch", "mergecore"):
+        (folder / f"{name}.py").write_text("raise SystemExit('taken')\n")
+    assert page.post("/plan", json={"text": CONFIG}).json()["ok"]

@@ -292,3 +292,21 @@ def test_an_interrupted_run_of_another_plan_can_be_started_again(
     assert "Start again" in page_of_slow.get("/runs").text
     page_of_slow.post("/runs/2/restart")
     wait(lambda: state(folder, 2) == "done")
+
+
+def test_modules_in_the_folder_are_not_imported(page: TestClient, folder: Path) -> None:
+    for name in ("json", "yaml", "torch", "mergecore"):
+        (folder / f"{name}.py").write_text("raise SystemExit('taken')\n")
+    ask(page, CONFIG, "out")
+    wait(lambda: state(folder) == "done")
+
+
+def test_a_merge_that_was_made_anew_is_not_that_of_the_run(page: TestClient, folder: Path) -> None:
+    ask(page, CONFIG, "out")
+    wait(lambda: state(folder) == "done")
+    time.sleep(1.1)
+    (folder / "other.yml").write_text(CONFIG.replace("weight: 1", "weight: 5", 1))
+    mergecore.merge("other.yml", "out", run_options=mergecore.RunOptions(overwrite=True))
+    text = page.get("/history/open", params={"path": "out"}).json()["text"]
+    assert "weight: 5" in text
+    assert "the mean of two" not in text

@@ -99,6 +99,8 @@ def saved(folder: Path, name: str, text: str, opened: str) -> Response:
     """
     try:
         path = inside(folder, name)
+        if path.exists() and not path.is_file():
+            return refused(f"{name} is no file")
         there = digest(path) if path.exists() else ""
         if there and there not in (opened, hashlib.sha256(text.encode()).hexdigest()):
             message = f"{name} holds something else; press Save again to replace it"

@@ -10,6 +10,8 @@ from pathlib import Path
 MANIFEST = "mergecore-manifest.json"
 MAX_DEPTH, MAX_FOLDERS = 6, 2000
 MAX_CONFIG = 1_000_000
+"""Bytes of a file that is looked into."""
+MAX_CONFIGS = 200
 WEIGHTS = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".gguf", ".pt", ".pth")
 KEYS = ("merge_method", "base_model", "models", "slices", "modules", "recipe", "adapters", "experts")
 """By one of these at the beginning of a line, a YAML file is taken for a config."""
@@ -41,14 +43,17 @@ def folders_below(folder: Path) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]
         seen += 1
         try:
             with os.scandir(here) as found:
-                entries = sorted(
-                    (one for one in found if not one.name.startswith(".")), key=lambda one: one.name
-                )
+                entries = sorted(filter(_shown, found), key=lambda one: one.name)
         except OSError:
             continue  # it went away, or is nobody's business
         yield here, entries
         inside = [Path(one.path) for one in entries if one.is_dir(follow_symlinks=False)]
         todo += [(one, depth + 1) for one in inside if depth < MAX_DEPTH]
+
+
+def _shown(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry has a name that is not hidden and that a config could hold."""
+    return not entry.name.startswith(".") and entry.name.isprintable()
 
 
 def models_below(folder: Path) -> list[FoundModel]:
@@ -66,12 +71,12 @@ def models_below(folder: Path) -> list[FoundModel]:
 
 def configs_below(folder: Path) -> list[FoundConfig]:
     """The configs below a folder, those that are nearest first."""
-    found = []
+    found: list[FoundConfig] = []
     for here, entries in folders_below(folder):
         for one in entries:
             if one.name.endswith((".yml", ".yaml")) and one.is_file(follow_symlinks=False):
                 about = _about(Path(one.path))
-                if about is not None:
+                if about is not None and len(found) < MAX_CONFIGS:
                     found.append(FoundConfig((here / one.name).relative_to(folder).as_posix(), about))
     return found
 

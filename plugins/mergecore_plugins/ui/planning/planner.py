@@ -49,6 +49,7 @@ class Planner:
     def __init__(self, disabled: Sequence[str] = ()) -> None:
         self._words = (
             sys.executable,
+            "-P",  # as the command line does, it takes no module of the folder for one of its own
             "-m",
             "mergecore_plugins.ui.planning.worker",
             json.dumps(list(disabled)),

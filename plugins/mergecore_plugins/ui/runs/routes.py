@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -15,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from mergecore_plugins.ui.desk import Desk
 from mergecore_plugins.ui.planning.planner import Superseded
-from mergecore_plugins.ui.runs.history import made_before, reopened, report_of
+from mergecore_plugins.ui.runs.history import reopened, report_of
 from mergecore_plugins.ui.runs.progress import progress_of
 from mergecore_plugins.ui.runs.queue import Runs
 from mergecore_plugins.ui.runs.run import PLACE
@@ -84,35 +83,34 @@ async def _config(desk: Desk, request: Request) -> Response:
 
 
 async def _history(desk: Desk, request: Request) -> Response:
-    return desk.render("history.html", merges=await run_in_threadpool(made_before, desk.folder))
+    return desk.render("history.html", merges=await run_in_threadpool(desk.history.merges))
 
 
 async def _reopened(desk: Desk, request: Request) -> Response:
     path = request.query_params.get("path", "")
-    if path not in {one.path for one in await run_in_threadpool(made_before, desk.folder)}:
+    made = await run_in_threadpool(desk.history.get, path)
+    if made is None:
         return refused(f"there is no merged model {path} below this folder")
-    return JSONResponse(await run_in_threadpool(reopened, Path(path), desk.runs.all))
+    return JSONResponse(await run_in_threadpool(reopened, made, desk.runs.all))
 
 
 async def _report(desk: Desk, request: Request) -> Response:
     """Queue the report about a merge."""
     path = text_of(await json_of(request), "path")
-    if not desk.can_report or path not in {
-        one.path for one in await run_in_threadpool(made_before, desk.folder)
-    }:
+    made = await run_in_threadpool(desk.history.get, path)
+    if made is None or not desk.can_report:
         return refused(f"there is no merged model {path} below this folder")
-    run = desk.runs.add(["report", path, report_of(path)], title=f"report about {path}")
+    run = desk.runs.add(["report", made.path, report_of(made.path)], title=f"report about {made.path}")
     return JSONResponse({"number": run.number})
 
 
 async def _shown_report(desk: Desk, request: Request) -> Response:
     """A report: a page of its own, which reaches nothing of this one."""
-    path = request.query_params.get("path", "")
-    found = {one.path: one.report for one in await run_in_threadpool(made_before, desk.folder)}
-    if not found.get(path):
+    made = await run_in_threadpool(desk.history.get, request.query_params.get("path", ""))
+    if made is None or not made.report:
         raise HTTPException(404)
     headers = {"content-security-policy": REPORT_POLICY}
-    return FileResponse(desk.folder / found[path], media_type="text/html", headers=headers)
+    return FileResponse(desk.folder / made.report, media_type="text/html", headers=headers)
 
 
 REPORT_POLICY = (

@@ -124,7 +124,7 @@ def read(folder: Path) -> Run | None:
 
 def begin(run: Run) -> tuple[Run, subprocess.Popen[bytes]]:
     """Start its process, in a session of its own: what ends the server does not reach it by itself."""
-    words = [sys.executable, "-m", "mergecore", *run.filled, *run.extra]
+    words = [sys.executable, "-P", "-m", "mergecore", *run.filled, *run.extra]
     for name in (OUTPUT, ERRORS):
         (run.folder / name).write_bytes(b"")
     with (

@@ -22,6 +22,7 @@ from mergecore_plugins.ui.panels import Panel
 from mergecore_plugins.ui.panels_list import PANELS
 from mergecore_plugins.ui.planning.planner import Planner
 from mergecore_plugins.ui.runs import routes as run_routes
+from mergecore_plugins.ui.runs.history import History
 from mergecore_plugins.ui.runs.queue import Runs
 from mergecore_plugins.ui.server.security import Guard
 
@@ -42,6 +43,7 @@ def make_app(
         registry=Registry.discover(disabled),
         planner=Planner(disabled),
         runs=Runs(folder, disabled),
+        history=History(folder),
         templates=_templates(panels),
         disabled=disabled,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import socket
@@ -10,11 +11,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Timer
+from typing import BinaryIO
 
 import click
 import uvicorn
 
-from mergecore import ConfigError
+from mergecore import ConfigError, OutputError
+from mergecore_plugins.ui.configs.files import Elsewhere, state
 from mergecore_plugins.ui.server.app import make_app
 
 PORT = 8484
@@ -26,21 +29,44 @@ def serve(folder: Path, port: int | None, *, open_browser: bool, disabled: Seque
 
     Raises:
         ConfigError: E115 the port that was asked for cannot be used.
+        OutputError: as `_alone` does.
     """
-    listening = _listening(port)
-    token = secrets.token_urlsafe(24)
-    number = listening.getsockname()[1]
-    os.chdir(folder)  # paths in configs start here, as those of a command line do
-    app = make_app(Path.cwd(), token, number, disabled=disabled)
-    address = f"http://127.0.0.1:{number}/?token={token}"
-    click.echo(f"The page is at\n\n  {address}\n\nIt is for this machine alone. End it with Ctrl-C.")
-    if open_browser:
-        opening = Timer(0.3, webbrowser.open, [address])
-        opening.daemon = True
-        opening.start()
-    config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=3, ws="none")
-    with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listening])
+    with _alone(folder.absolute()), _listening(port) as listening:
+        os.chdir(folder)  # paths in configs start here, as those of a command line do
+        token = secrets.token_urlsafe(24)
+        number = listening.getsockname()[1]
+        app = make_app(Path.cwd(), token, number, disabled=disabled)
+        address = f"http://127.0.0.1:{number}/?token={token}"
+        click.echo(f"The page is at\n\n  {address}\n\nIt is for this machine alone. End it with Ctrl-C.")
+        if open_browser:
+            opening = Timer(0.3, webbrowser.open, [address])
+            opening.daemon = True
+            opening.start()
+        config = uvicorn.Config(
+            app, log_level="error", access_log=False, timeout_graceful_shutdown=3, ws="none"
+        )
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
+
+
+def _alone(folder: Path) -> BinaryIO:
+    """An open file that says that a server works in the folder, for two would run everything twice.
+
+    Raises:
+        OutputError: E506 another server does, E505 nothing can be written there.
+    """
+    try:
+        file = (state(folder) / "server.lock").open("ab")
+    except (OSError, Elsewhere) as error:
+        hint = "choose a folder that you may write to"
+        raise OutputError("E505", f"the page cannot remember anything here: {error}", hint=hint) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        hint = "use the page that is open, or end it with Ctrl-C"
+        raise OutputError("E506", "another `mergecore ui` works in this folder", hint=hint) from error
+    return file
 
 
 def _listening(port: int | None) -> socket.socket:

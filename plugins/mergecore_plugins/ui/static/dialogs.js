@@ -34,8 +34,7 @@
     const said = await answer.json();
     if (!answer.ok) { fault.textContent = said.message; return; }
     $("new-dialog").close();
-    if (!$("out").value) $("out").value = `merged/${event.target.dataset.method}`;
-    mergecore.replace(said.text);
+    mergecore.fresh(said.text, event.target.dataset.method);
     $("text").focus();
   });
 

@@ -62,18 +62,51 @@ const editor = (() => {
     gutter.scrollTop = area.scrollTop;
   }
 
-  // As typed by the user: the browser's own undo takes it back.
+  // A few letters are typed as by the user, so that the caret stays in sight; a browser takes minutes for many lines.
   function type(start, end, text) {
-    const before = document.activeElement;
-    area.focus({ preventScroll: true });
-    area.setSelectionRange(start, end);
-    const done = text ? document.execCommand("insertText", false, text) : start === end || document.execCommand("delete");
-    if (!done) {
-      area.setRangeText(text, start, end, "end");
-      area.dispatchEvent(new InputEvent("input", { bubbles: true }));
+    if (document.activeElement === area && text && text.length < 200) {
+      area.setSelectionRange(start, end);
+      if (document.execCommand("insertText", false, text)) return;
     }
-    if (before && before !== area && before !== document.body) before.focus({ preventScroll: true });
+    area.setRangeText(text, start, end, "end");
+    area.dispatchEvent(new InputEvent("input", { bubbles: true }));
   }
+
+  // What was before, and what was taken back: typing in one go is one step, and so is what a button did.
+  const STEPS = 400;
+  const TYPED = ["insertText", "deleteContentBackward", "deleteContentForward"];
+  const past = [];
+  const future = [];
+  let last = shot();
+  let step = { typed: false, time: 0 };
+  let restoring = false;
+
+  function shot() { return { text: area.value, from: area.selectionStart, to: area.selectionEnd }; }
+
+  function remember(event) {
+    if (restoring) return;
+    const now = { typed: TYPED.includes(event.inputType), time: performance.now() };
+    if (!(now.typed && step.typed && now.time - step.time < 800 && past.length)) past.push(last);
+    if (past.length > STEPS) past.shift();
+    future.length = 0;
+    step = now;
+    last = shot();
+  }
+
+  function restore(from, into) {
+    if (!from.length) return;
+    into.push(last);
+    last = from.pop();
+    step = { typed: false, time: 0 };
+    area.value = last.text;
+    area.setSelectionRange(last.from, last.to);
+    restoring = true;
+    area.dispatchEvent(new InputEvent("input", { bubbles: true }));
+    restoring = false;
+  }
+
+  const undo = () => restore(past, future);
+  const redo = () => restore(future, past);
 
   function replace(text) {
     const old = area.value;
@@ -125,7 +158,11 @@ const editor = (() => {
 
   let leaving = false;
   area.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") leaving = true;
+    const letter = (event.ctrlKey || event.metaKey) && !event.altKey ? event.key.toLowerCase() : "";
+    if (letter === "z" || letter === "y") {
+      event.preventDefault();
+      if (letter === "y" || event.shiftKey) redo(); else undo();
+    } else if (event.key === "Escape") leaving = true;
     else if (event.key === "Tab" && leaving) leaving = false;
     else if (event.key === "Tab" && !event.ctrlKey && !event.altKey && !event.metaKey) {
       event.preventDefault();
@@ -137,12 +174,15 @@ const editor = (() => {
   });
   area.addEventListener("blur", () => { leaving = false; });
   area.addEventListener("scroll", scroll, { passive: true });
-  area.addEventListener("input", repaint);
+  area.addEventListener("beforeinput", (event) => {
+    if (event.inputType !== "historyUndo" && event.inputType !== "historyRedo") return;
+    event.preventDefault();
+    if (event.inputType === "historyUndo") undo(); else redo();
+  });
+  area.addEventListener("input", (event) => { remember(event); repaint(); });
   repaint();
 
   return {
-    area, replace, mark, go,
-    undo() { area.focus({ preventScroll: true }); document.execCommand("undo"); },
-    redo() { area.focus({ preventScroll: true }); document.execCommand("redo"); },
+    area, replace, mark, go, undo, redo,
   };
 })();

@@ -4,7 +4,7 @@
 const mergecore = (() => {
   const $ = (id) => document.getElementById(id);
   const area = editor.area;
-  const state = { version: 0, faults: [], planned: false, ok: false, opened: document.body.dataset.opened, saved: null };
+  const state = { version: 0, faults: [], planned: false, ok: false, opened: document.body.dataset.opened };
   const tell = (name, detail) => document.dispatchEvent(new CustomEvent(`mergecore:${name}`, { detail }));
 
   // ---- asking the server ----
@@ -174,14 +174,29 @@ const mergecore = (() => {
   async function take(found, ok) {
     if (!ok) { say(found.message); return; }
     editor.replace(found.text);
-    if (found.name) $("name").value = found.name;
+    $("name").value = found.name || unused(found.out.replace(/\/+$/, "").replace(/^.*\//, ""));
     if (found.out) $("out").value = found.out;
-    else if (found.name) $("out").value = `merged/${found.name.replace(/^.*\//, "").replace(/\.ya?ml$/, "")}`;
+    else $("out").value = `merged/${found.name.replace(/^.*\//, "").replace(/\.ya?ml$/, "")}`;
     state.opened = found.opened ?? "";
-    state.saved = found.opened ? found.text : null;
     area.setSelectionRange(0, 0);
     area.scrollTop = 0;
-    say(found.message || `Opened ${found.name || found.out}.`);
+    say(found.message || `Opened ${found.name || `the config of ${found.out}`}.`);
+    changed();
+  }
+
+  // A name that no config below the folder has, so that a new one does not take the place of another.
+  function unused(stem) {
+    const taken = new Set([...$("open").options].map((one) => one.value));
+    let name = `${stem}.yml`;
+    for (let number = 2; taken.has(name); number++) name = `${stem}-${number}.yml`;
+    return name;
+  }
+
+  function fresh(text, stem) {
+    editor.replace(text);
+    $("name").value = unused(stem);
+    $("out").value = `merged/${$("name").value.replace(/\.yml$/, "")}`;
+    state.opened = "";
     changed();
   }
 
@@ -195,7 +210,6 @@ const mergecore = (() => {
     say(answer.ok ? `Saved ${said.name}.` : said.message);
     if (!answer.ok) return false;
     state.opened = said.opened;
-    state.saved = text;
     if (![...$("open").options].some((one) => one.value === said.name)) $("open").append(new Option(said.name, said.name));
     command();
     keep();
@@ -332,7 +346,7 @@ const mergecore = (() => {
   queueMicrotask(changed);
   return {
     text: () => area.value, get version() { return state.version; },
-    replace: editor.replace, edit, post, say, open, run,
+    replace: editor.replace, fresh, edit, post, say, open, run,
   };
 })();
 window.mergecore = mergecore;
