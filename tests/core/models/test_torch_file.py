@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from mergecore import merge
 from mergecore.errors import MergecoreError
 from mergecore.models.torch_files import archive as archive_module
 from mergecore.models.torch_files import walking
@@ -70,6 +72,15 @@ def test_tensors_are_where_torch_finds_them(protocol: int, tmp_path: Path) -> No
     found = numbers(path)
     assert found.keys() == values.keys()
     assert all(torch.equal(found[name], one.detach()) for name, one in values.items())
+
+
+def test_an_empty_tensor_may_begin_anywhere(tmp_path: Path) -> None:
+    """Columns 2 to 5 of no rows: torch saves them as nothing from element 2 on."""
+    path = saved(tmp_path / "x.pt", {"x": torch.ones(0, 9)[:, 2:5], "y": torch.ones(2)})
+    document = {"merge_method": "passthrough", "models": [{"model": str(path)}]}
+    merge(document, tmp_path / "out")
+    found = load_file(tmp_path / "out/model.safetensors")
+    assert {name: tuple(one.shape) for name, one in found.items()} == {"x": (0, 3), "y": (2,)}
 
 
 def test_the_state_of_a_module_is_read(tmp_path: Path) -> None:

@@ -247,10 +247,11 @@ def _stored(
     if not _fits(view) or (count and any(n > 1 and there != want for n, there, want in strides)):
         what = f"it is not contiguous (shape {list(view.shape)})"
         raise _wrong(name, what, place, "make it contiguous and save it again")
-    if view.start + count > view.storage.count:
+    start = view.start if count else 0  # where nothing begins does not matter
+    if start + count > view.storage.count:
         what = f"shape {list(view.shape)} from {view.start} on goes beyond its {view.storage.count} numbers"
         raise _wrong(name, what, place)
-    offset = _start(member, read, size, place) + view.start * width
+    offset = _start(member, read, size, place) + start * width
     return Stored(name, view.storage.dtype, view.shape, path, offset)
 
 
