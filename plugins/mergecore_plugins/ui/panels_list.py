@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from mergecore_plugins.ui.grid import PANEL as GRID
 from mergecore_plugins.ui.panels import Panel
-from mergecore_plugins.ui.trying import ASK
+from mergecore_plugins.ui.trying import ASK, EVALUATE
 
-PANELS: tuple[Panel, ...] = (GRID, ASK)
+PANELS: tuple[Panel, ...] = (GRID, ASK, EVALUATE)

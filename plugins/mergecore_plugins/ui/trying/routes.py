@@ -13,7 +13,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from mergecore_plugins.ui.desk import Desk
-from mergecore_plugins.ui.planning.planner import Superseded
 from mergecore_plugins.ui.runs.run import Run
 from mergecore_plugins.ui.server.requests import json_of, refused
 from mergecore_plugins.ui.trying.data import data_below, file_of
@@ -30,7 +29,7 @@ def asking(desk: Desk) -> Sequence[BaseRoute]:
         asked = _read(Question, await json_of(request))
         if not asked.who:
             return refused("choose who is to answer")
-        if asked.merge and (why := await _not_ready(desk, asked.text, asked.online)):
+        if asked.merge and (why := await _not_ready(desk, asked.text)):
             return refused(why)
         count = len(asked.prompts)
         title = f"ask {count} prompt{'s' if count > 1 else ''}"
@@ -59,7 +58,7 @@ def evaluating(desk: Desk) -> Sequence[BaseRoute]:
         chosen = next((one for one in found if one.path == asked.data), None)
         if chosen is None:
             return refused("choose what to evaluate with; it must lie below this folder")
-        if asked.merge and (why := await _not_ready(desk, asked.text, asked.online)):
+        if asked.merge and (why := await _not_ready(desk, asked.text)):
             return refused(why)
         file = await run_in_threadpool(file_of, desk.folder, chosen)
         words = evaluate(asked, file)
@@ -84,13 +83,10 @@ def _read(kind: type[A], asked: object) -> A:
         raise HTTPException(400) from error
 
 
-async def _not_ready(desk: Desk, text: str, online: bool) -> str:
-    """Why the text in the editor cannot be merged; empty where it can."""
-    try:
-        made = await desk.plan(text, offline=not online)
-    except Superseded:
-        return "the config was changed meanwhile; ask again"
-    return "" if made.ok else "the config cannot be merged yet; what is wrong stands below it"
+async def _not_ready(desk: Desk, text: str) -> str:
+    """Why the text in the editor cannot be merged, as far as it shows at once; the command says the rest."""
+    found = await desk.check(text)
+    return "the config cannot be merged yet; what is wrong stands below it" if found else ""
 
 
 def _queued(desk: Desk, words: Sequence[str], config: str, title: str) -> Response:

@@ -14,7 +14,6 @@ from starlette.testclient import TestClient
 from ui_server import CONFIG, HERE, KEY, PORT
 
 from mergecore.files import parse_documents
-from mergecore_plugins.ui.planning.planner import Planner, Superseded
 from mergecore_plugins.ui.runs.run import Run
 from mergecore_plugins.ui.server.app import make_app
 from mergecore_plugins.ui.trying import ASK, EVALUATE
@@ -153,17 +152,6 @@ def test_what_the_command_line_would_refuse_is_not_run(
     assert answer.status_code == 422
     assert answer.json()["message"].startswith(message)
     assert "run-1" not in page.get("/runs").text
-
-
-def test_a_config_that_is_changed_meanwhile_is_not_asked(
-    page: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def newer(*_: object) -> None:
-        raise Superseded
-
-    monkeypatch.setattr(Planner, "plan", newer)
-    answer = page.post("/ask", json={**ASKED, "prompts": ["x"]})
-    assert answer.json()["message"] == "the config was changed meanwhile; ask again"
 
 
 @pytest.mark.parametrize(

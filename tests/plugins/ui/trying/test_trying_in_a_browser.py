@@ -1,4 +1,4 @@
-"""A merge in memory is asked in Chromium, beside the models that it is made of."""
+"""A merge in memory is asked and evaluated in Chromium, beside the models that it is made of."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     folder = tmp_path_factory.mktemp("work")
     for seed, name in enumerate("ab"):
         tiny_model(folder / name, seed=seed)
-    (folder / "dev.txt").write_text("she sat on a tin\n\nthe hint is a tin\n" * 4, encoding="utf8")
+    (folder / "dev.txt").write_text("she sat on a tin\n\nthe hint is a tin\n" * 8, encoding="utf8")
     with served(folder) as (_, address), started(needed()) as tab:
         tab.wide(WIDE, 1000)
         tab.open(address)
@@ -56,6 +56,23 @@ def test_the_merge_answers_beside_its_parents(shown: Browser) -> None:
     assert all(one.strip() not in ("", "…", "no answer") for one in answers)
     assert "mergecore chat" in shown.value("document.querySelector('#ask-command').textContent")
     assert shown.value("typeof hit") == "undefined"
+
+
+def test_the_merge_is_evaluated_with_a_text(shown: Browser) -> None:
+    shown.wait("document.querySelector('#evaluate-data').value == 'dev.txt'")
+    shown.click("#evaluate-form button.primary")
+    assert state(shown, "evaluate") == "done", shown.value(
+        "document.querySelector('#evaluate-result').textContent"
+    )
+    rows = shown.value(
+        "[...document.querySelector('#evaluate-result tbody').rows]"
+        ".map(row => [...row.cells].map(one => one.textContent))"
+    )
+    assert [row[0] for row in rows] == ["this merge", "./a", "./b"]
+    assert all(float(row[1].replace(" (best)", "")) > 1 for row in rows), "the perplexity of each"
+    assert rows[0][4] == "compared with"
+    assert {row[4].partition(":")[0] for row in rows[1:]} <= {"better", "worse", "within noise"}
+    assert "mergecore evaluate" in shown.value("document.querySelector('#evaluate-command').textContent")
 
 
 @pytest.mark.parametrize("width", [PHONE, WIDE])
