@@ -30,6 +30,7 @@ ANSWERS = (
     ("logging", "--author", "'"),
     ("a" * 60, "--author", "%(x)s"),
     ("class", "--author", "${{ secrets }}"),
+    ("all-of-it", "--author", 'An author\'s "team"', "--licence", "MIT"),
 )
 """Name and other answers: words of Python, of its library and of others; none of it can do harm."""
 
@@ -133,6 +134,13 @@ def of_family(folder: Path, done: list[Outcome], baked: Baked) -> None:
     assert (config["experts"], config["experts_used"]) == (2, 2)
 
 
+def of_evaluator(folder: Path, done: list[Outcome], baked: Baked) -> None:
+    [evaluation] = json.loads(done[0].out)["evaluations"]
+    [score] = evaluation["scores"]
+    assert (evaluation["name"], score["name"]) == ("sparsity", "near_zero")
+    assert [row["value"] for row in score["results"]] == [1.0, 0.0]  # all of `a` is 0, all of `b` is 4
+
+
 BROUGHT_ABOUT: Mapping[str, Callable[[Path, list[Outcome], Baked], None]] = {
     "method": of_method,
     "source": of_averages,
@@ -145,6 +153,7 @@ BROUGHT_ABOUT: Mapping[str, Callable[[Path, list[Outcome], Baked], None]] = {
     "reporter": of_reporter,
     "side-file": of_side_file,
     "moe-family": of_family,
+    "evaluator": of_evaluator,
 }
 
 
@@ -219,5 +228,6 @@ def prepared_use(baked: Baked, folder: Path) -> list[tuple[Path, Mapping[str, st
     folder.parent.mkdir(exist_ok=True)
     write_models(folder, baked)
     if config := config_of(baked.readme()):
-        (folder / "config.yml").write_text(config, encoding="utf8")
+        name = "eval.yml" if baked.kind == "evaluator" else "config.yml"
+        (folder / name).write_text(config, encoding="utf8")
     return list(usage(baked.readme(), folder))

@@ -70,7 +70,9 @@ class FolderModel:
     def module(self) -> Any:
         """The model of the class that its config names."""
         import transformers
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()
         if not self.made:
             self.loads += 1
             names = self.config().architectures or [""]

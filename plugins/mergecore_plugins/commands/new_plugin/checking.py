@@ -11,6 +11,7 @@ import click
 from mergecore import (
     Architecture,
     ConfigError,
+    Evaluator,
     Executor,
     MergeMethod,
     ModelSource,
@@ -35,6 +36,7 @@ VALUES: Mapping[str, type[Any]] = {
     "command": click.Command,
     "side-file": SideFile,
     "moe-family": MoeFamily,
+    "evaluator": Evaluator,
 }
 """What the hook of each kind yields; a reporter yields nothing."""
 

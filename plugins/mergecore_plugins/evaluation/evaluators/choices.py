@@ -30,8 +30,10 @@ class ChoicesParams(Params):
         description="JSONL files, a question a line: prompt, choices, answer"
     )
     between: str = Field(default=" ", description="what stands between a question and a choice")
-    batch: int = Field(
-        default=8, ge=1, description="choices that are run together; does not change the result"
+    batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="choices that are run together; 1 on the host, 8 elsewhere if nothing is said",
     )
     limit: int | None = Field(
         default=None, ge=1, description="take this many questions at most, the first ones"
@@ -97,11 +99,13 @@ def check(params: ChoicesParams, models: Sequence[EvaluatedModel]) -> None:
 
 def evaluate(model: EvaluatedModel, params: ChoicesParams, watch: Watch) -> Iterator[Score]:
     """`accuracy` and `accuracy_norm`."""
-    from mergecore_plugins.evaluation.evaluators.tokens import losses
+    from mergecore_plugins.evaluation.evaluators.tokens import batch_of, losses
 
     questions = read(params)
     asked = [[*_sequences(model, one, params.between)] for one in questions]
-    found = losses(model.module(), [one for choices in asked for one in choices], params.batch)
+    module = model.module()
+    batch = batch_of(params.batch, module)
+    found = losses(module, [one for choices in asked for one in choices], batch)
     plain: list[float] = []
     normed: list[float] = []
     for number, one in enumerate(questions, 1):
@@ -109,7 +113,7 @@ def evaluate(model: EvaluatedModel, params: ChoicesParams, watch: Watch) -> Iter
         plain.append(float(_least(each) == one.answer))
         letters = [len(choice) for choice in one.choices]
         normed.append(float(_least([a / b for a, b in zip(each, letters, strict=True)]) == one.answer))
-        if number == len(questions) or number % params.batch == 0:
+        if number == len(questions) or number % batch == 0:
             scores = (*_scores(plain, normed),)
             watch(EvaluationProgress(done=number, total=len(questions), scores=scores))
     yield from _scores(plain, normed)

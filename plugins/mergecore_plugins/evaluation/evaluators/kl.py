@@ -88,6 +88,8 @@ def _check_vocabulary(model: EvaluatedModel, other: EvaluatedModel) -> None:
 def evaluate(model: EvaluatedModel, params: KlParams, watch: Watch) -> Iterator[Score]:
     """`kl` to the model that is named; to each of several parents, `kl:NAME`, and `kl` is their mean."""
     others = compared(model, params)
+    from mergecore_plugins.evaluation.evaluators.tokens import batch_of
+
     window, stride = windows_of(model, params)
     tokenizer = model.tokenizer()
     texts = [[*cut(tokenizer(text).input_ids, window, stride)] for text in read(params)]
@@ -96,14 +98,15 @@ def evaluate(model: EvaluatedModel, params: KlParams, watch: Watch) -> Iterator[
         raise InputError("E271", what, hint="name longer texts, or 'split: file'")
     names = [f"kl:{_ODD.sub('_', one.name)}" for one in others] if len(others) > 1 else ["kl"]
     total = len(texts) * len(others)
+    batch = batch_of(params.batch, model.module())
     found: list[_Divergence] = []
     for other, name in zip(others, names, strict=True):
         found.append(_Divergence(name))
-        for sums, counts in _of_texts(model.module(), other.module(), texts, params.batch):
+        for sums, counts in _of_texts(model.module(), other.module(), texts, batch):
             found[-1].sums.append(sums)
             found[-1].counts.append(counts)
             done = (len(found) - 1) * len(texts) + len(found[-1].sums)
-            if done % params.batch == 0 or done == total:
+            if done % batch == 0 or done == total:
                 told = tuple(one.score() for one in found if sum(one.counts))
                 watch(EvaluationProgress(done=done, total=total, scores=told))
         other.release()

@@ -39,8 +39,10 @@ class PerplexityParams(Params):
         ge=1,
         description="how far one window lies behind the one before; half a window if nothing is said",
     )
-    batch: int = Field(
-        default=8, ge=1, description="windows that are run together; does not change the result"
+    batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="windows that are run together; 1 on the host, 8 elsewhere if nothing is said",
     )
     limit: int | None = Field(default=None, ge=1, description="take this many texts at most, the first ones")
 
@@ -120,7 +122,7 @@ def cut(ids: Sequence[int], window: int, stride: int) -> Iterator[Any]:
 
 def evaluate(model: EvaluatedModel, params: PerplexityParams, watch: Watch) -> Iterator[Score]:
     """`perplexity`, and `bits_per_byte`, which models of different tokenizers can be compared by."""
-    from mergecore_plugins.evaluation.evaluators.tokens import losses
+    from mergecore_plugins.evaluation.evaluators.tokens import batch_of, losses
 
     tokenizer, (window, stride) = model.tokenizer(), windows_of(model, params)
     texts = [
@@ -130,12 +132,14 @@ def evaluate(model: EvaluatedModel, params: PerplexityParams, watch: Watch) -> I
     if not windows:
         what = f"{model.name}: no text has two tokens"
         raise InputError("E271", what, hint="name longer texts, or 'split: file'")
-    found = losses(model.module(), windows, params.batch)
+    module = model.module()
+    batch = batch_of(params.batch, module)
+    found = losses(module, windows, batch)
     sums: list[float] = []
     told = 0
     for text in texts:
         sums.append(math.fsum(next(found) for _ in text.windows))
-        if len(sums) == len(texts) or len(sums) - told >= params.batch:
+        if len(sums) == len(texts) or len(sums) - told >= batch:
             told = len(sums)
             scores = tuple(_scores(texts[:told], sums))
             if scores:

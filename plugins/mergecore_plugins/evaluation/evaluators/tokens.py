@@ -56,6 +56,14 @@ def losses(module: Any, sequences: Sequence[Tokens], batch: int) -> Iterator[flo
             yield from (found[index] for index in group)
 
 
+def batch_of(batch: int | None, module: Any) -> int:
+    """How many sequences are run together: what is asked for; else 1 on the host, which gains nothing by more.
+
+    One alone has the numbers of a plain loop to the last digit, in 16 bits too.
+    """
+    return batch or (1 if module.device.type == "cpu" else 8)
+
+
 def groups(sequences: Sequence[Any], batch: int) -> Iterator[range]:
     """Stretches of sequences, in order, that are put into batches together."""
     count = batch * _AHEAD
