@@ -13,6 +13,7 @@
 #   make kills     a merge of several documents, killed at random and taken up again; KILLS="--runs 500 --seed 1"
 #   make fuzz      random merges against an independent float64 implementation; FUZZ="--runs 2000 --seed 0 --method ties"
 #   make evidence  eight experts merged by every method, scored; writes a page of the docs
+#   make search-digits  whether a search beats what was tuned by hand in `make evidence`; DIGITS="--seeds 1 --trials 60"
 #   make averaging  last checkpoints averaged, beside the last one and beside a decay of the rate; writes a page of the docs
 #   make lm-eval  the evaluators that need other packages, tested beside lm-eval's own command
 #   make real-lora  a real LoRA trained, merged, extracted again; what the models say; REAL_LORA="--write-docs"
@@ -91,6 +92,9 @@ fuzz: $(VENV)/installed-dev
 
 evidence: $(VENV)/installed
 	$(BIN)/python benchmarks/evidence.py --write-docs
+
+search-digits: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/search_digits.py $(DIGITS)
 
 averaging: $(VENV)/installed
 	$(BIN)/python benchmarks/averaging.py --write-docs

@@ -42,8 +42,8 @@ OPTIONS = {
 OTHER_DOCUMENTS: tuple[tuple[frozenset[str], str, str], ...] = (
     (
         frozenset({"genome"}),
-        "this is a config of mergekit-evolve, which searches for parameters; mergecore cannot search yet",
-        "write the parameters that a search found as a merge config, with 'merge_method:'",
+        "this is a config of mergekit-evolve, which searches for parameters",
+        "`mergecore import-config FILE` prints it as one for `mergecore search`",
     ),
     (
         frozenset({"layer_slices"}),

@@ -54,7 +54,7 @@ _NO_COMMAND = {
 }
 _DONE_BY = {
     "mergekit-multi": "where --result NAME says here which of several documents is the output",
-    "mergekit-evolve": "which searches for parameters; mergecore cannot search yet, merge needs them in the config",
+    "mergekit-evolve": "which searches for parameters, as `mergecore search` does",
 }
 
 

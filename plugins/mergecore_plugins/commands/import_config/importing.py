@@ -11,6 +11,7 @@ from mergecore.config import other_document
 from mergecore.errors import ConfigError
 from mergecore.files import parse_documents
 from mergecore_plugins.commands.import_config.bakllama import from_bakllama
+from mergecore_plugins.commands.import_config.evolve import Tagged, from_evolve
 from mergecore_plugins.commands.import_config.parameters_by_model import with_parameters_by_model
 from mergecore_plugins.commands.import_config.removing import data_without_leftovers, without_leftovers
 from mergecore_plugins.commands.import_config.scripts import commands_in, from_command
@@ -41,7 +42,7 @@ def imported(text: str, name: str, registry: Registry) -> Imported:
     notes: list[str] = []
     rewritten = []
     for document in documents:
-        data = _rewritten(document, notes)
+        data = _rewritten(document, registry, notes)
         rewritten.append(data)
     if any(data is not None for data in rewritten):
         return Imported(*_anew(text, documents, rewritten, notes))
@@ -53,7 +54,7 @@ def imported(text: str, name: str, registry: Registry) -> Imported:
     return Imported(kept, tuple(removed))
 
 
-def _rewritten(document: Document, notes: list[str]) -> dict[str, Json] | None:
+def _rewritten(document: Document, registry: Registry, notes: list[str]) -> dict[str, Json] | None:
     """A document in another form, where it must be written anew; None where keys are to be left out at most.
 
     Raises:
@@ -61,6 +62,8 @@ def _rewritten(document: Document, notes: list[str]) -> dict[str, Json] | None:
     """
     if "layer_slices" in document.data:
         return from_bakllama(document, notes)
+    if "genome" in document.data:
+        return from_evolve(document, registry, notes)
     if other := other_document(document.data):
         raise ConfigError("E104", other[0], place=document.place(), hint=other[1])
     if "input_model_parameters" in document.data:
@@ -104,7 +107,11 @@ def _written(documents: Sequence[dict[str, Json]]) -> str:
         style = "'" if _ODD.fullmatch(value) else None
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
+    def ranged(dumper: yaml.SafeDumper, value: Tagged) -> yaml.MappingNode:
+        return dumper.represent_mapping("!range", dict(value), flow_style=True)
+
     Dumper.add_representer(str, text)
+    Dumper.add_representer(Tagged, ranged)
     made: str = yaml.dump_all(
         documents, Dumper=Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
     )

@@ -87,9 +87,10 @@ def _at(data: Mapping[str, Json], path: Path) -> object:
 
 def _without(value: Json, gone: set[Path], path: Path) -> Json:
     if isinstance(value, dict):
-        return {
+        kept = {
             key: _without(one, gone, (*path, key)) for key, one in value.items() if (*path, key) not in gone
         }
+        return kept if type(value) is dict else type(value)(kept)  # one with a tag keeps it
     if isinstance(value, list):
         return [_without(one, gone, (*path, i)) for i, one in enumerate(value)]
     return value

@@ -80,8 +80,8 @@ def from_command(
         what = f"{command} has its config or its models in files, which need no script"
         raise ConfigError("E104", what, place=name, hint=f"`{_OURS[kind]}` does the same")
     if kind == "evolve":
-        what = "mergekit-evolve searches for parameters; mergecore cannot search yet"
-        hint = "write the parameters that a search found as a merge config, with 'merge_method:'"
+        what = "mergekit-evolve searches for parameters, and has its config in a file"
+        hint = "`mergecore import-config FILE` prints that as one for `mergecore search`"
         raise ConfigError("E104", what, place=name, hint=hint)
     raise ConfigError("E104", f"{command} is not a command of mergekit that mergecore knows", place=name)
 

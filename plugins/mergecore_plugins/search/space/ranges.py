@@ -224,24 +224,24 @@ class _Reader:
 
 
 def _after_model(data: Json, path: DocPath) -> str:
-    """Such as `code.weight`: the last name of the model that an entry is of, and the key; empty where it is of none."""
-    model, value = "", data
-    for step in path:
+    """Such as `code.weight`: the last name of the model of an entry, and the way on; empty where it is of none."""
+    model, value, way = "", data, path
+    for index, step in enumerate(path):
         if isinstance(value, Mapping) and isinstance(value.get("model"), str) and step != "model":
-            model = str(value["model"]).rstrip("/").rsplit("/", 1)[-1]
+            model, way = str(value["model"]).rstrip("/").rsplit("/", 1)[-1], path[index:]
         value = value[step]  # type: ignore[index]
-    words = [str(step) for step in path if isinstance(step, str)]
-    return f"{model}.{words[-1]}" if model and words and path[-1] == words[-1] else ""
+    return f"{model}.{_way(way)}" if model else ""
 
 
 def _readable(document: int, tagged: Tagged) -> str:
-    """A name for a value that has none: the way to it, without what goes without saying."""
-    words = "".join(
-        f"[{step}]" if isinstance(step, int) else f".{step}"
-        for step in tagged.path
-        if step not in ("parameters", "value")
-    ).removeprefix(".")
-    return f"{document + 1}:{words}" if document else words
+    """A name for a value that has none: the way to it."""
+    return f"{document + 1}:{_way(tagged.path)}" if document else _way(tagged.path)
+
+
+def _way(path: DocPath) -> str:
+    """A path in words, without what goes without saying."""
+    steps = [step for step in path if step not in ("parameters", "value")]
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
 
 
 def _words(option: Json) -> str:

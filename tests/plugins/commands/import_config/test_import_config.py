@@ -206,11 +206,6 @@ def test_embeddings_and_a_head_of_other_models_cannot_be_kept() -> None:
             "E104 old.yml:1:16: not a config of bakllama: layer_slices.0.start: field required. Hint: a slice has "
             "model, start, end and scale",
         ),
-        (
-            "genome: {models: [a]}\ntasks: []\n",
-            "E104 old.yml:1:1: this is a config of mergekit-evolve, which searches for parameters; mergecore cannot "
-            "search yet. Hint: write the parameters that a search found as a merge config, with 'merge_method:'",
-        ),
         ("[1, 2]\n", "E104 old.yml:1:1: a config must be a mapping of keys to values; this is a list"),
         ("merge_method: [\n", "E101 "),
     ],

@@ -143,7 +143,11 @@ def test_a_script_with_mergekit_layershuffle_is_a_document() -> None:
         ),
         ("mergekit-tokensurgeon a b c", "Hint: `mergecore transplant MODEL DONOR OUT` does the same"),
         ("bakllama c.yml out", "Hint: `mergecore import-config CONFIG` does the same"),
-        ("mergekit-evolve c.yml --storage-path x", "mergekit-evolve searches for parameters;"),
+        (
+            "mergekit-evolve c.yml --storage-path x",
+            "mergekit-evolve searches for parameters, and has its config in a file. Hint: `mergecore import-config "
+            "FILE` prints that as one for `mergecore search`",
+        ),
         ("mergekit-frobnicate x", "mergekit-frobnicate is not a command of mergekit that mergecore knows"),
     ],
 )
