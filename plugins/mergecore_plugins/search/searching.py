@@ -74,7 +74,7 @@ def prepared(asked: Asked) -> Prepared:
             key: one for key, one in said(section).items() if key not in ("trials", "time", "holdout")
         },
         "dimensions": [repr(one) for one in request.dimensions],
-        "evaluators": [one.identity(registry) for one in evaluators],
+        "evaluators": [one.identity for one in evaluators],
         "models": bench.workshop.candidate(plans[0], "").identity,
         "device": [asked.device, asked.dtype],
     }

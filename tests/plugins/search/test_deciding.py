@@ -162,7 +162,6 @@ def test_several_numbers_have_a_front_and_one_of_it_is_best() -> None:
 def test_weights_make_one_number_of_several() -> None:
     objectives = (Objective(evaluator="a", weight=2), Objective(evaluator="b", weight=1, goal="min"))
     assert values_of(objectives, [score([3, 3]), score([4, 4])]) == (2 * 3 - 4,)
-    assert values_of(ONE, [Score(name="s", value=math.nan, goal="max", samples=1)]) == (-math.inf,)
 
 
 def test_an_evaluation_is_hopeless_once_samples_say_so() -> None:

@@ -197,7 +197,8 @@ def _parameters(genome: _Genome, more: Mapping[str, Json]) -> dict[str, Json]:
 def _by_filter(filters: Sequence[str], said: Mapping[str, Json]) -> Json:
     if not filters:
         return Tagged(said)
-    return [*({"filter": one, "value": Tagged(said)} for one in filters), {"value": Tagged(said)}]
+    listed: list[Json] = [{"filter": one, "value": Tagged(said)} for one in filters]
+    return [*listed, {"value": Tagged(said)}]
 
 
 def _shared(genome: _Genome) -> dict[str, Json]:

@@ -9,7 +9,6 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import cache
-from math import isfinite
 from pathlib import Path
 from typing import Literal, cast
 
@@ -72,11 +71,6 @@ class Bench:
             merging, changed = planning + model.merging, model.changed
         if not isinstance(model, Candidate):
             model.release()
-        if not all(map(isfinite, scored.values)):
-            said = ", ".join(f"{one.name} {one.value}" for one in scored.scores)
-            if kind != "point":
-                raise MergeError("E409", f"{name}: its score is no number: {said}", hint="look at the data")
-            return _failed(task, f"its score is no number: {said}", seconds)
         return Trial(
             number=task.number,
             kind=cast("Literal['point', 'average', 'parent', 'base']", kind),

@@ -10,8 +10,8 @@ from mergecore import ConfigError
 from mergecore.types import EvaluatedModel, EvaluationProgress, Score
 from mergecore_plugins.search.space.section import Objective
 
-Evaluate = Callable[[EvaluatedModel, Callable[[EvaluationProgress], object]], Sequence[Score]]
-"""The scores of a model by one evaluator; it hears how far that is."""
+Evaluate = Callable[[EvaluatedModel, Callable[[EvaluationProgress], object] | None], Sequence[Score]]
+"""The scores of a model by one evaluator; with a function that hears how far that is, they are made anew."""
 
 LEAST, SURE = 20, 3.0
 """An evaluation is ended early after so many samples, where the model is worse by so many standard errors."""
@@ -50,7 +50,7 @@ class Judge:
         scores: list[Score] = []
         try:
             for objective, evaluate in zip(self.objectives, self.evaluators, strict=True):
-                watch = _Watch(objective, best if len(self.objectives) == 1 else None)
+                watch = None if best is None or len(self.objectives) > 1 else _Watch(objective, best)
                 scores.append(chosen(objective, evaluate(model, watch)))
         except Pruned as error:
             return Scored((error.score,), (oriented(self.objectives[0], error.score),), pruned=True)
@@ -61,7 +61,7 @@ def chosen(objective: Objective, scores: Sequence[Score]) -> Score:
     """The score that an objective names; the first where it names none.
 
     Raises:
-        ConfigError: E104 when the evaluator has no such score, or one that is no number.
+        ConfigError: E104 when the evaluator has no such score.
     """
     found = [one for one in scores if objective.score in (None, one.name)]
     if not found:
@@ -77,12 +77,8 @@ def oriented(objective: Objective, score: Score) -> float:
 
 
 def values_of(objectives: Sequence[Objective], scores: Sequence[Score]) -> tuple[float, ...]:
-    """The numbers that a search makes of scores: one for each objective, or their weighted sum.
-
-    A model without a score that is a number is infinitely bad.
-    """
+    """The numbers that a search makes of scores: one for each objective, or their weighted sum."""
     values = [oriented(one, score) for one, score in zip(objectives, scores, strict=True)]
-    values = [-math.inf if math.isnan(one) else one for one in values]
     if objectives[0].weight is None:
         return tuple(values)
     return (sum((one.weight or 0) * value for one, value in zip(objectives, values, strict=True)),)
@@ -91,13 +87,13 @@ def values_of(objectives: Sequence[Objective], scores: Sequence[Score]) -> tuple
 class _Watch:
     """Ends an evaluation once the samples show that the model is worse than the best."""
 
-    def __init__(self, objective: Objective, best: Score | None) -> None:
+    def __init__(self, objective: Objective, best: Score) -> None:
         self._objective = objective
         self._best = best
 
     def __call__(self, progress: EvaluationProgress) -> None:
         best = self._best
-        if best is None or progress.done >= progress.total or not progress.scores:
+        if progress.done >= progress.total or not progress.scores:
             return
         score = chosen(self._objective, progress.scores)
         sign = 1 if (self._objective.goal or score.goal) == "max" else -1
