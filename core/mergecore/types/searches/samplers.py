@@ -13,6 +13,7 @@ from mergecore.types.params import NO_PARAMS, P
 class Interval:
     """A number between two ends, both of which it may be.
 
+    name: what a point calls it.  low: the smaller end.  high: the larger one.
     log: its logarithm is what is spread evenly.  step: it is `low` plus a multiple of this; 1 or more for `whole`.
     whole: it is an integer.
     """
@@ -27,7 +28,10 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """One of several things that have no order; a point has the index of one."""
+    """One of several things that have no order; a point has the index of one.
+
+    name: what a point calls it.  count: how many things there are.
+    """
 
     name: str
     count: int
@@ -43,6 +47,7 @@ Point: TypeAlias = "Mapping[str, float]"
 class Tried:
     """What came of a point.
 
+    number: which point it was, as it was asked for.  point: the values that were tried.
     values: one for each objective, of which more is better; empty where it failed.
     state: pruned where the evaluation was ended early, `values` then come of a part of the data.
     """
@@ -57,6 +62,7 @@ class Tried:
 class SearchRequest:
     """What is searched.
 
+    dimensions: what a point has a value for.  seed: what random choices depend on.
     objectives: how many numbers say how good a point is.  trials: how many points are asked for, as far as that is
     known.  batch: how many are asked for before the first of them is told.
     """
@@ -86,6 +92,8 @@ class Sampling(Protocol):
 class Sampler(Generic[P]):
     """A way to choose what is tried next.
 
+    name: what a config calls it.
+    params: its parameters, which stand beside its name in a config.
     begin: begins a search; raises a `MergecoreError` where it cannot search what is asked.
     several: whether it takes more than one objective.
     summary: how it chooses, in one line of at most 59 characters, for lists.
