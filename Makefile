@@ -14,6 +14,7 @@
 #   make fuzz      random merges against an independent float64 implementation; FUZZ="--runs 2000 --seed 0 --method ties"
 #   make evidence  eight experts merged by every method, scored; writes a page of the docs
 #   make search-digits  whether a search beats what was tuned by hand in `make evidence`; DIGITS="--seeds 1 --trials 60"
+#   make evidence-llm  experts of a real language model, merged and asked; hours; EVIDENCE_LLM="--seeds 1 --method ties"
 #   make averaging  last checkpoints averaged, beside the last one and beside a decay of the rate; writes a page of the docs
 #   make lm-eval  the evaluators that need other packages, tested beside lm-eval's own command
 #   make real-lora  a real LoRA trained, merged, extracted again; what the models say; REAL_LORA="--write-docs"
@@ -30,6 +31,7 @@ CLASSES ?=
 FUZZ ?=
 KILLS ?=
 ROUTERS ?=
+EVIDENCE_LLM ?=
 DEMO ?= mergecore-demo
 JOBS ?= auto
 REAL_LORA ?=
@@ -39,7 +41,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test check lint types docs docs-check pictures page-pictures coverage bench accuracy in-memory \
-	fuzz kills evidence averaging lm-eval real-lora moe4 routers template format clean
+	fuzz kills evidence evidence-llm averaging lm-eval real-lora moe4 routers template format clean
 
 demo: $(VENV)/installed
 	$(BIN)/mergecore demo --overwrite $(DEMO)
@@ -95,6 +97,10 @@ evidence: $(VENV)/installed
 
 search-digits: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/search_digits.py $(DIGITS)
+
+evidence-llm: $(VENV)/installed
+	$(INSTALL) --editable '.[bench]'
+	$(BIN)/python -m benchmarks.evidence_llm --write-docs $(EVIDENCE_LLM)
 
 averaging: $(VENV)/installed
 	$(BIN)/python benchmarks/averaging.py --write-docs

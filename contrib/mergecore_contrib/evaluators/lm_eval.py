@@ -97,10 +97,10 @@ def check(params: LmEvalParams, models: Sequence[EvaluatedModel]) -> None:
     """
     from mergecore_contrib.evaluators.harness import backends, tasks
 
+    backends.check(params)
     if params.include_path is not None and not params.include_path.is_dir():
         what = f"include_path: there is no folder {params.include_path}"
         raise ConfigError("E105", what, hint="name the folder with the YAML files of the tasks")
-    backends.check(params)
     for name, like in tasks.unknown(params).items():
         hint = "`lm_eval ls tasks` lists them; those of your own are in include_path"
         raise ConfigError("E105", f"lm-eval has no task '{name}'{like}", hint=hint)
