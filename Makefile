@@ -5,7 +5,7 @@
 #   make coverage  merge a tiny model of every class of transformers, and count; CLASSES="qwen bert/" tries some
 #   make docs      the site of the documentation, in build/site; open build/site/index.html
 #   make docs-check  that site looked at in Chromium: links, search, phones, dark and light
-#   make pictures  the picture in README.md, of commands that it runs
+#   make pictures  the pictures of commands and of reports in README.md and in the docs
 #   make page-pictures  every state of the page of `mergecore ui` in Chromium, in build/page; one of them for the docs
 #   make bench     speed and memory, side by side with other tools on PATH; BENCH="--help" shows the options
 #   make accuracy  error of each method against the exact result rounded once
@@ -70,6 +70,7 @@ docs-check: docs
 
 pictures: $(VENV)/installed
 	PYTHONPATH=docs $(BIN)/python -m build_site.terminal docs/pictures/merge.svg
+	PYTHONPATH=docs:tests $(BIN)/python -m build_site.reports docs/pictures
 
 page-pictures: $(VENV)/installed-dev
 	PYTHONPATH=tests $(BIN)/python -m ui_walk build/page docs/pictures

@@ -32,7 +32,7 @@ def search_report(found: Mapping[str, Any]) -> str:
     names = [str(one["name"]) for one in found["objectives"]]
     parts = [Part("What came out", [*_outcome(found)])]
     parts += [Part("Trial by trial", [figures([*_history(found, names)])])]
-    if len(names) > 1:
+    if len(names) > 1 and any(_value(one, 1) is not None for one in found["trials"]):
         parts.append(Part("Front", [_front(found, names)]))
     known = {name: one for name, one in (found.get("importance") or {}).items() if one is not None}
     if known:

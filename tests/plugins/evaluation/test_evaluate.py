@@ -167,13 +167,14 @@ def test_scores_come_back_as_they_were_kept(tmp_path: Path) -> None:
 def test_a_report_is_one_file_that_names_everything(config: Path, cli: Cli) -> None:
     done = cli("evaluate", "mean.yml", "--with", "eval.yml", "--html", "out.html")
     assert done.code == 0, done.err
+    assert "wrote out.html, " in done.err
     text = Path("out.html").read_text()
     for word in ("mean.yml", "./a", "prose", "perplexity", "bits_per_byte"):
         assert word in text
     assert not re.search(r"(src|href)=.?https?:", text)
     refused = cli("evaluate", "mean.yml", "--with", "eval.yml", "--html", "none/out.html")
     assert refused.code == 6
-    assert "there is no folder 'none'. Hint: make it first" in refused.err
+    assert "none/out.html: the folder none does not exist. Hint: make it" in refused.err
 
 
 def test_names_with_html_in_them_are_harmless(config: Path, cli: Cli) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 import click
 
 from mergecore import hookimpl
-from mergecore.cli import common_options, show_text
-from mergecore.errors import OutputError
+from mergecore.cli import check_report, common_options, show_text, write_report
 
 
 @hookimpl
@@ -60,15 +59,13 @@ def evaluate(models: Sequence[str], disabled: Sequence[str], as_json: bool, **gi
     from mergecore_plugins.evaluation.evaluate.table import as_text
 
     html: Path | None = given.pop("html")
-    if html is not None and not html.parent.is_dir():
-        raise OutputError(
-            "E505", f"there is no folder '{html.parent}'", place=str(html), hint="make it first"
-        )
+    if html is not None:
+        check_report(html)
     found = compare(models, Asked(**given), Registry.discover(disabled))
     if html is not None:
-        from mergecore_plugins.reports.evaluations import evaluation_report
+        from mergecore_plugins.reports import evaluation_report
 
-        html.write_text(evaluation_report(found.as_json()), encoding="utf8")
+        write_report(html, evaluation_report(found.as_json()))
     if as_json:
         click.echo(json.dumps(found.as_json()))
     else:
