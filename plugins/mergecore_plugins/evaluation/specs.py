@@ -18,6 +18,8 @@ from mergecore.types import Json
 
 KEYS = ("evaluator", "name")
 SECTION = "evaluators"
+MODEL = "the name of a model"
+"""Marks a parameter, `Annotated[str, MODEL]`, that names a model: a folder is relative to that of the file."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,10 @@ def _resolved(params: Params, folder: Path) -> Params:
     changed: dict[str, Any] = {}
     for name in type(params).model_fields:
         value = getattr(params, name)
-        if isinstance(value, Path):
+        if MODEL in type(params).model_fields[name].metadata and isinstance(value, str):
+            beside = folder / Path(value).expanduser()
+            changed[name] = str(beside) if beside.exists() else value
+        elif isinstance(value, Path):
             changed[name] = folder / value.expanduser()
         elif isinstance(value, tuple) and any(isinstance(one, Path) for one in value):
             changed[name] = tuple(folder / Path(one).expanduser() for one in value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,28 +35,36 @@ def answers(
     import torch
 
     module, tokenizer = model.module(), model.tokenizer()
-    given: dict[str, Any] = {
-        "do_sample": False,
-        "num_beams": 1,
-        "temperature": None,
-        "top_p": None,
-        "top_k": None,
-        "max_new_tokens": most,
-        "pad_token_id": _pad(model),
-    }
     for group in groups(prompts, batch):
         found: dict[int, Answer] = {}
         for which in _batches(prompts, group, batch, most):
             tokens = _padded([prompts[index] for index in which], _pad(model), module.device)
             longest = tokens["input_ids"].shape[1]
-            with torch.inference_mode():
-                made = module.generate(
-                    **tokens, **given, stopping_criteria=_stopping(tokenizer, stop, longest)
-                )
+            with torch.inference_mode(), _likeliest(module, most, _pad(model)):
+                made = module.generate(**tokens, stopping_criteria=_stopping(tokenizer, stop, longest))
             ends = _ends(module)
             for row, index in enumerate(which):
                 found[index] = _answer(made[row, longest:].tolist(), tokenizer, ends, stop, most)
         yield from (found[index] for index in group)
+
+
+@contextmanager
+def _likeliest(module: Any, most: int, pad: int) -> Iterator[None]:
+    """Have a model take the likeliest tokens while this lasts, whatever its generation_config.json says.
+
+    Only the tokens that end an answer are its own.  It is put into the model, as what is handed to `generate` is
+    filled up with what the model has.
+    """
+    from transformers import GenerationConfig
+
+    own = module.generation_config
+    module.generation_config = GenerationConfig(
+        eos_token_id=own.eos_token_id, pad_token_id=pad, do_sample=False, num_beams=1, max_new_tokens=most
+    )
+    try:
+        yield
+    finally:
+        module.generation_config = own
 
 
 def _stopping(tokenizer: Any, stop: Sequence[str], start: int) -> list[Callable[..., Any]]:

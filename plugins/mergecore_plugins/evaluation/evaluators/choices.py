@@ -7,6 +7,7 @@ that over its letters.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -90,10 +91,15 @@ def check(params: ChoicesParams, models: Sequence[EvaluatedModel]) -> None:
     from mergecore_plugins.evaluation.evaluators.tokens import check_causal
 
     problems = Collector()
+    questions: list[Question] = []
     with problems.collecting():
-        read(params)
+        questions = read(params)
     with problems.collecting():
         check_causal(models)
+    for model in models if not problems.errors else ():
+        with problems.collecting():
+            for one in questions:
+                deque(_sequences(model, one, params.between), maxlen=0)
     problems.raise_any()
 
 
@@ -135,20 +141,20 @@ def _sequences(model: EvaluatedModel, question: Question, between: str) -> Itera
 
     What separates the two belongs to the choice, as most tokenizers join it with the word behind.
     """
-    from mergecore_plugins.evaluation.evaluators.tokens import Tokens, first_token, longest_of
+    from mergecore_plugins.evaluation.evaluators.tokens import Tokens, first_token, longest_of, opening
 
-    tokenizer, longest = model.tokenizer(), longest_of(model)
+    longest = longest_of(model)
     prompt = question.prompt.rstrip()
     between = question.prompt[len(prompt) :] + between if prompt else between
-    before = tokenizer(prompt).input_ids
+    before = opening(model, prompt)
     begin = first_token(model)
     if not before and begin is None:
         what = f"{model.name}: its tokenizer has no token to begin a text with, and a prompt is empty"
         raise InputError("E271", what, hint="write prompts that are not empty")
     for choice in question.choices:
-        whole = [*tokenizer(prompt + between + choice).input_ids]
+        whole = opening(model, prompt + between + choice)
         first = len(before)
-        if not before:
+        if not before and begin is not None:
             whole, first = [begin, *whole], 1
         if first >= len(whole):
             first = max(1, len(whole) - 1)
@@ -158,6 +164,9 @@ def _sequences(model: EvaluatedModel, question: Question, between: str) -> Itera
                 whole[cut:],
                 first - cut,
             )  # what stands first is left out, as a model would not see it
+        if longest is not None and len(whole) > longest:
+            what = f"{model.name}: it takes {longest} tokens at once; a choice has {len(whole) - first}"
+            raise InputError("E271", what, hint="write shorter choices, or leave the question out")
         yield Tokens(tuple(whole), first)
 
 

@@ -111,7 +111,7 @@ def _parts(text: str, split: Split) -> list[str]:
     if split == "file":
         return [text]
     if split == "line":
-        return text.splitlines()
+        return text.split("\n")
     return [one.strip("\n") for one in re.split(r"\n[ \t]*(?:\n[ \t]*)+", text)]
 
 

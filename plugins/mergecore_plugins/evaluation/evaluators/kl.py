@@ -10,7 +10,8 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mergecore import Evaluator, Field, InputError, hookimpl
 from mergecore.errors import Collector
@@ -23,6 +24,7 @@ from mergecore_plugins.evaluation.evaluators.perplexity import (
     windows_of,
 )
 from mergecore_plugins.evaluation.evaluators.perplexity import check as check_texts
+from mergecore_plugins.evaluation.specs import MODEL
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 class KlParams(PerplexityParams):
     """Texts, how they are cut, and the model to compare with."""
 
-    to: str | None = Field(
+    to: Annotated[str | None, MODEL] = Field(
         default=None, description="the model to compare with; the parents if nothing is said"
     )
 
@@ -74,8 +76,10 @@ def check(params: KlParams, models: Sequence[EvaluatedModel]) -> None:
                 what = f"{model.name}: its parents are not known"
                 raise InputError("E271", what, hint="name a model to compare with: 'to: MODEL'")
             check_texts(params, others)
+            window, _ = windows_of(model, params)
             for other in others:
                 _check_vocabulary(model, other)
+                _check_window(other, window)
     problems.raise_any()
 
 
@@ -85,22 +89,44 @@ def _check_vocabulary(model: EvaluatedModel, other: EvaluatedModel) -> None:
         raise InputError("E271", what, hint="`mergecore tokenizer diff` shows how they differ")
 
 
+def _check_window(other: EvaluatedModel, window: int) -> None:
+    from mergecore_plugins.evaluation.evaluators.tokens import longest_of
+
+    longest = longest_of(other)
+    if longest is not None and window > longest:
+        what = f"{other.name}: it takes {longest} tokens at once; the window has {window}"
+        raise InputError("E271", what, hint=f"window: {longest}")
+
+
+def _names(others: Sequence[EvaluatedModel]) -> list[str]:
+    """A name for the score of each, of what such names can hold; no two are the same."""
+    if len(others) == 1:
+        return ["kl"]
+    found: dict[int, str] = {}
+    for index in sorted(range(len(others)), key=lambda index: bool(_ODD.search(others[index].name))):
+        plain = f"kl:{_ODD.sub('_', others[index].name)}"
+        tries = (plain if number == 1 else f"{plain}-{number}" for number in count(1))
+        found[index] = next(one for one in tries if one not in found.values())
+    return [found[index] for index in range(len(others))]
+
+
 def evaluate(model: EvaluatedModel, params: KlParams, watch: Watch) -> Iterator[Score]:
     """`kl` to the model that is named; to each of several parents, `kl:NAME`, and `kl` is their mean."""
     others = compared(model, params)
     from mergecore_plugins.evaluation.evaluators.tokens import batch_of
 
     window, stride = windows_of(model, params)
+    for other in others:
+        _check_window(other, window)
     tokenizer = model.tokenizer()
     texts = [[*cut(tokenizer(text).input_ids, window, stride)] for text in read(params)]
     if not any(texts):
         what = f"{model.name}: no text has two tokens"
         raise InputError("E271", what, hint="name longer texts, or 'split: file'")
-    names = [f"kl:{_ODD.sub('_', one.name)}" for one in others] if len(others) > 1 else ["kl"]
     total = len(texts) * len(others)
     batch = batch_of(params.batch, model.module())
     found: list[_Divergence] = []
-    for other, name in zip(others, names, strict=True):
+    for other, name in zip(others, _names(others), strict=True):
         found.append(_Divergence(name))
         for sums, counts in _of_texts(model.module(), other.module(), texts, batch):
             found[-1].sums.append(sums)

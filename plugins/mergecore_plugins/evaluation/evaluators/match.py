@@ -126,7 +126,7 @@ def check(params: MatchParams, models: Sequence[EvaluatedModel]) -> None:
 
 def _prompt(model: EvaluatedModel, question: Question, params: MatchParams) -> list[int]:
     """The tokens of a question, with room for the answer behind them."""
-    from mergecore_plugins.evaluation.evaluators.tokens import first_token, longest_of
+    from mergecore_plugins.evaluation.evaluators.tokens import first_token, longest_of, opening
 
     tokenizer, longest = model.tokenizer(), longest_of(model)
     has_template = bool(getattr(tokenizer, "chat_template", None))
@@ -137,7 +137,7 @@ def _prompt(model: EvaluatedModel, question: Question, params: MatchParams) -> l
         what = f"{model.name}: it has no chat template, which a conversation or 'system' needs"
         raise InputError("E271", what, hint="give the model one, or prompts without")
     else:
-        tokens = [*tokenizer(question.messages[0]["content"]).input_ids]
+        tokens = opening(model, question.messages[0]["content"])
     begin = first_token(model)
     tokens = tokens or ([begin] if begin is not None else [])
     if not tokens:

@@ -150,3 +150,19 @@ def first_token(model: EvaluatedModel) -> int | None:
     tokenizer = model.tokenizer()
     found = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     return found if isinstance(found, int) else None
+
+
+def opening(model: EvaluatedModel, text: str) -> list[int]:
+    """The tokens of a text that goes on: without those that its tokenizer puts behind a text, such as its end."""
+    begin, inner = _parts(model.tokenizer(), text)
+    return [*(begin if inner else _parts(model.tokenizer(), "a")[0]), *inner]
+
+
+def _parts(tokenizer: Any, text: str) -> tuple[list[int], list[int]]:
+    """The tokens that a tokenizer puts before a text, and those of the text."""
+    whole = [*tokenizer(text).input_ids]
+    inner = [*tokenizer(text, add_special_tokens=False).input_ids]
+    for start in range(len(whole) - len(inner) + 1):
+        if whole[start : start + len(inner)] == inner:
+            return whole[:start], inner
+    return [], whole
