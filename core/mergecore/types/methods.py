@@ -41,7 +41,7 @@ class MergeMethod(Generic[P]):
         called at any later time, in any order and again; "rows" when it may be one with `rows`.  Such a tensor can be
         computed while it is read, in place of being written.  Empty for every other way.
     keeps: what `mergecore.testing.check_method` checks beside what every method keeps: "equal", that equal tensors come
-        out as they are; "order", that models may be listed in any order, their parameters with them.
+        out as they are, to the last bit; "order", that models may be listed in any order, their parameters with them.
     needs_whole_tensors: the function uses `group.x`, so whole tensors are held in memory.
     check_params: checks the parameters of one tensor while planning, beyond their types; it gets the parameters
         and the number of inputs, and raises a `MergecoreError`.

@@ -86,7 +86,6 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         merge=average,
         merge_factors=merge_factors,
         params=AverageParams,
-        keeps=("equal",),
         result_by="map",
         summary="checkpoints of one run, weighted by a schedule (EMA, WSM)",
         family="Average models that are alike",

@@ -88,7 +88,6 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="karcher",
         merge=karcher,
         params=KarcherParams,
-        keeps=("equal",),
         result_by="map",
         summary="mean of any number of models on the sphere",
         family="Blend models, keeping the size of their weights",

@@ -57,7 +57,7 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="model_stock",
         merge=model_stock,
         params=ModelStockParams,
-        keeps=("equal", "order"),
+        keeps=("order",),
         result_by="rows",
         summary="average, drawn to the base as far as the models disagree",
         family="Average models that are alike",

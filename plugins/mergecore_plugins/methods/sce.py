@@ -30,7 +30,11 @@ class SceParams(Params):
     select_topk: float = Field(
         1.0, ge=0, le=1, description="fraction of the elements that differ to merge; 1 merges all elements"
     )
-    int8_mask: bool = Field(False, description="accepted for compatibility; has no effect")
+    int8_mask: bool = Field(
+        False,
+        description="accepted for compatibility; has no effect",
+        json_schema_extra={"deprecated": True},
+    )
 
 
 def sce(group: TensorGroup, params: SceParams) -> Merged:

@@ -65,7 +65,6 @@ def mergecore_merge_methods() -> Iterator[MergeMethod[Any]]:
         name="slerp",
         merge=slerp,
         params=SlerpParams,
-        keeps=("equal",),
         result_by="map",
         summary="point on the arc between two models",
         family="Blend models, keeping the size of their weights",

@@ -14,12 +14,14 @@ from mergecore.testing import Finding, findings_of
 
 PLUGINS = {one.name: one for one in registry().plugins() if one.built_in}
 METHODS = [name for name, one in PLUGINS.items() if one.module.startswith("mergecore_plugins.methods.")]
-SKIPPED_THERE = {"base", "equal", "models", "whole", "later", "factors", "numbers", "runs"}
+WITHOUT = ("process",)
+"""It takes its time; for all methods at once, it is in the tests of what is wrong with methods."""
+SKIPPED_THERE = {"base", "equal", "models", "whole", "later", "factors", "used", "process", "numbers", "runs"}
 """What does not apply to some, or needs what nobody gives here."""
 
 
 def found(name: str) -> list[Finding]:
-    return list(findings_of(PLUGINS[name], registry()))
+    return list(findings_of(PLUGINS[name], registry(), without=WITHOUT))
 
 
 @pytest.mark.slow

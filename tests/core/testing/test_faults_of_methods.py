@@ -6,43 +6,69 @@ Where a fault cannot be made alone, the other properties that it breaks as well 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import torch
+from kit_faults import names
+from tiny import registry
 from torch import Tensor
 
-from mergecore import Block, Field, MergeError, MergeMethod, Params, PerModel, TensorGroup
+from mergecore import Block, ConfigError, Field, MergeError, MergeMethod, Params, PerModel, TensorGroup
 from mergecore.testing import check_method
-from mergecore.testing.findings import survey
+from mergecore.testing.findings import NotCheckedError, survey
 from mergecore.testing.methods.cases import MethodCase
 from mergecore.testing.methods.checks import METHOD
+from mergecore.testing.methods.elsewhere import digests_elsewhere, digests_here
 from mergecore.types import Merged, Step
 
 
+class Nothing(Params):
+    """No parameters."""
+
+
 class Some(Params):
-    """What the methods of these tests take."""
+    """A number."""
 
     t: float = Field(default=0.5, ge=0, le=1, description="how far")
+
+
+class Weights(Params):
+    """Weights without a default."""
+
+    weight: PerModel[float] = Field(description="weight")
+    mode: int = Field(default=1, gt=0, description="how")
 
 
 Made = Callable[[TensorGroup, Any], Merged]
 
 
-def mean(group: TensorGroup, params: Some) -> Merged:
+def mean(group: TensorGroup, params: Any) -> Merged:
     """The mean."""
     return group.map(lambda block: block.x.mean(0))
 
 
 def method(merge: Made = mean, **facts: Any) -> MergeMethod[Any]:
-    facts = {"params": Some, "summary": "something", **facts}
+    facts = {"params": Nothing, "summary": "something", **facts}
     return MergeMethod(name="odd", merge=merge, **facts)
 
 
-def failed(odd: MergeMethod[Any], params: Params | None = None) -> dict[str, str]:
-    findings = survey("the method", METHOD, MethodCase.of(odd, params, None))
+def failed(odd: MergeMethod[Any], params: Params | None = None, *also: str) -> dict[str, str]:
+    """What is found, by property; other processes are asked only where that is said, as they take their time."""
+    without = {"process"} - set(also)
+    findings = survey("the method", METHOD, MethodCase.of(odd, params, None), without)
     return {one.property: one.text for one in findings if one.outcome == "failed"}
+
+
+def scaled(group: TensorGroup, params: Some) -> Merged:
+    """The mean, times a number."""
+    return group.map(lambda block: block.x.mean(0) * params.t)
 
 
 def of_blocks(function: Callable[[Block], Tensor]) -> Made:
@@ -62,7 +88,7 @@ def undescribed() -> MergeMethod[Any]:
 
     Silent.__qualname__ = "Silent"
     globals()["Silent"] = Silent
-    return method(params=Silent)
+    return method(scaled, params=Silent)
 
 
 def local_params() -> MergeMethod[Any]:
@@ -99,7 +125,7 @@ def breaks_at_the_end_of_a_range() -> MergeMethod[Any]:
     def merge(group: TensorGroup, params: Some) -> Merged:
         return group.map(lambda block: block.x.mean(0) / (1 - params.t))
 
-    return method(merge)
+    return method(merge, params=Some)
 
 
 def random() -> MergeMethod[Any]:
@@ -170,7 +196,7 @@ def keeps_parameters() -> MergeMethod[Any]:
         t = first[-2] if len(first) > 1 else params.t
         return group.map(lambda block: block.x.mean(0) * t)
 
-    return method(merge)
+    return method(merge, params=Some)
 
 
 def reads_whole_tensors() -> MergeMethod[Any]:
@@ -199,7 +225,7 @@ def keeps_no_equal_tensors() -> MergeMethod[Any]:
 
 
 def minds_the_order_of_models() -> MergeMethod[Any]:
-    return method(of_blocks(lambda block: block.x[0]), keeps=("order",))
+    return method(of_blocks(lambda block: block.x.mean(0) + block.x[0]), keeps=("order",))
 
 
 def keeps_too_much() -> MergeMethod[Any]:
@@ -231,10 +257,153 @@ def factors_of_something_else() -> MergeMethod[Any]:
     return method(space="delta", base="required", merge_factors=merge_factors)
 
 
-def is_another_one_in_a_layer() -> MergeMethod[Any]:
-    def merge(group: TensorGroup, params: Some) -> Merged:
-        factor = 1.0 if group.layer is None else 2.0
+def is_refused_by_every_plan() -> MergeMethod[Any]:
+    def refuse(steps: Any, models: Any) -> None:
+        raise ConfigError("E105", "no plan pleases it")
+
+    return method(check_plan=refuse)
+
+
+def refuses_vectors() -> MergeMethod[Any]:
+    return method(refusing(lambda shape: len(shape) == 1))
+
+
+def refuses_three_axes() -> MergeMethod[Any]:
+    return method(refusing(lambda shape: len(shape) == 3))
+
+
+def refusing(which: Callable[[Sequence[int]], bool]) -> Made:
+    def merge(group: TensorGroup, params: Any) -> Merged:
+        if which(group.shape):
+            raise MergeError("E402", "not of this shape")
+        return mean(group, params)
+
+    return merge
+
+
+def takes_three_models() -> MergeMethod[Any]:
+    return method(of_blocks(lambda block: (block.x[0] + block.x[1] + block.x[2]) / 3))
+
+
+def divides_by_a_weight() -> MergeMethod[Any]:
+    def merge(group: TensorGroup, params: Weights) -> Merged:
+        """Each model by its share of the largest weight: 0 / 0 where all of them are 0."""
+
+        def block(block: Block) -> Tensor:
+            rows = [w * x / w for w, x in zip(params.weight, block.x, strict=True)]
+            return torch.stack(rows).mean(0) * sum(params.weight)
+
+        return group.map(block)
+
+    return method(merge, params=Weights)
+
+
+def computes_in_float16() -> MergeMethod[Any]:
+    return method(of_blocks(lambda block: block.x.half().mean(0).to(block.x.dtype)))
+
+
+def computes_in_bfloat16() -> MergeMethod[Any]:
+    def block(block: Block) -> Tensor:
+        wide = block.x.dtype == torch.float64
+        return block.x.mean(0) if wide else block.x.bfloat16().mean(0).float()
+
+    return method(of_blocks(block))
+
+
+def ignores_a_parameter() -> MergeMethod[Any]:
+    return method(params=Some)
+
+
+def ignores_a_weight() -> MergeMethod[Any]:
+    def merge(group: TensorGroup, params: Weights) -> Merged:
+        return group.map(lambda block: block.x.mean(0) * params.weight[0] * params.mode)
+
+    return method(merge, params=Weights)
+
+
+def ignores_the_third_model() -> MergeMethod[Any]:
+    return method(of_blocks(lambda block: block.x[:2].mean(0)))
+
+
+def ignores_the_base() -> MergeMethod[Any]:
+    return method(space="apart", base="required")
+
+
+def is_off_by_one_bit() -> MergeMethod[Any]:
+    def block(block: Block) -> Tensor:
+        made = block.x.amax(0)
+        return torch.nextafter(made, made + 1)
+
+    return method(of_blocks(block), keeps=("equal",))
+
+
+def is_rounded_with_more_models() -> MergeMethod[Any]:
+    return method(
+        of_blocks(lambda block: block.x.amax(0) if len(block.x) < 4 else block.x.mean(0)), keeps=("equal",)
+    )
+
+
+def asks_for_the_hour() -> MergeMethod[Any]:
+    def merge(group: TensorGroup, params: Nothing) -> Merged:
+        late = datetime.now(UTC).hour >= 24
+        return group.map(lambda block: block.x.mean(0) * (2 if late else 1))
+
+    return method(merge)
+
+
+def asks_for_the_day() -> MergeMethod[Any]:
+    return method(of_blocks(lambda block: block.x.mean(0) * (2 if time.localtime().tm_year < 2000 else 1)))
+
+
+def goes_by_a_hash() -> MergeMethod[Any]:
+    def merge(group: TensorGroup, params: Nothing) -> Merged:
+        drawn = torch.Generator().manual_seed(hash(group.name) % 2**31)
+        noise = torch.rand(group.n, generator=drawn).tolist()
+        return group.map(lambda block: sum(w * x for w, x in zip(noise, block.x, strict=True)))
+
+    return method(merge)
+
+
+def draws_from_the_system() -> MergeMethod[Any]:
+    def merge(group: TensorGroup, params: Nothing) -> Merged:
+        factor = 1 + secrets.randbelow(1)
         return group.map(lambda block: block.x.mean(0) * factor)
+
+    return method(merge)
+
+
+def goes_by_the_thread() -> MergeMethod[Any]:
+    known = threading.local()
+    known.factor = 1.0  # in the thread that makes it
+
+    def merge(group: TensorGroup, params: Nothing) -> Merged:
+        factor = getattr(known, "factor", 2.0)
+        return group.map(lambda block: block.x.mean(0) * factor)
+
+    return method(merge)
+
+
+def seeds_torch() -> MergeMethod[Any]:
+    def merge(group: TensorGroup, params: Nothing) -> Merged:
+        torch.manual_seed(0)
+        noise = torch.rand(group.n).tolist()
+        return group.map(lambda block: sum(w * x for w, x in zip(noise, block.x, strict=True)))
+
+    return method(merge)
+
+
+def goes_by_the_seed_of_torch() -> MergeMethod[Any]:
+    def merge(group: TensorGroup, params: Nothing) -> Merged:
+        factor = 1 + torch.initial_seed() % 2
+        return group.map(lambda block: block.x.mean(0) * factor)
+
+    return method(merge)
+
+
+def sets_something_of_torch() -> MergeMethod[Any]:
+    def merge(group: TensorGroup, params: Nothing) -> Merged:
+        torch.set_default_dtype(torch.float64)
+        return mean(group, params)
 
     return method(merge)
 
@@ -262,20 +431,58 @@ MUTANTS: list[tuple[Callable[[], MergeMethod[Any]], str, str]] = [
     (minds_the_order_of_models, "models", "models in the order [3, 2, 1] give another result"),
     (keeps_too_much, "memory", "keep less from block to block, or say it by `extra_memory`"),
     (says_too_little_memory, "memory", "keep less from block to block, or say it by `extra_memory`"),
-    (is_another_one_in_a_layer, "merge", "is not what the method makes of the same tensors in memory"),
+    (is_refused_by_every_plan, "merge", "a config that names it does not merge: no plan pleases it"),
+    (refuses_vectors, "merges", "it refuses ordinary numbers, of shape [1]: not of this shape"),
+    (refuses_three_axes, "merges", "models have tensors of every shape"),
+    (takes_three_models, "counts", "for 1 models it raises IndexError"),
+    (divides_by_a_weight, "parameters", "with the parameters weight=(0.0, 0.0, 0.0)"),
+    (computes_in_float16, "edges", "not finite for numbers of 1e10"),
+    (computes_in_bfloat16, "float32", "float32 is computed in less than float32 for shape [13, 11]"),
+    (ignores_a_parameter, "used", "its parameter 't' changes nothing, whatever the value is"),
+    (ignores_a_weight, "used", "its parameter 'weight' of model 2 alone changes nothing"),
+    (ignores_the_third_model, "heard", "model 3 of 3 changes nothing, whatever its numbers are"),
+    (ignores_the_base, "heard", "the base changes nothing"),
+    (is_off_by_one_bit, "equal", "3 equal tensors do not come out as they are, but up to 2.4e-07 off"),
+    (is_rounded_with_more_models, "equal", "5 equal tensors do not come out as they are"),
+    (asks_for_the_hour, "asks", "it asks for the clock by datetime.now (test_faults_of_methods.py, line "),
+    (asks_for_the_day, "asks", "it asks for the clock by time.localtime (test_faults_of_methods.py, line "),
+    (
+        draws_from_the_system,
+        "asks",
+        "it asks for random bytes by os.urandom (test_faults_of_methods.py, line ",
+    ),
+    (goes_by_a_hash, "asks", "it asks for hash(), which is another number for a text in each process"),
+    (goes_by_the_thread, "thread", "another thread makes another result"),
+    (seeds_torch, "shared", "it changes the random numbers of torch, which all code shares"),
+    (goes_by_the_seed_of_torch, "shared", "depends on global random numbers"),
+    (sets_something_of_torch, "shared", "it changes the default dtype of torch, which all code shares"),
     (factors_of_something_else, "factors", "its factors are those of another result"),
 ]
 AS_WELL = {
-    "random": {"order", "blocks", "threads", "dtypes", "gradients", "merge"},
-    "divides_by_a_norm": {"parameters"},
+    "computes_in_float16": {"parameters", "float32", "float64"},
+    "goes_by_the_thread": {"merge"},
+    "random": {"order", "blocks", "threads", "thread", "shared", "dtypes", "float32", "gradients", "merge"},
+    "refuses_everything": {"counts", "merge"},
+    "refuses_vectors": {"merge"},
+    "seeds_torch": {"merge"},
+    "sets_something_of_torch": {"memory"},
+    "divides_by_a_norm": {"parameters", "heard"},
     "reads_whole_tensors": {"merge"},
     "depends_on_order": {"threads"},
 }
 """What a fault breaks beside what it is about."""
 
 
+@pytest.fixture(autouse=True)
+def _torch_stays_as_it_is() -> Iterator[None]:
+    with torch.random.fork_rng():
+        yield
+    torch.set_default_dtype(torch.float32)
+
+
 def test_a_method_that_keeps_everything_passes() -> None:
     assert failed(method()) == {}
+    assert failed(method(scaled, params=Some)) == {}
 
 
 @pytest.mark.parametrize(("mutant", "name", "text"), MUTANTS, ids=[one.__name__ for one, *_ in MUTANTS])
@@ -283,9 +490,13 @@ def test_a_fault_is_found_and_named(mutant: Callable[[], MergeMethod[Any]], name
     found = failed(mutant())
     assert text in found.get(name, ""), found
     assert set(found) <= {name} | AS_WELL.get(mutant.__name__, set())
-    if name != "gradients":  # what was merged before counts for it
-        with pytest.raises(AssertionError, match=r"^merge method 'odd': "):
-            check_method(mutant())
+
+
+def test_the_check_of_methods_raises_for_the_first_fault() -> None:
+    with pytest.raises(
+        AssertionError, match=r"^merge method 'odd': nothing says what its parameter 't' means"
+    ):
+        check_method(undescribed())
 
 
 def test_every_property_of_methods_is_broken_by_some_fault() -> None:
@@ -294,7 +505,7 @@ def test_every_property_of_methods_is_broken_by_some_fault() -> None:
 
 # ---- what cannot be broken by a function alone ---------------------------------------------------------------
 
-BROKEN_BELOW = {"class", "dtypes"}
+BROKEN_BELOW = {"class", "dtypes", "process"}
 
 
 def test_parameters_of_another_kind_are_found() -> None:
@@ -307,17 +518,11 @@ def test_parameters_of_another_kind_are_found() -> None:
     assert "`params` is no class of `Params`" in found["class"]
 
 
-class Weights(Params):
-    """Weights without a default."""
-
-    weight: PerModel[float] = Field(description="weight")
-    mode: int = Field(default=1, gt=0, description="how")
-
-
 def test_parameters_without_a_default_get_plain_values() -> None:
     def weighted(group: TensorGroup, params: Weights) -> Merged:
         """The weighted sum."""
-        return group.map(lambda block: sum(w * x for w, x in zip(params.weight, block.x, strict=True)))
+        weights = [params.mode * one for one in params.weight]
+        return group.map(lambda block: sum(w * x for w, x in zip(weights, block.x, strict=True)))
 
     assert MethodCase.of(method(weighted, params=Weights), None, 2).params == Weights(weight=(0.5, 0.5))
     check_method(method(weighted, params=Weights, keeps=("order",)))
@@ -343,12 +548,16 @@ def test_an_exception_of_a_method_is_told_with_its_case() -> None:
     def fail(group: TensorGroup, params: Some) -> Merged:
         return group.map(lambda block: block.x[9])
 
-    with pytest.raises(AssertionError, match=r"for shape \[\] it raises IndexError: .*; raise a MergeError"):
+    with pytest.raises(
+        AssertionError, match=r"for shape \[13, 11\] it raises IndexError: .*; raise a MergeError"
+    ):
         check_method(method(fail))
 
 
 def test_a_result_of_another_dtype_is_told() -> None:
-    with pytest.raises(AssertionError, match=r"for shape \[\], it returned \[1\] of float16 for a block"):
+    with pytest.raises(
+        AssertionError, match=r"for shape \[13, 11\], it returned \[143\] of float16 for a block"
+    ):
         check_method(method(of_blocks(lambda block: block.x[0].half())))
 
 
@@ -360,3 +569,47 @@ def test_numbers_are_what_they_are_in_every_format() -> None:
         return group.map(lambda block: block.x.mean(0) * (1 + number % 2))
 
     assert "give another result than the same numbers in" in failed(method(merge))["dtypes"]
+
+
+# ---- other processes ---------------------------------------------------------------------------------------
+
+WORDS = {"one", "two", "three", "four", "five", "six", "seven", "eight"}
+
+
+def in_the_order_of_a_set(group: TensorGroup, params: Nothing) -> Merged:
+    """Weights by the places of words in a set."""
+    weights = [list(WORDS).index(word) for word in ("one", "two", "three")]
+    return group.map(lambda block: torch.einsum("n,n...->...", block.x.new_tensor(weights), block.x))
+
+
+def test_a_result_that_goes_by_the_order_of_a_set_is_found_in_other_processes() -> None:
+    odd = method(in_the_order_of_a_set, models=(3, 3))
+    found = failed(odd, None, "process")
+    assert set(found) == {"process"}
+    assert "another process makes another result for shape [13, 11]; go by no hash" in found["process"]
+
+
+def test_a_method_that_other_processes_cannot_find_is_not_asked_there() -> None:
+    [found] = [
+        one
+        for one in survey(
+            "it", METHOD, MethodCase.of(takes_three_models(), None, None), names(METHOD) - {"process"}
+        )
+        if one.property == "process"
+    ]
+    assert found.outcome == "skipped"
+    assert found.text.startswith("its functions are not at the top of a module")
+
+
+def test_what_another_process_cannot_import_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.path", [one for one in sys.path if "tests" not in one])
+    with pytest.raises(
+        NotCheckedError, match="another process cannot run it: ModuleNotFoundError: No module named"
+    ):
+        digests_elsewhere([MethodCase.of(method(), None, None)])
+
+
+def test_built_in_methods_make_the_same_in_other_processes() -> None:
+    cases = [MethodCase.of(one, None, None) for one in registry().all(MergeMethod)]
+    here = [digests_here(one) for one in cases]
+    assert digests_elsewhere(cases) == [here, here]

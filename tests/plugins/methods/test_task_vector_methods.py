@@ -47,7 +47,8 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 )
 def test_the_contract_of_methods_is_kept(name: str, more: dict[str, Any]) -> None:
     method = method_called(name)
-    check_method(method, method.params.model_validate({"weight": [0.5, 0.3, 0.4], **METHODS[name], **more}))
+    params = method.params.model_validate({"weight": [0.5, 0.3, 0.4], **METHODS[name], **more})
+    check_method(method, params, without=("process",))
 
 
 @every_method

@@ -50,6 +50,8 @@ class Parameter:
     help: str
     type: object
     adapter: TypeAdapter[object]
+    deprecated: bool = False
+    """Whether its declaration says so: configs may have it, and it need not change anything."""
 
     @property
     def expected(self) -> str:
@@ -173,7 +175,7 @@ def counts_as(parameter: Parameter, written: object, value: object) -> ConfigErr
 def value_schema(parameter: Parameter) -> dict[str, Json]:
     """The JSON schema of a parameter that has one value."""
     schema = cast("dict[str, Json]", parameter.adapter.json_schema())
-    return {**schema, "description": parameter.help} if parameter.help else schema
+    return {**schema, **_said(parameter)}
 
 
 def setting_schema(parameter: Parameter) -> dict[str, Json]:
@@ -190,9 +192,14 @@ def setting_schema(parameter: Parameter) -> dict[str, Json]:
         "additionalProperties": False,
     }
     schema: dict[str, Json] = {"anyOf": [value, gradient, case, {"type": "array", "items": case}]}
-    if parameter.help:
-        schema["description"] = parameter.help
-    return schema
+    return {**schema, **_said(parameter)}
+
+
+def _said(parameter: Parameter) -> dict[str, Json]:
+    """What a schema says of a parameter beside its values."""
+    return ({"description": parameter.help} if parameter.help else {}) | (
+        {"deprecated": True} if parameter.deprecated else {}
+    )
 
 
 def shown(value: object) -> str:
@@ -229,8 +236,17 @@ def _parameter(field: str, info: FieldInfo) -> Parameter:
     alias = info.validation_alias if isinstance(info.validation_alias, str) else info.alias
     config = ConfigDict(allow_inf_nan=False)
     adapter: TypeAdapter[object] = TypeAdapter(hint, config=config)
+    said = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     return Parameter(
-        field, alias or field, per_model, required, default, info.description or "", hint, adapter
+        field,
+        alias or field,
+        per_model,
+        required,
+        default,
+        info.description or "",
+        hint,
+        adapter,
+        deprecated=bool(info.deprecated or said.get("deprecated")),
     )
 
 

@@ -16,8 +16,8 @@ from mergecore.testing.methods.running import PLAIN, Manner, run_in
 from mergecore.types import MergeMethod
 from mergecore.types.params import Params
 
-SHAPES = ((), (1,), (7,), (5, 3), (1, 9), (9, 1), (3, 4, 5))
-"""Shapes that tensors of models have, and some that few have."""
+SHAPES = ((), (1,), (7,), (5, 3), (1, 9), (9, 1), (3, 4, 5), (3, 2, 2, 2), (2, 3, 1, 2, 2))
+"""Of norms, matrices, experts and patches of pictures; and some that few models have."""
 LARGE = (600, 700)
 """More than one block."""
 
@@ -118,6 +118,13 @@ def inputs(method: MergeMethod[Any]) -> int:
     least, most = method.models
     beside = max(least, min(3, most or 3))
     return beside + (method.base == "required" and method.space == "weight")
+
+
+def same(one: Tensor | None, other: Tensor | None) -> bool:
+    """Whether two results are the same to the last bit; None is that of tensors which are refused."""
+    if one is None or other is None:
+        return one is other
+    return torch.equal(one, other)
 
 
 def finite(merged: Tensor, what: str) -> None:

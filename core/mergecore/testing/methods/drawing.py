@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from mergecore.config.parameters.declared import Parameter, parameters_of
 from mergecore.errors import MergecoreError
 from mergecore.types import Json, MergeMethod
-from mergecore.types.params import Params
+from mergecore.types.params import Params, for_inputs
 
 
 def default_params(method: MergeMethod[Any], n: int) -> Params:
@@ -40,15 +40,34 @@ def drawn_params(method: MergeMethod[Any], n: int, count: int, seed: int = 0) ->
 
 
 def extreme_params(method: MergeMethod[Any], n: int) -> Iterator[Params]:
-    """For each parameter the ends of its range, or each of its choices; the others are as they are by default."""
-    usual = default_params(method, n)
+    """For each parameter the ends of its range, 0, or each of its choices; the others are as they are by default.
+
+    A parameter of models has such a value for all of them, and for each of them alone.
+    """
+    usual = for_inputs(default_params(method, n), n)
+    plain = {field: getattr(usual, field) for field in type(usual).model_fields}
     for parameter in parameters_of(method.params).values():
-        for value in _ends(parameter.adapter.json_schema()):
-            plain = {one.field: getattr(usual, one.field) for one in parameters_of(method.params).values()}
-            written = {**plain, parameter.field: (value,) * n if parameter.per_model else value}
-            made = accepted(method, written, n)
-            if made is not None:
-                yield made
+        for value in _edges(parameter):
+            for row in _rows(plain[parameter.field], value) if parameter.per_model else [value]:
+                made = accepted(method, {**plain, parameter.field: row}, n)
+                if made is not None:
+                    yield made
+
+
+def _edges(parameter: Parameter) -> list[Json]:
+    """The ends of the range of a parameter, and 0 where it is a number that may be 0; or its choices."""
+    schema = parameter.adapter.json_schema()
+    kinds = {one.get("type") for one in schema.get("anyOf", [schema])}
+    zero = [0] if kinds & {"number", "integer"} and _fits(parameter, 0) else []
+    ends = _ends(schema)
+    return [*ends, *(one for one in zero if one not in ends)]
+
+
+def _rows(now: Sequence[object], value: Json) -> Iterator[tuple[object, ...]]:
+    """The values of models, where all have `value`, and where one has it."""
+    yield (value,) * len(now)
+    if len(now) > 1:
+        yield from (tuple(value if j == i else one for j, one in enumerate(now)) for i in range(len(now)))
 
 
 def _ends(schema: Mapping[str, Any]) -> list[Json]:
@@ -60,6 +79,46 @@ def _ends(schema: Mapping[str, Any]) -> list[Json]:
     if schema.get("type") == "boolean":
         return [False, True]
     return [schema[end] for end in ("minimum", "maximum") if end in schema]
+
+
+def values_of(parameter: Parameter) -> Iterator[Json]:
+    """Values of a parameter that are as different as its type allows, each once; only its own for a text."""
+    schema = parameter.adapter.json_schema()
+    found: list[Json] = []
+    for value in (*_ends(schema), *_spread(schema)):
+        if value not in found and _fits(parameter, value):
+            found.append(value)
+            yield value
+
+
+def _spread(schema: Mapping[str, Any]) -> Iterator[Json]:
+    """Small and large numbers, of both signs."""
+    for one in schema.get("anyOf", [schema]):
+        low, high = _range(one)
+        if one.get("type") == "number":
+            yield from (
+                0.5,
+                (low + high) / 2,
+                low + (high - low) / 8,
+                0.0,
+                1.0,
+                0.01,
+                1e-6,
+                3.0,
+                100.0,
+                1e6,
+                -1.0,
+            )
+        elif one.get("type") == "integer":
+            yield from (1, 0, 2, 3, 5, 10, 100, 1000, -1)
+
+
+def _fits(parameter: Parameter, value: Json) -> bool:
+    try:
+        parameter.convert(value)
+    except MergecoreError:
+        return False
+    return True
 
 
 def accepted(method: MergeMethod[Any], written: Mapping[str, Any], n: int) -> Params | None:

@@ -15,13 +15,14 @@ from torch import Tensor
 from mergecore.compute import philox
 from mergecore.config.parameters.declared import Parameter, parameters_of
 from mergecore.errors import MergecoreError, MergeError
-from mergecore.pipeline.folders import merge
+from mergecore.pipeline.folders import execute
+from mergecore.pipeline.plans import plan
 from mergecore.testing.checkpoints import tiny_model
 from mergecore.testing.findings import NotCheckedError, Property, demand
 from mergecore.testing.methods.cases import MethodCase, Tensors
-from mergecore.testing.methods.running import PLAIN, run_in
+from mergecore.testing.methods.running import Manner, Place, run_in
 from mergecore.testing.registries import registry_with
-from mergecore.types import MergeMethod
+from mergecore.types import MergeMethod, Plan
 from mergecore.types.execution import RunOptions
 from mergecore.types.params import for_inputs
 
@@ -30,44 +31,35 @@ Weights = dict[str, Tensor]
 
 def _merges_by_a_config(case: MethodCase) -> None:
     """A merge of tiny models gives what the method makes of their tensors in memory; numbers are given as gradients."""
-    method = case.method
+    method, registry = case.method, registry_with(MergeMethod, case.method)
     with TemporaryDirectory() as name:
         folders = [tiny_model(Path(name) / f"model-{seed}", seed=seed) for seed in range(case.n + 1)]
         models = [load_file(one / "model.safetensors") for one in folders]
         within = method.base == "required"
-        config = _config(case, folders if within and method.space == "delta" else folders[:-1])
+        config = _config(case, folders if within and method.base_apart else folders[:-1])
         try:
-            wanted: Weights | None = _in_memory(case, models)
-        except MergeError:
-            wanted = None
-        try:
-            out = merge(
-                config,
-                Path(name) / "out",
-                registry=registry_with(MergeMethod, method),
-                run_options=RunOptions(threads=3),
-            )
-        except MergeError:
-            demand(
-                wanted is None, "a config that names it is refused, and the same tensors in memory are not"
-            )
-            return
+            planned = plan(config, registry=registry)
+            wanted = _in_memory(case, models, planned)
+            out = execute(planned, Path(name) / "out", registry=registry, options=RunOptions(threads=3))
+        except MergeError as error:
+            raise AssertionError(f"it refuses the numbers of a tiny model: {error}") from error
         except MergecoreError as error:
             raise AssertionError(f"a config that names it does not merge: {error}") from error
         made = load_file(out / "model.safetensors")
-    for key in wanted or {}:
-        assert wanted is not None
+    for key in wanted:
         demand(
             key in made and torch.equal(made[key], wanted[key]),
             f"merged by a config, '{key}' is not what the method makes of the same tensors in memory; "
-            "let it depend on its inputs and parameters alone",
+            "let it depend on its inputs and parameters alone, and on where the tensor stands in the model",
         )
 
 
-def _in_memory(case: MethodCase, models: Sequence[Weights]) -> Weights:
-    """What the method makes of these models; the base is the last in delta space, the first in weight space."""
-    based = case.method.base == "required" and case.method.space == "delta"
-    return run_in(PLAIN, case.method, case.params, models[:-1], models[-1] if based else None)
+def _in_memory(case: MethodCase, models: Sequence[Weights], planned: Plan) -> Weights:
+    """What the method makes of these models; the base is the last where it is apart, else the first."""
+    based = case.method.base == "required" and case.method.base_apart
+    places = {step.name: Place(step.depth, step.role) for step in planned.steps}
+    manner = Manner(places=places)
+    return run_in(manner, case.method, case.params, models[:-1], models[-1] if based else None)
 
 
 def _config(case: MethodCase, folders: Sequence[Path]) -> dict[str, Any]:
@@ -78,10 +70,10 @@ def _config(case: MethodCase, folders: Sequence[Path]) -> dict[str, Any]:
     config: dict[str, Any] = {"merge_method": method.name, "parameters": shared}
     listed = entries
     if method.base == "required":
-        base = entries[-1] if method.space == "delta" else entries[0]
+        base = entries[-1] if method.base_apart else entries[0]
         listed = [one for one in entries if one is not base]
         config["base_model"] = base["model"]
-        if method.space == "weight":
+        if not method.base_apart:
             listed = entries
     for word, parameter in parameters_of(method.params).items():
         value = getattr(params, parameter.field)
@@ -144,7 +136,7 @@ def _merges_factors(case: MethodCase) -> None:
     params = for_inputs(case.params, case.n)
     for what, factors in _drawn_factors(case):
         products = [first @ second for first, second in factors]
-        base = torch.zeros_like(products[0]) if case.method.space == "delta" else None
+        base = torch.zeros_like(products[0]) if case.method.base_apart else None
         wanted = case.tried(Tensors(what, products, base))
         try:
             first, second = case.method.merge_factors(Products(factors), params)

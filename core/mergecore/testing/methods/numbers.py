@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from mergecore.errors import MergeError
 from mergecore.testing.findings import Property, demand
-from mergecore.testing.methods.cases import LARGE, SHAPES, MethodCase, Tensors, finite
+from mergecore.testing.methods.cases import LARGE, SHAPES, MethodCase, Tensors, finite, same
 from mergecore.testing.methods.drawing import drawn_params, extreme_params
 from mergecore.testing.methods.running import InOrder, Manner, TakingTurns
 from mergecore.testing.methods.watching import Guarded
@@ -22,30 +23,41 @@ def _every_shape(case: MethodCase) -> Iterator[Tensors]:
 
 
 def _merges(case: MethodCase) -> None:
-    for given in [*_every_shape(case), *case.normal(LARGE)]:
-        merged = case.tried(given)
-        if merged is not None:
-            finite(merged, given.what)
-    for given in case.ordinary:
+    for given in [*case.ordinary, *_every_shape(case), *case.normal(LARGE)]:
+        _is_merged(case, given)
+
+
+def _is_merged(case: MethodCase, given: Tensors) -> None:
+    """Demand that ordinary numbers are merged."""
+    try:
+        finite(case.merge(given), given.what)
+    except MergeError as error:
+        raise AssertionError(
+            f"it refuses ordinary numbers, of {given.what}: {error}; "
+            "models have tensors of every shape, and all of them are merged"
+        ) from error
+
+
+def _any_number_of_models(case: MethodCase) -> None:
+    least, most = case.method.models
+    within = case.method.base == "required" and not case.method.base_apart  # the base is one of them
+    tried = [n for n in (least, least + 1, 2, 3, 5, 8, most) if n and least <= n <= (most or n)]
+    for n in sorted({n + within for n in tried} - {case.n}):
         try:
-            case.merge(given)
-        except MergeError as error:
-            raise AssertionError(f"it refuses ordinary numbers, of {given.what}: {error}") from error
+            other = MethodCase.of(case.method, None, n)
+        except ValueError as error:
+            raise AssertionError(f"it says models={case.method.models}, and takes no {n}: {error}") from error
+        for given in other.normal((5, 3)):
+            _is_merged(other, replace(given, what=f"{n} models"))
 
 
 def _repeats(case: MethodCase) -> None:
     for given in [*_every_shape(case), *case.ordinary]:
         first, again = case.tried(given), case.tried(given)
         demand(
-            _same(first, again),
+            same(first, again),
             f"another result each time for {given.what}; take random numbers from `block.uniform`",
         )
-
-
-def _same(one: Tensor | None, other: Tensor | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return torch.equal(one, other)
 
 
 def _any_order(case: MethodCase) -> None:
@@ -58,7 +70,7 @@ def _any_order(case: MethodCase) -> None:
         for order in orders:
             found = case.tried(given, Manner(crew=InOrder(order), block=block))
             demand(
-                _same(found, wanted),
+                same(found, wanted),
                 f"the order of blocks matters for {given.what}; add up over blocks by `group.reduce`, "
                 "and keep nothing from block to block",
             )
@@ -89,7 +101,7 @@ def _any_threads(case: MethodCase) -> None:
         wanted = case.tried(given, Manner(block=20))
         found = case.tried(given, Manner(crew=TakingTurns(), block=20))
         demand(
-            _same(found, wanted),
+            same(found, wanted),
             f"several threads make another result for {given.what}; "
             "the functions given to `map` and `reduce` must share no memory that they write to",
         )
@@ -112,7 +124,7 @@ def _any_dtype(case: MethodCase) -> None:
             finite(merged, f"{given.what} in {words}")
             work = torch.float64 if torch.float64 in dtypes else torch.float32
             demand(
-                _same(merged, case.tried(stored.to(work))),
+                same(merged, case.tried(stored.to(work))),
                 f"numbers in {words} give another result than the same numbers in {work} for {given.what}",
             )
 
@@ -136,6 +148,19 @@ def _exact_in_double(case: MethodCase) -> None:
         )
 
 
+def _exact_in_single(case: MethodCase) -> None:
+    for given in [*case.ordinary, *case.normal((7,)), *case.normal((3, 4, 5))]:
+        found, wanted = case.tried(given), case.tried(given.to(torch.float64))
+        if found is None or wanted is None:
+            continue
+        off = (found.double() - wanted).abs() > 2e-5 * wanted.abs() + 2e-6 * wanted.abs().max()
+        demand(
+            float(off.double().mean()) <= 0.1,
+            f"float32 is computed in less than float32 for {given.what}: the result differs from that in float64 "
+            f"by up to {float((found.double() - wanted).abs().max()):.1g}; make tensors with the dtype of `block.x`",
+        )
+
+
 def _edges(case: MethodCase) -> Iterator[Tensors]:
     """Tensors on which methods divide by zero, or leave the range of their numbers."""
     for given in case.ordinary:
@@ -148,6 +173,9 @@ def _edges(case: MethodCase) -> Iterator[Tensors]:
         yield given.like("tensors of one value", *[torch.full_like(one, 0.5)] * count)
         yield given.like("one tensor of zeros", torch.zeros_like(one), *given.models[1:], *base)
         yield given.like("large numbers, up to 65504", *[one.clamp(-1, 1) * 65504 for one in given.everyone])
+        yield given.like(
+            "numbers of 1e10, beyond what float16 holds", *[one * 1e10 for one in given.everyone]
+        )
         yield given.like("tiny numbers of 1e-30", *[one * 1e-30 for one in given.everyone])
         yield given.like("numbers of 1e-44, which are not normal", *[one * 1e-44 for one in given.everyone])
         mixed = [one * 10.0 ** (7 * (i % 3) - 7) for i, one in enumerate(given.everyone)]
@@ -175,8 +203,12 @@ def _leaves_inputs_alone(case: MethodCase) -> None:
         )
 
 
+TRIED_WITH_PARAMETERS = ("tensors of zeros", "opposite tensors", "tensors that are nearly all zeros")
+
+
 def _takes_drawn_parameters(case: MethodCase) -> None:
-    small = [next(iter(case.normal((5, 3)))), next(iter(_edges(case)))]
+    edges = list(_edges(case))
+    small = [next(iter(case.normal((5, 3)))), *(one for one in edges if one.what in TRIED_WITH_PARAMETERS)]
     for params in (*extreme_params(case.method, case.n), *drawn_params(case.method, case.n, 25)):
         for given in small:
             merged = case.tried(given, params=params)
@@ -196,7 +228,7 @@ def _keeps_nothing(case: MethodCase) -> None:
         for params in others:
             case.tried(given, params=params)
             demand(
-                _same(case.tried(given), wanted),
+                same(case.tried(given), wanted),
                 "what it makes of a tensor depends on the parameters of the tensor before: gradients and filters "
                 "would be wrong; keep nothing between tensors, or return it from `prepare`",
             )
@@ -204,6 +236,7 @@ def _keeps_nothing(case: MethodCase) -> None:
 
 NUMBERS: Sequence[Property[MethodCase]] = (
     Property("merges", "tensors of many shapes are merged, and are finite", _merges),
+    Property("counts", "so many models are merged as it says", _any_number_of_models),
     Property("edges", "zeros, equal, opposite, large and tiny numbers stay finite", _is_finite_at_edges),
     Property("parameters", "all parameters in the ranges that are declared work", _takes_drawn_parameters),
     Property("same", "merged again, the result is the same", _repeats),
@@ -211,6 +244,7 @@ NUMBERS: Sequence[Property[MethodCase]] = (
     Property("blocks", "tensors may be cut into any blocks", _any_block),
     Property("threads", "several threads make the same result", _any_threads),
     Property("dtypes", "numbers in every format are merged as what they are", _any_dtype),
+    Property("float32", "float32 is computed in float32", _exact_in_single),
     Property("float64", "float64 is computed in float64", _exact_in_double),
     Property("inputs", "models and base stay as they are", _leaves_inputs_alone),
     Property("gradients", "tensors may have parameters of their own", _keeps_nothing),

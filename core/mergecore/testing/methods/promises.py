@@ -98,14 +98,26 @@ def _keeps_the_base(case: MethodCase) -> None:
 def _keeps_equal_tensors(case: MethodCase) -> None:
     if "equal" not in case.method.keeps:
         raise NotCheckedError("it does not say that it keeps equal tensors")
-    for given in case.ordinary:
-        one = given.models[0]
-        base = [given.base] if given.base is not None else []
-        merged = case.tried(given.like("equal tensors", *[one] * case.n, *base))
-        demand(
-            merged is not None and torch.allclose(merged, one, rtol=1e-5, atol=1e-6),
-            "equal tensors do not come out as they are; do not say keeps=('equal',)",
-        )
+    for other in _with_other_numbers_of_models(case):
+        for given in [*other.ordinary, *(one.to(torch.float64) for one in other.ordinary)]:
+            one = given.models[0]
+            base = [given.base] if given.base is not None else []
+            merged = other.tried(given.like("equal tensors", *[one] * other.n, *base))
+            off = float("nan") if merged is None else float((merged - one).abs().max())
+            demand(
+                off == 0,
+                f"{other.n} equal tensors do not come out as they are, but up to {off:.2g} off; "
+                "do not say keeps=('equal',) of what is rounded",
+            )
+
+
+def _with_other_numbers_of_models(case: MethodCase) -> Iterator[MethodCase]:
+    """The case, and others with more models where that many may be merged."""
+    yield case
+    most = case.method.models[1]
+    for n in (2, 5, 7):
+        if n != case.n and case.method.models[0] <= n <= (most or n):
+            yield MethodCase.of(case.method, None, n)
 
 
 def _takes_models_in_any_order(case: MethodCase) -> None:

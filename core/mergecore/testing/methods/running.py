@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Condition
 from typing import Any
 
@@ -18,7 +18,7 @@ from mergecore.compute.scratch import Scratch
 from mergecore.compute.topk.whole_model import Groups
 from mergecore.types import Json, MergeMethod, Workers
 from mergecore.types.params import Params, for_inputs
-from mergecore.types.steps import BLOCK
+from mergecore.types.steps import BLOCK, Depth
 
 
 def run_method(
@@ -130,17 +130,27 @@ class _Turn(TorchDispatchMode):
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a tensor stands in a model: in which layer, and what it does there."""
+
+    depth: Depth | None = None
+    role: str = ""
+
+
+@dataclass(frozen=True)
 class Manner:
     """How a method is run: with which groups, blocks of which size, and by which workers.
 
     block: the elements of a block; None for as many as in a merge.
     whole: whether whole tensors can be had by methods that do not say so.
+    places: where tensors stand in a model, by their names.
     """
 
     kind: type[StreamedGroup] = StreamedGroup
     crew: Workers = InOrder()  # noqa: RUF009 - it has no state
     block: int | None = None
     whole: bool = True
+    places: Mapping[str, Place] = field(default_factory=dict)
 
 
 PLAIN = Manner()
@@ -165,6 +175,7 @@ def run_in(
 
     def group(index: int, state: Json = None) -> StreamedGroup:
         name = names[index]
+        place = manner.places.get(name, Place())
         everyone = [one[name] for one in (*models, *([base] if base else []))]
         return kind(
             name=name,
@@ -178,6 +189,8 @@ def run_in(
             delta=base is not None,
             apart=method.space == "apart",
             seed=seed,
+            depth=place.depth,
+            role=place.role,
             index=index,
             models=range(len(models)),
             state=state,

@@ -20,7 +20,11 @@ class TaskVectorParams(Params):
 
     weight: PerModel[float] = Field(description="factor of the model's task vector")
     normalize: bool = Field(False, description="divide by the sum of the weights, unless it is 0")
-    int8_mask: bool = Field(False, description="accepted for compatibility; has no effect")
+    int8_mask: bool = Field(
+        False,
+        description="accepted for compatibility; has no effect",
+        json_schema_extra={"deprecated": True},
+    )
 
 
 class SparseParams(TaskVectorParams):
