@@ -10,7 +10,7 @@ from typing import Any
 from mergecore.config.parameters.declared import describe_params
 from mergecore.errors import printable
 from mergecore.plugins.registry import Plugin
-from mergecore.plugins.words import first_line, needs, summary_of
+from mergecore.plugins.words import needs, summary_of
 from mergecore.types import Json, MergeMethod
 from mergecore.types.params import Params
 
@@ -48,10 +48,10 @@ def method_as_text(method: MergeMethod[Any], plugin: Plugin) -> tuple[str, str]:
     works_on = _WORKS_ON[method.space]
     cost = f"{method.input_passes} pass{'es' if method.input_passes > 1 else ''} over the inputs"
     lines = [
-        f"{method.name}: {first_line(method.merge)}",
+        ": ".join(filter(None, (method.name, summary_of(method)))),
         "",
-        f"  formula    {method.formula}",
-        f"  source     {method.paper or '-'}",
+        *([f"  formula    {method.formula}"] if method.formula else []),
+        *([f"  source     {method.paper}"] if method.paper else []),
         f"  needs      {needs(method)}; works on {works_on}",
         f"  cost       {cost}, {'whole tensors' if method.needs_whole_tensors else 'blocks'} in memory",
         f"  result     the same bytes {'on any machine' if method.reproducible == 'bitwise' else 'on one machine'}",

@@ -14,7 +14,7 @@ from mergecore.cli.show_methods import parameters_as_text, shortened
 from mergecore.errors import ConfigError, did_you_mean, printable
 from mergecore.plugins.discovery import canonical
 from mergecore.plugins.registry import WORD_OF, Plugin, Registry
-from mergecore.plugins.words import first_line, summary_of
+from mergecore.plugins.words import first_line, module_of, summary_of
 from mergecore.types import Json, MergeMethod, MoeFamily, SideFile
 from mergecore.types.params import NoParams
 
@@ -146,7 +146,8 @@ def _lines(plugin: Plugin, registry: Registry) -> Iterator[_Line]:
     for kind, value in registry.offered(plugin):
         yield _Line(WORD_OF[kind], value.name, _summary(kind, value), plugin)
     if REPORTER in plugin.provides:
-        yield _Line(REPORTER.lower(), plugin.name, _first_line_of_module(plugin), plugin)
+        module = importlib.import_module(plugin.module.partition(":")[0])  # it is loaded
+        yield _Line(REPORTER.lower(), plugin.name, first_line(module), plugin)
 
 
 def _summary(kind: type, value: Any) -> str:
@@ -160,13 +161,7 @@ def _summary(kind: type, value: Any) -> str:
     if value.summary:
         return str(value.summary)
     functions = (given for given in vars(value).values() if inspect.isfunction(given))
-    return next((first_line(one) for one in functions), "")
-
-
-def _first_line_of_module(plugin: Plugin) -> str:
-    module = importlib.import_module(plugin.module.partition(":")[0])  # it is loaded
-    line = (inspect.getdoc(module) or "").split("\n\n")[0].replace("\n", " ")
-    return line.partition(": ")[2] or line
+    return next((first_line(module_of(one)) or first_line(one) for one in functions), "")
 
 
 def _by_kind(title: str, lines: list[_Line]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from mergecore.config.parameters.declared import Parameter, describe_params, parameters_of
-from mergecore.plugins.words import first_line, needs
+from mergecore.plugins.words import needs, summary_of
 from mergecore.types import MergeMethod
 from mergecore.types.execution import RunOptions
 
@@ -101,7 +101,7 @@ def _members(hint: object) -> Iterator[str]:
 
 def doc_of(method: MergeMethod[Any]) -> str:
     """What the method does, computes and takes."""
-    title = first_line(method.merge)
+    title = summary_of(method)
     facts = [("Formula", method.formula), ("Source", method.paper or ""), ("Needs", needs(method))]
     told = [f"{label}: {text}" for label, text in facts if text]
     return "\n".join(

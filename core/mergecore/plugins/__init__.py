@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mergecore.plugins.registry import WORD_OF, Plugin, Registry
     from mergecore.plugins.session import in_session
     from mergecore.plugins.streams import keep_descriptor_for_results
-    from mergecore.plugins.words import first_line, needs, summary_of
+    from mergecore.plugins.words import first_line, module_of, needs, summary_of
 else:
     __getattr__, __dir__ = on_demand(
         __name__,
@@ -22,7 +22,7 @@ else:
             "registry": "WORD_OF Plugin Registry",
             "session": "in_session",
             "streams": "keep_descriptor_for_results",
-            "words": "first_line needs summary_of",
+            "words": "first_line module_of needs summary_of",
         },
     )
 
@@ -34,6 +34,7 @@ __all__ = [
     "first_line",
     "in_session",
     "keep_descriptor_for_results",
+    "module_of",
     "needs",
     "registry_of",
     "summary_of",

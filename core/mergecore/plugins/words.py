@@ -1,25 +1,32 @@
-"""What is said of merge methods, in lists and in the help of their functions."""
+"""What is said of plugins and of merge methods, in lists and in the help of their functions."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from functools import partial
+from types import ModuleType
 from typing import Any
 
 from mergecore.types import MergeMethod
 
 
 def summary_of(method: MergeMethod[Any]) -> str:
-    """What a method does, in one line: what it says itself, else the first line of its module or function."""
-    return method.summary or first_line(method.merge)
+    """What a method does, in one line: what it says itself, else its function, else the module of that."""
+    return method.summary or first_line(method.merge) or first_line(module_of(method.merge))
 
 
-def first_line(function: Callable[..., object]) -> str:
-    """The first line of a function's module, without the name before a colon, or else of the function."""
-    module = inspect.getmodule(function)
-    text = inspect.getdoc(module) or inspect.getdoc(function) or ""
-    line = text.split("\n\n")[0].replace("\n", " ")
-    return line.partition(": ")[2] or line
+def first_line(documented: object) -> str:
+    """The first sentences of a docstring, up to an empty line, in one line; empty where there is none."""
+    while isinstance(documented, partial):
+        documented = documented.func
+    return " ".join((inspect.getdoc(documented) or "").split("\n\n")[0].split())
+
+
+def module_of(function: object) -> ModuleType | None:
+    """The module of a function."""
+    while isinstance(function, partial):
+        function = function.func
+    return inspect.getmodule(function)
 
 
 def needs(method: MergeMethod[Any]) -> str:

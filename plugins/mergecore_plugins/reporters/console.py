@@ -1,4 +1,4 @@
-"""The reporter for people: a bar on a terminal, a line now and then elsewhere.
+"""A bar on a terminal, a line now and then elsewhere.
 
 Events say how far a merge is, so nothing is kept between them: each draws the bar anew.
 """

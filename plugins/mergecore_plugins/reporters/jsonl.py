@@ -1,4 +1,4 @@
-"""The reporter for programs: one JSON object for each event, a line each, on standard output."""
+"""One JSON object for each event, a line each, on standard output."""
 
 from __future__ import annotations
 

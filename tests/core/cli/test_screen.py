@@ -60,7 +60,7 @@ def mergecore_merge_methods():
     lines = cli("methods", "list").out.splitlines()
 
     at = lines.index("Others")
-    assert lines[at + 1].startswith("  far               goes far beyond what anybody")
+    assert lines[at + 1].startswith("  far               far: goes far beyond what anybody")
     assert lines[at + 1].endswith(" ... (far 1.0)")
     assert len(lines[at + 1]) <= 80
 

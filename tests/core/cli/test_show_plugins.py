@@ -83,9 +83,9 @@ def test_other_packages_come_first_and_say_whose_they_are(cli: Cli, write_plugin
     assert sections(out)["From other packages"].strip("\n").split("\n\n") == [
         "  Model sources\n    many  from nowhere (many_dist 1.0)",
         "  Merge methods\n    many_method  a method a method a method a ... (many_dist 1.0, plugin many)",
-        "  Side files\n    many  one of each kind that fits. (many_dist 1.0)",
+        "  Side files\n    many  many: one of each kind that fits. (many_dist 1.0)",
         "  Commands\n    many  does many things (many_dist 1.0)",
-        "  Reporters\n    many  one of each kind that fits. (many_dist 1.0)",
+        "  Reporters\n    many  many: one of each kind that fits. (many_dist 1.0)",
     ]
 
 
@@ -206,4 +206,4 @@ def test_methods_say_for_programs_which_package_they_are_from(cli: Cli, write_pl
 
 def test_a_reporter_that_is_no_module_of_its_own_is_listed(cli: Cli, write_plugin: WritePlugin) -> None:
     write_plugin("quiet", '"""quiet: hears and says nothing."""' + HEAD + reporter("pass"))
-    assert "    quiet  hears and says nothing. (quiet 1.0)" in cli("plugins", "list").out
+    assert "    quiet  quiet: hears and says nothing. (quiet 1.0)" in cli("plugins", "list").out
