@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from typing import get_args
 
 import click
 
 from mergecore.errors import printable
+from mergecore.types import ExpertNames, ExpertPart, MoeFamily
 from mergecore.types.params import Params
 
 
@@ -17,6 +20,28 @@ def fault_of(value: object) -> str | None:
     if isinstance(value, click.Command):
         value.get_short_help_str()  # what it raises is the fault
         return None
+    return _impossible_field(value) or (
+        next(unplaced_parts(value), None) if isinstance(value, MoeFamily) else None
+    )
+
+
+def unplaced_parts(family: MoeFamily) -> Iterator[str]:
+    """The parts of experts that have no place in a family of mixtures, or several: matrices would be lost."""
+    for word, names in (("names", family.names), ("fused", family.fused)):
+        if isinstance(names, ExpertNames):
+            yield from _unplaced(f"{word}.experts", names.experts)
+            if family.shared_experts != (0, 0):
+                yield from _unplaced(f"{word}.shared", names.shared)
+
+
+def _unplaced(word: str, names: Mapping[str, Sequence[ExpertPart]]) -> Iterator[str]:
+    counts = Counter(part for one in names.values() for part in one)
+    for part in get_args(ExpertPart):
+        if counts[part] != 1:
+            yield f"{word} names the part '{part}' {counts[part]} times; each of gate, up and down has one place"
+
+
+def _impossible_field(value: object) -> str | None:
     for one in fields(value) if is_dataclass(value) else ():
         given, declared = getattr(value, one.name), str(one.type)
         optional = declared.endswith(" | None")

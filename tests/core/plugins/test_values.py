@@ -82,6 +82,29 @@ def test_values_of_every_kind_are_looked_at(name: str, call: str, write_plugin: 
     assert expected[name] in named("bad").reason
 
 
+FAMILY = """
+from dataclasses import replace
+from mergecore import hookimpl
+from mergecore_plugins.moe.families import mixtral as family
+
+@hookimpl
+def mergecore_moe_families():
+    experts = {name: parts for name, parts in family.names.experts.items() if parts != ("down",)}
+    yield replace(family, name="lossy", {field}=replace(family.names, experts=experts))
+"""
+
+
+@pytest.mark.parametrize("field", ["names", "fused"])
+def test_a_family_of_mixtures_that_would_lose_matrices_is_not_used(
+    field: str, write_plugin: WritePlugin
+) -> None:
+    write_plugin("lossy", FAMILY.replace("{field}", field))
+    assert named("lossy").reason == (
+        f"mergecore_moe_families yields 'lossy', whose {field}.experts names the part 'down' 0 times; "
+        "each of gate, up and down has one place"
+    )
+
+
 def test_a_command_that_cannot_say_what_it_does_does_not_break_the_help(
     write_plugin: WritePlugin, cli: Cli
 ) -> None:

@@ -290,7 +290,5 @@ def test_faults_of_a_family_of_mixtures_are_named() -> None:
         check_moe_family, "KeyError: 'no'", replace(MIXTRAL, config=fail), without=only(MOE_FAMILY, "mixture")
     )
     nameless = replace(MIXTRAL.names, experts={"w": ()})
-    breaks(
-        check_moe_family, "`names.experts` names the part 'gate' 0 times", replace(MIXTRAL, names=nameless)
-    )
+    breaks(check_moe_family, "names.experts names the part 'gate' 0 times", replace(MIXTRAL, names=nameless))
     assert names(MOE_FAMILY) == {"named", "experts", "mixture", "whole"}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -21,6 +20,7 @@ from mergecore.output.verify import verify_folder
 from mergecore.pipeline.folders import merge
 from mergecore.pipeline.plans import plan
 from mergecore.plugins.registry import Registry
+from mergecore.plugins.values import unplaced_parts
 from mergecore.testing.dense_models import DENSE, dense_model
 from mergecore.testing.findings import NotCheckedError, Property, demand, hold
 from mergecore.testing.registries import registry_with
@@ -54,10 +54,16 @@ class FamilyCase:
 
     family: MoeFamily
     model: Path | None
-    registry: Registry
+    given: Registry | None
+    """The plugins to use; None for those that are installed, and the family."""
     folder: Path
     made: dict[str, Path] = field(default_factory=dict)
     """The mixtures, by layout."""
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The plugins that know the family."""
+        return self.given or registry_with(MoeFamily, self.family)
 
     @cached_property
     def models(self) -> Sequence[Path]:
@@ -118,7 +124,7 @@ def family_case(
     """A case for `MOE_FAMILY`."""
     with TemporaryDirectory() as folder:
         given = Path(model) if model else None
-        yield FamilyCase(family, given, registry or registry_with(MoeFamily, family), Path(folder))
+        yield FamilyCase(family, given, registry, Path(folder))
 
 
 def _is_named(case: FamilyCase) -> None:
@@ -132,17 +138,8 @@ def _experts_are_named(case: FamilyCase) -> None:
     for layout, names in case.layouts.items():
         word = "names" if layout == "hub" else "fused"
         demand(names.router, f"`{word}.router` is empty; it is the name of the router in a layer")
-        _has_every_part(f"{word}.experts", Counter(part for one in names.experts.values() for part in one))
-        if case.family.shared_experts != (0, 0):
-            _has_every_part(f"{word}.shared", Counter(part for one in names.shared.values() for part in one))
-
-
-def _has_every_part(what: str, counts: Counter[ExpertPart]) -> None:
-    for part in get_args(ExpertPart):
-        demand(
-            counts[part] == 1,
-            f"`{what}` names the part '{part}' {counts[part]} times; each of gate, up and down has one place",
-        )
+    for fault in unplaced_parts(case.family):
+        raise AssertionError(fault)
 
 
 def _mixture_is_made(case: FamilyCase) -> None:
