@@ -85,6 +85,8 @@ class DocumentPlanner:
     notes: list[ConfigError] = field(default_factory=list)
     """What of the document may be another thing than it looks like."""
     reader: VocabularyReader = field(default_factory=VocabularyReader)
+    taken: list[Mapping[str, str]] = field(default_factory=list)
+    """The plugins of plans that a recipe has had compiled, with their versions."""
     _described: dict[tuple[int, bool], tuple[Checkpoint, Description]] = field(default_factory=dict)
 
     @property
@@ -170,7 +172,9 @@ class DocumentPlanner:
         """The plan of another document, which may call `models` by their names."""
         inner = document if isinstance(document, Document) else document_of(document)
         known = {**self.known, **models}
-        return self.compile_any(inner, replace(self, document=inner, recipe="", known=known))
+        made = self.compile_any(inner, replace(self, document=inner, recipe="", known=known))
+        self.taken.append(made.plugins)
+        return made
 
     def before(self, name: str, plan: Plan) -> Checkpoint:
         """Have another plan carried out before: the model that it will make."""

@@ -18,6 +18,7 @@ from mergecore.planning.planner import DocumentPlanner
 from mergecore.planning.several.arranging import Arranged, arranged, check_name, name_of, place_of
 from mergecore.planning.several.fusing import Verdict, chosen
 from mergecore.planning.several.recipes import RECIPE, recipe_of, without_choice
+from mergecore.planning.toolkit import versions
 from mergecore.plugins.registry import Registry
 from mergecore.tokenizers.read import VocabularyReader
 from mergecore.types import Checkpoint, Earlier, ModelReference, Plan, Recipe
@@ -74,10 +75,12 @@ def compiled(document: Document, planner: DocumentPlanner) -> Plan:
         return plan_merge(document, replace(planner, document=document))
     bare = without_choice(document)
     with planner.registry.calling(Recipe, recipe.name):
-        made = recipe.compile(bare, replace(planner, document=bare, recipe=recipe.name))
+        taken: list[Mapping[str, str]] = [versions(planner.registry, [(Recipe, recipe.name)])]
+        made = recipe.compile(bare, replace(planner, document=bare, recipe=recipe.name, taken=taken))
         if not isinstance(made, Plan):
             what = f"recipe '{recipe.name}' returns {type(made).__name__} in place of a Plan"
             raise PluginError("E605", what)
+    made = replace(made, plugins={name: said for one in (*taken, made.plugins) for name, said in one.items()})
     if RECIPE in document.data and made.recipe:  # a recipe may have another document planned
         return replace(made, document={RECIPE: document.data[RECIPE], **made.document})
     return made
