@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mergecore.plugins.registry import WORD_OF, Plugin, Registry
     from mergecore.plugins.session import in_session
     from mergecore.plugins.streams import keep_descriptor_for_results
+    from mergecore.plugins.values import unplaced_parts
     from mergecore.plugins.words import first_line, module_of, needs, summary_of
 else:
     __getattr__, __dir__ = on_demand(
@@ -22,6 +23,7 @@ else:
             "registry": "WORD_OF Plugin Registry",
             "session": "in_session",
             "streams": "keep_descriptor_for_results",
+            "values": "unplaced_parts",
             "words": "first_line module_of needs summary_of",
         },
     )
@@ -38,4 +40,5 @@ __all__ = [
     "needs",
     "registry_of",
     "summary_of",
+    "unplaced_parts",
 ]

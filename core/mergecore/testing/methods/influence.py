@@ -165,12 +165,14 @@ def _every_model_is_heard(case: MethodCase) -> None:
     if not any(outcomes.of(case.params)):
         raise NotCheckedError("it merges none of the models that are tried")
     for i in range(case.n + any(case.bases)):
-        other = _drawn(77 + i, 2.0)
+        drawn_anew = _drawn(77 + i, 2.0)
+        others = [{name: x * size for name, x in drawn_anew.items()} for size in (1.0, 1e3, 1e-3)]
         demand(
             any(
                 not _same(outcomes.one(params, given), outcomes.one(params, given.with_model(i, other)))
                 for params in contexts
                 for given in drawn
+                for other in others
                 if i < case.n or given.base is not None
             ),
             f"{'the base' if i == case.n else f'model {i + 1} of {case.n}'} changes nothing, "

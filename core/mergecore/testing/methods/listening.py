@@ -55,7 +55,13 @@ class Listening:
         asking: FrameType | None = frame
         while asking and (_package(asking) in ASKED_THROUGH or asking.f_code.co_name == "current_thread"):
             asking = asking.f_back
-        return asking if asking and _package(asking) == self._package else None
+        return asking if asking and self._counts(asking) else None
+
+    def _counts(self, frame: FrameType) -> bool:
+        """Whether a function is of the package, or of none that is installed, as in tests."""
+        package = _package(frame)
+        installed = package == "mergecore" or package in sys.stdlib_module_names
+        return package == self._package or not (installed or "site-packages" in frame.f_code.co_filename)
 
 
 def _package(frame: FrameType) -> str:
