@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         plan,
         planner,
         run,
+        with_coefficients,
     )
     from mergecore.planning.several.checking import check_text
     from mergecore.plugins.discovery import Plugin
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         MoeFamily,
         OutputWriter,
         Plan,
+        Policy,
         Recipe,
         Sampler,
         SideFile,
@@ -73,12 +75,13 @@ else:
             "files.yaml_document": "Document",
             "output.manifest": "Manifest WrittenFile WrittenTensor read_manifest",
             "output.verify": "VerifyReport verify_folder",
-            "pipeline": "Kept OpenedModel execute merge merge_state_dicts merge_tensors open_model plan planner run",
+            "pipeline": "Kept OpenedModel execute merge merge_state_dicts merge_tensors open_model plan planner run "
+            "with_coefficients",
             "planning.several.checking": "check_text",
             "plugins.discovery": "Plugin",
             "plugins.registry": "Registry",
             "types": "Architecture Block Checkpoint Description Evaluator Executor MergeMethod ModelSource "
-            "MoeFamily OutputWriter Plan Recipe Sampler SideFile TensorGroup TokenizerStrategy",
+            "MoeFamily OutputWriter Plan Policy Recipe Sampler SideFile TensorGroup TokenizerStrategy",
             "types.execution": "RunOptions",
             "types.params": "Field NoParams Params PerModel Size",
             "types.plans": "Planner PlanOptions",
@@ -119,6 +122,7 @@ __all__ = [
     "Planner",
     "Plugin",
     "PluginError",
+    "Policy",
     "PolicyError",
     "Recipe",
     "Registry",
@@ -145,4 +149,5 @@ __all__ = [
     "read_manifest",
     "run",
     "verify_folder",
+    "with_coefficients",
 ]

@@ -64,8 +64,8 @@ def test_public_names_and_signatures_are_those_of_the_list() -> None:
 # ---- hooks -------------------------------------------------------------------------------------------------
 
 
-def test_there_are_thirteen_hooks() -> None:
-    assert len(HOOKS) == 13
+def test_there_are_fourteen_hooks() -> None:
+    assert len(HOOKS) == 14
 
 
 @pytest.mark.parametrize("hook", HOOKS)

@@ -33,7 +33,7 @@ SIGNS: Mapping[Outcome, str] = {"passed": "ok", "failed": "FAILED", "skipped": "
     "--document",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A document for a recipe to compile, or parameters of an evaluator.",
+    help="A document for a recipe to compile, or parameters of an evaluator or a policy.",
 )
 @click.option("--without", multiple=True, metavar="WORD", help="Leave out a check; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")

@@ -18,7 +18,7 @@ from mergecore.errors import Collector, ConfigError, PluginError, did_you_mean, 
 from mergecore.files.yaml_document import DocPath, Document
 from mergecore.plugins.registry import WORD_OF, Registry
 from mergecore.tokenizers.chat_template import is_template_text
-from mergecore.types import Evaluator, Executor, Json, OutputWriter, SideFile, TokenizerStrategy
+from mergecore.types import Evaluator, Executor, Json, OutputWriter, Policy, SideFile, TokenizerStrategy
 from mergecore.types.params import P
 
 UNCHANGED, ALL_TOKENS, OF_MODEL = "copy", "union", "model"
@@ -159,6 +159,8 @@ def _missing(name: str, choice: Choice) -> ConfigError:
     what = f"missing required parameter '{name}' of {choice.owner}"
     named = {"output": "writer", "tokenizer": "strategy"}.get(str(section), "name")
     chosen = f"{section}: {{{named}: {choice.name}, {name}: …}}"
+    if choice.kind is Policy:
+        return ConfigError("E105", what, hint=f"give it, such as -p {name}=…")
     if choice.kind is SideFile:
         chosen = f"side_files: {{{choice.name}: {{{name}: …}}}}"
     if choice.kind is Evaluator:

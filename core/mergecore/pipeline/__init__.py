@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mergecore.names.on_demand import on_demand
 
 if TYPE_CHECKING:
+    from mergecore.pipeline.coefficients import policy_request, with_coefficients
     from mergecore.pipeline.folders import execute, merge
     from mergecore.pipeline.in_memory import merge_state_dicts, merge_tensors, run
     from mergecore.pipeline.keeping import Kept
@@ -19,6 +20,7 @@ else:
     __getattr__, __dir__ = on_demand(
         __name__,
         {
+            "coefficients": "policy_request with_coefficients",
             "folders": "execute merge",
             "in_memory": "merge_state_dicts merge_tensors run",
             "keeping": "Kept",
@@ -38,5 +40,7 @@ __all__ = [
     "open_model",
     "plan",
     "planner",
+    "policy_request",
     "run",
+    "with_coefficients",
 ]

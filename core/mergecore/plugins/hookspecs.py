@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ModelSource,
         MoeFamily,
         OutputWriter,
+        Policy,
         Recipe,
         Sampler,
         SideFile,
@@ -91,6 +92,12 @@ def mergecore_output_writers() -> Iterable[OutputWriter[Any]]:
 @hookspec
 def mergecore_side_files() -> Iterable[SideFile[Any]]:
     """Yield files that lie beside the weights: a model card, a chat template, licences."""
+    return ()
+
+
+@hookspec
+def mergecore_policies() -> Iterable[Policy[Any]]:
+    """Yield ways to choose numbers of a merge config from its models, such as weights by their norms."""
     return ()
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mergecore.testing.kinds.evaluators import check_evaluator
     from mergecore.testing.kinds.executors import check_executor
     from mergecore.testing.kinds.mixtures import check_moe_family
+    from mergecore.testing.kinds.policies import check_policy
     from mergecore.testing.kinds.recipes import check_recipe
     from mergecore.testing.kinds.reporters import check_reporter
     from mergecore.testing.kinds.samplers import check_sampler
@@ -44,6 +45,7 @@ else:
             "kinds.evaluators": "check_evaluator",
             "kinds.executors": "check_executor",
             "kinds.mixtures": "check_moe_family",
+            "kinds.policies": "check_policy",
             "kinds.recipes": "check_recipe",
             "kinds.reporters": "check_reporter",
             "kinds.samplers": "check_sampler",
@@ -64,6 +66,7 @@ __all__ = [
     "check_executor",
     "check_method",
     "check_moe_family",
+    "check_policy",
     "check_recipe",
     "check_reporter",
     "check_sampler",

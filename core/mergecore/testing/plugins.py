@@ -20,6 +20,7 @@ from mergecore.testing.kinds.commands import COMMAND, CommandCase
 from mergecore.testing.kinds.evaluators import EVALUATOR, evaluator_case
 from mergecore.testing.kinds.executors import EXECUTOR, executor_case
 from mergecore.testing.kinds.mixtures import MOE_FAMILY, family_case
+from mergecore.testing.kinds.policies import POLICY, policy_case
 from mergecore.testing.kinds.recipes import RECIPE, recipe_case
 from mergecore.testing.kinds.reporters import REPORTER
 from mergecore.testing.kinds.samplers import SAMPLER, SamplerCase
@@ -39,6 +40,7 @@ from mergecore.types import (
     MoeFamily,
     OpenOptions,
     OutputWriter,
+    Policy,
     Recipe,
     Sampler,
     SideFile,
@@ -55,7 +57,7 @@ class Given:
     """What is known for the checks beside the plugins themselves.
 
     models: references of models to check with, in place of tiny ones; what a source is to open.
-    document: one that a recipe accepts, or `evaluator: NAME` with its parameters.
+    document: one that a recipe accepts, or `evaluator: NAME` or `policy: NAME` with its parameters.
     without: names of properties that are not checked.
     """
 
@@ -139,6 +141,7 @@ PROPERTIES: Mapping[type, Sequence[Property[Any]]] = {
     Executor: EXECUTOR,
     OutputWriter: WRITER,
     SideFile: SIDE_FILE,
+    Policy: POLICY,
     Evaluator: EVALUATOR,
     Sampler: SAMPLER,
     click.Command: COMMAND,
@@ -181,14 +184,19 @@ _CASES: Mapping[type, Callable[[Any, Given, Path], Any]] = {
     Executor: lambda value, given, folder: executor_case(value, None, given.registry),
     OutputWriter: lambda value, given, folder: writer_case(value, None, _first(given), given.registry),
     SideFile: lambda value, given, folder: side_file_case(value, None, _first(given), given.registry),
-    Evaluator: lambda value, given, folder: evaluator_case(value, _params_of(value, given), _first(given)),
+    Policy: lambda value, given, folder: policy_case(
+        value, _params_of(value, given, "policy"), None, given.registry
+    ),
+    Evaluator: lambda value, given, folder: evaluator_case(
+        value, _params_of(value, given, "evaluator"), _first(given)
+    ),
 }
 
 
-def _params_of(value: Evaluator[Any], given: Given) -> Mapping[str, Any] | None:
-    """The parameters of an evaluator that a document gives, which names it; None where none does."""
+def _params_of(value: Evaluator[Any] | Policy[Any], given: Given, key: str) -> Mapping[str, Any] | None:
+    """The parameters of a plugin that a document gives, which names it under a key; None where none does."""
     document = dict(given.document or {})
-    return document if document.pop("evaluator", None) == value.name else None
+    return document if document.pop(key, None) == value.name else None
 
 
 def _first(given: Given) -> str | None:

@@ -18,6 +18,7 @@ from mergecore.types.architectures import (
     TensorFacts,
 )
 from mergecore.types.evaluation.evaluators import EvaluatedModel, Evaluator
+from mergecore.types.evaluation.policies import Coefficients, Policy, PolicyRequest
 from mergecore.types.evaluation.scores import EvaluationProgress, Score, Watch
 from mergecore.types.events import (
     Display,
@@ -118,6 +119,7 @@ __all__ = [
     "Blocks",
     "Checkpoint",
     "Codec",
+    "Coefficients",
     "Computed",
     "ConfigEdit",
     "Cut",
@@ -180,6 +182,8 @@ __all__ = [
     "Planner",
     "PluginChoice",
     "Point",
+    "Policy",
+    "PolicyRequest",
     "Prepares",
     "Progress",
     "Proposal",

@@ -208,6 +208,17 @@ def test_mergecore_samplers_choose_points(example: Example, cli: Cli) -> None:
     check_sampler(registry.get(Sampler, "walk"), params={"stride": 1.0})
 
 
+def test_mergecore_policies_choose_numbers(example: Example, cli: Cli, tmp_path: Path) -> None:
+    example("mergecore_policies", "halved")
+    base, first, second = (write_llama(tmp_path / name, 1) for name in ("base", "first", "second"))
+    config = tmp_path / "cfg.yml"
+    models = f"[{{model: {first}}}, {{model: {second}}}]"
+    config.write_text(f"{{merge_method: task_arithmetic, base_model: {base}, models: {models}}}\n")
+    made = json.loads(cli("coefficients", "halved", config, "--json", "-p", "factor=0.25").out)
+    assert [one["parameters"] for one in made["models"]] == [{"weight": 1}, {"weight": 0.25}]
+    assert cli("plugins", "test", "halved").code == 0
+
+
 def test_mergecore_evaluators_score_models(
     example: Example, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
