@@ -112,7 +112,10 @@ class Runs:
         (Runs(os.system, "touch HIT"), "posix.system"),
         (Runs(eval, "open('HIT', 'w')"), ".eval'"),
         (Runs(getattr, "os", "system"), ".getattr'"),
-        (Runs(torch.load, "x"), "torch.serialization.load"),
+        (
+            Runs(torch.load, "x"),
+            "the pickle asks for 'torch.serialization.load', which does not belong to a tensor",
+        ),
         (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
         ({"a": {1, 2}}, "the pickle asks for"),
         ({"a": torch.eye(2).to_sparse()}, "_rebuild_sparse_tensor"),

@@ -217,7 +217,7 @@ RECIPES: list[tuple[str, Recipe, str]] = [
     ("keys", replace(SOUP, compile=careless), "it ignores a key that it does not know"),
     ("same", replace(SOUP, compile=shuffling), "planned twice, the steps or their places differ"),
     ("quiet", replace(SOUP, compile=littering), "planning writes files, such as litter"),
-    ("made", replace(SOUP, compile=lacking), "1 tensors were not made"),
+    ("made", replace(SOUP, compile=lacking), "1 tensor not made, the first is"),
     ("threads", replace(SOUP, compile=changing), "with 4 threads, other bytes are made in "),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -247,9 +248,9 @@ def test_how_many_experts_a_token_sees_must_be_written_to_be_changed(
     # the class would take 2, of one expert, or where 1 was asked for
     whole = unsaid(tmp_path / "whole", "mixtral")
     [error] = refused({"pick_experts": {"model": str(whole), **more}})
-    assert "its config.json does not say how many experts each token sees. Hint: write the number" in error
-    assert error.endswith(
-        "there, as num_experts_per_tok, num_experts_per_token, moe_k, moe_topk, top_k_experts or top_k"
+    assert "its config.json does not say how many experts each token sees" in error
+    assert re.search(
+        r"Hint: write the number there, as num_experts_per_tok, .*, top_k_experts or top_k$", error
     )
 
 
@@ -352,5 +353,5 @@ def test_noise_tells_experts_apart_and_is_as_large_as_asked(dense: Dense, tmp_pa
 def test_a_plan_of_the_command_writes_nothing(dense: Dense, tmp_path: Path, cli: Cli) -> None:
     outcome = cli("moe", "upcycle", dense(), tmp_path / "out", "--plan", "--architecture", "granitemoe")
     assert outcome.code == 0
-    assert "30 tensors: 30 copied" in outcome.out  # 6 + 3 + 1 of each layer, 3 outside
+    assert "\n  30 tensors\n" in outcome.out  # 6 + 3 + 1 of each layer, 3 outside
     assert not (tmp_path / "out").exists()

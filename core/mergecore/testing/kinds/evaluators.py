@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mergecore.config.parameters.declared import parameters_of
-from mergecore.errors import InputError
+from mergecore.errors import ConfigError, InputError
 from mergecore.testing.checkpoints import tiny_model
 from mergecore.testing.findings import NotCheckedError, Property, demand, hold
 from mergecore.types import EvaluatedModel, EvaluationProgress, Evaluator, Json, Score
@@ -146,6 +146,11 @@ def _read(evaluator: Evaluator[Any], params: Params | Mapping[str, Json] | None)
             lacking = [name for name, one in parameters_of(evaluator.params).items() if one.required]
             raise NotCheckedError(f"it needs parameters: {', '.join(lacking)}") from None
         raise AssertionError(f"the parameters are wrong: {error.errors()[0]['msg']}") from error
+    if params is None:
+        try:
+            evaluator.check(made, ())
+        except ConfigError as error:  # such as one of two parameters, of which each alone may be left out
+            raise NotCheckedError(f"it needs parameters: {error}") from None
     return made
 
 
