@@ -54,7 +54,7 @@ def interval(score: Score, seed: int = 0) -> Interval | None:
     if len(score.per_sample) < 2:
         return None
     drawn = _resampled((score,), seed)[0]
-    low, high = _ends(drawn, len(score.per_sample))
+    low, high = ends(drawn, len(score.per_sample))
     return Interval(score.value, low, high)
 
 
@@ -75,7 +75,7 @@ def paired(score: Score, other: Score, seed: int = 0) -> Difference:
     if count < FEWEST:
         return Difference(value, None, None, True, f"within noise: {count} samples are too few")
     ours, theirs = _resampled((score, other), seed)
-    low, high = _ends(ours - theirs, count)
+    low, high = ends(ours - theirs, count)
     noise = low <= 0 <= high or not _is_clear(score.per_sample, other.per_sample)
     return Difference(value, low, high, noise, "within noise" if noise else _better(score, value))
 
@@ -135,7 +135,7 @@ def _arrays(score: Score) -> tuple[Numbers, Numbers, Callable[[Numbers, Numbers]
     return total, weights, value_of
 
 
-def _ends(drawn: Numbers, count: int) -> tuple[float, float]:
+def ends(drawn: Numbers, count: int) -> tuple[float, float]:
     """The ends of the interval, as far out as few samples need it (Hesterberg 2015, expanded percentiles)."""
     import numpy as np
 

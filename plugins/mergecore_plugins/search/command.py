@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 @click.option("-q", "--quiet", is_flag=True, help="Print errors and the result only.")
 @common_options
 def search(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> None:
-    r"""Look for the values of CONFIG that make the best model.
+    """Look for the values of CONFIG that make the best model.
 
     CONFIG is a merge config in which values are ranges, with a section that says what is to be good:
 
@@ -69,7 +69,7 @@ def search(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> No
 
     OUT gets best.yml, a merge config; its model in OUT/merged; history.jsonl and search.json.  The average of the
     models, each of them and their base are scored too.
-    """
+    """  # noqa: D301  # click takes the backspace itself as a mark
     from mergecore_plugins.search.searching import carried_out, prepared
 
     if given["resume"] and given["restart"]:

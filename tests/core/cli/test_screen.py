@@ -131,6 +131,7 @@ def test_every_help_fits_80_columns_and_no_line_in_it_is_cut(
     assert max(map(len, lines)) <= 80
     assert [line for line in lines if line.endswith("...") and not line.startswith("Usage")] == []
     assert [line for line in lines if "INTEGER" in line or "FLOAT" in line] == []
+    assert [line for line in lines if line.strip() == r"\b"] == []  # a mark for click that it did not see
 
 
 def test_the_help_of_transplant_names_every_method(cli: Cli) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -136,7 +137,14 @@ def test_what_a_search_comes_to_is_said_in_words() -> None:
     assert said.beats
     assert said.why == "looking at 1 points, chance alone does as well in less than 0.1 % of cases"
     held = verdict(better, average, [better], ONE, (better, average))
-    assert held.why.startswith("on the data held out, the best point minus the average is +1.05 [+1.0")
+    assert held.why.startswith("on the data held out, the best point is better than the average by 1.05 [1.0")
+    few = [
+        trial(one.number, replace(one.scores[0], per_sample=one.scores[0].per_sample[:5], samples=5))
+        for one in (better, average)
+    ]
+    unsure = verdict(better, average, [better], ONE, (few[0], few[1]))
+    assert not unsure.beats
+    assert unsure.why == "on the data held out, 5 samples are too few to tell a gain from noise"
     bare = trial(0, Score(name="s", value=1e9, goal="max", samples=9))
     unknown = verdict(bare, average, [bare], ONE, None)
     assert not unknown.beats

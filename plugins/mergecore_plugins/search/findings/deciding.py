@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from mergecore.types import Json, Score
+from mergecore_plugins.evaluation.statistics import FEWEST, ends
 from mergecore_plugins.search.journal import Trial
 from mergecore_plugins.search.space.section import Objective
 
@@ -52,7 +53,7 @@ def difference(
     found = []
     for index, draws in enumerate(drawn):
         gains = draws[0] - draws[1]
-        low, high = _ends(gains)
+        low, high = ends(gains, len(ours.scores[index].per_sample))
         found.append(Difference(ours.values[index] - theirs.values[index], low, high))
     return found
 
@@ -123,14 +124,6 @@ def _bootstrapped(scores: Sequence[Score], generator: np.random.Generator) -> np
 
 
 _AT_ONCE = 500
-
-
-def _ends(gains: np.ndarray[Any, Any]) -> tuple[float, float]:
-    import numpy as np
-
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(gains, [tail, 1 - tail])
-    return float(low), float(high)
 
 
 # ---- the choice --------------------------------------------------------------------------------------------
@@ -217,15 +210,19 @@ def verdict(
 
 
 def _held_out(pair: tuple[Trial, Trial], objectives: Sequence[Objective], chance: float | None) -> Verdict:
+    fewest = min((len(one.per_sample) for one in pair[0].scores), default=0)
+    if 0 < fewest < FEWEST:
+        return Verdict(False, f"on the data held out, {fewest} samples are too few to tell a gain from noise")
     gains = tuple(difference(*pair, objectives))
     if not gains:
         why = "the evaluator gives no values for each sample, so nobody can tell a gain from noise"
         return Verdict(False, why, chance)
     beats = any(one.low > 0 for one in gains) and not any(one.high < 0 for one in gains)
     words = " and ".join(
-        f"{one.mean:+.4g} [{one.low:+.4g}, {one.high:+.4g}], {one.in_words}" for one in gains
+        f"better than the average by {one.mean:.4g} [{one.low:.4g}, {one.high:.4g}], {one.in_words}"
+        for one in gains
     )
-    return Verdict(beats, f"on the data held out, the best point minus the average is {words}", chance, gains)
+    return Verdict(beats, f"on the data held out, the best point is {words}", chance, gains)
 
 
 def _percent(share: float) -> str:
