@@ -79,7 +79,8 @@ def _span(first: str, last: str) -> str:
 
 
 def table(rows: Sequence[Row], with_base: bool) -> list[list[str]]:
-    """Cells, a heading first."""
+    """Cells, a heading first; nothing where no row has a tensor."""
+    rows = [row for row in rows if row.tensors]
     if not rows:
         return []
     ranked = any(row.ranks for row in rows)

@@ -100,6 +100,21 @@ def test_what_cannot_be_compared_is_listed_and_the_code_is_3(models: Path, cli: 
     assert "compare models of one architecture, and a --base that both may come from" in done.err
 
 
+@pytest.mark.parametrize("base", [(), ("--base", "base")])
+def test_a_report_of_models_without_a_common_tensor_has_no_tables(
+    models: Path, cli: Cli, base: tuple[str, ...]
+) -> None:
+    renamed = {f"other.{name}": one for name, one in llama(20).items()}
+    write_checkpoint(models / "renamed", renamed, llama_config(20))
+    done = cli("diff", "a", "renamed", *base, "--html", "report.html")
+    assert (done.code, "E001" in done.err) == (3, False), done.err
+    text = (models / "report.html").read_text()
+    assert "No tensor can be compared." in text
+    assert "Only in B: " in text
+    assert "By role" not in text
+    assert "<table" not in text
+
+
 def test_numbers_that_are_not_weights_are_not_compared(models: Path, cli: Cli) -> None:
     for name in ("one", "other"):
         write_checkpoint(models / name, {**llama(2), "ids": torch.arange(3)}, llama_config(2))
