@@ -116,6 +116,14 @@ def _number(value: float | None) -> str:
     return "" if value is None else number_text(value)
 
 
+def _why_noise(each: Sequence[Values]) -> str:
+    """Why differences are within noise; without an interval, the samples were too few for one."""
+    known = {one.get("low") is not None for one in each if one.get("within_noise")}
+    interval = "the interval, of paired samples, has zero in it"
+    few = "the samples are too few for an interval"
+    return few if known == {False} else f"{interval}, or {few}" if False in known else interval
+
+
 def _differences(score: Values, against: str) -> str:
     """Each difference with its interval, beside zero."""
     each: Sequence[Values] = score["differences"]
@@ -132,7 +140,7 @@ def _differences(score: Values, against: str) -> str:
     ]
     noise = sum(bool(one.get("within_noise")) for one in each)
     sentence = f"{noise} of {counted(len(each), 'difference')} {'is' if noise == 1 else 'are'} within noise"
-    sentence += ": there the interval, of paired samples, has zero in it, and the dot is empty."
+    sentence += f": there {_why_noise(each)}, and the dot is empty."
     title = f"Differences of {score['name']}" + (f" from {against}" if same and against else "")
     words = [
         [

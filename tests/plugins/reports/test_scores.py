@@ -42,6 +42,29 @@ def test_the_best_model_is_named_with_those_that_chance_may_explain() -> None:
     assert "38 % of the answers of mean.yml are cut off" in text
 
 
+@pytest.mark.parametrize(
+    ("few", "words"),
+    [
+        (
+            (),
+            "1 of 2 differences is within noise: there the interval, of paired samples, has zero in it, and",
+        ),
+        ((0, 1), "2 of 2 differences are within noise: there the samples are too few for an interval, and"),
+        (
+            (1,),
+            "2 of 2 differences are within noise: there the interval, of paired samples, has zero in it, "
+            "or the samples are too few for an interval, and",
+        ),
+    ],
+)
+def test_noise_is_explained_by_an_interval_only_where_there_is_one(few: tuple[int, ...], words: str) -> None:
+    found = samples.evaluation()
+    for i in few:
+        one = found["evaluations"][0]["scores"][0]["differences"][i]
+        one.update(low=None, high=None, within_noise=True, words="within noise: 3 samples are too few")
+    assert f"{words} the dot is empty." in text_of(evaluation_report(found))
+
+
 def test_scores_have_a_row_each_and_columns_that_say_something() -> None:
     found = rows(evaluation_report(samples.evaluation()))
     assert ["model", "perplexity", "from", "to", "samples", "seconds"] in found
