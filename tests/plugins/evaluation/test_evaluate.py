@@ -172,6 +172,10 @@ def test_a_report_is_one_file_that_names_everything(config: Path, cli: Cli) -> N
     for word in ("mean.yml", "./a", "prose", "perplexity", "bits_per_byte"):
         assert word in text
     assert not re.search(r"(src|href)=.?https?:", text)
+    before = Path("out.html").read_bytes()
+    again = cli("evaluate", "mean.yml", "--with", "eval.yml", "--html", "out.html")
+    assert (again.code, Path("out.html").read_bytes()) == (6, before)
+    assert "E501: out.html exists. Hint: choose another name, or remove it" in again.err
     refused = cli("evaluate", "mean.yml", "--with", "eval.yml", "--html", "none/out.html")
     assert refused.code == 6
     assert "none/out.html: the folder none does not exist. Hint: make it" in refused.err
