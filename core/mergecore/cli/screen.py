@@ -28,7 +28,7 @@ OPTION_GROUPS: Mapping[str, tuple[str, ...]] = {
     "How it is run": ("--threads", "--max-memory", "--device", "--executor", "--offline", "--no-plugin"),
     "Several documents in a config": ("--result", "--fuse", "--intermediate", "--remove-intermediate"),
     "After an interruption, or over an earlier output": ("--resume", "--restart", "--recheck", "--overwrite"),
-    "What is printed": ("--json", "--verbose", "--quiet", "--error-format", "--debug", "--help"),
+    "What is printed": ("--report", "--json", "--verbose", "--quiet", "--error-format", "--debug", "--help"),
 }
 """The headings of long helps, and the options below each; what is in none of them comes first."""
 

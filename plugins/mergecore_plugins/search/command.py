@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--trials", type=click.IntRange(1), metavar="N", help="Points to try; overrides the config.")
 @click.option("--time", metavar="TIME", help="How long it may take, such as 2h; overrides the config.")
-@click.option("--sampler", metavar="NAME", help="How points are chosen: tpe, cma, nsga2, random, grid, ...")
+@click.option("--sampler", metavar="NAME", help="How points are chosen, such as tpe, cma, random or grid.")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="What the points depend on.")
 @click.option("--check", "only_check", is_flag=True, help="Check everything and stop; no weight is read.")
 @click.option("--write/--no-write", default=True, show_default=True, help="Write the winner to OUT/merged.")

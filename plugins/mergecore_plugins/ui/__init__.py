@@ -35,7 +35,7 @@ def mergecore_commands() -> Iterator[click.Command]:
 @click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
 @common_options
 def ui(folder: Path, port: int | None, no_browser: bool, disabled: Sequence[str]) -> None:
-    """Open a page to write configs in, see what they do, and merge.
+    """Open a page to write, see and run merges.
 
     The page works in DIR, by default the folder that you are in, and is for this
     machine alone. Its address holds a key: whoever has it can merge as you can.
