@@ -75,7 +75,7 @@ def test_the_proposed_answers_are_the_same(cook: Cook, cli: Cli, tmp_path: Path)
         ({"name": "ties"}, "name 'ties': mergecore has a plugin called 'ties'"),
         ({"name": "soup", "kind": "recipe", "author": " "}, "author: the name of a person or a group is expected"),
         ({"licence": "GPL"}, "GPL"),
-        ({"kind": "evaluator"}, "evaluator"),
+        ({"kind": "planet"}, "planet"),
     ],
 )  # fmt: skip
 def test_cookiecutter_refuses_what_would_not_work(
