@@ -240,7 +240,7 @@ def test_random_numbers_of_torch_depend_on_the_seed_alone(
 
 def test_its_parameters_are_shown_and_checked(models: Path, cli: Cli) -> None:
     shown = cli("methods", "show", "metagpt").out
-    assert "metagpt: task vectors weighted by their squared norms." in shown
+    assert "metagpt: Task vectors weighted by their squared norms." in shown
     assert " lambda " in shown
     Path("emr.yml").write_text(EMR.replace("scale", "scael"))
     assert "emr has no parameter 'scael'; did you mean 'scale'?" in cli("plan", "emr.yml").err

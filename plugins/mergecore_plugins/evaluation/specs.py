@@ -15,11 +15,10 @@ from mergecore.config import Choice, read_params
 from mergecore.errors import Collector, did_you_mean
 from mergecore.files import DocPath, parse_documents, read_text
 from mergecore.types import Json
+from mergecore_plugins.evaluation import MODEL
 
 KEYS = ("evaluator", "name")
 SECTION = "evaluators"
-MODEL = "the name of a model"
-"""Marks a parameter, `Annotated[str, MODEL]`, that names a model: a folder is relative to that of the file."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from mergecore import Evaluator, Field, InputError, hookimpl
 from mergecore.errors import Collector
 from mergecore.types import EvaluatedModel, EvaluationProgress, Score, Watch
+from mergecore_plugins.evaluation import MODEL
 from mergecore_plugins.evaluation.evaluators.perplexity import (
     PerplexityParams,
     cut,
@@ -24,7 +25,6 @@ from mergecore_plugins.evaluation.evaluators.perplexity import (
     windows_of,
 )
 from mergecore_plugins.evaluation.evaluators.perplexity import check as check_texts
-from mergecore_plugins.evaluation.specs import MODEL
 
 if TYPE_CHECKING:
     from torch import Tensor
