@@ -130,6 +130,23 @@ def test_a_file_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
         read_json(file, code="E220", max_bytes=1_000_000)
 
 
+OWN = (
+    "core/mergecore/testing/methods/elsewhere.py",
+    "search/journal.py",
+    "search/judging/bench.py",
+    "search/searching.py",
+    "ui/configs/drafts.py",
+    "ui/edits/nodes.py",  # the events of a text that was read as a config, for their places
+    "ui/planning/planner.py",
+    "ui/planning/worker.py",
+    "ui/runs/progress.py",
+    "ui/runs/run.py",
+    "ui/server/requests.py",
+    "ui/trying/results.py",
+)
+"""What reads lines that our own processes wrote: workers, journals, the page."""
+
+
 def test_no_other_module_parses_json_or_yaml() -> None:
     parsing = re.compile(r"\bjson\.loads?\(|JSONDecoder|\byaml\.(safe_|full_|unsafe_)?load|\byaml\.parse\(")
     # the header reader looks again at what was refused, to name a tensor that occurs twice
@@ -138,7 +155,7 @@ def test_no_other_module_parses_json_or_yaml() -> None:
         spec = find_spec(package)
         for folder in (spec.submodule_search_locations or ()) if spec else ():
             for file in Path(folder).rglob("*.py"):
-                if file.name not in allowed:
+                if file.name not in allowed and not file.as_posix().endswith(OWN):
                     assert not parsing.search(file.read_text()), f"{file} parses by itself"
 
 

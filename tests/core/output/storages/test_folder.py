@@ -157,7 +157,7 @@ def test_a_tensor_that_is_not_written_whole_is_refused(out: Path) -> None:
 def test_a_model_with_a_tensor_missing_cannot_be_sealed(out: Path) -> None:
     with opened(out) as output:
         make(output, "b")
-        with pytest.raises(PluginError, match="2 tensors were not made, the first is 'a'"):
+        with pytest.raises(PluginError, match="2 tensors not made, the first is 'a'"):
             output.seal({}, FACTS)
 
 
