@@ -262,7 +262,7 @@ def test_a_model_without_layers_is_refused() -> None:
     ("words", "message"),
     [
         (["-m", "a"], "give the folder OUT, or --plan or --print-config"),
-        (["out", "-m", "a", "-m", "b", "-w", "1"], "--weight is given 1 times, --model 2 times"),
+        (["out", "-m", "a", "-m", "b", "-w", "1"], "--weight is given 1 time, --model 2 times"),
     ],
 )
 def test_a_command_line_that_says_too_little_is_refused(words: Sequence[str], message: str, cli: Cli) -> None:
