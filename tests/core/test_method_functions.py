@@ -220,7 +220,7 @@ TIES, LINEAR, SLERP = named("ties"), named("linear"), named("slerp")  # as type 
         (
             lambda: TIES([A, B], base=BASE, weight=[1]),
             [
-                "E105 parameter 'weight' has 1 values for 2 models. Hint: the base has none, "
+                "E105 parameter 'weight' has 1 value for 2 models. Hint: the base has none, "
                 "unless it is listed among the models"
             ],
         ),

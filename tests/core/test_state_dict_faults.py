@@ -54,7 +54,7 @@ class Half(nn.Module):
         (
             lambda: mergecore.merge_tensors("linear", [ONE, ONE], weight=[1.0]),
             "E105",
-            "parameter 'weight' has 1 values for 2 models. Hint: the base has none, unless it is listed",
+            "parameter 'weight' has 1 value for 2 models. Hint: the base has none, unless it is listed",
         ),
         (
             lambda: mergecore.merge_state_dicts("linear", {"a": {"w": ONE}}, weight={"b": 1}),

@@ -190,7 +190,7 @@ def test_weights_and_config_must_agree(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(llama_config(3)))
     (found,) = refused(folder)
     assert found.startswith("E221")
-    assert "num_hidden_layers 3, but the weights have 1 layers" in found
+    assert "num_hidden_layers 3, but the weights have 1 layer" in found
 
 
 def test_checkpoints_of_fsdp_are_averaged(tmp_path: Path, cli: Cli) -> None:
