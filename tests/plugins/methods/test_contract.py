@@ -35,9 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_method_keeps_its_contract_with_the_parameters_of_its_example(name: str, folder: Path) -> None:
     step = example_step(METHODS[name], registry(), folder)
     assert step.params is not None
-    # with the rule of its example, core_space makes other numbers of factors of many ranks than of their products
-    without = ("process", "factors") if name == "core_space" else ("process",)
-    check_method(METHODS[name], step.params, len(step.inputs), without=without)
+    check_method(METHODS[name], step.params, len(step.inputs), without=("process",))
 
 
 @every_method

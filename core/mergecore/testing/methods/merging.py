@@ -110,18 +110,32 @@ class Products:
 
 def _drawn_factors(case: MethodCase) -> Iterator[tuple[str, list[tuple[Tensor, Tensor]]]]:
     generator = torch.Generator().manual_seed(2)
-    for what, shape, ranks in (
-        ("rank 2", (12, 9), [2] * case.n),
-        ("ranks of many sizes", (10, 11), [1 + i % 4 for i in range(case.n)]),
-        ("a model without a change", (12, 9), [0, *[2] * (case.n - 1)]),
-    ):
-        yield (
-            what,
-            [
-                (_orthonormal(shape[0], rank, generator), _orthonormal(shape[1], rank, generator).T)
-                for rank in ranks
-            ],
-        )
+    mixed = [1 + i % 4 for i in range(case.n)]
+    yield "rank 2", _overlapping([2] * case.n, generator)
+    yield "ranks of many sizes", _overlapping(mixed, generator)
+    yield "ranks of many sizes, at right angles", _apart(mixed, generator)
+    yield "a model without a change", _overlapping([0, *[2] * (case.n - 1)], generator)
+    yield "a model without a change, at right angles", _apart([0, *[2] * (case.n - 1)], generator)
+
+
+def _overlapping(ranks: Sequence[int], generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+    """Factors of matrices (12, 9), whose directions are neither those of other models nor apart from them."""
+    return [(_orthonormal(12, rank, generator), _orthonormal(9, rank, generator).T) for rank in ranks]
+
+
+def _apart(ranks: Sequence[int], generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+    """Factors whose directions are at right angles, each of a strength of its own.
+
+    A method that keeps the strongest of a model then has one choice, where equal ones leave it to rounding.
+    """
+    total = sum(ranks)
+    strengths = torch.linspace(1, 2, total, dtype=torch.float64)
+    first = _orthonormal(max(10, total), total, generator) * strengths
+    second = _orthonormal(max(11, total), total, generator) * strengths
+    return [
+        (one, other.T)
+        for one, other in zip(first.split(list(ranks), 1), second.split(list(ranks), 1), strict=True)
+    ]
 
 
 def _orthonormal(length: int, rank: int, generator: torch.Generator) -> Tensor:
@@ -133,25 +147,53 @@ def _orthonormal(length: int, rank: int, generator: torch.Generator) -> Tensor:
 def _merges_factors(case: MethodCase) -> None:
     if case.method.merge_factors is None:
         raise NotCheckedError("it does not say how it merges factors")
-    params = for_inputs(case.params, case.n)
-    for what, factors in _drawn_factors(case):
-        products = [first @ second for first, second in factors]
-        base = torch.zeros_like(products[0]) if case.method.base_apart else None
-        wanted = case.tried(Tensors(what, products, base))
-        try:
-            first, second = case.method.merge_factors(Products(factors), params)
-        except MergeError:
-            demand(wanted is None, f"it refuses factors of {what}, and not the matrices that they make")
-            continue
-        rank = sum(one.shape[1] for one, _ in factors)
-        demand(
-            first.shape[1] == second.shape[0] <= rank,
-            f"of factors of {what}, it makes some of rank {first.shape[1]}; at most {rank} is the sum of all",
-        )
-        demand(
-            wanted is not None and _close(first @ second, wanted),
-            f"its factors are those of another result for {what}: their product is not the merge of the products",
-        )
+    compared = [_merges_these(case, what, factors) for what, factors in _drawn_factors(case)]
+    demand(any(compared), "whatever factors are drawn, its merge of their products hangs on rounding errors")
+
+
+def _merges_these(case: MethodCase, what: str, factors: list[tuple[Tensor, Tensor]]) -> bool:
+    """Demand that factors are merged as what they make; False where rounding alone decides what that is."""
+    assert case.method.merge_factors is not None
+    wanted = _of_products(case, what, factors)
+    try:
+        first, second = case.method.merge_factors(Products(factors), for_inputs(case.params, case.n))
+    except MergeError:
+        demand(wanted is None, f"it refuses factors of {what}, and not the matrices that they make")
+        return True
+    rank = sum(one.shape[1] for one, _ in factors)
+    demand(
+        first.shape[1] == second.shape[0] <= rank,
+        f"of factors of {what}, it makes some of rank {first.shape[1]}; at most {rank} is the sum of all",
+    )
+    if (
+        wanted is not None
+        and not _close(first @ second, wanted)
+        and _hangs_on_rounding(case, factors, wanted)
+    ):
+        return False
+    demand(
+        wanted is not None and _close(first @ second, wanted),
+        f"its factors are those of another result for {what}: their product is not the merge of the products",
+    )
+    return True
+
+
+def _of_products(case: MethodCase, what: str, factors: Sequence[tuple[Tensor, Tensor]]) -> Tensor | None:
+    """What the method makes of the matrices; None where it refuses them."""
+    products = [first @ second for first, second in factors]
+    base = torch.zeros_like(products[0]) if case.method.base_apart else None
+    return case.tried(Tensors(what, products, base))
+
+
+def _hangs_on_rounding(case: MethodCase, factors: Sequence[tuple[Tensor, Tensor]], wanted: Tensor) -> bool:
+    """Whether factors that differ by 1e-9 make something else: directions are equally strong, or parts are 0."""
+    generator = torch.Generator().manual_seed(3)
+    moved = [
+        (first + 1e-9 * torch.randn(first.shape, generator=generator, dtype=first.dtype), second)
+        for first, second in factors
+    ]
+    other = _of_products(case, "moved", moved)
+    return other is None or not _close(other, wanted)
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
