@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from mergecore import OutputError
+from mergecore import MergecoreError, OutputError
+from mergecore.files import parse_json
 from mergecore.types import Json, Score, Tried
 
 NAME = "history.jsonl"
@@ -112,9 +113,10 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
     lines, end = [], 0
     while (stop := data.find(b"\n", end)) >= 0:
         try:
-            lines.append(json.loads(data[end:stop]))
-        except ValueError:
+            line: Any = parse_json(data[end:stop], code="E507", nan=True, infinite=True)
+        except MergecoreError:
             break
+        lines.append(line)
         end = stop + 1
     return lines, end
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from mergecore import ConfigError, MergecoreError, OutputError, Registry, __version__
 from mergecore.config import Choice, read_params
+from mergecore.files import parse_json
 from mergecore.types import Dimension, Json, Options, Sampler, SearchRequest
 from mergecore_plugins.search.driving import Study, Task
 from mergecore_plugins.search.findings.deciding import Verdict, best_of, verdict
@@ -48,7 +48,7 @@ def prepared(asked: Asked) -> Prepared:
         MergecoreError: everything that is wrong with config, ranges, evaluators and models, several as `Problems`.
     """
     set_threads(asked.threads)
-    search = read_search(Path(asked.config), json.loads(asked.instead))
+    search = read_search(Path(asked.config), cast("dict[str, Json]", parse_json(asked.instead, code="E104")))
     bench = bench_of(asked, search)
     section, registry = search.section, bench.workshop.place.registry
     evaluators = asked_for(section.entries, search.written, registry)

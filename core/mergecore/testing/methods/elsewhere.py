@@ -9,10 +9,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import torch
 
+from mergecore.files.strict_json import parse_json
 from mergecore.testing.findings import NotCheckedError
 from mergecore.testing.methods.cases import MethodCase
 
@@ -64,13 +65,12 @@ def _answer(code: int, out: bytes, error: bytes) -> list[Digests]:
     if code:
         last = (error.decode("utf8", "replace").strip().splitlines() or ["it ended without a word"])[-1]
         raise NotCheckedError(f"another process cannot run it: {last}")
-    answer: list[Digests] = json.loads(out.splitlines()[-1])
-    return answer
+    return cast("list[Digests]", parse_json(out.splitlines()[-1], code="E401"))
 
 
 def main(given: BinaryIO | None = None) -> None:
     """Write the digests of the cases that are handed over on standard input."""
     stream = given or sys.stdin.buffer
-    torch.set_num_threads(json.loads(stream.readline())["threads"])
+    torch.set_num_threads(cast("dict[str, int]", parse_json(stream.readline(), code="E401"))["threads"])
     cases: Sequence[MethodCase] = pickle.loads(stream.read())  # noqa: S301 - our own process sent it
     sys.stdout.write(f"\n{json.dumps([digests_here(one) for one in cases])}")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from mergecore import MergecoreError, MergeError, PlanOptions, Registry
+from mergecore.files import parse_json
 from mergecore.types import Json
 from mergecore_plugins.evaluation.models import Place, PlannedModel
 from mergecore_plugins.search.driving import Task
@@ -154,13 +155,16 @@ def _score_here(asked: Asked, references: tuple[tuple[str, str, str], ...], task
 @cache
 def _bench_here(asked: Asked, references: tuple[tuple[str, str, str], ...]) -> Bench:
     """The bench of this process, made once."""
-    import json
-
     set_threads(asked.threads)
-    instead = cast("dict[str, Json]", json.loads(asked.instead))
+    instead = cast("dict[str, Json]", parse_json(asked.instead, code="E104"))
     search = read_search(Path(asked.config), instead)
     return bench_of(
-        asked, search, [Reference(kind, name, json.loads(config)) for kind, name, config in references]
+        asked,
+        search,
+        [
+            Reference(kind, name, cast("dict[str, Json]", parse_json(config, code="E104")))
+            for kind, name, config in references
+        ],
     )
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from mergecore import MergecoreError
+from mergecore.files import read_json
 from mergecore_plugins.ui.configs.files import state, write
 
 NAME = "draft.json"
@@ -25,9 +28,9 @@ class Draft:
 def draft(folder: Path) -> Draft:
     """What was kept; an empty one where there is nothing, or nothing that can be read."""
     try:
-        found = json.loads((state(folder) / NAME).read_text(encoding="utf8"))
+        found: Any = read_json(state(folder) / NAME, code="E104")
         return Draft(**{key: str(found[key]) for key in Draft.__dataclass_fields__ if key in found})
-    except (OSError, ValueError, TypeError):
+    except (OSError, MergecoreError, TypeError):
         return Draft()
 
 

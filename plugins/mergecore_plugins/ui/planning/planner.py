@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from mergecore.files import parse_json
 from mergecore.types import Json
 
 Process: TypeAlias = asyncio.subprocess.Process
@@ -109,7 +110,7 @@ class Planner:
             process.stdin.write(json.dumps(asked).encode() + b"\n")
             await process.stdin.drain()
             line = await process.stdout.readline()
-            return json.loads(line) if line.endswith(b"\n") else None
+            return parse_json(line, code="E104", nan=True, infinite=True) if line.endswith(b"\n") else None
         except (BrokenPipeError, ConnectionResetError):
             return None
         finally:

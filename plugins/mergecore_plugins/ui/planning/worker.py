@@ -15,6 +15,7 @@ from typing import Any
 
 from mergecore import MergecoreError, PlanOptions, Registry, plan
 from mergecore.cli import plan_shown
+from mergecore.files import parse_json
 from mergecore.types import Json, Plan
 from mergecore_plugins.ui.faults import faults_of
 from mergecore_plugins.ui.panels_list import PANELS
@@ -22,12 +23,12 @@ from mergecore_plugins.ui.panels_list import PANELS
 
 def main() -> None:
     """Answer each line of standard input until it ends; plugins that print do not get in the way."""
-    disabled = json.loads(sys.argv[1])
+    disabled: Any = parse_json(sys.argv[1], code="E104")
     registry = Registry.discover(disabled)
     answers = os.fdopen(os.dup(1), "w", encoding="utf8")
     os.dup2(2, 1)
     for line in sys.stdin:
-        asked = json.loads(line)
+        asked: Any = parse_json(line, code="E104")
         answers.write(json.dumps(answer(asked["text"], asked["name"], asked, registry)) + "\n")
         answers.flush()
 
@@ -43,7 +44,7 @@ def answer(text: str, name: str, asked: Mapping[str, Any], registry: Registry) -
         try:
             made = plan(file, registry=registry, options=PlanOptions(asked["offline"]))
             given = {"as_json": True, "threads": asked["threads"], "max_memory": asked["max_memory"]}
-            shown = json.loads(plan_shown(made, registry, given))
+            shown = parse_json(plan_shown(made, registry, given), code="E104", nan=True, infinite=True)
         except MergecoreError as error:
             found: list[Json] = [one.as_json() for one in faults_of([error], str(file))]
             return {"ok": False, "faults": _renamed(found, str(file), name), "plan": None, "facts": {}}

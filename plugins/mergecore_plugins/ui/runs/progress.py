@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mergecore.files import size_text
+from mergecore import MergecoreError
+from mergecore.files import parse_json, size_text
 from mergecore_plugins.ui.runs.run import OUTPUT, Run
 
 TAIL = 1 << 16
@@ -79,9 +79,14 @@ def _last(run: Run) -> Mapping[str, Any]:
     for line in reversed(lines):
         if line.endswith(b"\n") and line.startswith(b'{"event"'):
             try:
-                found = json.loads(line)
-            except ValueError:
+                found = parse_json(line, code="E104", nan=True, infinite=True)
+            except MergecoreError:
                 continue
-            if found.get("event") in ("StepDone", "Fetching", "ModelSealed", "PlanReady"):
-                return found if isinstance(found, dict) else {}
+            if isinstance(found, dict) and found.get("event") in (
+                "StepDone",
+                "Fetching",
+                "ModelSealed",
+                "PlanReady",
+            ):
+                return found
     return {}

@@ -18,8 +18,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+from mergecore import MergecoreError
+from mergecore.files import read_json
 from mergecore_plugins.ui.configs.files import write
 
 State: TypeAlias = Literal["waiting", "running", "done", "failed", "stopped"]
@@ -116,9 +118,9 @@ class Run:
 def read(folder: Path) -> Run | None:
     """The run of a folder; None where it is none, or one that was not written to the end."""
     try:
-        facts = json.loads((folder / RECORD).read_text(encoding="utf8"))
+        facts: Any = read_json(folder / RECORD, code="E104")
         return Run(**facts, folder=folder)
-    except (OSError, ValueError, TypeError):
+    except (OSError, MergecoreError, TypeError):
         return None
 
 

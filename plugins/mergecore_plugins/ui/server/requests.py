@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+
+from mergecore import MergecoreError
+from mergecore.files import parse_json
 
 MAX_BODY = 8_000_000
 """Bytes of a request at most; a config has a million."""
@@ -26,8 +28,8 @@ async def json_of(request: Request) -> Mapping[str, Any]:
         if len(body) > MAX_BODY:
             raise HTTPException(413)
     try:
-        found = json.loads(bytes(body))
-    except (ValueError, RecursionError) as error:
+        found = parse_json(bytes(body), code="E104")
+    except MergecoreError as error:
         raise HTTPException(400) from error
     if not isinstance(found, Mapping):
         raise HTTPException(400)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mergecore import MergecoreError
+from mergecore.files import parse_json
 from mergecore_plugins.ui.runs.run import Run
 
 MERGE = "this merge"
@@ -64,14 +65,15 @@ def _lines(output: str) -> Iterator[Mapping[str, Any]]:
     """The objects that were written to their ends, in the order of prompts and models."""
     for line in output.splitlines(keepends=True):
         if line.startswith('{"model"') and line.endswith("\n"):
-            yield json.loads(line)
+            said: Any = parse_json(line, code="E104")
+            yield said
 
 
 def scores(run: Run) -> tuple[list[Table], list[str]]:
     """The scores of a run that is done, and its warnings."""
     try:
-        found = json.loads(run.output)
-    except ValueError:
+        found: Any = parse_json(run.output, code="E104", nan=True, infinite=True)
+    except MergecoreError:
         return [], []
     tables = [
         _table(evaluation["name"], score, found["against"], run)
