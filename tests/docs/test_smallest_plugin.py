@@ -161,7 +161,7 @@ def test_an_interrupted_merge_goes_on_to_the_same_bytes(cli: Cli) -> None:
 def test_docs(cli: Cli) -> None:
     shown = cli("methods", "show", "agree").out
     for text in (
-        "agree: the mean of the differences to the base, where all models agree on the sign.",
+        "agree: The mean of the differences to the base, where all models agree on the sign.",
         "needs      base_model and 1 or more models; works on differences to the base",
         "scale        number in [0, 2], shared, default 1.0\n                 factor of the mean",
         "comes with mergecore-agree 0.1.0",

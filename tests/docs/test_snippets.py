@@ -67,8 +67,11 @@ def test_snippets_run_in_the_order_of_their_page(
             with monkeypatch.context() as patch:
                 while "=" in words[0]:
                     patch.setenv(*words.pop(0).split("=", 1))
+                words, to = (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, "")
                 outcome = cli(*words[1:])
             assert outcome.code == 0, f"{words}\n{outcome.err}"
+            if to:
+                Path(to).write_text(outcome.out, encoding="utf8")
         if snippet.language == "python":
             if "import mergecore\n" in snippet.text:
                 session = ""
