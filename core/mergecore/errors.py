@@ -24,6 +24,7 @@ __all__ = [
     "did_you_mean",
     "printable",
     "some",
+    "text_of",
 ]
 
 

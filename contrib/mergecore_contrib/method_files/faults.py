@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mergecore import ConfigError, MergecoreError, PluginError
+from mergecore.errors import text_of
 
 PACKAGES = ("mergekit", "sd_mecha")
 """What a file is written for, and need not be installed."""
@@ -23,7 +24,7 @@ def refused(file: Path, error: BaseException) -> ConfigError:
             f"{_place(file, error)}: {error}: mergecore stands in for the parts that define merge methods only",
             hint="put what it needs from there into the file",
         )
-    words = error.msg if isinstance(error, SyntaxError) else _text(error)
+    words = error.msg if isinstance(error, SyntaxError) else text_of(error)
     return ConfigError(
         "E105", f"{_place(file, error)}: {type(error).__name__}: {words}", hint="correct the file"
     )
@@ -49,7 +50,7 @@ def blaming(file: Path, method: str, tensor: str) -> Iterator[None]:
             what = f"it imports from {getattr(error, 'name', '')} while it runs: {error}"
             hint = "put the import at the top of the file, where mergecore stands in for it"
             raise _blamed(file, method, tensor, error, "E605", what, hint) from error
-        what = " ".join(f"{type(error).__name__}: {_text(error)}".split())
+        what = " ".join(f"{type(error).__name__}: {text_of(error)}".split())
         raise _blamed(file, method, tensor, error, "E604", what) from error
 
 
@@ -87,13 +88,6 @@ def _blamed(
 ) -> PluginError:
     told = f"{_place(file, error)}: '{method}' failed on tensor '{tensor}': {what}"
     return PluginError(code, told, tensor=tensor, plugin="method_files", hint=hint)
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - the text of an exception of the file is code of the file
-        return ""
 
 
 def _of_packages(error: BaseException) -> bool:

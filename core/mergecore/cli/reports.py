@@ -103,7 +103,7 @@ def check_report(path: Path, *, overwrite: bool = False, outside: Path | None = 
     outside: a folder in which it must not be.
 
     Raises:
-        OutputError: E501 where there is something, E505 where there is no folder, or that of a model.
+        OutputError: E501 when the file exists; E505 when its folder does not exist, or belongs to a model.
     """
     if os.path.lexists(path) and not (overwrite and _is_report(path)):
         why = " and is not a report" if overwrite else ""

@@ -129,7 +129,7 @@ def test_ends_reach_both_ends_of_every_range_and_every_option() -> None:
         ("!range {low: 0, high: 1, per: layer_group, groups: 1}", "'groups' is 1; a whole number from 2 to 64 is expected. Hint: write 'groups: 4'"),
         ("!range {low: 0, high: 1, roles: [mlp]}", "'roles' has no effect without 'per: role'. Hint: add that, or leave it out"),
         ("!range {low: 0, high: 1, per: role, roles: 3}", "'roles' is 3; a list of roles is expected. Hint: write 'roles: [attn, mlp]'"),
-        ("!range {low: 0, high: 1, name: 3}", "the name 3 is no text. Hint: write such as 'name: shared'"),
+        ("!range {low: 0, high: 1, name: 3}", "the name 3 is not text. Hint: write such as 'name: shared'"),
         ("!range [0, !range [1, 2]]", "E104 s.yml:1:15: a range cannot hold another one. Hint: write numbers in it"),
         ("!choice [a]", "a choice is a list of two values or more. Hint: write `!choice [ties, dare_ties]`"),
         ("!choice 3", "a choice is a list of two values or more"),

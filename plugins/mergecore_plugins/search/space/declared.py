@@ -150,7 +150,7 @@ def _flag(tagged: Tagged, said: Mapping[str, Json], key: str) -> bool:
 def _name(tagged: Tagged, said: Mapping[str, Json]) -> str:
     value = said.get("name", "")
     if not isinstance(value, str) or (not value and "name" in said):
-        raise _wrong(tagged, f"the name {value!r} is no text", "write such as 'name: shared'")
+        raise _wrong(tagged, f"the name {value!r} is not text", "write such as 'name: shared'")
     return value
 
 

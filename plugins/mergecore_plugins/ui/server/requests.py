@@ -40,7 +40,7 @@ def text_of(asked: Mapping[str, Any], key: str) -> str:
     """A text of a request; empty where there is none.
 
     Raises:
-        HTTPException: 400 for what is no text, or none that UTF-8 can hold.
+        HTTPException: 400 when it is not text, or not text that UTF-8 can hold.
     """
     found = asked.get(key, "")
     try:
