@@ -105,6 +105,16 @@ class Journal:
         os.fsync(self._file.fileno())
 
 
+def is_history(path: Path) -> bool:
+    """Whether a file is the history of a search, of any version; also one that was killed before its first line."""
+    with path.open("rb") as file:
+        begin = file.read(len(_BEGIN) + 1)
+    return begin.startswith(_BEGIN) or _BEGIN.startswith(begin)
+
+
+_BEGIN = b'{"format": "mergecore-search/'
+
+
 def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The whole lines of a history, and where they end."""
     if not path.exists():

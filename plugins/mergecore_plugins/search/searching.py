@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +15,8 @@ from mergecore.types import Dimension, Json, Options, Sampler, SearchRequest
 from mergecore_plugins.search.driving import Study, Task
 from mergecore_plugins.search.findings.deciding import Verdict, best_of, verdict
 from mergecore_plugins.search.findings.results import Findings, rows_of, said
-from mergecore_plugins.search.journal import NAME, Journal, Trial
+from mergecore_plugins.search.findings.writing import remove_winner
+from mergecore_plugins.search.journal import NAME, Journal, Trial, is_history
 from mergecore_plugins.search.judging.bench import Asked, Bench, InProcesses, bench_of, portable, set_threads
 from mergecore_plugins.search.judging.candidates import Reference, references_of
 from mergecore_plugins.search.judging.objectives import asked_for, check_test_sets, judge_of
@@ -187,14 +187,25 @@ def _check_folder(out: Path, mode: Mode) -> None:
     if not out.absolute().parent.is_dir():
         hint = "make it, or choose another place"
         raise OutputError("E505", f"{out}: the folder {out.parent} does not exist", hint=hint)
+    if (out / NAME).exists() and not is_history(out / NAME):
+        what = f"{out / NAME} is not the history of a search"
+        raise OutputError("E501", what, hint="choose another folder")
     if mode == "restart" and (out / NAME).exists():
-        shutil.rmtree(out)
+        _throw_away(out)
+        return
     if (out / NAME).exists() and mode == "new":
         what = f"{out} holds a search that was begun"
         raise OutputError("E507", what, hint="--resume goes on with it, --restart throws it away")
     if out.exists() and not (out / NAME).exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError("E501", f"{out} exists, and is not of a search", hint="choose another folder")
     out.mkdir(exist_ok=True)
+
+
+def _throw_away(out: Path) -> None:
+    """Remove what an earlier search has left in its folder, and nothing beside it."""
+    for one in [out / NAME, out / "search.json", out / "best.yml", *(out / "front").glob("*.yml")]:
+        one.unlink(missing_ok=True)
+    remove_winner(out / "merged")
 
 
 def _found(made: Prepared, trials: Sequence[Trial]) -> Findings:

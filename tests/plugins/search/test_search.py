@@ -277,6 +277,34 @@ def test_what_stands_in_the_way_of_the_folder_is_said(cli: Cli) -> None:
     )
 
 
+@pytest.mark.parametrize("mode", [(), ("--resume",), ("--restart",)])
+@pytest.mark.parametrize("text", ["my notes\n", '{"format": "of another tool"}\n', "[1]\n"])
+def test_a_history_of_somebody_else_is_left_alone(text: str, mode: tuple[str, ...], cli: Cli) -> None:
+    written(CONFIG)
+    Path("out").mkdir()
+    Path("out/history.jsonl").write_text(text)
+    Path("out/precious").write_text("x")
+    outcome = cli("search", "s.yml", "out", "--no-write", "--trials", "4", *mode)
+    assert outcome.code == 6
+    assert (
+        "E501: out/history.jsonl is not the history of a search. Hint: choose another folder" in outcome.err
+    )
+    assert {one.name: one.read_text() for one in Path("out").iterdir()} == {
+        "history.jsonl": text,
+        "precious": "x",
+    }
+
+
+def test_beginning_anew_removes_what_searches_write_and_nothing_beside(cli: Cli) -> None:
+    assert cli("search", written(CONFIG), "out", "--trials", "4").code == 0
+    Path("out/precious").write_text("x")
+    before = Path("out/history.jsonl").read_bytes()
+    assert cli("search", "s.yml", "out", "--no-write", "--restart", "--seed", "3", "--trials", "4").code == 0
+    assert Path("out/precious").read_text() == "x"
+    assert not Path("out/merged").exists()
+    assert Path("out/history.jsonl").read_bytes() != before
+
+
 def test_a_history_with_other_points_is_not_gone_on_with(cli: Cli) -> None:
     assert cli("search", written(CONFIG), "out", "--no-write", "--trials", "4").code == 0
     file = Path("out/history.jsonl")

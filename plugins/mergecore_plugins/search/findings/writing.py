@@ -29,8 +29,13 @@ def write_winner(found: Findings, made: Prepared, folder: Path) -> Path | None:
         average = next(one for one in made.references if one.kind == "average")
         config = {LINEAGE: cast("Json", {**found.lineage(None), "average": True}), **average.config}
     written = plan(config, registry=workshop.place.registry, options=workshop.options)  # type: ignore[arg-type]
-    if folder.exists():  # of this search, before it went on
-        shutil.rmtree(folder)
+    remove_winner(folder)  # of this search, before it went on
     return execute(
         written, folder, registry=workshop.place.registry, options=RunOptions(threads=workshop.threads)
     )
+
+
+def remove_winner(folder: Path) -> None:
+    """Remove a model that a search has written; a folder of anything else stays."""
+    if (folder / "mergecore-manifest.json").is_file():
+        shutil.rmtree(folder)
