@@ -278,7 +278,11 @@ main()
 def test_a_signal_to_stop_ends_a_merge_in_order(
     number: signal.Signals, code: int, config: Path, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-c", SLOW, "merge", str(config), str(tmp_path / "out")]
+    listening = "import signal\n" + "".join(  # even where the tests themselves were started by nohup
+        f"signal.signal(signal.{one}, signal.{how})\n"
+        for one, how in (("SIGHUP", "SIG_DFL"), ("SIGINT", "default_int_handler"), ("SIGTERM", "SIG_DFL"))
+    )
+    command = [sys.executable, "-c", listening + SLOW, "merge", str(config), str(tmp_path / "out")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdout.readline() == "merging\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from types import FrameType
@@ -49,11 +50,14 @@ def calls_of_a_plan(folder: Path, experts: int, registry: Registry, more: dict[s
         nonlocal count
         count += event == "call"
 
+    gc.collect()
+    gc.disable()  # what other tests left behind would be cleared away, and counted, at some time
     sys.setprofile(note)
     try:
         plan(config, registry=registry)
     finally:
         sys.setprofile(None)
+        gc.enable()
     return count
 
 
