@@ -1,4 +1,4 @@
-"""An evaluator of these tests, as a package of its own: how near the weights of a model are to a number."""
+"""An evaluator of the tests, as a package of its own: how near the weights of a model are to a number."""
 
 CODE = """
 import hashlib, os, random
@@ -39,3 +39,17 @@ def mergecore_evaluators():
         public_test_set=lambda params: "NEAR" if params.public else None,
     )
 """
+
+CONFIG = """
+merge_method: task_arithmetic
+base_model: ./base
+models:
+- model: ./a
+  parameters: {weight: !range [0, 1]}
+- model: ./b
+  parameters: {weight: !range {low: 0, high: 1, per: layer_group, groups: 2}}
+search:
+  trials: 8
+  objectives: [{evaluator: near}]
+"""
+"""A search of two weights by that evaluator."""
