@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from mergecore import ConfigError, MergecoreError, OutputError, Registry, __version__
+from mergecore import ConfigError, MergecoreError, OutputError, Plan, Registry, __version__
 from mergecore.config import Choice, read_params
 from mergecore.files import parse_json
 from mergecore.types import Dimension, Json, Options, Sampler, SearchRequest
@@ -19,7 +19,8 @@ from mergecore_plugins.search.findings.writing import remove_winner
 from mergecore_plugins.search.journal import NAME, Journal, Trial, is_history
 from mergecore_plugins.search.judging.bench import Asked, Bench, InProcesses, bench_of, portable, set_threads
 from mergecore_plugins.search.judging.candidates import Reference, references_of
-from mergecore_plugins.search.judging.objectives import asked_for, check_test_sets, judge_of
+from mergecore_plugins.search.judging.objectives import Asked as Evaluating
+from mergecore_plugins.search.judging.objectives import asked_for, check_held_out, check_test_sets, judge_of
 from mergecore_plugins.search.space.places import placed
 from mergecore_plugins.search.space.reading import Search, read_search
 
@@ -53,7 +54,7 @@ def prepared(asked: Asked) -> Prepared:
     section, registry = search.section, bench.workshop.place.registry
     evaluators = asked_for(section.entries, search.written, registry)
     check_test_sets(evaluators, section, search.written)
-    asked_for(section.held_out, search.written, registry)
+    check_held_out(evaluators, asked_for(section.held_out, search.written, registry), section, search.written)
     request = SearchRequest(
         dimensions=search.space.dimensions,
         objectives=section.count,
@@ -65,7 +66,7 @@ def prepared(asked: Asked) -> Prepared:
     sampler = _sampler(search, registry)
     sampler.begin(request, _sampler_params(search, sampler))  # what it cannot search is said now
     plans = bench.workshop.check_ends()
-    references, notes = _usable(bench, references_of(search.space, plans))
+    references, notes = _usable(bench, references_of(search.space, plans, registry))
     bench.references = references
     identity: dict[str, Json] = {
         "mergecore": __version__,
@@ -75,10 +76,17 @@ def prepared(asked: Asked) -> Prepared:
         },
         "dimensions": [repr(one) for one in request.dimensions],
         "evaluators": [one.identity for one in evaluators],
-        "models": bench.workshop.candidate(plans[0], "").identity,
+        **_models(bench, plans, evaluators),
         "device": [asked.device, asked.dtype],
     }
     return Prepared(asked, search, bench, tuple(references), sampler, request, identity, tuple(notes))
+
+
+def _models(bench: Bench, plans: Sequence[Plan], evaluators: Sequence[Evaluating]) -> dict[str, Json]:
+    """Digests of all models that points may merge, and of those that evaluators compare them with."""
+    made = [bench.workshop.candidate(one, "") for one in plans]
+    compared = {other.identity for model in made for one in evaluators for other in one.compared(model)}
+    return {"models": [one.identity for one in made], "compared": [*sorted(compared)]}
 
 
 def _sampler(search: Search, registry: Registry) -> Sampler[Any]:

@@ -16,6 +16,7 @@ from mergecore import (
     Document,
     Kept,
     MergecoreError,
+    MergeMethod,
     ModelSource,
     Plan,
     PlanOptions,
@@ -187,14 +188,19 @@ def _put(module: Any, tensors: Mapping[str, Tensor]) -> None:
 # ---- what points are measured by ---------------------------------------------------------------------------
 
 
-def references_of(space: Space, plans: Sequence[Plan]) -> list[Reference]:
-    """The average of the parents, each parent, and the base, of all models that a search may use."""
+def references_of(space: Space, plans: Sequence[Plan], registry: Registry) -> list[Reference]:
+    """The average of all models that a search may merge, each of them, and the base, which is scored once.
+
+    A base counts in the average where a method merges it as it does the others, not where changes to it are merged.
+    """
     models: dict[str, Json] = {}
     bases: dict[str, Json] = {}
     promised = {one.name for made in plans for one in made.earlier}
     entries: dict[str, Json] = {}
+    averaged: set[str] = set()
     for _, point in space.ends():
         for document in space.documents_at(point):
+            averaged |= _averaged(document.data, registry)
             for entry in _entries(dict(document.data)):
                 model = entry["model"]
                 if not (isinstance(model, str) and model in promised):
@@ -206,18 +212,32 @@ def references_of(space: Space, plans: Sequence[Plan]) -> list[Reference]:
             base = document.data.get("base_model")
             if base is not None and not (isinstance(base, str) and base in promised):
                 bases.setdefault(_key(base), base)
-    parents = {key: one for key, one in models.items() if key not in bases} or models
+                entries.setdefault(_key(base), {"model": base})
     last = space.documents_at(next(iter(space.ends()))[1])[-1]
     kept_keys = {key: one for key, one in last.data.items() if key not in _STRUCTURE}
     average: dict[str, Json] = {
         "merge_method": "linear",
         **kept_keys,
-        "models": [entries[key] for key in parents],
+        "models": [one for key, one in entries.items() if key in averaged],
         "parameters": {"weight": 1.0, "normalize": True},
     }
-    found = [Reference("average", "average", average)] if len(parents) > 1 else []
-    found += [Reference("parent", _name(one), {"model": one}) for one in parents.values()]
+    found = [Reference("average", "average", average)] if len(averaged & entries.keys()) > 1 else []
+    found += [
+        Reference("parent", _name(one), {"model": one}) for key, one in models.items() if key not in bases
+    ]
     return found + [Reference("base", _name(one), {"model": one}) for one in bases.values()]
+
+
+def _averaged(config: Mapping[str, Json], registry: Registry) -> set[str]:
+    """Which models of a config belong to the average of what it merges."""
+    listed = {_key(one["model"]) for one in _entries(dict(config))}
+    base, named = config.get("base_model"), config.get("merge_method")
+    if base is None or not isinstance(named, str):
+        return listed
+    method: MergeMethod[Any] = registry.get(MergeMethod, named)
+    if method.base_apart:
+        return listed - {_key(base)}
+    return listed | {_key(base)} if method.base == "required" else listed
 
 
 def _key(model: Json) -> str:

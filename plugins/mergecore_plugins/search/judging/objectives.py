@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mergecore import Document, Evaluator, Params, PolicyError, Registry
+from mergecore import ConfigError, Document, Evaluator, Params, PolicyError, Registry
 from mergecore.errors import Collector
 from mergecore.types import EvaluatedModel, EvaluationProgress, Json, Score
 from mergecore_plugins.evaluation.cache import Cache, default_folder
@@ -43,12 +43,25 @@ class Asked:
     @property
     def identity(self) -> str:
         """A digest of what decides its scores beside the model: plugin, parameters, and the content of files."""
+        return self._digest(())
+
+    @property
+    def data(self) -> str:
+        """The same however many samples are taken: two that share it look at the same data."""
+        return self._digest(("limit",))
+
+    def _digest(self, without: Sequence[str]) -> str:
         plugin = self.registry.provider(Evaluator, self.evaluation.evaluator.name)
         said = [plugin.distribution, plugin.version, self.evaluation.evaluator.name]
         files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.evaluation.files]
         params = self.evaluation.params
-        plain = {key: one for key, one in params.model_dump(mode="json").items() if not _is_path(params, key)}
+        dumped = params.model_dump(mode="json").items()
+        plain = {key: one for key, one in dumped if key not in without and not _is_path(params, key)}
         return hashlib.sha256(repr((said, sorted(plain.items()), files)).encode()).hexdigest()
+
+    def compared(self, model: EvaluatedModel) -> Iterable[EvaluatedModel]:
+        """The other models that its scores of a model depend on."""
+        return self.evaluation.evaluator.compared(model, self.evaluation.params)
 
 
 def _is_path(params: Params, key: str) -> bool:
@@ -87,6 +100,24 @@ def check_test_sets(asked: Sequence[Asked], section: SearchSection, document: Do
             hint = "search on other data; --allow-public-test-sets insists"
             place = document.place(("search", "objectives", index))
             problems.add(PolicyError("E310", what, place=place, hint=hint))
+    problems.raise_any()
+
+
+def check_held_out(
+    asked: Sequence[Asked], held_out: Sequence[Asked], section: SearchSection, document: Document
+) -> None:
+    """Raise E104 for all data held out that an objective looks at too, under whatever name."""
+    problems = Collector()
+    seen = {one.data: one.evaluation.name for one in asked}
+    for index, one in enumerate(held_out):
+        if one.data in seen:
+            what = (
+                f"'holdout' has the data of the objective '{seen[one.data]}': points are chosen by it, so it cannot "
+                "say how good they are"
+            )
+            path = ("search", "holdout") if len(section.holdout) == 1 else ("search", "holdout", index)
+            hint = "name data that no objective looks at, or leave 'holdout' out"
+            problems.add(ConfigError("E104", what, place=document.place(path), hint=hint))
     problems.raise_any()
 
 
