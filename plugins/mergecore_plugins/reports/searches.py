@@ -59,13 +59,16 @@ def _sentence(words: str) -> str:
 # ---- what came out -----------------------------------------------------------------------------------------
 
 
+_RECOMMENDED = {"best": "the best point", "average": "the average of the models"}
+
+
 def _outcome(found: Values) -> Iterator[str]:
     best = found.get("best") or {}
     if best.get("point"):
         yield paragraph("The best point:")
         yield fact_list({name: _shown(value) for name, value in best["point"].items()})
     if found.get("recommended"):
-        yield paragraph(f"Recommended: {found['recommended']}.")
+        yield paragraph(f"Recommended: {_RECOMMENDED.get(found['recommended'], found.get('stronger'))}.")
     table: Sequence[Values] = found.get("table") or ()
     drawn = []
     for i, objective in enumerate(found["objectives"]):

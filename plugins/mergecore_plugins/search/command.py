@@ -85,13 +85,12 @@ def search(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> No
     mode = "resume" if given["resume"] else "restart" if given["restart"] else "new"
     told = _Progress(given["quiet"])
     found = carried_out(made, out, jobs=given["jobs"], mode=mode, told=told)  # type: ignore[arg-type]
-    if given["write"]:
-        _write(found, made, out)
+    written = _write(found, made, out) if given["write"] else None
     if html is not None:
         from mergecore_plugins.reports import search_report
 
         write_report(html, search_report(found.as_json()), quiet=given["quiet"])
-    _show(found, out, given["as_json"])
+    _show(found, out, written, given["as_json"])
 
 
 def _asked(config: Path, disabled: Sequence[str], given: Mapping[str, Any]) -> Any:
@@ -147,17 +146,17 @@ class _Progress:
         click.echo(line_of(trial, point, better), err=True)
 
 
-def _write(found: Findings, made: Prepared, out: Path) -> None:
+def _write(found: Findings, made: Prepared, out: Path) -> Path | None:
     """Write the model that the search recommends to OUT/merged, as any merge is written."""
     from mergecore_plugins.search.findings.writing import write_winner
 
-    write_winner(found, made, out / "merged")
+    return write_winner(found, made, out / "merged")
 
 
-def _show(found: Findings, out: Path, as_json: bool) -> None:
+def _show(found: Findings, out: Path, written: Path | None, as_json: bool) -> None:
     from mergecore_plugins.search.findings.showing import table
 
     if as_json:
         click.echo(json.dumps(found.as_json()))
     else:
-        show_text(table(found, out))
+        show_text(table(found, out, written))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mergecore.types import Interval, Options, Score
+from mergecore_plugins.reports import search_report
 from mergecore_plugins.search.findings.deciding import best_of, difference, front, looked_at, verdict
-from mergecore_plugins.search.findings.results import importance
+from mergecore_plugins.search.findings.results import Findings, importance, rows_of
+from mergecore_plugins.search.findings.showing import table
 from mergecore_plugins.search.journal import Trial
 from mergecore_plugins.search.judging.scoring import is_hopeless, values_of
-from mergecore_plugins.search.space.section import Objective
+from mergecore_plugins.search.space.ranges import Space
+from mergecore_plugins.search.space.section import Objective, SearchSection
 
 ONE = (Objective(evaluator="e"),)
 
@@ -130,14 +134,17 @@ def test_what_a_search_comes_to_is_said_in_words() -> None:
     points, average, pair = noise(0, 5, 50)
     worse = [trial(0, score(np.array(average.scores[0].per_sample) - 1))]
     assert verdict(worse[0], average, worse, ONE, None).why == (
-        "none of 1 points is better than the average on the data of the search"
+        "no point of 1 is better than the average on the data of the search"
     )
     better = trial(0, score(np.array(average.scores[0].per_sample) + np.linspace(1, 1.1, 50)))
     said = verdict(better, average, [better], ONE, None)
     assert said.beats
-    assert said.why == "looking at 1 points, chance alone does as well in less than 0.1 % of cases"
+    assert said.why == "looking at 1 point, chance alone does as well in less than 0.1 % of cases"
     held = verdict(better, average, [better], ONE, (better, average))
     assert held.why.startswith("on the data held out, the best point is better than the average by 1.05 [1.0")
+    slip = verdict(better, average, [better], ONE, (average, better))
+    assert not slip.beats
+    assert slip.why.startswith("on the data held out, the best point is worse than the average by 1.05 [1.0")
     few = [
         trial(one.number, replace(one.scores[0], per_sample=one.scores[0].per_sample[:5], samples=5))
         for one in (better, average)
@@ -154,6 +161,50 @@ def test_what_a_search_comes_to_is_said_in_words() -> None:
     assert verdict(better, average, [better], ONE, (bare, average)).why == unknown.why
     assert looked_at([bare], average, ONE) is None
     del points, pair
+
+
+@pytest.mark.parametrize(
+    ("best", "average", "parent", "base", "recommended"),
+    [
+        (1.0, 0.0, 0.5, 0.2, "best"),
+        (1.0, 0.0, 2.0, 0.2, "parent"),
+        (1.0, 0.0, 0.5, 3.0, "base"),
+        (-1.0, 0.0, -0.5, 0.0, "average"),
+        (-1.0, 0.0, 0.5, 0.2, "parent"),
+    ],
+)
+def test_a_parent_that_is_better_than_what_was_found_is_what_to_use(
+    best: float, average: float, parent: float, base: float, recommended: str
+) -> None:
+    """Each has the noise of the samples in common, and a little of its own; samples say what is better."""
+    generator = np.random.default_rng(0)
+    common = generator.normal(0, 5, 60)
+    models = {"point": best, "average": average, "parent": parent, "base": base}
+    trials = {
+        kind: replace(trial(n, score(common + gain + generator.normal(0, 0.1, 60)), kind=kind), name=kind)
+        for n, (kind, gain) in enumerate(models.items())
+    }
+    judged = verdict(trials["point"], trials["average"], [trials["point"]], ONE, None)
+    section = SearchSection(objectives=ONE, trials=1)
+    found = Findings(
+        "c.yml",
+        Space((), (), {}),
+        section,
+        [*trials.values()],
+        trials["point"],
+        judged,
+        rows_of([*trials.values()], trials["point"], ONE),
+        held_out=False,
+    )
+    assert found.recommended == recommended
+    said = table(found, Path("out"))
+    assert ("use it (" in said) == (recommended == "average")
+    ours = "the best point" if judged.beats else "the average"
+    better = f"but {recommended} ({recommended}) is better than {ours}: use {recommended} as it is"
+    assert (better in said) == (recommended in ("parent", "base"))
+    page = search_report(found.as_json())
+    wanted = {"best": "the best point", "average": "the average of the models"}.get(recommended, recommended)
+    assert f"Recommended: {wanted}." in page
 
 
 def test_several_numbers_have_a_front_and_one_of_it_is_best() -> None:

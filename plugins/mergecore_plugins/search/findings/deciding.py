@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from mergecore.errors import counted
 from mergecore.types import Json, Score
 from mergecore_plugins.evaluation.statistics import FEWEST, ends
 from mergecore_plugins.search.journal import Trial
@@ -35,6 +36,12 @@ class Difference:
     def in_words(self) -> str:
         """Better, worse, or within noise."""
         return "better" if self.low > 0 else "worse" if self.high < 0 else "within noise"
+
+    def than(self, other: str) -> str:
+        """By how much it is better or worse than the other, with the interval of just that."""
+        if self.mean < 0:
+            return f"worse than {other} by {-self.mean:.4g} [{-self.high:.4g}, {-self.low:.4g}]"
+        return f"better than {other} by {self.mean:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
 
 def comparable(trials: Sequence[Trial]) -> bool:
@@ -157,6 +164,15 @@ def front(points: Sequence[Trial]) -> list[Trial]:
     return [one for one in whole if not any(_dominates(other.values, one.values) for other in whole)]
 
 
+def clearly_better(ours: Trial, theirs: Trial, objectives: Sequence[Objective]) -> bool:
+    """Whether the samples say that `ours` is better in a number of the search and worse in none.
+
+    Where samples cannot be paired, they say nothing.
+    """
+    gains = difference(ours, theirs, objectives)
+    return any(one.low > 0 for one in gains) and not any(one.high < 0 for one in gains)
+
+
 def _dominates(a: Sequence[float], b: Sequence[float]) -> bool:
     return all(x >= y for x, y in zip(a, b, strict=True)) and any(x > y for x, y in zip(a, b, strict=True))
 
@@ -195,16 +211,18 @@ def verdict(
         the choice among many is corrected for.
     """
     chance = looked_at(points, average, objectives)
-    many = f"{sum(one.complete for one in points)} points"
+    many = sum(one.complete for one in points)
     if all(a <= b for a, b in zip(best.values, average.values, strict=True)):
-        return Verdict(False, f"none of {many} is better than the average on the data of the search", chance)
+        return Verdict(
+            False, f"no point of {many} is better than the average on the data of the search", chance
+        )
     if held_out is not None:
         return _held_out(held_out, objectives, chance)
     gains = tuple(difference(best, average, objectives))
     if chance is None:
         why = "the evaluator gives no values for each sample, so nobody can tell a gain from noise"
         return Verdict(False, why, None, gains)
-    words = f"looking at {many}, chance alone does as well in {_percent(chance)} of cases"
+    words = f"looking at {counted(many, 'point')}, chance alone does as well in {_percent(chance)} of cases"
     found = chance < 1 - LEVEL and not any(one.high < 0 for one in gains)
     return Verdict(found, words, chance, gains)
 
@@ -217,11 +235,8 @@ def _held_out(pair: tuple[Trial, Trial], objectives: Sequence[Objective], chance
     if not gains:
         why = "the evaluator gives no values for each sample, so nobody can tell a gain from noise"
         return Verdict(False, why, chance)
-    beats = any(one.low > 0 for one in gains) and not any(one.high < 0 for one in gains)
-    words = " and ".join(
-        f"better than the average by {one.mean:.4g} [{one.low:.4g}, {one.high:.4g}], {one.in_words}"
-        for one in gains
-    )
+    beats = clearly_better(*pair, objectives)
+    words = " and ".join(f"{one.than('the average')}, {one.in_words}" for one in gains)
     return Verdict(beats, f"on the data held out, the best point is {words}", chance, gains)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mergecore import Document
 from mergecore.types import Dimension, Json, Options, Score
-from mergecore_plugins.search.findings.deciding import Difference, Verdict, difference, front
+from mergecore_plugins.search.findings.deciding import Difference, Verdict, clearly_better, difference, front
 from mergecore_plugins.search.journal import FORMAT, Trial
 from mergecore_plugins.search.space.ranges import Space
 from mergecore_plugins.search.space.section import Objective, SearchSection
@@ -55,8 +55,27 @@ class Findings:
 
     @property
     def recommended(self) -> str:
-        """What to use: the best point, or the average."""
+        """What to use: the best point, the average, or a parent or base that is better than that."""
+        return self.stronger.kind if self.stronger else self._chosen
+
+    @property
+    def _chosen(self) -> str:
+        """What to use of what a search makes."""
         return "best" if self.verdict is None or self.verdict.beats else "average"
+
+    @property
+    def stronger(self) -> Trial | None:
+        """The parent or base that is clearly better than what a search makes, if any; of several, the best."""
+        kind = "point" if self._chosen == "best" else "average"
+        ours = next((one.trial for one in self.rows if one.trial.kind == kind), None)
+        better = [
+            one.trial
+            for one in self.rows
+            if ours is not None
+            and one.trial.kind in ("parent", "base")
+            and clearly_better(one.trial, ours, self.section.objectives)
+        ]
+        return max(better, key=lambda one: one.values, default=None)
 
     def as_json(self) -> dict[str, Json]:
         """Everything, for programs and reports."""
@@ -77,6 +96,7 @@ class Findings:
             "held_out": self.held_out,
             "verdict": self.verdict.as_json() if self.verdict else None,
             "recommended": self.recommended,
+            "stronger": self.stronger.name if self.stronger else None,
             "notes": list(self.notes),
         }
 
@@ -115,6 +135,8 @@ class Findings:
             ]
         if self.verdict is not None:
             found |= {"beats_average": self.verdict.beats, "why": self.verdict.why}
+        if self.stronger is not None:
+            found["not_as_good_as"] = self.stronger.name
         return found
 
     def config_of(self, trial: Trial) -> str:

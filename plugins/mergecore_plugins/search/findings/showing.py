@@ -18,10 +18,10 @@ def line_of(trial: Trial, point: Mapping[str, Json], better: bool) -> str:
     return f"{trial.name}: {said}{' *' if better else ''}{f' ({values})' if values else ''}"
 
 
-def table(found: Findings, out: Path) -> str:
-    """The table, and what the search comes to."""
+def table(found: Findings, out: Path, written: Path | None = None) -> str:
+    """The table, and what the search comes to; `written`: the folder of its model, if it was written."""
     if not found.rows:
-        return "\n".join(verdict_lines(found, out))
+        return "\n".join(verdict_lines(found, out, written))
     where = "data held out, looked at once" if found.held_out else "data of the search"
     head = ["model", *(one.name for one in found.rows[0].trial.scores), "best point is better by"]
     rows = [_cells(one) for one in found.rows]
@@ -30,29 +30,38 @@ def table(found: Findings, out: Path) -> str:
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in (head, *rows)
     ]
-    return "\n".join([f"scores on the {where}:", "", *lines, "", *verdict_lines(found, out)])
+    return "\n".join([f"scores on the {where}:", "", *lines, "", *verdict_lines(found, out, written)])
 
 
-def verdict_lines(found: Findings, out: Path) -> list[str]:
+def verdict_lines(found: Findings, out: Path, written: Path | None = None) -> list[str]:
     """What to use, in plain words."""
     important = {name: share for name, share in found.as_json()["importance"].items() if share}  # type: ignore[union-attr]
     most = sorted(important, key=lambda name: -float(important[name]))[:3]  # type: ignore[arg-type]
     told = [f"what matters most: {', '.join(most)}"] if most else []
     notes = [f"note: {one}" for one in found.notes]
-    if found.verdict is None:
-        return [
-            *notes,
-            *told,
-            f"the best point is {out / 'best.yml'}; there is no average to compare it with",
-        ]
-    if found.verdict.beats:
-        return [
-            *notes,
-            *told,
-            f"the best point beats the average: {found.verdict.why}",
-            f"use {out / 'best.yml'}",
-        ]
-    return [*notes, *told, f"nothing beats the average: use it ({found.verdict.why})"]
+    return [*notes, *told, *_outcome(found), *_where(found, out, written)]
+
+
+def _outcome(found: Findings) -> list[str]:
+    """What the search comes to."""
+    judged, better = found.verdict, found.stronger
+    if judged is None:
+        told = ["there is no average to compare the best point with"]
+    elif judged.beats:
+        told = [f"the best point beats the average: {judged.why}"]
+    else:
+        told = [f"nothing beats the average{'' if better else ': use it'} ({judged.why})"]
+    if better is not None:
+        ours = "the average" if judged is not None and not judged.beats else "the best point"
+        told.append(f"but {better.name} ({better.kind}) is better than {ours}: use {better.name} as it is")
+    return told
+
+
+def _where(found: Findings, out: Path, written: Path | None) -> list[str]:
+    """Which files hold what was found."""
+    what = "the best point" if found.recommended == "best" else "the average"
+    told = [f"{what} is merged in {written}"] if written is not None else []
+    return told + ([f"the config of the best point is {out / 'best.yml'}"] if found.best is not None else [])
 
 
 def _cells(row: Row) -> list[str]:

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 
 
 def write_winner(found: Findings, made: Prepared, folder: Path) -> Path | None:
-    """The folder of the model that the search recommends; None where nothing could be scored.
+    """The folder of the model that the search recommends; None where there is nothing to write.
+
+    That is so where nothing could be scored, and where a model that was there before is better.
 
     Its card and its manifest hold the config, which says how it was found.
     """
-    if found.best is None and found.verdict is None:
+    remove_winner(folder)  # of this search, before it went on
+    if found.stronger is not None or (found.best is None and found.verdict is None):
         return None
     workshop = made.bench.workshop
     if found.best is not None and found.recommended == "best":
@@ -29,7 +32,6 @@ def write_winner(found: Findings, made: Prepared, folder: Path) -> Path | None:
         average = next(one for one in made.references if one.kind == "average")
         config = {LINEAGE: cast("Json", {**found.lineage(None), "average": True}), **average.config}
     written = plan(config, registry=workshop.place.registry, options=workshop.options)  # type: ignore[arg-type]
-    remove_winner(folder)  # of this search, before it went on
     return execute(
         written, folder, registry=workshop.place.registry, options=RunOptions(threads=workshop.threads)
     )
