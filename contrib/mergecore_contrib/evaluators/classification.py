@@ -45,6 +45,7 @@ def mergecore_evaluators() -> Iterator[Evaluator[Any]]:
         summary="share of images or texts in the right class",
         check=check,
         files=lambda params: tuple(one for one in (params.images, params.texts) if one),
+        keeps_models=True,
     )
 
 

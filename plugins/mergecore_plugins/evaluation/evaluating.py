@@ -99,6 +99,9 @@ def _scores(
         if raised:
             raise raised[0] from None  # it is the caller's, and no fault of the plugin
         raise
+    finally:
+        if not evaluator.keeps_models:
+            model.release()  # nobody knows what it did to the module
     if raised:
         raise raised[0]
     if not said:

@@ -116,8 +116,10 @@ class PlannedModel:
         return opened(reference, place=self.place)
 
     def release(self) -> None:
-        """Forget the module."""
+        """Forget module and tokenizer, those of the parents too."""
         self._made.clear()
+        for name in ("_tokenizer", "parents"):
+            self.__dict__.pop(name, None)
 
 
 def opened(given: str | Path | Config | Plan, *, name: str = "", place: Place | None = None) -> PlannedModel:

@@ -97,7 +97,7 @@ class FolderModel:
         return FolderModel(Path(reference))
 
     def release(self) -> None:
-        """Forget the module."""
+        """Forget the module; the tokenizer is made whenever it is asked for."""
         self.made.clear()
 
 

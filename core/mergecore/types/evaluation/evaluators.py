@@ -60,7 +60,7 @@ class EvaluatedModel(Protocol):
         """
 
     def release(self) -> None:
-        """Forget the module, so that its memory is free; it is made again when it is asked for."""
+        """Forget module and tokenizer, so that their memory is free; they are made again when they are asked for."""
 
 
 def _nothing_to_check(params: Any, models: Sequence[EvaluatedModel]) -> None:
@@ -93,6 +93,8 @@ class Evaluator(Generic[P]):
     compared: the models that the scores depend on beside the one that is evaluated, such as those it is compared with.
     public_test_set: the name of the benchmark whose public test set is asked for; None for the user's own data.
         `mergecore search` refuses such an objective.
+    keeps_models: whether modules and tokenizers are certainly as they were after it, hooks and settings included.
+        Where that is not so, they are made anew for whoever asks next, which takes time.
     summary: what it measures, in one line of at most 59 characters, for lists.
 
     A parameter `limit`, None or how many samples to take at most, is set by `--limit` too.  Paths in parameters are
@@ -107,3 +109,4 @@ class Evaluator(Generic[P]):
     files: Callable[[P], Iterable[Path]] = _no_files
     compared: Callable[[EvaluatedModel, P], Iterable[EvaluatedModel]] = _no_models
     public_test_set: Callable[[P], str | None] = _no_test_set
+    keeps_models: bool = False

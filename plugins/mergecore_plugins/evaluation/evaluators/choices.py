@@ -180,4 +180,5 @@ def mergecore_evaluators() -> Iterable[Evaluator[ChoicesParams]]:
         summary="the share of multiple choice questions answered rightly",
         check=check,
         files=files,
+        keeps_models=True,
     )

@@ -207,4 +207,5 @@ def mergecore_evaluators() -> Iterable[Evaluator[KlParams]]:
         check=check,
         files=files,
         compared=compared,
+        keeps_models=True,
     )

@@ -198,4 +198,5 @@ def mergecore_evaluators() -> Iterable[Evaluator[MatchParams]]:
         summary="the share of questions that it answers as expected",
         check=check,
         files=files,
+        keeps_models=True,
     )

@@ -180,4 +180,5 @@ def mergecore_evaluators() -> Iterable[Evaluator[PerplexityParams]]:
         summary="how well a model predicts texts",
         check=check,
         files=files,
+        keeps_models=True,
     )

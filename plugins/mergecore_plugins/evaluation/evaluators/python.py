@@ -16,6 +16,7 @@ from typing import Any, Literal
 from mergecore import ConfigError, Evaluator, Field, Params, PluginError, hookimpl
 from mergecore.errors import did_you_mean
 from mergecore.types import EvaluatedModel, EvaluationProgress, Score, Watch
+from mergecore_plugins.evaluation.imports import imported_files
 
 
 class PythonParams(Params):
@@ -37,9 +38,10 @@ class PythonParams(Params):
 
 
 def files(params: PythonParams) -> Iterable[Path]:
-    """The file of the function, and those that it reads."""
+    """The file of the function, your modules that it imports, and the files that it reads."""
     own = [params.file] if params.file else [Path(found)] if (found := _origin(params)) else []
-    return [*own, *(params.data if isinstance(params.data, tuple) else (params.data,))]
+    imported = [one for file in own for one in imported_files(file)]
+    return [*own, *imported, *(params.data if isinstance(params.data, tuple) else (params.data,))]
 
 
 def _origin(params: PythonParams) -> str | None:

@@ -151,6 +151,12 @@ class Candidate(PlannedModel):
             self.merging += time.monotonic() - begun
         return self._made[0]
 
+    def release(self) -> None:
+        """Forget module and tokenizer; the next model of the search gets a module of its own."""
+        super().release()
+        if self.workshop is not None:
+            self.workshop._module.clear()
+
 
 def _module_of(model: Candidate, tensors: dict[str, Tensor], workshop: Workshop) -> Any:
     """The module of the model before, with the tensors that differ; a new one where it is of another kind."""
@@ -162,7 +168,8 @@ def _module_of(model: Candidate, tensors: dict[str, Tensor], workshop: Workshop)
         _put(module, fresh)
     else:
         kept.clear()
-        module = PlannedModel(model.name, model.plan, model.place, tensors=lambda: tensors).module()
+        own = {name: one.clone() for name, one in tensors.items()}  # what is done to it stays out of `kept`
+        module = PlannedModel(model.name, model.plan, model.place, tensors=lambda: own).module()
     workshop._module[:] = [(files, module, tensors)]
     return module
 

@@ -1,0 +1,71 @@
+"""Which files of the user a Python file imports: what it does depends on them too; read `imported_files`."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import sysconfig
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+_OURS = ("mergecore", __name__.partition(".")[0])
+
+
+def imported_files(file: Path) -> list[Path]:
+    """The files that import statements of a file name, and of those that they name, in order of their paths.
+
+    Nothing is run, so modules that are named at run time are not known.  Those of installed packages and of Python
+    do not count: their versions tell one from another.
+    """
+    found: set[Path] = set()
+    waiting = [file]
+    while waiting:
+        for one in _named(waiting.pop()):
+            if one not in found and one != file:
+                found.add(one)
+                waiting.append(one)
+    return sorted(found)
+
+
+def _named(file: Path) -> Iterator[Path]:
+    """The files that the import statements of one file name."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return  # importing it says what is wrong
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for one in node.names:
+                yield from _files(one.name, _own_folders())
+        elif isinstance(node, ast.ImportFrom):
+            folders = [file.parents[node.level - 1]] if node.level else _own_folders()
+            for one in node.names:
+                yield from _files(f"{node.module}.{one.name}" if node.module else one.name, folders)
+
+
+def _files(name: str, folders: Sequence[Path]) -> Iterator[Path]:
+    """The file of a module in the first folder that has it, and those of the packages that it lies in."""
+    parts = name.split(".")
+    if parts[0] in _OURS:
+        return
+    for folder in folders:
+        if not any((folder / f"{parts[0]}{end}").exists() for end in ("", ".py")):
+            continue
+        for count in range(1, len(parts) + 1):
+            inner = folder.joinpath(*parts[:count])
+            yield from (
+                one for one in (inner / "__init__.py", inner.with_name(f"{inner.name}.py")) if one.is_file()
+            )
+        return
+
+
+def _own_folders() -> list[Path]:
+    """Where modules are looked for, without Python's own folders and those that packages are installed in."""
+    installed = [Path(sysconfig.get_path(one)) for one in ("stdlib", "platstdlib", "purelib", "platlib")]
+    folders = [Path(one).resolve() for one in sys.path]
+    return [
+        one
+        for one in folders
+        if not any(one == other or other in one.parents for other in installed)
+        and not {"site-packages", "dist-packages"} & {*one.parts}
+    ]

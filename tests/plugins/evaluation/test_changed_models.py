@@ -1,0 +1,122 @@
+"""Functions that change the model that they are given: what comes next gets another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from fixture_types import Cli
+
+from mergecore.testing import tiny_model
+from mergecore_plugins.evaluation.imports import imported_files
+
+CHANGES = """
+import torch
+
+def mean(model):
+    return float(sum(one.double().sum() for one in model.module().state_dict().values()))
+
+def spoils(model):
+    found = mean(model)
+    module = model.module()
+    with torch.no_grad():
+        for one in module.parameters():
+            one.data.mul_(3)  # no count of torch tells of this
+    module.train()
+    module.config.use_cache = False
+    module.register_forward_hook(lambda *args: 1 / 0)
+    model.tokenizer().padding_side = "nowhere"
+    return found
+"""
+
+
+@pytest.fixture(autouse=True)
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for seed, name in enumerate(("base", "a", "b")):
+        tiny_model(tmp_path / name, seed=seed)
+    Path("mine.py").write_text(CHANGES)
+    Path("dev.txt").write_text("the cat sat\n\non a mat\n")
+
+
+MERGE = {
+    "merge_method": "task_arithmetic",
+    "base_model": "./base",
+    "models": [{"model": "./a"}, {"model": "./b"}],
+    "parameters": {"weight": 0.5},
+}
+
+
+@pytest.mark.parametrize("model", ["a", "merge.yml"])
+def test_evaluations_after_it_are_of_the_model_as_it_was(model: str, cli: Cli) -> None:
+    Path("merge.yml").write_text(yaml.safe_dump(MERGE))
+    found = {}
+    for name, listed in {
+        "alone": ["perplexity", "mean"],
+        "after": ["spoils", "perplexity", "spoils", "mean"],
+    }.items():
+        given = [
+            {"evaluator": one, "texts": "dev.txt"}
+            if one == "perplexity"
+            else {"evaluator": f"python:mine.py:{one}", "name": f"{one} {number}"}
+            for number, one in enumerate(listed)
+        ]
+        Path("eval.yml").write_text(yaml.safe_dump({"evaluators": given}))
+        outcome = cli("evaluate", model, "--with", "eval.yml", "--no-cache", "--json")
+        assert outcome.code == 0, outcome.err
+        scores = [row["scores"][0] for row in json.loads(outcome.out)["evaluations"]]
+        found[name] = [(score["name"], score["results"][0]["value"]) for score in scores]
+    assert dict(found["alone"]) == {key: value for key, value in found["after"] if key != "spoils"}
+    assert len({value for key, value in found["after"] if key in ("spoils", "mean")}) == 1
+
+
+def test_points_of_a_search_after_it_are_those_of_their_values(cli: Cli) -> None:
+    search = {
+        "trials": 4,
+        "seed": 1,
+        "sampler": "random",
+        "objectives": [{"evaluator": "python:mine.py:mean"}],
+    }
+    found = {}
+    for name in ("mean", "spoils"):
+        search["objectives"] = [{"evaluator": f"python:mine.py:{name}"}]
+        text = yaml.safe_dump({**MERGE, "search": search}).replace("weight: 0.5", "weight: !range [0, 1]")
+        Path("s.yml").write_text(text)
+        for jobs in ("1", "2"):
+            out = f"{name}{jobs}"
+            outcome = cli("search", "s.yml", out, "--no-write", "--jobs", jobs, "--threads", "1")
+            assert outcome.code == 0, outcome.err
+            rows = [json.loads(row) for row in Path(out, "history.jsonl").read_text().splitlines()[1:]]
+            found[out] = [row["values"] for row in rows]
+    assert found["mean1"] == found["spoils1"] == found["spoils2"] == found["mean2"]
+
+
+def test_modules_that_a_function_imports_make_its_kept_result_another(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folder = Path("helping")
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "deep.py").write_text("HOW = 1\n")  # no __init__.py: a namespace
+    (folder / "one.py").write_text("from .inner import deep\n\ndef much(): return deep.HOW\n")
+    Path("uses.py").write_text(
+        "import json, torch\n\ndef score(model):\n    from helping.one import much\n    return much()\n"
+    )
+    Path("eval.yml").write_text("evaluators: [{evaluator: 'python:uses.py:score'}]\n")
+    assert [one.relative_to(tmp_path) for one in imported_files(tmp_path / "uses.py")] == [
+        Path("helping/inner/deep.py"),
+        Path("helping/one.py"),
+    ]
+    assert imported_files(tmp_path / "nosuch.py") == []
+
+    def known() -> list[bool]:
+        outcome = cli("evaluate", "a", "--with", "eval.yml", "--json")
+        assert outcome.code == 0, outcome.err
+        return [row["scores"][0]["results"][0]["cached"] for row in json.loads(outcome.out)["evaluations"]]
+
+    assert [known(), known()] == [[False], [True]]
+    (folder / "inner" / "deep.py").write_text("HOW = 2\n")
+    assert known() == [False]
