@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mergecore.cli import check_report, common_options, show_text, write_report
+from mergecore.errors import counted
 
 if TYPE_CHECKING:
     from mergecore_plugins.search.findings.results import Findings
@@ -79,7 +80,7 @@ def search(config: Path, out: Path, disabled: Sequence[str], **given: Any) -> No
         check_report(html, overwrite=given["restart"])
     made = prepared(_asked(config, disabled, given))
     if not given["quiet"]:
-        click.echo(_begun(made), err=True)
+        click.echo(_begun(made, given["only_check"]), err=True)
     if given["only_check"]:
         return
     mode = "resume" if given["resume"] else "restart" if given["restart"] else "new"
@@ -111,18 +112,22 @@ def _asked(config: Path, disabled: Sequence[str], given: Mapping[str, Any]) -> A
     )
 
 
-def _begun(made: Prepared) -> str:
-    """What is going to be done."""
+def _begun(made: Prepared, only_check: bool) -> str:
+    """What is going to be done, or what was checked."""
     section = made.search.section
     bound = [
-        f"{section.trials} points" if section.trials else "",
+        counted(section.trials, "point") if section.trials else "",
         f"{section.time:.0f} s" if section.time else "",
     ]
     several = len(made.request.dimensions)
+    marked = "" if only_check else " (*: the best so far)"
     lines = [
-        f"searching {several} value{'s' if several > 1 else ''} by {made.sampler.name}, "
-        f"{' or '.join(filter(None, bound))}; also scored: {', '.join(one.name for one in made.references)}",
+        f"{'checked' if only_check else 'searching'} {counted(several, 'value')} by {made.sampler.name}, "
+        f"{' or '.join(filter(None, bound))}{marked}",
+        "also scored:",
+        *(f"  {one.name}" for one in made.references),
         *(f"note: {one}" for one in made.notes),
+        *(["nothing is wrong; no weight was read"] if only_check else []),
     ]
     return "\n".join(lines)
 

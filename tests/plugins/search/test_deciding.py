@@ -12,7 +12,14 @@ import pytest
 
 from mergecore.types import Interval, Options, Score
 from mergecore_plugins.reports import search_report
-from mergecore_plugins.search.findings.deciding import best_of, difference, front, looked_at, verdict
+from mergecore_plugins.search.findings.deciding import (
+    best_of,
+    difference,
+    front,
+    looked_at,
+    stronger_than,
+    verdict,
+)
 from mergecore_plugins.search.findings.results import Findings, importance, rows_of
 from mergecore_plugins.search.findings.showing import table
 from mergecore_plugins.search.journal import Trial
@@ -102,6 +109,14 @@ def test_without_a_signal_nothing_beats_the_average(held_out: bool) -> None:
         assert best is not None
         wrong += verdict(best, average, points, ONE, pair if held_out else None).beats
     assert wrong <= 6  # 3 are expected of 60 at most; more than 6 happen by chance in 1 of 30
+
+
+def test_without_a_signal_parents_are_not_better_either() -> None:
+    wrong = 0
+    for seed in range(60):
+        parents, average, _ = noise(seed, 5, 100)
+        wrong += stronger_than(average, parents, ONE) is not None
+    assert wrong <= 6  # as above
 
 
 def test_the_best_of_many_looks_better_than_it_is() -> None:

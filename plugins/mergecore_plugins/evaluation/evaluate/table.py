@@ -21,14 +21,10 @@ def as_text(found: Mapping[str, Any]) -> str:
         for score in evaluation["scores"]
     ]
     notes = [f"warning: {one}" for one in found["warnings"]]
-    several = sum(row["value"] is not None for row in _first_rows(found)) > 1
+    several = any(score["differences"] for one in found["evaluations"] for score in one["scores"])
     return "\n\n".join(
         [*parts, *(["\n".join(notes)] if notes else []), *([_meaning(found)] if several else [])]
     )
-
-
-def _first_rows(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [row for one in found["evaluations"] for score in one["scores"][:1] for row in score["results"]]
 
 
 def _meaning(found: Mapping[str, Any]) -> str:
@@ -47,31 +43,38 @@ def _score(evaluation: Mapping[str, Any], score: Mapping[str, Any], given: Colle
     word = "sample" if samples == 1 else "samples"
     yield f"{printable(evaluation['name'])}{called}, of {samples} {word}; {better}"
     differences = {one["model"]: one for one in score["differences"]}
+    yield row_of("model", "value", "difference" if differences else "", "interval of 95 %")
     for row in score["results"]:
-        name = f"  {shortened(row['model']):<{NAME}}"
         if row["value"] is None:
             if row["model"] in given:
-                yield f"{name} {'–':>9}"
+                yield row_of(shortened(row["model"]), "–")
             continue
-        mark = " best" if row["best"] else ""
-        told = difference(differences[row["model"]]) if row["model"] in differences else ends(row)
-        yield f"{name} {number(row['value']):>9}  {told}{'' if 'within' in told else mark}".rstrip()
+        mark = "best" if row["best"] else ""
+        if row["model"] in differences:
+            told = difference(differences[row["model"]])
+            told = (*told[:2], told[2] if "within" in told[2] else f"{told[2]} {mark}".strip())
+        else:
+            told = ("", "" if differences else ends(row), mark)
+        yield row_of(shortened(row["model"]), number(row["value"]), *told)
 
 
-def difference(one: Mapping[str, Any]) -> str:
+def row_of(name: str, value: str, difference: str = "", between: str = "", words: str = "") -> str:
+    """A line of the table."""
+    return f"  {name:<{NAME}} {value:>9} {difference:>10}  {between:<21} {words}".rstrip()
+
+
+def difference(one: Mapping[str, Any]) -> tuple[str, str, str]:
     """A difference, its interval, and what that means."""
     words = one["words"].partition(":")[0]
-    if one["low"] is None:
-        return f"{number(one['value'], sign=True):>9}  {words}"
-    between = " to ".join(number(one[key], sign=True, digits=3) for key in ("low", "high"))
-    return f"{number(one['value'], sign=True, digits=3):>9}  {between:<22} {words}"
+    between = ""
+    if one["low"] is not None:
+        between = " to ".join(number(one[key], sign=True, digits=3) for key in ("low", "high"))
+    return number(one["value"], sign=True, digits=3), between, words
 
 
 def ends(row: Mapping[str, Any]) -> str:
     """The interval of a value that is compared with no other."""
-    if row["low"] is None:
-        return ""
-    return f"{'':>9}  {number(row['low'])} to {number(row['high'])}"
+    return "" if row["low"] is None else f"{number(row['low'])} to {number(row['high'])}"
 
 
 def number(value: float, *, sign: bool = False, digits: int = 4) -> str:

@@ -133,6 +133,24 @@ def _bootstrapped(scores: Sequence[Score], generator: np.random.Generator) -> np
 _AT_ONCE = 500
 
 
+def clearly_better(ours: Trial, theirs: Trial, objectives: Sequence[Objective]) -> bool:
+    """Whether the samples say that `ours` is better in a number of the search and worse in none.
+
+    Where samples cannot be paired, they say nothing.
+    """
+    gains = difference(ours, theirs, objectives)
+    return any(one.low > 0 for one in gains) and not any(one.high < 0 for one in gains)
+
+
+def stronger_than(ours: Trial, others: Sequence[Trial], objectives: Sequence[Objective]) -> Trial | None:
+    """The best of the others that are clearly better, if any, though all of them were looked at."""
+    chance = looked_at(others, ours, objectives)
+    if chance is None or chance >= 1 - LEVEL:
+        return None
+    better = [one for one in others if clearly_better(one, ours, objectives)]
+    return max(better, key=lambda one: one.values, default=None)
+
+
 # ---- the choice --------------------------------------------------------------------------------------------
 
 
@@ -162,15 +180,6 @@ def front(points: Sequence[Trial]) -> list[Trial]:
     """The points that no other beats in one number without being worse in another."""
     whole = [one for one in points if one.complete]
     return [one for one in whole if not any(_dominates(other.values, one.values) for other in whole)]
-
-
-def clearly_better(ours: Trial, theirs: Trial, objectives: Sequence[Objective]) -> bool:
-    """Whether the samples say that `ours` is better in a number of the search and worse in none.
-
-    Where samples cannot be paired, they say nothing.
-    """
-    gains = difference(ours, theirs, objectives)
-    return any(one.low > 0 for one in gains) and not any(one.high < 0 for one in gains)
 
 
 def _dominates(a: Sequence[float], b: Sequence[float]) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mergecore import Document
 from mergecore.types import Dimension, Json, Options, Score
-from mergecore_plugins.search.findings.deciding import Difference, Verdict, clearly_better, difference, front
+from mergecore_plugins.search.findings.deciding import Difference, Verdict, difference, front, stronger_than
 from mergecore_plugins.search.journal import FORMAT, Trial
 from mergecore_plugins.search.space.ranges import Space
 from mergecore_plugins.search.space.section import Objective, SearchSection
@@ -68,14 +68,8 @@ class Findings:
         """The parent or base that is clearly better than what a search makes, if any; of several, the best."""
         kind = "point" if self._chosen == "best" else "average"
         ours = next((one.trial for one in self.rows if one.trial.kind == kind), None)
-        better = [
-            one.trial
-            for one in self.rows
-            if ours is not None
-            and one.trial.kind in ("parent", "base")
-            and clearly_better(one.trial, ours, self.section.objectives)
-        ]
-        return max(better, key=lambda one: one.values, default=None)
+        others = [one.trial for one in self.rows if one.trial.kind in ("parent", "base")]
+        return stronger_than(ours, others, self.section.objectives) if ours is not None else None
 
     def as_json(self) -> dict[str, Json]:
         """Everything, for programs and reports."""

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mergecore.types import Json, Score
-from mergecore_plugins.search.findings.results import Findings, Row
+from mergecore_plugins.evaluation.evaluate.table import number, row_of, shortened
+from mergecore_plugins.search.findings.results import Findings
 from mergecore_plugins.search.journal import Trial
 
 
 def line_of(trial: Trial, point: Mapping[str, Json], better: bool) -> str:
-    """A trial in a line; `better`: than all before it."""
-    scores = ", ".join(f"{one.name} {_number(one.value)}" for one in trial.scores)
+    """A trial in a line, the values of a point in the next where they do not fit; `better`: than all before it."""
+    scores = ", ".join(f"{one.name} {number(one.value, digits=5)}" for one in trial.scores)
     said = {"failed": f"failed: {trial.error}", "pruned": f"ended early: {scores}"}.get(trial.state, scores)
     values = ", ".join(f"{name} {_value(value)}" for name, value in point.items())
-    return f"{trial.name}: {said}{' *' if better else ''}{f' ({values})' if values else ''}"
+    line = f"{trial.name}: {said}{' *' if better else ''}"
+    if not values or len(f"{line} ({values})") <= WIDTH:
+        return f"{line} ({values})" if values else line
+    indent, glue = " " * 4, "\x00"  # a name and its value stay together
+    glued = ", ".join(f"{name}{glue}{_value(value)}" for name, value in point.items())
+    wrapped = textwrap.fill(
+        glued,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return f"{line}\n{wrapped.replace(glue, ' ')}"
+
+
+WIDTH = 80
 
 
 def table(found: Findings, out: Path, written: Path | None = None) -> str:
@@ -23,14 +41,38 @@ def table(found: Findings, out: Path, written: Path | None = None) -> str:
     if not found.rows:
         return "\n".join(verdict_lines(found, out, written))
     where = "data held out, looked at once" if found.held_out else "data of the search"
-    head = ["model", *(one.name for one in found.rows[0].trial.scores), "best point is better by"]
-    rows = [_cells(one) for one in found.rows]
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    lines = [
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (head, *rows)
+    parts = [
+        "\n".join(_score(found, index, score, where))
+        for index, score in enumerate(found.rows[0].trial.scores)
     ]
-    return "\n".join([f"scores on the {where}:", "", *lines, "", *verdict_lines(found, out, written)])
+    gain = ["gain: by how much the best point is better"] if len(found.rows) > 1 else []
+    return "\n\n".join([*parts, "\n".join([*gain, *verdict_lines(found, out, written)])])
+
+
+def _score(found: Findings, index: int, score: Score, where: str) -> Iterator[str]:
+    """A heading, and a line for each model; differences are those of the numbers that the search looked at."""
+    weighted = found.section.objectives[0].weight is not None
+    better = "more is better" if score.goal == "max" else "less is better"
+    yield f"{score.name} on the {where}; {better}"
+    alone = not weighted or index == len(found.rows[0].trial.scores) - 1
+    yield row_of("model", "value", *(("gain", "interval of 95 %") if alone else ()))
+    for row in found.rows:
+        gain = row.gains[0 if weighted else index] if row.gains and alone else None
+        told = ("", "", "")
+        if gain is not None:
+            ends = " to ".join(number(one, sign=True, digits=3) for one in (gain.low, gain.high))
+            told = (number(gain.mean, sign=True, digits=3), ends, gain.in_words)
+        elif row.trial.kind != "point" and not row.gains:
+            told = ("", "", "cannot be paired")
+        yield row_of(shortened(row.trial.name), number(row.trial.scores[index].value, digits=5), *told)
+        yield from _odd_answers(row.trial.scores[index])
+
+
+def _odd_answers(score: Score) -> Iterator[str]:
+    """The shares of answers that were cut off and empty."""
+    for share, word in ((score.truncated, "cut off"), (score.empty, "empty")):
+        if share:
+            yield f"    {100 * share:.0f} % of its answers are {word}"
 
 
 def verdict_lines(found: Findings, out: Path, written: Path | None = None) -> list[str]:
@@ -62,33 +104,6 @@ def _where(found: Findings, out: Path, written: Path | None) -> list[str]:
     what = "the best point" if found.recommended == "best" else "the average"
     told = [f"{what} is merged in {written}"] if written is not None else []
     return told + ([f"the config of the best point is {out / 'best.yml'}"] if found.best is not None else [])
-
-
-def _cells(row: Row) -> list[str]:
-    gains = "; ".join(
-        f"{one.mean:+.4g} [{one.low:+.4g}, {one.high:+.4g}] {one.in_words}" for one in row.gains
-    )
-    kind = "" if row.trial.kind in ("point", "average") else f" ({row.trial.kind})"
-    return [
-        f"{row.trial.name}{kind}",
-        *map(_shown, row.trial.scores),
-        gains or ("" if row.trial.kind == "point" else "cannot be paired"),
-    ]
-
-
-def _shown(score: Score) -> str:
-    """A score, with the shares of answers that were cut off and empty."""
-    more = [
-        f"{100 * share:.0f} % {word}"
-        for share, word in ((score.truncated, "cut off"), (score.empty, "empty"))
-        if share is not None
-    ]
-    said = f" ({', '.join(more)})" if more else ""
-    return f"{_number(score.value)}{said}"
-
-
-def _number(value: float) -> str:
-    return f"{value:.5g}"
 
 
 def _value(value: Json) -> str:

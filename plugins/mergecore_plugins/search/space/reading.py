@@ -73,7 +73,11 @@ def read_section(document: Document, instead: dict[str, Json]) -> SearchSection:
     Raises:
         ConfigError: E103 to E105, several as `Problems`.
     """
-    said = document.data.get(KEY) or {}
+    if KEY not in document.data:
+        what = "there is no section 'search', which says what is to be good"
+        hint = "`mergecore search --help` shows an example"
+        raise ConfigError("E105", what, place=document.place(), hint=hint)
+    said = document.data[KEY] or {}
     if not isinstance(said, dict):
         what = f"'search' is {said!r}; a mapping is expected"
         raise ConfigError("E104", what, place=document.place((KEY,)), hint="write 'search: {trials: 60, …}'")
