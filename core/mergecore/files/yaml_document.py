@@ -351,8 +351,9 @@ class _Builder:
             hint = "run `mergecore search CONFIG OUT`, or write one value"
         else:
             shown = tag.replace("tag:yaml.org,2002:", "!!")
+            near = did_you_mean(shown, sorted(self.tags))
             what = f"the tag '{shown}' is refused; a config holds plain values only, and no flag allows more"
-            hint = "remove the tag"
+            what, hint = (f"unknown tag '{shown}'{near}", "correct it") if near else (what, "remove the tag")
         self.problems.add(PolicyError("E106", what, place=place, hint=hint))
         return ""
 

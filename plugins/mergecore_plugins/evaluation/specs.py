@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mergecore import ConfigError, Document, Evaluator, MergecoreError, Params, Registry
+from mergecore import ConfigError, Document, Evaluator, InputError, MergecoreError, Params, Registry
 from mergecore.config import Choice, read_params
 from mergecore.errors import Collector, did_you_mean
 from mergecore.files import DocPath, parse_documents, read_text
@@ -135,7 +135,25 @@ def _evaluation(
     where: DocPath = (*path, "evaluator")
     choice = Choice(Evaluator, name, {**sugar, **values}, path, where, KEYS, document)
     params = _resolved(read_params(evaluator.params, choice), folder)
-    return Evaluation(called or named, evaluator, params)
+    found = Evaluation(called or named, evaluator, params)
+    with registry.calling(Evaluator, name):
+        read = {*found.files}
+    problems = Collector()
+    for key, paths in paths_in(params):
+        for one in paths:
+            if one in read and not one.is_file():
+                place = document.place((*path, key) if key in values else where)
+                problems.add(_missing(key, one, place))
+    problems.raise_any()
+    return found
+
+
+def _missing(key: str, path: Path, place: str) -> InputError:
+    beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = "" if path.exists() else did_you_mean(path.name, sorted(beside))
+    what = f"'{key}' names {path}, which is {'no file' if path.exists() else 'not there'}{near}"
+    hint = "paths are relative to the folder of the file that names them"
+    return InputError("E270", what, place=place, hint=hint)
 
 
 def _spelled_out(named: str) -> tuple[str, dict[str, Json]]:

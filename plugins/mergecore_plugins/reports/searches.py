@@ -49,7 +49,9 @@ def _summary(found: Values) -> Iterator[str]:
         yield f"{_sentence(str(verdict['why']))}"
     states = Counter(str(one["state"]) for one in found["trials"])
     told = joined([f"{count} {state}" for state, count in states.items()])
-    yield f"{counted(len(found['trials']), 'trial')}: {told}."
+    kinds = Counter("point" if one["kind"] == "point" else "other" for one in found["trials"])
+    other = f" and {counted(kinds['other'], 'model')} to compare with" if kinds["other"] else ""
+    yield f"{counted(kinds['point'], 'point')}{other}: {told}."
 
 
 def _sentence(words: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 
 from mergecore import ConfigError, MergecoreError, OutputError, Plan, Registry, __version__
 from mergecore.config import Choice, read_params
+from mergecore.errors import Collector
 from mergecore.files import parse_json
 from mergecore.types import Dimension, Json, Options, Sampler, SearchRequest
 from mergecore_plugins.search.driving import Study, Task
@@ -17,7 +18,14 @@ from mergecore_plugins.search.findings.deciding import Verdict, best_of, verdict
 from mergecore_plugins.search.findings.results import Findings, rows_of, said
 from mergecore_plugins.search.findings.writing import remove_winner
 from mergecore_plugins.search.journal import NAME, Journal, Trial, is_history
-from mergecore_plugins.search.judging.bench import Asked, Bench, InProcesses, bench_of, portable, set_threads
+from mergecore_plugins.search.judging.bench import (
+    Asked,
+    Bench,
+    InProcesses,
+    portable,
+    set_threads,
+    workshop_of,
+)
 from mergecore_plugins.search.judging.candidates import Reference, references_of
 from mergecore_plugins.search.judging.objectives import Asked as Evaluating
 from mergecore_plugins.search.judging.objectives import asked_for, check_held_out, check_test_sets, judge_of
@@ -50,11 +58,10 @@ def prepared(asked: Asked) -> Prepared:
     """
     set_threads(asked.threads)
     search = read_search(Path(asked.config), cast("dict[str, Json]", parse_json(asked.instead, code="E104")))
-    bench = bench_of(asked, search)
-    section, registry = search.section, bench.workshop.place.registry
-    evaluators = asked_for(section.entries, search.written, registry)
-    check_test_sets(evaluators, section, search.written)
-    check_held_out(evaluators, asked_for(section.held_out, search.written, registry), section, search.written)
+    workshop = workshop_of(asked, search)
+    section, registry = search.section, workshop.place.registry
+    evaluators = _evaluators(search, registry)
+    bench = Bench(search, workshop, judge_of(section.objectives, evaluators))
     request = SearchRequest(
         dimensions=search.space.dimensions,
         objectives=section.count,
@@ -64,8 +71,9 @@ def prepared(asked: Asked) -> Prepared:
     )
     _check_start(search)
     sampler = _sampler(search, registry)
-    sampler.begin(request, _sampler_params(search, sampler))  # what it cannot search is said now
-    plans = bench.workshop.check_ends()
+    with placed(search.written.place(("search", "sampler"))):
+        sampler.begin(request, _sampler_params(search, sampler))  # what it cannot search is said now
+    plans = workshop.check_ends()
     references, notes = _usable(bench, references_of(search.space, plans, registry))
     bench.references = references
     identity: dict[str, Json] = {
@@ -80,6 +88,26 @@ def prepared(asked: Asked) -> Prepared:
         "device": [asked.device, asked.dtype],
     }
     return Prepared(asked, search, bench, tuple(references), sampler, request, identity, tuple(notes))
+
+
+def _evaluators(search: Search, registry: Registry) -> tuple[Evaluating, ...]:
+    """What scores points.
+
+    Raises:
+        MergecoreError: what is wrong with it, and with the data held out, several as `Problems`.
+    """
+    section, written, problems = search.section, search.written, Collector()
+    asked: tuple[Evaluating, ...] = ()
+    held_out: tuple[Evaluating, ...] = ()
+    with problems.collecting():
+        asked = asked_for(section.entries, written, registry)
+        check_test_sets(asked, section, written)
+    with problems.collecting():
+        held_out = asked_for(section.held_out, written, registry, "holdout")
+    with problems.collecting():
+        check_held_out(asked, held_out, section, written)
+    problems.raise_any()
+    return asked
 
 
 def _models(bench: Bench, plans: Sequence[Plan], evaluators: Sequence[Evaluating]) -> dict[str, Json]:
@@ -241,7 +269,9 @@ def _found(made: Prepared, trials: Sequence[Trial]) -> Findings:
 def held_out_bench(made: Prepared) -> Bench:
     """What scores models on the data held out."""
     section, registry = made.search.section, made.bench.workshop.place.registry
-    judge = judge_of(section.objectives, asked_for(section.held_out, made.search.written, registry))
+    judge = judge_of(
+        section.objectives, asked_for(section.held_out, made.search.written, registry, "holdout")
+    )
     return replace(made.bench, judge=judge)
 
 

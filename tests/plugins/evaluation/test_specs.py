@@ -30,17 +30,19 @@ def faults(folder: Path, text: str) -> list[str]:
 
 
 def test_evaluations_have_names_and_paths_from_the_folder_of_the_file(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    text = """evaluators:
-- {evaluator: perplexity, texts: dev.txt, name: prose, window: 32}
-- {evaluator: choices, data: [a.jsonl, /b.jsonl]}
-- {evaluator: 'python:own.py:size'}
-- {evaluator: 'python:package.module:size', goal: min}
+    for name in ("in/dev.txt", "in/a.jsonl", "in/own.py", "b.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    text = f"""evaluators:
+- {{evaluator: perplexity, texts: dev.txt, name: prose, window: 32}}
+- {{evaluator: choices, data: [a.jsonl, {tmp_path}/b.jsonl]}}
+- {{evaluator: 'python:own.py:size'}}
+- {{evaluator: 'python:package.module:size', goal: min}}
 """
     first, second, third, fourth = read_file(write(tmp_path / "in", text), REGISTRY)
     params: Any = first.params
     assert (first.name, params.texts, params.window) == ("prose", tmp_path / "in" / "dev.txt", 32)
-    assert (second.name, [*second.files]) == ("choices", [tmp_path / "in" / "a.jsonl", Path("/b.jsonl")])
+    assert (second.name, [*second.files]) == ("choices", [tmp_path / "in" / "a.jsonl", tmp_path / "b.jsonl"])
     own: Any = third.params
     assert (third.name, own.file, own.function) == ("python:own.py:size", tmp_path / "in" / "own.py", "size")
     of_package: Any = fourth.params
@@ -48,6 +50,8 @@ def test_evaluations_have_names_and_paths_from_the_folder_of_the_file(tmp_path: 
 
 
 def test_a_limit_is_the_least_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    (tmp_path / "a.py").touch()
     text = "evaluators:\n- {evaluator: perplexity, texts: a, limit: 5}\n- {evaluator: 'python:a.py:f'}\n"
     first, second = read_file(write(tmp_path, text), REGISTRY)
     limits: list[Any] = [first.limited(3).params, first.limited(9).params]
@@ -60,6 +64,8 @@ def test_a_limit_is_the_least_that_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).touch()
     text = """evaluators:
 - {evaluator: perplexitty, texts: a}
 - {evaluator: perplexity}
@@ -122,3 +128,30 @@ def test_a_file_that_is_no_list_of_evaluators(text: str, what: str, tmp_path: Pa
 def test_several_documents_are_refused_with_what_to_do(tmp_path: Path) -> None:
     [told] = faults(tmp_path, "evaluators: [{evaluator: kl, texts: a}]\n---\nevaluators: []\n")
     assert told.endswith("one is expected. Hint: write a file for each")
+
+
+def test_files_that_are_not_there_are_told_with_their_places(tmp_path: Path) -> None:
+    (tmp_path / "heard.txt").write_text("a")
+    (tmp_path / "folder").mkdir()
+    text = """evaluators:
+- {evaluator: perplexity, texts: hear.txt}
+- evaluator: choices
+  data: nosuch.jsonl
+- {evaluator: kl, texts: [heard.txt, folder]}
+- {evaluator: 'python:mine.py:size'}
+"""
+    (tmp_path / "e.yml").write_text(text)
+    with pytest.raises(Problems) as caught:
+        read_file(tmp_path / "e.yml", Registry.discover())
+    found = [(one.code, str(one.place), one.what) for one in caught.value.errors]
+    file = tmp_path / "e.yml"
+    assert found == [
+        (
+            "E270",
+            f"{file}:2:34",
+            f"'texts' names {tmp_path}/hear.txt, which is not there; did you mean 'heard.txt'?",
+        ),
+        ("E270", f"{file}:4:9", f"'data' names {tmp_path}/nosuch.jsonl, which is not there"),
+        ("E270", f"{file}:5:26", f"'texts' names {tmp_path}/folder, which is no file"),
+        ("E270", f"{file}:6:15", f"'file' names {tmp_path}/mine.py, which is not there"),
+    ]

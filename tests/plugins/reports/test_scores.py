@@ -107,7 +107,7 @@ def test_the_sentences_of_a_search_are_true() -> None:
     text = text_of(search_report(samples.search(2)))
     for sentence in (
         "On the data held out, the best point is better than the average.",
-        "6 trials: 4 complete, 1 pruned and 1 failed.",
+        "4 points and 2 models to compare with: 4 complete, 1 pruned and 1 failed.",
         "On the data held out, the best is point 4 with -0.12; its dot is full.",
         "On the data held out, the best is average with 0.6; its dot is full.",
         "The best point is clearly better than average, and not clearly better than a:",

@@ -98,3 +98,28 @@ def test_data_of_an_objective_is_not_held_out(cli: Cli, more: str) -> None:
     ) in " ".join(outcome.err.split())
     assert not Path("out").exists()
     assert checked(f"{text}  holdout: {{texts: test.txt}}\n").search.section.holdout
+
+
+def test_all_files_that_are_not_there_are_told_at_once(cli: Cli) -> None:
+    Path("heard.txt").write_text("a\n")
+    text = CONFIG.replace("{evaluator: near}", "{evaluator: perplexity, texts: hear.txt}")
+    Path("s.yml").write_text(f"{text}  holdout:\n    texts: nosuch.txt\n")
+    outcome = cli("search", "s.yml", "out")
+    said = " ".join(outcome.err.split())
+    assert outcome.code == 3, said
+    assert (
+        "E270: s.yml:11:47: 'texts' names hear.txt, which is not there; did you mean 'heard.txt'? Hint: paths are "
+        "relative to the folder of the file that names them"
+    ) in said
+    assert "E270: s.yml:13:5: 'texts' names nosuch.txt, which is not there." in said
+    assert not Path("out").exists()
+
+
+def test_slips_are_told_with_their_places(cli: Cli) -> None:
+    Path("s.yml").write_text(CONFIG.replace("!range [0, 1]", "!rnge [0, 1]"))
+    outcome = cli("search", "s.yml", "out")
+    assert "s.yml:6:24: unknown tag '!rnge'; did you mean '!range'? Hint: correct it" in outcome.err
+    text = CONFIG.replace("task_arithmetic", "!choice [task_arithmetic, linear]")
+    Path("s.yml").write_text(f"{text}  sampler: cma\n")
+    outcome = cli("search", "s.yml", "out")
+    assert "E104: s.yml:12:12: the sampler 'cma' takes ranges of numbers only; " in outcome.err

@@ -109,12 +109,16 @@ def bench_of(asked: Asked, search: Search, references: Sequence[Reference] = ())
     Raises:
         MergecoreError: what is wrong with the evaluators.
     """
+    workshop = workshop_of(asked, search)
+    evaluators = asked_for(search.section.entries, search.written, workshop.place.registry)
+    return Bench(search, workshop, judge_of(search.section.objectives, evaluators), references)
+
+
+def workshop_of(asked: Asked, search: Search) -> Workshop:
+    """What makes the models, as it is asked."""
     registry = opening_once(Registry.discover(asked.disabled))
     place = Place(registry, device=asked.device, dtype=asked.dtype, offline=asked.offline)
-    options = PlanOptions(offline=asked.offline)
-    workshop = Workshop(search.space, place, options, asked.threads)
-    judge = judge_of(search.section.objectives, asked_for(search.section.entries, search.written, registry))
-    return Bench(search, workshop, judge, references)
+    return Workshop(search.space, place, PlanOptions(offline=asked.offline), asked.threads)
 
 
 # ---- several processes -------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from mergecore_plugins.evaluation.cache import Cache, default_folder
 from mergecore_plugins.evaluation.evaluating import check_evaluations, evaluate
 from mergecore_plugins.evaluation.specs import Evaluation, read_evaluations
 from mergecore_plugins.search.judging.scoring import Judge
+from mergecore_plugins.search.space.reading import KEY
 from mergecore_plugins.search.space.section import Objective, SearchSection
 
-PATH = ("search", "objectives")
 _OWN = ("score", "goal", "weight")
 """Keys of an objective that are none of an evaluation."""
 
@@ -71,9 +71,11 @@ def _is_path(params: Params, key: str) -> bool:
 
 
 def asked_for(
-    entries: Sequence[Mapping[str, Json]], document: Document, registry: Registry
+    entries: Sequence[Mapping[str, Json]], document: Document, registry: Registry, key: str = "objectives"
 ) -> tuple[Asked, ...]:
     """The evaluations that entries describe; no weight is read.
+
+    key: where in the section they are written, for errors.
 
     Raises:
         MergecoreError: what is wrong with names, parameters and data, several as `Problems`.
@@ -81,8 +83,8 @@ def asked_for(
     if not entries:
         return ()
     listed: list[Json] = [{key: one for key, one in entry.items() if key not in _OWN} for entry in entries]
-    alone = replace(document, data={PATH[0]: {PATH[1]: listed}})
-    found = read_evaluations(alone, registry, Path(document.name).parent, PATH)
+    alone = replace(document, data={KEY: {key: listed}})
+    found = read_evaluations(alone, registry, Path(document.name).parent, (KEY, key))
     check_evaluations(found, (), registry)
     return tuple(Asked(one, registry) for one in found)
 
