@@ -12,7 +12,7 @@ from typing import Any
 
 from mergecore import ConfigError, Document, Evaluator, InputError, MergecoreError, Params, Registry
 from mergecore.config import Choice, read_params
-from mergecore.errors import Collector, did_you_mean
+from mergecore.errors import Collector, Place, did_you_mean
 from mergecore.files import DocPath, parse_documents, read_text
 from mergecore.types import Json
 from mergecore_plugins.evaluation import MODEL
@@ -148,7 +148,7 @@ def _evaluation(
     return found
 
 
-def _missing(key: str, path: Path, place: str) -> InputError:
+def _missing(key: str, path: Path, place: Place | None) -> InputError:
     beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
     near = "" if path.exists() else did_you_mean(path.name, sorted(beside))
     what = f"'{key}' names {path}, which is {'no file' if path.exists() else 'not there'}{near}"
