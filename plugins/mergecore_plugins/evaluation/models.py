@@ -135,7 +135,7 @@ def opened(given: str | Path | Config | Plan, *, name: str = "", place: Place | 
     if isinstance(given, Plan):
         return PlannedModel(name or given.title or "the merge", given, place)
     options = PlanOptions(offline=place.offline)
-    if isinstance(given, Mapping) or _is_config(str(given)):
+    if isinstance(given, Mapping) or is_config(str(given)):
         config = given if isinstance(given, Mapping) else Path(given)
         made = plan(config, registry=place.registry, options=options)
         called = made.title or "the merge" if isinstance(given, Mapping) else str(given)
@@ -145,7 +145,8 @@ def opened(given: str | Path | Config | Plan, *, name: str = "", place: Place | 
     return PlannedModel(name or str(given), made, place, made.models[0])
 
 
-def _is_config(text: str) -> bool:
+def is_config(text: str) -> bool:
+    """Whether this is the file of a config."""
     return text.endswith(SUFFIXES) and Path(text).is_file()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from mergecore_plugins.reports.drawing.axes import number_text
 from mergecore_plugins.reports.drawing.dots import Dot, dots
+from mergecore_plugins.reports.drawing.lines import Line, lines
 from mergecore_plugins.reports.html import Part, bullets, data_table, fact_list, figures, page, paragraph
 from mergecore_plugins.reports.words import counted, joined, percent
 
@@ -25,7 +26,8 @@ def evaluation_report(found: Mapping[str, Any]) -> str:
     scores = [(each, one) for each in found["evaluations"] for one in each["scores"]]
     parts = [Part("Warnings", [bullets(map(str, found["warnings"]))])] if found.get("warnings") else []
     parts += [
-        Part(_title(each, one), [*_score(one, str(found.get("against") or ""))]) for each, one in scores
+        Part(_title(each, one), [*_sweep(found, one), *_score(one, str(found.get("against") or ""))])
+        for each, one in scores
     ]
     parts.append(Part("How it was evaluated", [*_settings(found)]))
     return page(f"Evaluation of {joined(names)}", [*_summary(scores)], parts)
@@ -87,6 +89,27 @@ def _score(score: Values, against: str) -> Iterator[str]:
     for one in score["results"]:
         if one.get("value") is None and one.get("why"):
             yield paragraph(f"{one['model']} has no score: {one['why']}.", soft=True)
+
+
+def _sweep(found: Values, score: Values) -> Iterator[str]:
+    """The score over the values of a sweep, and beside it those of the models that are not swept."""
+    at = {str(one["name"]): one["at"] for one in found["models"] if one.get("at") is not None}
+    known = {str(one["model"]): one["value"] for one in _known(score)}
+    rows = sorted((at[name], known[name]) for name in at if name in known)
+    if len(rows) < 2:
+        return
+    pick = min if score["goal"] == "min" else max
+    value, best = pick((value, place) for place, value in rows)
+    others = [name for name in known if name not in at][:3]
+    each = [Line(str(score["name"]), [value for _, value in rows])]
+    each += [Line(name, [known[name]] * len(rows)) for name in others]
+    sentence = f"The best is {number_text(value)}, at {found['sweep']} {number_text(best)}."
+    if others:
+        sentence += f" Level lines: {joined(others)}."
+    axes = (str(found["sweep"]), f"{score['name']}, {_goal(score)}")
+    yield figures(
+        [lines(f"{score['name']} by {found['sweep']}", sentence, [x for x, _ in rows], each, axes=axes)]
+    )
 
 
 def _capital(words: str) -> str:

@@ -37,6 +37,11 @@ def mergecore_commands() -> Iterator[click.Command]:
     help="Evaluate what is merged beside the merge.",
 )
 @click.option("--against", metavar="MODEL", help="Whom the others are compared with; else the first.")
+@click.option(
+    "--sweep",
+    metavar="NAME=VALUES",
+    help="Try a parameter of CONFIG at several values, such as lambda=0.1:1:0.1.",
+)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="The first N samples of each alone.")
 @click.option("--device", default="cpu", show_default=True, metavar="NAME", help="cpu, cuda, auto, ...")
 @click.option("--dtype", default="auto", show_default=True, metavar="NAME", help="What models compute in.")
@@ -56,8 +61,11 @@ def evaluate(models: Sequence[str], disabled: Sequence[str], as_json: bool, **gi
     """
     from mergecore import Registry
     from mergecore_plugins.evaluation.evaluate.comparing import Asked, compare
+    from mergecore_plugins.evaluation.evaluate.sweeping import read_sweep
     from mergecore_plugins.evaluation.evaluate.table import as_text
 
+    if given["sweep"] is not None:
+        given["sweep"] = read_sweep(given["sweep"])
     html: Path | None = given.pop("html")
     if html is not None:
         check_report(html)

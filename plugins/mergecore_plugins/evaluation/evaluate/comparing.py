@@ -14,8 +14,9 @@ from mergecore import ConfigError, Evaluator, InputError, Registry
 from mergecore.errors import Collector, did_you_mean
 from mergecore.types import EvaluationProgress, Json, Score
 from mergecore_plugins.evaluation.cache import Cache, default_folder
+from mergecore_plugins.evaluation.evaluate.sweeping import Sweep, swept
 from mergecore_plugins.evaluation.evaluating import Result, check_evaluations, evaluate
-from mergecore_plugins.evaluation.models import Place, PlannedModel, opened
+from mergecore_plugins.evaluation.models import Place, PlannedModel, is_config, opened
 from mergecore_plugins.evaluation.specs import Evaluation, read_file
 from mergecore_plugins.evaluation.statistics import interval, paired
 
@@ -39,14 +40,19 @@ class Asked:
     cache: Path | None = None
     no_cache: bool = False
     offline: bool = False
+    sweep: Sweep | None = None
 
 
 @dataclass
 class Entry:
-    """A model, and what is known about it; `unfit` says by evaluation why it cannot be evaluated so."""
+    """A model, and what is known about it; `unfit` says by evaluation why it cannot be evaluated so.
+
+    at: the value that a sweep gives it.
+    """
 
     model: PlannedModel
     given: bool
+    at: float | None = None
     results: dict[str, Result] = field(default_factory=dict)
     unfit: dict[str, str] = field(default_factory=dict)
 
@@ -67,6 +73,7 @@ class Comparison:
             "dtype": self.asked.dtype,
             "seed": self.asked.seed,
             "against": self.against,
+            "sweep": self.asked.sweep.name if self.asked.sweep else None,
             "models": [_model(one) for one in self.entries],
             "evaluations": [self._evaluation(one) for one in self.evaluations],
             "warnings": [*self.warnings()],
@@ -151,6 +158,7 @@ def _model(entry: Entry) -> dict[str, Json]:
         "merge": model.source is None,
         "parents": [one.name for one in model.parents],
         "given": entry.given,
+        "at": entry.at,
     }
 
 
@@ -186,7 +194,10 @@ def compare(names: Sequence[str], asked: Asked, registry: Registry) -> Compariso
             evaluations = [one.limited(asked.limit) for one in evaluations]
     for name in dict.fromkeys(names):
         with problems.collecting():
-            entries.append(Entry(opened(name, place=place), given=True))
+            entries += _given(name, asked.sweep, place)
+    if asked.sweep is not None:
+        with problems.collecting():
+            _check_swept(names)
     with problems.collecting():
         check_evaluations(evaluations, (), registry)
         _check_names(evaluations)
@@ -198,6 +209,22 @@ def compare(names: Sequence[str], asked: Asked, registry: Registry) -> Compariso
     for entry in entries:
         _evaluate(entry, evaluations, registry, cache)
     return Comparison(asked, evaluations, entries, against)
+
+
+def _given(name: str, sweep: Sweep | None, place: Place) -> list[Entry]:
+    """What a name stands for: a model, or a config at each value of a sweep."""
+    if sweep is None or not is_config(name):
+        return [Entry(opened(name, place=place), given=True)]
+    made = swept(name, sweep, place)
+    return [Entry(one, True, at) for one, at in zip(made, sweep.values, strict=True)]
+
+
+def _check_swept(names: Sequence[str]) -> None:
+    """Raise E115 unless one config is swept."""
+    configs = [name for name in dict.fromkeys(names) if is_config(name)]
+    if len(configs) != 1:
+        what = f"--sweep: {len(configs)} configs are named; one is expected"
+        raise ConfigError("E115", what, hint="name the config whose number is to be tried")
 
 
 def _check_names(evaluations: Sequence[Evaluation]) -> None:

@@ -16,7 +16,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     """What `Comparison.as_json` holds, for people."""
     given = {one["name"] for one in found["models"] if one["given"]}
     parts = [
-        "\n".join(_score(evaluation, score, given))
+        "\n".join(_score(evaluation, score, given, found))
         for evaluation in found["evaluations"]
         for score in evaluation["scores"]
     ]
@@ -35,7 +35,12 @@ def _meaning(found: Mapping[str, Any]) -> str:
     )
 
 
-def _score(evaluation: Mapping[str, Any], score: Mapping[str, Any], given: Collection[str]) -> Iterator[str]:
+def _score(
+    evaluation: Mapping[str, Any],
+    score: Mapping[str, Any],
+    given: Collection[str],
+    found: Mapping[str, Any],
+) -> Iterator[str]:
     """A heading, and a line for each model that has the score, or was asked for."""
     called = "" if evaluation["name"] == score["name"] else f": {score['name']}"
     samples = next((row["samples"] for row in score["results"] if row["value"] is not None), 0)
@@ -56,6 +61,24 @@ def _score(evaluation: Mapping[str, Any], score: Mapping[str, Any], given: Colle
         else:
             told = ("", "" if differences else ends(row), mark)
         yield row_of(shortened(row["model"]), number(row["value"]), *told)
+    yield from _swept(found, score)
+
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def _swept(found: Mapping[str, Any], score: Mapping[str, Any]) -> Iterator[str]:
+    """The values of a sweep as bars in a line, higher for more, and the best of them."""
+    at = {one["name"]: one["at"] for one in found["models"] if one["at"] is not None}
+    rows = [row for row in score["results"] if row["model"] in at and row["value"] is not None]
+    if len(rows) < 2:
+        return
+    low, high = (pick(row["value"] for row in rows) for pick in (min, max))
+    steps = [(row["value"] - low) / (high - low) if high > low else 0 for row in rows]
+    bars = "".join(_BARS[round(step * (len(_BARS) - 1))] for step in steps)
+    first, last = at[rows[0]["model"]], at[rows[-1]["model"]]
+    best = (max if score["goal"] == "max" else min)(rows, key=lambda row: row["value"])["model"]
+    yield f"  {found['sweep']} from {first:g} to {last:g}: {bars}  best: {best}"
 
 
 def row_of(name: str, value: str, difference: str = "", between: str = "", words: str = "") -> str:
