@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -159,16 +159,28 @@ def _is_plain(source: Checkpoint) -> bool:
     )
 
 
+def made_by_documents(made: Plan) -> set[str]:
+    """The names of models that other documents of a plan make."""
+    return {one.name for one in made.earlier} | {one.name for one in made.documents}
+
+
 def _merged(made: Plan) -> Iterator[str]:
     """The names of the models whose tensors are merged, also by the plans before."""
-    promised = {one.name for one in made.earlier}
+    promised = made_by_documents(made)
     for one in [*(earlier.plan for earlier in made.earlier), made]:
         used = {given.model for step in one.steps for given in step.everything}
-        yield from (
-            model.name
-            for index, model in enumerate(one.models)
-            if index in used and model.name not in promised
-        )
+        for index, model in enumerate(one.models):
+            if index in used:
+                yield from _there_before(model, promised)
+
+
+def _there_before(model: Checkpoint, promised: Collection[str]) -> Iterator[str]:
+    """The name of a model that is there; of one that is computed while it is read, those of what it is made from."""
+    if model.name not in promised:
+        yield model.name
+        return
+    for part in model.parts:
+        yield from _there_before(part, promised)
 
 
 # ---- what a model is ---------------------------------------------------------------------------------------
@@ -187,8 +199,14 @@ def _made_from(made: Plan) -> dict[str, Any]:
 
 
 def _content(model: Checkpoint) -> list[Any]:
-    """A model by its content; by its revision where that vouches for its weights."""
-    named = [str(model.reference)] if model.parts or model.mapped else []
+    """A model by its content; by its revision where that vouches for its weights.
+
+    One whose tensors are made of those of others, by how each is made too: that is not in their files.
+    """
+    named: list[Any] = []
+    if model.parts or model.mapped:
+        made = [(name, one.dtype, one.shape, one.identity) for name, one in sorted(model.tensors.items())]
+        named = [str(model.reference), hashlib.sha256(repr(made).encode()).hexdigest()]
     files = [[model.file_name(file), file.size, _digest(file, model)] for file in model.weight_files]
     small = sorted((name, one.sha256) for name, one in model.small.items())
     return [*named, files, small, [_content(part) for part in model.parts]]

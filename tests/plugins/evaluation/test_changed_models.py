@@ -11,6 +11,7 @@ from fixture_types import Cli
 
 from mergecore.testing import tiny_model
 from mergecore_plugins.evaluation.imports import imported_files
+from mergecore_plugins.evaluation.models import opened
 
 CHANGES = """
 import torch
@@ -120,3 +121,30 @@ def test_modules_that_a_function_imports_make_its_kept_result_another(
     assert [known(), known()] == [[False], [True]]
     (folder / "inner" / "deep.py").write_text("HOW = 2\n")
     assert known() == [False]
+
+
+SEVERAL = """
+name: first
+merge_method: linear
+models:
+- {model: ./a, parameters: {weight: 1}}
+- {model: ./b, parameters: {weight: HOW}}
+---
+merge_method: task_arithmetic
+base_model: ./base
+models: [{model: first}]
+parameters: {weight: 1}
+"""
+
+
+def test_a_document_that_is_computed_while_it_is_read_belongs_to_the_merge() -> None:
+    found = []
+    for how in ("1", "3"):
+        Path("several.yml").write_text(SEVERAL.replace("HOW", how))
+        found.append(opened("several.yml"))
+    assert [[one.name for one in made.parents] for made in found] == [["./base", "./a", "./b"]] * 2
+    assert found[0].identity != found[1].identity
+    merged = [made.module().state_dict()["lm_head.weight"] for made in found]
+    a, b = (opened(name).module().state_dict()["lm_head.weight"] for name in "ab")
+    for one, share in zip(merged, (1, 3), strict=True):
+        assert float((one - (a + share * b) / (1 + share)).abs().max()) < 1e-6

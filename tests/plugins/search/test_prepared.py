@@ -123,3 +123,12 @@ def test_slips_are_told_with_their_places(cli: Cli) -> None:
     Path("s.yml").write_text(f"{text}  sampler: cma\n")
     outcome = cli("search", "s.yml", "out")
     assert "E104: s.yml:12:12: the sampler 'cma' takes ranges of numbers only; " in outcome.err
+
+
+def test_documents_before_the_last_are_no_models_to_compare_with() -> None:
+    made = checked(
+        "name: first\nmerge_method: linear\nmodels: [{model: ./a}, {model: ./b}]\nparameters: {weight: 1}\n---\n"
+        "merge_method: task_arithmetic\nbase_model: ./base\nmodels: [{model: first}, {model: ./b}]\n"
+        f"parameters: {{weight: !range [0, 1]}}\n{SEARCH}"
+    )
+    assert [one.name for one in made.references] == ["average", "./a", "./b", "./base"]

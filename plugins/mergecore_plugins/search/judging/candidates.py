@@ -27,7 +27,7 @@ from mergecore import (
 )
 from mergecore.errors import Collector, InputError, Problems
 from mergecore.types import Json, ModelReference, OpenOptions, Point
-from mergecore_plugins.evaluation.models import Place, PlannedModel, opened
+from mergecore_plugins.evaluation.models import Place, PlannedModel, made_by_documents, opened
 from mergecore_plugins.search.space.ranges import Space
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def references_of(space: Space, plans: Sequence[Plan], registry: Registry) -> li
     """
     models: dict[str, Json] = {}
     bases: dict[str, Json] = {}
-    promised = {one.name for made in plans for one in made.earlier}
+    promised = {name for made in plans for name in made_by_documents(made)}
     entries: dict[str, Json] = {}
     averaged: set[str] = set()
     for _, point in space.ends():
