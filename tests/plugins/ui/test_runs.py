@@ -247,6 +247,7 @@ def test_a_report_is_written_and_shown_without_an_origin(page: TestClient, folde
     number = page.post("/history/report", json={"path": "typed"}).json()["number"]
     wait(lambda: state(folder, number) == "done")
     assert run_of(folder)["words"] == ["report", "typed", "typed.html"]
+    assert 'href="/report?path=typed"' in page.get("/runs").text
     assert "See its report" in page.get("/history").text
     answer = page.get("/report", params={"path": "typed"})
     assert answer.text == (folder / "typed.html").read_text()
@@ -255,6 +256,16 @@ def test_a_report_is_written_and_shown_without_an_origin(page: TestClient, folde
     assert "allow-same-origin" not in policy
     assert "connect-src" not in policy
     assert "default-src 'none'" in policy
+
+
+def test_only_a_report_that_was_written_has_a_link(page: TestClient, folder: Path) -> None:
+    mergecore.merge("mean.yml", "typed")
+    (folder / "typed.html").mkdir()  # in the way of the report
+    number = page.post("/history/report", json={"path": "typed"}).json()["number"]
+    wait(lambda: state(folder, number) == "failed")
+    ask(page, CONFIG, "out")
+    wait(lambda: state(folder, number + 1) == "done")
+    assert "/report?path=" not in page.get("/runs").text
 
 
 @pytest.mark.parametrize("path", ["", "..", "/etc/passwd", "a", "secret"])

@@ -67,6 +67,11 @@ class Run:
         return [config if one == PLACE else one for one in self.words]
 
     @property
+    def reported(self) -> str:
+        """The merged model that it wrote a report about; empty for any other run."""
+        return self.words[1] if self.state == "done" and self.words[0] == "report" else ""
+
+    @property
     def live(self) -> bool:
         """Whether it runs, or waits for its turn."""
         return self.state in ("waiting", "running")
