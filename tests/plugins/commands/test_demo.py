@@ -210,6 +210,37 @@ def test_the_merged_model_finishes_every_sentence_that_its_experts_know(demo: De
     assert ["right,", "of", "24", "0", "12", "12", "24"] in lines
 
 
+def test_the_demo_brings_what_its_talking_models_are_evaluated_with(demo: Demo) -> None:
+    """A model that remembers a sentence picks and makes its true end: as many as `answers` counts."""
+    names = ("base", "animals", "capitals", "merged")
+    words = ["evaluate", *(f"talk/{name}" for name in names), "--with", "talk/eval.yml", "--json"]
+    command = [sys.executable, "-m", "mergecore", *words]
+    ended = subprocess.run(command, cwd=demo.out, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    values = {
+        score["name"] + " of " + one["name"]: [result["value"] for result in score["results"]]
+        for one in json.loads(ended.stdout)["evaluations"]
+        for score in one["scores"]
+    }
+    assert values["accuracy of match"] == [0, 0.5, 0.5, 1]
+    assert values["accuracy of choices"] == [0, 0.5, 0.5, 1]
+    assert min(values["perplexity of perplexity"]) == values["perplexity of perplexity"][-1]
+
+
+def test_the_data_of_the_evaluation_are_the_sentences_of_the_demo() -> None:
+    lines = {
+        name: (ASSETS / "talk" / name).read_text().splitlines()
+        for name in ("sentences.txt", "questions.jsonl", "choices.jsonl")
+    }
+    assert lines["sentences.txt"] == [f"{prompt} {end}" for prompt, end in prompts().items()]
+    asked, picked = (
+        [json.loads(line) for line in lines[f"{name}.jsonl"]] for name in ("questions", "choices")
+    )
+    assert {one["prompt"]: one["answer"] for one in asked} == prompts()
+    assert {one["prompt"]: one["answer"] for one in picked} == prompts()
+    assert all(len({*one["choices"]}) == 3 and one["answer"] in one["choices"] for one in picked)
+
+
 def test_the_demo_fits_80_columns_and_ends_with_commands_that_work_as_typed(demo: Demo) -> None:
     said = demo.stdout.replace(str(demo.out), "mergecore-demo")
     assert [line for line in said.splitlines() if len(line) > 80 and "/activate" not in line] == []

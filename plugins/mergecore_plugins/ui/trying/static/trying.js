@@ -57,7 +57,8 @@
     list.dataset.files = now;
     const before = list.value;
     list.replaceChildren(new Option("choose a file", ""), ...data.map((one) => new Option(`${one.path} – ${one.kind}`, one.path)));
-    list.value = data.some((one) => one.path === before) ? before : data.length === 1 ? data[0].path : "";
+    const first = data.length === 1 || data[0]?.kind === "evaluators" ? data[0].path : "";  // evaluators come first
+    list.value = data.some((one) => one.path === before) ? before : first;
   }
 
   // What a config names as models, before anything is opened.
