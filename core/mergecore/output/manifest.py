@@ -157,6 +157,8 @@ def read_manifest(folder: Path | str) -> Manifest:
         OutputError: E508 when there is none, or it is not one.
     """
     path = path_of(folder, "the folder") / NAME
+    if not path.parent.is_dir():
+        raise OutputError("E508", "there is no such folder", place=str(folder), hint="check the spelling")
     if not path.is_file():
         hint = "only folders that mergecore wrote can be verified"
         raise OutputError("E508", f"the folder holds no {NAME}", place=str(folder), hint=hint)

@@ -179,6 +179,11 @@ def test_a_folder_without_manifest_cannot_be_verified(tmp_path: Path) -> None:
     )
 
 
+def test_a_folder_that_does_not_exist_is_called_so(tmp_path: Path) -> None:
+    [error] = differences(tmp_path / "nosuch")
+    assert error == f"{tmp_path / 'nosuch'}: there is no such folder. Hint: check the spelling"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
