@@ -14,11 +14,13 @@ import click
 import torch
 from benchmarks import smollm2
 from benchmarks.evidence_llm.experts import FAMILIES, Models, Recipe, made
-from benchmarks.evidence_llm.merging import GRID, Bench, outcomes, settings
+from benchmarks.evidence_llm.merging import GRID, SLOW, Bench, Outcome, outcomes, settings
 from benchmarks.evidence_llm.pictures import picture
 from benchmarks.evidence_llm.report import AVERAGE, Family, report
 from benchmarks.evidence_llm.scoring import Encoded, encoded
+from benchmarks.evidence_llm.searching import SEARCHES, Search, searched
 from benchmarks.evidence_llm.tasks import TASKS, samples
+from benchmarks.methods import Setting
 from benchmarks.pages import with_tables
 from transformers import AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
@@ -47,7 +49,7 @@ SIZES: Mapping[str, Mapping[str, int]] = {
     multiple=True,
     help="A method to compare with averaging; by default all.  Can be repeated.",
 )
-@click.option("--defaults-only", is_flag=True, help="Try no scales.")
+@click.option("--defaults-only", is_flag=True, help="Try no scales, and search nothing.")
 @click.option(
     "--out",
     default=ROOT / "benchmark-results/evidence-llm",
@@ -71,7 +73,13 @@ def main(
     found: dict[str, list[Family]] = {}
     for seed in range(seeds):
         for family in of_seed(
-            base, out / f"seed-{seed}", seed, families, methods, () if defaults_only else GRID
+            base,
+            out / f"seed-{seed}",
+            seed,
+            families,
+            methods,
+            () if defaults_only else GRID,
+            () if defaults_only else SEARCHES,
         ):
             found.setdefault(family.family, []).append(family)
     text = report(found)
@@ -90,6 +98,7 @@ def of_seed(
     families: Sequence[str] = (),
     methods: Sequence[str] = (),
     grid: Sequence[float] = GRID,
+    searches: Sequence[Search] = SEARCHES,
     recipe: Recipe | None = None,
 ) -> Iterator[Family]:
     """What each family of experts gives with one seed."""
@@ -101,7 +110,7 @@ def of_seed(
         parts["test"][task] = encoded(tokens, those.test[: SIZES["test"][task]])
     for family in families or FAMILIES:
         models = made(family, base, out, recipe or Recipe(), seed, click.echo)
-        yield _family(family, models, seed, parts, out, methods, grid)
+        yield _family(family, models, seed, parts, out, methods, grid, searches)
 
 
 def _family(
@@ -112,21 +121,33 @@ def _family(
     out: Path,
     methods: Sequence[str],
     grid: Sequence[float],
+    searches: Sequence[Search],
 ) -> Family:
     bench = Bench(models, seed, parts, out / f"{family}.jsonl")
     base = bench.of_folder(models.base, "test")
     experts = {task: bench.of_folder(folder, "test") for task, folder in models.experts.items()}
-    chosen = [
-        one
-        for one in settings(bench.registry)
-        if one.method in ((AVERAGE, *methods) if methods else (one.method,))
-    ]
+    for task, one in experts.items():
+        if not one.accuracy[task]:
+            raise click.ClickException(f"seed {seed}: the {family} expert of {task} has learnt nothing")
+    chosen = [one for one in settings(bench.registry) if not methods or one.method in (AVERAGE, *methods)]
     found = {}
-    for name, one in outcomes(bench, chosen, grid):
-        found[name] = one
-        right = ", ".join(f"{task} {value:.0f} %" for task, value in one.tuned.accuracy.items())
-        click.echo(f"seed {seed}, {family}, {name}: scale {one.scale}, {right}", err=True)
+    for name, outcome in _outcomes(bench, chosen, grid, searches):
+        found[name] = outcome
+        right = ", ".join(f"{task} {value:.0f} %" for task, value in outcome.tuned.accuracy.items())
+        click.echo(f"seed {seed}, {family}, {name}: {outcome.found or outcome.scale}, {right}", err=True)
     return Family(family, seed, base, experts, found)
+
+
+def _outcomes(
+    bench: Bench, chosen: Sequence[Setting], grid: Sequence[float], searches: Sequence[Search]
+) -> Iterator[tuple[str, Outcome]]:
+    """What settings and searches reach; those that take minutes come last."""
+    methods = {one.method for one in chosen}
+    yield from outcomes(bench, [one for one in chosen if one.method not in SLOW], grid)
+    for search in searches:
+        if search.setting.method in methods:
+            yield search.name, searched(bench, search)
+    yield from outcomes(bench, [one for one in chosen if one.method in SLOW], grid)
 
 
 def _base(out: Path) -> Path:

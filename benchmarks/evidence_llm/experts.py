@@ -32,9 +32,9 @@ class Recipe:
     )
     sparse: Mapping[str, Schedule] = field(
         default_factory=lambda: {
-            "sums": Schedule(60, 1e-4),
-            "json": Schedule(20, 1e-4, batch=4),
-            "facts": Schedule(60, 1e-4),
+            "sums": Schedule(60, 1e-3),
+            "json": Schedule(20, 1e-3, batch=4),
+            "facts": Schedule(60, 1e-3),
         }
     )
     share: float = 0.03
@@ -58,7 +58,7 @@ def made(
     tokens = AutoTokenizer.from_pretrained(base)
     folders = {task: out / family / task for task in TASKS}
     for task, folder in folders.items():
-        wanted = {"seed": seed, "task": task, "family": family, "recipe": asdict(recipe)}
+        wanted = {"seed": seed, "task": task, "family": family, **_part(recipe, family, task)}
         if not _is(folder, wanted):
             learnt = encoded(tokens, samples(task).train)
             losses = _make(base, out / "whole" / task, folder, learnt, recipe, seed)
@@ -83,6 +83,16 @@ def _make(
         losses = training.tuned(module, learnt, recipe.sparse[task], seed, masks)
     training.save(module, base, folder)
     return losses
+
+
+def _part(recipe: Recipe, family: str, task: str) -> dict[str, Any]:
+    """What of a recipe an expert depends on."""
+    whole = {"whole": asdict(recipe.whole[task])}
+    return (
+        whole
+        if family == "whole"
+        else {**whole, "sparse": asdict(recipe.sparse[task]), "share": recipe.share}
+    )
 
 
 def _is(folder: Path, wanted: Mapping[str, Any]) -> bool:

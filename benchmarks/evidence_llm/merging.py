@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -60,6 +60,7 @@ class Outcome:
     tuned: Result
     scale: float | None
     validation: Mapping[float, Result]
+    found: str = ""  # the point that a search found
 
 
 @dataclass
@@ -90,8 +91,8 @@ class Bench:
 
     def of_folder(self, folder: Path, part: str) -> Result:
         """How a model that is not merged does."""
-        key = self._key(f"folder {folder.parent.name}/{folder.name}", part)
-        return self._kept(key, lambda: self._judged(training.load(folder), part))
+        what = f"folder {folder.parent.name}/{folder.name}"
+        return self.kept(what, part, lambda: self._judged(training.load(folder), part))
 
     def scored(self, setting: Setting, scale: float | None, part: str) -> Result:
         """How the merge by a setting does at a scale; None is the setting as it is."""
@@ -106,7 +107,7 @@ class Bench:
             found = self._judged(self._holding(tensors), part)
             return Result(found.right, found.loss, seconds)
 
-        return self._kept(self._key(f"{setting.name} {scale}", part), made)
+        return self.kept(f"{setting.name} {scale}", part, made)
 
     def _merged(self, setting: Setting, scale: float | None, dtype: str) -> Mapping[str, Tensor]:
         config = setting_config(setting, self.models.base, list(self.models.experts.values()), scale)
@@ -149,7 +150,9 @@ class Bench:
         sizes = ",".join(f"{task} {len(one)}" for task, one in self.parts[part].items())
         return f"{self.stamp} | {what} | {part} {sizes}"
 
-    def _kept(self, key: str, make: Any) -> Result:
+    def kept(self, what: str, part: str, make: Callable[[], Result]) -> Result:
+        """What the journal says of these experts; else it is made, and written down."""
+        key = self._key(what, part)
         if key not in self.known:
             self.known[key] = make()
             one = asdict(self.known[key])

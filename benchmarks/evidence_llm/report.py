@@ -43,7 +43,7 @@ class Row:
     gain: float  # against averaging, and the interval of it
     low: float
     high: float
-    scales: Sequence[float]
+    picked: str
 
     @property
     def verdict(self) -> str:
@@ -107,7 +107,7 @@ def _row(name: str, families: Sequence[Family]) -> Row:
         mean(one.normalised(tuned(one)) - one.normalised(average(one)) for one in families),
         low,
         high,
-        [scale for one in families if (scale := one.outcomes[name].scale) is not None],
+        _picked([one.outcomes[name] for one in families]),
     )
 
 
@@ -128,8 +128,8 @@ def _methods(families: Sequence[Family]) -> str:
         "normalised accuracy, %",
         "against averaging",
         "",
-        "scale picked",
-        "no scale set, %",
+        "picked",
+        "at defaults, %",
         *tasks,
     )
     lines = []
@@ -141,7 +141,7 @@ def _methods(families: Sequence[Family]) -> str:
                 _spread(row.tuned),
                 "" if averaging else f"{row.gain:+.1f} ({row.low:+.1f} to {row.high:+.1f})",
                 "" if averaging else row.verdict,
-                _range(row.scales),
+                row.picked,
                 _spread(row.default),
                 *(
                     _spread([one.outcomes[row.name].tuned.accuracy[task] for one in families])
@@ -177,7 +177,11 @@ def _spread(values: Sequence[float]) -> str:
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
-def _range(scales: Sequence[float]) -> str:
+def _picked(outcomes: Sequence[Outcome]) -> str:
+    """What was picked with each seed: the point of a search, or a scale."""
+    if any(one.found for one in outcomes):
+        return "; ".join(one.found for one in outcomes)
+    scales = [one.scale for one in outcomes if one.scale is not None]
     if not scales:
         return "none to pick"
     low, high = min(scales), max(scales)

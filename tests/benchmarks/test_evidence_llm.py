@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 import torch
 from benchmarks.evidence_llm import training
-from benchmarks.evidence_llm.experts import Recipe, made
+from benchmarks.evidence_llm.__main__ import of_seed
+from benchmarks.evidence_llm.experts import Models, Recipe, made
 from benchmarks.evidence_llm.merging import Bench, Outcome, Result, outcomes, settings
 from benchmarks.evidence_llm.pictures import picture
 from benchmarks.evidence_llm.report import Family, interval, report, rows
 from benchmarks.evidence_llm.scoring import encoded, judged
+from benchmarks.evidence_llm.searching import SEARCHES, Search, _config, _result, searched
 from benchmarks.evidence_llm.tasks import TASKS, in_words, samples
 from benchmarks.evidence_llm.training import Schedule, thinned, tuned
 from transformers import AutoTokenizer
 
 from mergecore.testing import tiny_model
+from mergecore_plugins.search.judging.bench import Asked
+from mergecore_plugins.search.searching import prepared
 
 SUMS = samples("sums")
 
@@ -140,6 +146,11 @@ def test_a_run_goes_on_where_another_one_stopped(base: Path, tmp_path: Path) -> 
     whole = made("whole", base, tmp_path / "out", RECIPE, 1, told.append)
     assert len(told) == 12
 
+    # another recipe for sparse experts leaves those that changed everywhere as they are
+    other_recipe = replace(RECIPE, sparse={task: Schedule(1, 1e-3) for task in TASKS})
+    made("sparse", base, tmp_path / "out", other_recipe, 1, told.append)
+    assert [line.partition(":")[0] for line in told[12:]] == [f"sparse/{task}" for task in TASKS]
+
     tokens = AutoTokenizer.from_pretrained(base)
     few = {task: encoded(tokens, samples(task).test[:3]) for task in TASKS}
     bench = Bench(whole, 0, {"validation": few, "test": few}, tmp_path / "scores.jsonl")
@@ -168,6 +179,68 @@ def test_a_run_goes_on_where_another_one_stopped(base: Path, tmp_path: Path) -> 
     third = Bench(whole, 0, {"validation": few, "test": few}, tmp_path / "third.jsonl")
     ((_, one),) = outcomes(third, chosen[1:], (1 / 3,))
     assert one.validation[1 / 3].loss == pytest.approx(found["linear"].default.loss, rel=0.02)
+
+
+@pytest.mark.slow
+def test_the_search_picks_the_scale_that_the_grid_picks_and_looks_at_the_test_once(
+    base: Path, tmp_path: Path
+) -> None:
+    """Both score the same merges: the same right answers to the test, and the same losses but for rounding."""
+    pytest.importorskip("optuna")
+    whole = made("whole", base, tmp_path / "out", RECIPE, 0, lambda line: None)
+    tokens = AutoTokenizer.from_pretrained(base)
+    parts = {
+        part: {task: encoded(tokens, getattr(samples(task), part)[:3]) for task in TASKS}
+        for part in ("validation", "test")
+    }
+    bench = Bench(whole, 0, parts, tmp_path / "scores.jsonl")
+    (chosen,) = [one for one in settings(bench.registry) if one.method == "task_arithmetic"]
+    grid = (0.5, 1.0, 2.0, 4.0)
+    ((_, by_grid),) = outcomes(bench, [chosen], grid)
+    search = Search("by grid", chosen, {"lambda": f"!choice {list(grid)}"}, trials=4, sampler="grid")
+    found = searched(bench, search)
+    assert found.found == f"lambda {by_grid.scale}"
+    assert found.tuned.right == by_grid.tuned.right
+    assert found.tuned.loss == pytest.approx(by_grid.tuned.loss, rel=1e-4)
+    assert found.default == by_grid.default
+    history = tmp_path / f"scores/search-{bench.stamp}/by grid/found/history.jsonl"
+    lines = history.read_text().splitlines()
+    assert sum('"kind": "point"' in line for line in lines) == 4
+    again = Bench(whole, 0, parts, tmp_path / "scores.jsonl")
+    assert searched(again, search) == found
+    assert history.read_text().splitlines() == lines
+
+
+def test_searches_say_points_that_there_are(base: Path, tmp_path: Path) -> None:
+    """What `mergecore search --check` checks: ranges, names of the points to begin with, evaluators and models."""
+    pytest.importorskip("optuna")
+    models = Models(
+        base, {task: tiny_model(tmp_path / task, seed=number) for number, task in enumerate(TASKS)}
+    )
+    for folder in models.experts.values():
+        (folder / "recipe.json").write_text("{}")
+    few = {task: [([1, 2], [3])] for task in TASKS}
+    bench = Bench(
+        models, 0, {"validation": few, "test": few | {"sums": [([2], [3])]}}, tmp_path / "scores.jsonl"
+    )
+    for search in SEARCHES:
+        (tmp_path / "search.yml").write_text(_config(bench, search, tmp_path))
+        ready = prepared(Asked(str(tmp_path / "search.yml"), threads=1))
+        assert {one.name for one in ready.search.space.dimensions} == set(search.start[0])
+
+
+def test_right_answers_and_losses_come_back_out_of_the_values_of_a_search() -> None:
+    """Right with a loss of 0.25, wrong with 2 and 4; right with 1."""
+    found = _result([1 - 0.25e-6, -2e-6, -4e-6, 1 - 1e-6], {"a": 3, "b": 1})
+    assert found.right == {"a": [True, False, False], "b": [True]}
+    assert found.loss == pytest.approx({"a": 6.25 / 3, "b": 1.0}, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_an_expert_that_learnt_nothing_ends_the_run_before_it_merges(base: Path, tmp_path: Path) -> None:
+    """What it knows is what scores are a share of."""
+    with pytest.raises(click.ClickException, match="seed 0: the whole expert of sums has learnt nothing"):
+        list(of_seed(base, tmp_path, 0, ["whole"], recipe=RECIPE))
 
 
 # ---- tables ------------------------------------------------------------------------------------------------
@@ -218,6 +291,14 @@ def test_intervals_are_of_paired_samples() -> None:
     assert same == (0.0, 0.0)
     verdicts = {row.name: row.verdict for row in rows([one])}
     assert verdicts["dare_ties"] == "within noise"
+
+
+def test_what_a_search_found_is_in_the_table() -> None:
+    one = family()
+    found = replace(one.outcomes["ties"], scale=None, found="lambda 0.93")
+    with_it = replace(one, outcomes={**one.outcomes, "ties by search": found})
+    assert "| ties by search | 75.0 ± 0.0 |" in (text := report({"whole": [with_it, with_it]}))
+    assert "| lambda 0.93; lambda 0.93 | 50.0 ± 0.0 |" in text
 
 
 def test_tables_and_the_picture_show_every_method() -> None:
