@@ -19,7 +19,7 @@ from fixture_types import Cli, Outcome
 
 KINDS = (
     "method", "source", "architecture", "tokenizer", "writer", "executor", "recipe", "command", "reporter",
-    "side-file", "moe-family", "evaluator",
+    "side-file", "moe-family", "evaluator", "policy", "sampler",
 )  # fmt: skip
 
 

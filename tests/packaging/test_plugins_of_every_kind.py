@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from baked_plugins import KINDS, Baked, Environment, bake, config_of, run, usage, wheels
 from fixture_types import Cli, Outcome
 from safetensors.torch import load_file
 from tiny import llama, read_tensors, write_checkpoint, write_llama
 from tiny_tokenizers import tokenizer_json
+
+from mergecore.testing import tiny_model
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +34,8 @@ ANSWERS = (
     ("a" * 60, "--author", "%(x)s"),
     ("class", "--author", "${{ secrets }}"),
     ("all-of-it", "--author", 'An author\'s "team"', "--licence", "MIT"),
+    ("statistics", "--author", "O'Neil\\"),
+    ("random2", "--author", "{{ author }}", "--licence", "BSD-3-Clause"),
 )
 """Name and other answers: words of Python, of its library and of others; none of it can do harm."""
 
@@ -46,6 +51,8 @@ def write_models(folder: Path, baked: Baked) -> None:
             write_checkpoint(folder / name, twin_towers(value), {"model_type": baked.name})
         elif baked.kind == "moe-family":
             write_llama(folder / name, 2, seed=int(value))
+        elif baked.kind == "sampler":
+            tiny_model(folder / name, seed=int(value))
         else:
             write_llama(folder / name, 2, value)
         if baked.kind == "source":
@@ -141,6 +148,18 @@ def of_evaluator(folder: Path, done: list[Outcome], baked: Baked) -> None:
     assert [row["value"] for row in score["results"]] == [1.0, 0.0]  # all of `a` is 0, all of `b` is 4
 
 
+def of_policy(folder: Path, done: list[Outcome], baked: Baked) -> None:
+    models = yaml.safe_load(done[0].out)["models"]
+    assert [one["parameters"] for one in models] == [{"weight": 1.0}, {"weight": 0.25}]
+
+
+def of_sampler(folder: Path, done: list[Outcome], baked: Baked) -> None:
+    written = (folder / "found" / "history.jsonl").read_text().splitlines()
+    tried = [one["point"] for one in map(json.loads, written) if "point" in one]
+    assert tried
+    assert {value for point in tried for value in point.values()} == {0.2, 1}
+
+
 BROUGHT_ABOUT: Mapping[str, Callable[[Path, list[Outcome], Baked], None]] = {
     "method": of_method,
     "source": of_averages,
@@ -154,6 +173,8 @@ BROUGHT_ABOUT: Mapping[str, Callable[[Path, list[Outcome], Baked], None]] = {
     "side-file": of_side_file,
     "moe-family": of_family,
     "evaluator": of_evaluator,
+    "policy": of_policy,
+    "sampler": of_sampler,
 }
 
 
@@ -227,6 +248,8 @@ def prepared_use(baked: Baked, folder: Path) -> list[tuple[Path, Mapping[str, st
     """The command lines of the README, in a folder with the models that it names."""
     folder.parent.mkdir(exist_ok=True)
     write_models(folder, baked)
+    if baked.kind == "sampler":
+        (folder / "dev.txt").write_text("the cow says moo\n")
     if config := config_of(baked.readme()):
         name = "eval.yml" if baked.kind == "evaluator" else "config.yml"
         (folder / name).write_text(config, encoding="utf8")

@@ -136,6 +136,8 @@ def test_a_name_that_would_not_work_is_refused(name: str, why: str, cli: Cli) ->
         ("command", "merge-lora", "mergecore 0.1.0, built-in has a command called so"),
         ("recipe", "models", "this is a key of other configs, which the recipe would take away"),
         ("moe-family", "mixtral", "mergecore 0.1.0, built-in has a moe-family called so"),
+        ("policy", "soup", "mergecore has a plugin called 'soup'"),
+        ("sampler", "nsga2", "mergecore 0.1.0, built-in has a sampler called so"),
     ],
 )
 def test_a_name_that_something_of_the_kind_has_is_refused(kind: str, name: str, why: str, cli: Cli) -> None:

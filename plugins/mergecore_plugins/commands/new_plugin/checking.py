@@ -17,8 +17,10 @@ from mergecore import (
     ModelSource,
     MoeFamily,
     OutputWriter,
+    Policy,
     Recipe,
     Registry,
+    Sampler,
     SideFile,
     TokenizerStrategy,
 )
@@ -37,6 +39,8 @@ VALUES: Mapping[str, type[Any]] = {
     "side-file": SideFile,
     "moe-family": MoeFamily,
     "evaluator": Evaluator,
+    "policy": Policy,
+    "sampler": Sampler,
 }
 """What the hook of each kind yields; a reporter yields nothing."""
 
