@@ -139,6 +139,34 @@ def test_the_page_works_without_a_mouse(page: Browser) -> None:
     assert page.complaints == []
 
 
+@pytest.mark.parametrize("width", [PHONE, WIDE])
+def test_what_a_new_config_lacks_is_said_beside_a_button_in_view(page: Browser, width: int) -> None:
+    page.wide(width, 800)
+    choose(page, "ties")
+    button = "document.querySelector('#compose .primary').getBoundingClientRect()"
+    for base, words in (
+        ("", "Choose a base model: the one that"),
+        ("talk/base", "Choose at least one model."),
+    ):
+        page.value(f"document.querySelector('#base').value = {base!r}")
+        page.click("#compose .primary")
+        page.wait(f"document.querySelector('#compose-fault').textContent.startsWith({words!r})")
+        assert page.value(f"{button}.top > 0 && {button}.bottom <= innerHeight")
+        box = page.value(
+            "(() => { const b = document.querySelector('#compose .primary').getBoundingClientRect();"
+            "return document.elementFromPoint(b.x + b.width / 2, b.y + b.height / 2).textContent })()"
+        )
+        assert box == "Write the config"
+    assert page.complaints == []
+
+
+def test_ask_and_evaluate_do_not_move_when_a_run_begins_or_ends(page: Browser) -> None:
+    """They stand before the list of runs, which grows."""
+    order = page.value("[...document.querySelectorAll('.below > section')].map(one => one.id)")
+    assert order == ["ask", "evaluate", "runs", "history"]
+    assert page.value("[...document.querySelectorAll('.top nav a')].map(one => one.hash)").index("#ask") < 4
+
+
 def test_tab_indents_and_escape_leaves_the_editor(page: Browser) -> None:
     page.value("editor.area.focus()")
     page.type("models:")

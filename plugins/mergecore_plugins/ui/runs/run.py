@@ -94,6 +94,11 @@ class Run:
         return "mergecore: interrupted before it began" if early else text
 
     @property
+    def told(self) -> str:
+        """Its messages, in which its config, a file that nobody else knows, is this merge."""
+        return self.errors.replace((self.folder / CONFIG).as_posix(), "this merge")
+
+    @property
     def ways_on(self) -> Sequence[tuple[str, str]]:
         """What can be done about a run that did not come to its end: a word for it, and what a button says."""
         if not self.out or self.state not in ("stopped", "failed"):

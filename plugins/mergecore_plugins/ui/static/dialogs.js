@@ -38,6 +38,15 @@
     $("text").focus();
   });
 
+  document.addEventListener("invalid", (event) => {
+    if (event.target.form?.id !== "compose") return;
+    event.preventDefault(); // said beside the button, as all else that is missing
+    const first = event.target.form.querySelector(":invalid");
+    const fault = $("compose-fault");
+    fault.textContent = first.id === "base" ? "Choose a base model: the one that the others were tuned from." : `Give ${first.name.slice(2)} a value.`;
+    first.focus();
+  }, true);
+
   $("add-model").addEventListener("click", async () => {
     const answer = await fetch("/models");
     const found = answer.ok ? await answer.json() : [];

@@ -197,6 +197,7 @@ const mergecore = (() => {
     $("name").value = unused(stem);
     $("out").value = `merged/${$("name").value.replace(/\.yml$/, "")}`;
     state.opened = "";
+    if ($("name").value !== `${stem}.yml`) say(`${stem}.yml is there already, so this config is called ${$("name").value}.`);
     changed();
   }
 
@@ -319,10 +320,10 @@ const mergecore = (() => {
       htmx.trigger(document.body, "made");
       plan(); // the time that a merge takes is known better now
     }
-    now(document.querySelector('.run-row[data-state="running"]') ?? document.querySelector(".run-row"));
+    now(document.querySelector('.run-row[data-out][data-state="running"]') ?? document.querySelector(".run-row[data-out]"));
   });
 
-  // The newest run in a line beside the button that began it, and in the title of the window.
+  // The newest merge in a line beside the button that began it, and in the title of the window.
   const title = document.title;
   function now(row) {
     const { title: name, state: is, share, words } = row?.dataset ?? {};

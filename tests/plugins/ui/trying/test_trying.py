@@ -176,6 +176,14 @@ def test_a_question_is_a_run_and_its_answers_are_only_asked_of_it(page: TestClie
     assert "mergecore chat .mergecore-ui/runs/1/config.yml ./a ./b" in text
 
 
+def test_messages_speak_of_this_merge_and_not_of_a_file_of_the_page(tmp_path: Path) -> None:
+    run = a_run(tmp_path, ["evaluate", "{config}"], "")
+    (run.folder / "err.log").write_text(
+        f"E271 {run.folder.as_posix()}/config.yml: no text\n", encoding="utf8"
+    )
+    assert run.told == "E271 this merge: no text\n"
+
+
 def test_the_page_offers_what_to_evaluate_with(page: TestClient, folder: Path) -> None:
     (folder / "dev.txt").write_text("a text\n", encoding="utf8")
     assert page.get("/evaluate/data").json() == [{"path": "dev.txt", "kind": "a text, for its perplexity"}]
