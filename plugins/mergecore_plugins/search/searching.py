@@ -18,17 +18,11 @@ from mergecore_plugins.search.findings.deciding import Verdict, best_of, verdict
 from mergecore_plugins.search.findings.results import Findings, rows_of, said
 from mergecore_plugins.search.findings.writing import remove_winner
 from mergecore_plugins.search.journal import NAME, Journal, Trial, is_history
-from mergecore_plugins.search.judging.bench import (
-    Asked,
-    Bench,
-    InProcesses,
-    portable,
-    set_threads,
-    workshop_of,
-)
+from mergecore_plugins.search.judging.bench import Asked, Bench, set_threads, workshop_of
 from mergecore_plugins.search.judging.candidates import Reference, references_of
 from mergecore_plugins.search.judging.objectives import Asked as Evaluating
 from mergecore_plugins.search.judging.objectives import asked_for, check_held_out, check_test_sets, judge_of
+from mergecore_plugins.search.judging.workers import InProcesses, portable
 from mergecore_plugins.search.space.places import placed
 from mergecore_plugins.search.space.reading import Search, read_search
 

@@ -23,8 +23,9 @@ from tiny import read_tensors, write_llama
 
 from mergecore import Checkpoint, MergeError, ModelSource, Registry, plan
 from mergecore.types import ModelReference, OpenOptions
-from mergecore_plugins.search.judging.bench import Asked, InProcesses
+from mergecore_plugins.search.judging.bench import Asked
 from mergecore_plugins.search.judging.candidates import opening_once
+from mergecore_plugins.search.judging.workers import InProcesses
 from mergecore_plugins.search.searching import Prepared, prepared
 
 HELD_OUT = f"{CONFIG}  holdout: {{data: 1}}\n"

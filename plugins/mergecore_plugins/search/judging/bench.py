@@ -1,27 +1,20 @@
-"""Where models of a search are scored: in this process, or in several; read `Bench`, then `InProcesses`."""
+"""Where models of a search are scored in a process; read `Bench`.  `workers` has several of them."""
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal, cast
 
-from mergecore import MergecoreError, MergeError, PlanOptions, Registry
-from mergecore.files import parse_json
-from mergecore.types import Json
+from mergecore import MergecoreError, PlanOptions, Registry
 from mergecore_plugins.evaluation.models import Place, PlannedModel
 from mergecore_plugins.search.driving import Task
 from mergecore_plugins.search.journal import Trial
 from mergecore_plugins.search.judging.candidates import Candidate, Reference, Workshop, opening_once
 from mergecore_plugins.search.judging.objectives import asked_for, judge_of
 from mergecore_plugins.search.judging.scoring import Judge
-from mergecore_plugins.search.space.reading import Search, read_search
+from mergecore_plugins.search.space.reading import Search
 
 
 @dataclass(frozen=True)
@@ -119,64 +112,6 @@ def workshop_of(asked: Asked, search: Search) -> Workshop:
     registry = opening_once(Registry.discover(asked.disabled))
     place = Place(registry, device=asked.device, dtype=asked.dtype, offline=asked.offline)
     return Workshop(search.space, place, PlanOptions(offline=asked.offline), asked.threads)
-
-
-# ---- several processes -------------------------------------------------------------------------------------
-
-
-@dataclass
-class InProcesses:
-    """The same in several processes, each of which opens the models and keeps what it has merged."""
-
-    asked: Asked
-    references: tuple[tuple[str, str, str], ...]
-    jobs: int
-    _pool: list[ProcessPoolExecutor] = field(default_factory=list)
-
-    def __call__(self, tasks: Sequence[Task]) -> Iterator[Trial]:
-        """The trials of tasks, in their order."""
-        if not self._pool:
-            spawn = multiprocessing.get_context("spawn")
-            self._pool.append(ProcessPoolExecutor(self.jobs, mp_context=spawn))
-        begun = [self._pool[0].submit(_score_here, self.asked, self.references, task) for task in tasks]
-        try:
-            for one in begun:
-                yield one.result()
-        except BrokenProcessPool as error:
-            hint = "use fewer --jobs, or free some memory; then --resume"
-            raise MergeError("E408", "a process that scores models died", hint=hint) from error
-
-    def close(self) -> None:
-        """End the processes."""
-        for one in self._pool:
-            one.shutdown(cancel_futures=True)
-
-
-def _score_here(asked: Asked, references: tuple[tuple[str, str, str], ...], task: Task) -> Trial:
-    return _bench_here(asked, references).score(task)
-
-
-@cache
-def _bench_here(asked: Asked, references: tuple[tuple[str, str, str], ...]) -> Bench:
-    """The bench of this process, made once."""
-    set_threads(asked.threads)
-    instead = cast("dict[str, Json]", parse_json(asked.instead, code="E104"))
-    search = read_search(Path(asked.config), instead)
-    return bench_of(
-        asked,
-        search,
-        [
-            Reference(kind, name, cast("dict[str, Json]", parse_json(config, code="E104")))
-            for kind, name, config in references
-        ],
-    )
-
-
-def portable(references: Sequence[Reference]) -> tuple[tuple[str, str, str], ...]:
-    """References as other processes get them."""
-    import json
-
-    return tuple((one.kind, one.name, json.dumps(one.config)) for one in references)
 
 
 def set_threads(threads: int | None) -> None:
