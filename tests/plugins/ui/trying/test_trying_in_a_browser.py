@@ -25,6 +25,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         tiny_model(folder / name, seed=seed)
     (folder / "dev.txt").write_text("she sat on a tin\n\nthe hint is a tin\n" * 8, encoding="utf8")
     (folder / "eval.yml").write_text(EVALUATORS, encoding="utf8")
+    (folder / "aside").mkdir()
+    (folder / "aside" / "eval.yml").write_text(EVALUATORS, encoding="utf8")
     (folder / "ties.yml").write_text(CONFIG, encoding="utf8")
     with served(folder) as (_, address), started(needed()) as tab:
         tab.wide(WIDE, 1000)
@@ -64,8 +66,8 @@ def test_the_merge_answers_beside_its_parents(shown: Browser) -> None:
 def test_a_file_of_evaluators_is_chosen_before_texts_are(shown: Browser) -> None:
     shown.wait("document.querySelector('#evaluate-data').value == 'eval.yml'")
     assert shown.value("[...document.querySelector('#evaluate-data').options].map(one => one.value)") == [
-        *("", "eval.yml", "dev.txt")
-    ]
+        *("", "aside/eval.yml", "eval.yml", "dev.txt")
+    ], "what lies beside other models is offered, and not chosen"
 
 
 def test_a_new_config_says_why_it_has_another_name_than_its_method(shown: Browser) -> None:

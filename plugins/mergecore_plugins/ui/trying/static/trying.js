@@ -57,8 +57,16 @@
     list.dataset.files = now;
     const before = list.value;
     list.replaceChildren(new Option("choose a file", ""), ...data.map((one) => new Option(`${one.path} – ${one.kind}`, one.path)));
-    const first = data.length === 1 || data[0]?.kind === "evaluators" ? data[0].path : "";  // evaluators come first
-    list.value = data.some((one) => one.path === before) ? before : first;
+    list.value = picked && data.some((one) => one.path === before) ? before : fitting(data);
+  }
+
+  // Evaluators that lie beside one of the models, or above all; those beside other models ask for other things.
+  let picked = false;
+  function fitting(data) {
+    const plain = parents.map((one) => one.replace(/^\.\//, ""));
+    const beside = (folder) => !folder || plain.some((one) => one.startsWith(folder));
+    const found = data.filter((one) => one.kind === "evaluators" && beside(one.path.replace(/[^/]*$/, "")));
+    return found[0]?.path ?? (data.length === 1 && data[0].kind !== "evaluators" ? data[0].path : "");
   }
 
   // What a config names as models, before anything is opened.
@@ -82,6 +90,8 @@
   function beside(names) {
     parents = names;
     offer();
+    const list = $("evaluate-data");
+    if (list && !picked) list.value = fitting(JSON.parse(list.dataset.files ?? "[]"));
   }
 
   document.body.addEventListener("made", look);
@@ -125,6 +135,7 @@
   });
   if ($("evaluate-form")) {
     for (const kind of ["focus", "pointerdown"]) $("evaluate-data").addEventListener(kind, lookForData);
+    $("evaluate-data").addEventListener("change", () => { picked = Boolean($("evaluate-data").value); });
     $("evaluate-form").addEventListener("submit", (event) => {
       event.preventDefault();
       const limit = Number($("evaluate-limit").value) || null;
