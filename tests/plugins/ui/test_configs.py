@@ -308,3 +308,10 @@ def test_modules_in_the_folder_are_not_imported(page: TestClient, folder: Path) 
     for name in ("json", "yaml", "torch", "mergecore"):
         (folder / f"{name}.py").write_text("raise SystemExit('taken')\n")
     assert page.post("/plan", json={"text": CONFIG}).json()["ok"]
+
+
+@pytest.mark.parametrize("method", ["ties", "dare_ties", "sce"])
+def test_a_parameter_that_does_nothing_is_not_asked_for(page: TestClient, method: str) -> None:
+    shown = page.get(f"/methods/{method}").text
+    assert 'name="p-' in shown
+    assert "int8_mask" not in shown

@@ -14,6 +14,8 @@ from mergecore_plugins.ui.desk import Desk
 from mergecore_plugins.ui.edits.writing import flow
 
 OTHERS = "Others"
+UNUSED = "accepted for compatibility"
+"""How the help of a parameter begins that does nothing, and that configs of another tool may have."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Field:
 
 
 def fields(method: Mapping[str, Any]) -> list[Field]:
-    """The parameters of a method, with what its example gives them."""
+    """The parameters of a method that do something, with what its example gives them."""
     shown = _example(str(method["example"]))
     return [
         Field(
@@ -73,6 +75,7 @@ def fields(method: Mapping[str, Any]) -> list[Field]:
             else (_guess(one) if one["default"] == "required" else ""),
         )
         for one in method["parameters"]
+        if not one["help"].startswith(UNUSED)
     ]
 
 
