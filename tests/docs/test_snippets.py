@@ -114,3 +114,33 @@ def test_the_first_page_leads_to_every_other_page() -> None:
     pages = {one.relative_to(ROOT / "docs").as_posix() for one in PAGES if one.parent.parent == ROOT / "docs"}
     missing = pages - set(re.findall(r"^\* \[[^]]+\]\(([^)]+)\)$", text, re.MULTILINE))
     assert not missing, "docs/index.md gives the pages of the site their order; add a line for each of these"
+
+
+PRACTICE = re.compile(r"(?<![\w/-])(?:\./)?(?:base|code|math|style|tone)(?=[\s,/'\"`}])")
+"""Folders that nobody has who has not made them."""
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "how-to").glob("*.md")), ids=lambda page: page.stem)
+def test_a_guide_that_names_models_says_where_to_get_them(page: Path) -> None:
+    runs = "\n".join(one.text for one in snippets(page) if one.language in ("console", "yaml", "python"))
+    named = re.findall(r"(?:model: |mergecore [\w-]+ (?:\w+ )?)" + PRACTICE.pattern, runs)
+    text = page.read_text(encoding="utf8")
+    assert not named or "first-merge.md#models-to-try-it-with" in text or "mergecore demo" in text
+
+
+def test_the_tutorial_makes_the_models_that_the_guides_name(
+    tiny_llamas: Path, tmp_path: Path, cli: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [made] = [one for one in snippets(ROOT / "docs" / "tutorial" / "first-merge.md") if one.language == "sh"]
+    demo, enter, *lines = made.text.splitlines()
+    assert (demo, enter) == ("mergecore demo", "cd mergecore-demo/talk")  # which tests of the demo run
+    for name, source in (("base", "base"), ("animals", "code"), ("capitals", "math")):
+        shutil.copytree(tiny_llamas / source, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for program, *words in map(shlex.split, lines):
+        if program == "cp":
+            assert words[0] == "-r"
+            shutil.copytree(words[1], words[2])
+        else:
+            assert cli(*words).code == 0
+    assert {"code", "math", "style", "tone"} <= {one.name for one in tmp_path.iterdir()}
