@@ -24,6 +24,7 @@ from mergecore.files.sizes import size_text
 from mergecore.plugins.registry import Registry
 from mergecore.types import Plan
 from mergecore.types.events import Event, ModelSealed
+from mergecore.version import MANIFEST
 
 MARK = b'<meta name="generator" content="mergecore">'
 """What reports have near their beginning; other files are never replaced."""
@@ -96,6 +97,9 @@ def report_command(registry: Registry) -> ReportCommand:
     return found
 
 
+_BESIDE = "choose a place beside it: nothing is added to a merged model"
+
+
 def check_report(path: Path, *, overwrite: bool = False, outside: Path | None = None) -> None:
     """Refuse a report that could not be written, before hours are spent on it.
 
@@ -103,18 +107,25 @@ def check_report(path: Path, *, overwrite: bool = False, outside: Path | None = 
     outside: a folder in which it must not be.
 
     Raises:
-        OutputError: E501 when the file exists; E505 when its folder does not exist, or belongs to a model.
+        OutputError: E501 when the file exists; E505 when its folder does not exist, or is one of a merged model.
     """
     if os.path.lexists(path) and not (overwrite and _is_report(path)):
         why = " and is not a report" if overwrite else ""
         hint = "choose another name, or remove it"
         raise OutputError("E501", f"{path} exists{why}", hint=hint)
     if outside is not None and path.absolute().is_relative_to(outside.absolute()):
-        hint = "choose a place beside it: nothing is added to a merged model"
-        raise OutputError("E505", f"{path}: the report is inside the output {outside}", hint=hint)
+        raise OutputError("E505", f"{path}: the report is inside the output {outside}", hint=_BESIDE)
+    if (merged := _merge_around(path)) is not None:
+        raise OutputError("E505", f"{path}: the report is inside the merged model {merged}", hint=_BESIDE)
     if not path.absolute().parent.is_dir():
         hint = "make it, or choose another place"
         raise OutputError("E505", f"{path}: the folder {path.parent} does not exist", hint=hint)
+
+
+def _merge_around(path: Path) -> Path | None:
+    """The folder of a merged model in which a file would lie, however deep."""
+    folder = path.parent.resolve()
+    return next((one for one in (folder, *folder.parents) if os.path.lexists(one / MANIFEST)), None)
 
 
 def write_report(path: Path, text: str, *, quiet: bool = False) -> None:

@@ -341,3 +341,33 @@ def test_evaluators_are_listed_and_shown(cli: Cli) -> None:
     assert "texts" in shown
     names = {one.name for one in Registry.discover().all(Evaluator)}
     assert {"perplexity", "choices", "match", "kl", "python"} <= names
+
+
+@pytest.mark.parametrize("place", ["out/page.html", "out/deeper/page.html"])
+def test_no_page_lands_in_a_merged_model(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("a", "b")):
+        tiny_model(Path(name), seed=seed)
+    Path("m.yml").write_text(
+        "merge_method: linear\nmodels: [{model: ./a}, {model: ./b}]\nparameters: {weight: 1}\n"
+    )
+    Path("e.yml").write_text("evaluators: [{evaluator: perplexity, texts: dev.txt}]\n")
+    Path("dev.txt").write_text("the cat\n")
+    assert cli("merge", "m.yml", "out").code == 0
+    Path("out", "deeper").mkdir()
+    Path("link").symlink_to(Path(place).parent)
+    commands = (
+        ("plan", "m.yml"),
+        ("diff", "a", "b"),
+        ("evaluate", "a", "--with", "e.yml"),
+        ("report", "out"),
+    )
+    for command in commands:
+        for page in (place, "link/page.html"):
+            given = ("report", "out", page) if command[0] == "report" else (*command, "--html", page)
+            done = cli(*given)
+            assert (done.code, Path(place).exists()) == (6, False), done.err
+            assert "E505" in done.err
+            assert "the report is inside" in done.err
