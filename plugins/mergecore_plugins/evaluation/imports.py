@@ -27,6 +27,11 @@ def imported_files(file: Path) -> list[Path]:
     return sorted(found)
 
 
+def module_files(name: str) -> list[Path]:
+    """The file of a module of the user, and those of the packages that it lies in; none of an installed one."""
+    return [*_files(name, _own_folders())]
+
+
 def _named(file: Path) -> Iterator[Path]:
     """The files that the import statements of one file name."""
     try:

@@ -118,8 +118,9 @@ class PlannedModel:
     def release(self) -> None:
         """Forget module and tokenizer, those of the parents too."""
         self._made.clear()
-        for name in ("_tokenizer", "parents"):
-            self.__dict__.pop(name, None)
+        self.__dict__.pop("_tokenizer", None)
+        for one in self.__dict__.pop("parents", ()):
+            one.release()  # others may hold it, too
 
 
 def opened(given: str | Path | Config | Plan, *, name: str = "", place: Place | None = None) -> PlannedModel:

@@ -74,6 +74,24 @@ def test_evaluations_after_it_are_of_the_model_as_it_was(model: str, cli: Cli) -
     assert len({value for key, value in found["after"] if key in ("spoils", "mean")}) == 1
 
 
+def test_parents_that_it_changes_are_evaluated_as_they_were(cli: Cli) -> None:
+    Path("merge.yml").write_text(yaml.safe_dump(MERGE))
+    spoils = CHANGES.replace(
+        "module = model.module()", "module = model.module()\n    [spoils(one) for one in model.parents]"
+    )
+    Path("mine.py").write_text(spoils)
+    found = []
+    for more in ([], [{"evaluator": "python:mine.py:spoils"}]):
+        given = [{"evaluator": "perplexity", "texts": "dev.txt"}, *more]
+        Path("eval.yml").write_text(yaml.safe_dump({"evaluators": given}))
+        outcome = cli("evaluate", "merge.yml", "--with", "eval.yml", "--no-cache", "--json")
+        assert outcome.code == 0, outcome.err
+        rows = json.loads(outcome.out)["evaluations"][0]["scores"][0]["results"]
+        found.append([(row["model"], row["value"]) for row in rows])
+    assert [name for name, _ in found[0]] == ["merge.yml", "./base", "./a", "./b"]
+    assert found[0] == found[1]
+
+
 def test_points_of_a_search_after_it_are_those_of_their_values(cli: Cli) -> None:
     search = {
         "trials": 4,
@@ -148,3 +166,22 @@ def test_a_document_that_is_computed_while_it_is_read_belongs_to_the_merge() -> 
     a, b = (opened(name).module().state_dict()["lm_head.weight"] for name in "ab")
     for one, share in zip(merged, (1, 3), strict=True):
         assert float((one - (a + share * b) / (1 + share)).abs().max()) < 1e-6
+
+
+def test_packages_that_a_function_lies_in_make_its_kept_result_another(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folder = Path("lies_in", "inner")
+    folder.mkdir(parents=True)
+    Path("lies_in", "__init__.py").write_text("HOW = 1\n")
+    (folder / "__init__.py").write_text("")
+    (folder / "one.py").write_text("import sys\n\ndef score(model): return sys.modules['lies_in'].HOW\n")
+    Path("eval.yml").write_text("evaluators: [{evaluator: 'python:lies_in.inner.one:score'}]\n")
+    found = []
+    for text in ("HOW = 1\n", "HOW = 1\n", "HOW = 1  # and more\n"):
+        Path("lies_in", "__init__.py").write_text(text)
+        outcome = cli("evaluate", "a", "--with", "eval.yml", "--json")
+        assert outcome.code == 0, outcome.err
+        found.append(json.loads(outcome.out)["evaluations"][0]["scores"][0]["results"][0]["cached"])
+    assert found == [False, True, False]

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from mergecore import ConfigError, Evaluator, Field, Params, PluginError, hookimpl
 from mergecore.errors import did_you_mean
 from mergecore.types import EvaluatedModel, EvaluationProgress, Score, Watch
-from mergecore_plugins.evaluation.imports import imported_files
+from mergecore_plugins.evaluation.imports import imported_files, module_files
 
 
 class PythonParams(Params):
@@ -39,9 +39,14 @@ class PythonParams(Params):
 
 def files(params: PythonParams) -> Iterable[Path]:
     """The file of the function, your modules that it imports, and the files that it reads."""
-    own = [params.file] if params.file else [Path(found)] if (found := _origin(params)) else []
+    own = [params.file] if params.file else module_files(params.function.rpartition(":")[0])
+    if not own and (found := _origin(params)):
+        own = [Path(found)]
     imported = [one for file in own for one in imported_files(file)]
-    return [*own, *imported, *(params.data if isinstance(params.data, tuple) else (params.data,))]
+    return [
+        *dict.fromkeys([*own, *imported]),
+        *(params.data if isinstance(params.data, tuple) else (params.data,)),
+    ]
 
 
 def _origin(params: PythonParams) -> str | None:
