@@ -189,3 +189,110 @@ def test_what_to_ask_without_p_is_not_taken_for_a_model(config: Path, cli: Cli, 
         f"'{words[0]}' is not a model, and nothing of that name is here; -p '{words[0]}' asks it"
         in failed.err
     )
+
+
+# ---- what a model brings with it ---------------------------------------------------------------------------
+
+
+def likeliest(folder: Path, text: str, count: int, special: bool = True) -> str:
+    """By a plain loop over logits."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
+    ids = tokenizer(text, add_special_tokens=special).input_ids
+    before = len(ids)
+    while len(ids) < before + count and ids[-1] != tokenizer.eos_token_id:
+        with torch.inference_mode():
+            ids = [*ids, int(model(torch.tensor([ids])).logits[0, -1].argmax())]
+    return str(tokenizer.decode(ids[before:], skip_special_tokens=True)).strip()
+
+
+def test_a_line_goes_on_where_a_tokenizer_ends_texts(tmp_path: Path, cli: Cli) -> None:
+    folder = tmp_path / "ending"
+    shutil.copytree(TALK / "base", folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    end, number = tokenizer.eos_token, tokenizer.eos_token_id
+    written = json.loads((folder / "tokenizer.json").read_text())
+    written["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": end, "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {end: {"id": end, "ids": [number], "tokens": [end]}},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(written))
+    assert AutoTokenizer.from_pretrained(folder)(LINES[0]).input_ids[-1] == number
+    for line in LINES:
+        found = ask(cli, folder, "-p", line, "--raw", "--max-tokens", "3")
+        assert found[0]["answer"] == likeliest(TALK / "base", line, 3, special=False) != ""
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"repetition_penalty": 5.0},
+        {"min_new_tokens": 3},
+        {"suppress_tokens": [*range(3, 30)]},
+        {"num_beams": 4},
+    ],
+)
+def test_the_likeliest_token_is_taken_whatever_a_model_is_set_to(
+    more: dict[str, Any], tmp_path: Path, cli: Cli
+) -> None:
+    folder = tmp_path / "set"
+    shutil.copytree(TALK / "base", folder)
+    file = folder / "generation_config.json"
+    known = read_config(TALK / "base")["eos_token_id"]
+    file.write_text(json.dumps({"eos_token_id": known, **more}))
+    for line in LINES:
+        found = ask(cli, folder, "-p", line, "--raw", "--max-tokens", "4")
+        assert found[0]["answer"] == likeliest(TALK / "base", line, 4)
+
+
+def test_a_full_context_ends_an_answer_and_refuses_a_line(tmp_path: Path, cli: Cli) -> None:
+    folder = tmp_path / "short"
+    shutil.copytree(TALK / "base", folder)
+    config = read_config(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    tokens = len(tokenizer(LINES[0]).input_ids)
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": tokens + 1}))
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    done = cli("chat", folder, "--raw", "-p", LINES[0])
+    assert (done.code, done.out.strip()) == (
+        0,
+        f"{likeliest(TALK / 'base', LINES[0], 1)} [cut off: its context is full]",
+    )
+    long = f"{LINES[0]} {LINES[0]}"
+    done = cli("chat", folder, "--raw", "-p", long)
+    assert done.code == 3
+    count = len(tokenizer(long).input_ids)
+    told = f"error E271: {folder}: what was said has {count} tokens; it takes {tokens + 1} with the answer. "
+    assert f"mergecore: {told}Hint: say less, or begin anew with /reset" in " ".join(done.err.split())
+
+
+def test_who_types_goes_on_after_a_full_context(
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "short"
+    shutil.copytree(TALK / "base", folder)
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    (folder / "config.json").write_text(json.dumps({**read_config(folder), "max_position_embeddings": 8}))
+    typed = iter([LINES[0], f"{LINES[0]} " * 4, "/reset", LINES[0]])
+
+    def type_it(prompt: str) -> str:
+        try:
+            return next(typed)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("sys.stdin", Typed())
+    monkeypatch.setattr("builtins.input", type_it)
+    done = cli("chat", folder, "--max-tokens", "1")
+    first = likeliest(TALK / "base", f"{LINES[0]} ", 1)
+    assert [line.split(" [")[0] for line in done.out.splitlines()][:2] == [first, first]
+    assert "E271" in done.err
+
+
+class Typed(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True

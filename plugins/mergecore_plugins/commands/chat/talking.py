@@ -10,13 +10,11 @@ from typing import Any
 
 import click
 
-from mergecore import Registry
+from mergecore import InputError, Registry
 from mergecore_plugins.evaluation.loading import check_makes_text
 from mergecore_plugins.evaluation.models import Place, opened
 
 RESET = "/reset"
-_GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-"""Always the likeliest token, whatever the generation config says of chance."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +54,19 @@ def loaded(name: str, place: Place) -> Answering:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says; `complete` where it ended by itself, before it had said as much as it may."""
+    """What a model says; `complete` where it ended by itself, before it had said as much as it may.
+
+    full: whether it may say no more since its context is full.
+    """
 
     text: str
     complete: bool
+    full: bool = False
 
     def shown(self) -> str:
         """The text, and what a reader should know of it."""
-        return f"{self.text or '(nothing)'}{'' if self.complete else ' [cut off: --max-tokens]'}"
+        why = "its context is full" if self.full else "--max-tokens"
+        return f"{self.text or '(nothing)'}{'' if self.complete else f' [cut off: {why}]'}"
 
 
 @dataclass
@@ -75,39 +78,64 @@ class Conversation:
     said: list[dict[str, str]] = field(default_factory=list)
 
     def ask(self, line: str) -> Answer:
-        """What the model says to a line, after what was said before if it is one that chats."""
+        """What the model says to a line, after what was said before if it is one that chats.
+
+        Raises:
+            InputError: E271 when the model takes no more tokens; the line then counts as not said.
+        """
         chats = bool(getattr(self.model.tokenizer, "chat_template", None)) and not self.asked.raw
         if not chats:
-            return self._answer(self.model.tokenizer(line, return_tensors="pt"))
-        self.said.append({"role": "user", "content": line})
-        tokens = self.model.tokenizer.apply_chat_template(
-            self.said, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
-        answer = self._answer(tokens)
-        self.said.append({"role": "assistant", "content": answer.text})
+            return self._answer(self._opening(line))
+        said = [*self.said, {"role": "user", "content": line}]
+        tokens = self.model.tokenizer.apply_chat_template(said, add_generation_prompt=True, return_dict=True)
+        answer = self._answer([*tokens["input_ids"]])
+        self.said = [*said, {"role": "assistant", "content": answer.text}]
         return answer
 
-    def _answer(self, tokens: object) -> Answer:
+    def _opening(self, line: str) -> list[int]:
+        """The tokens of a line that goes on; a model that reads it first, and then answers, gets its end, too."""
+        from mergecore_plugins.evaluation.evaluators.tokens import opening_by
+
+        if self.model.module.config.is_encoder_decoder:
+            return [*self.model.tokenizer(line).input_ids]
+        return opening_by(self.model.tokenizer, line)
+
+    def _answer(self, tokens: Sequence[int]) -> Answer:
         import torch
 
-        given = {name: one.to(self.model.module.device) for name, one in dict(tokens).items()}  # type: ignore[call-overload]
-        given.pop("token_type_ids", None)
-        before = given["input_ids"].shape[1]
-        if not before:
+        from mergecore_plugins.evaluation.evaluators.answers import likeliest
+
+        if not tokens:
             return Answer("", complete=True)  # the tokenizer knows nothing of the line
+        module, most, pad = self.model.module, self._most(tokens), self.model.tokenizer.pad_token_id or 0
+        ids = torch.tensor([tokens], device=module.device)
+        heat = self.asked.temperature
         torch.manual_seed(self.asked.seed)
+        given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         with torch.inference_mode():
-            made = self.model.module.generate(
-                **given,
-                **_GREEDY
-                if not self.asked.temperature
-                else {"do_sample": True, "temperature": self.asked.temperature},
-                max_new_tokens=self.asked.max_tokens,
-                pad_token_id=self.model.tokenizer.pad_token_id or 0,
-            )
-        new = made[0, before:].tolist()
+            if heat:
+                drawn = {"do_sample": True, "temperature": heat, "max_new_tokens": most, "pad_token_id": pad}
+                made = module.generate(**given, **drawn)
+            else:
+                with likeliest(module, most, pad):
+                    made = module.generate(**given)
+        start = 1 if module.config.is_encoder_decoder else len(tokens)
+        new = made[0, start:].tolist()
         text = self.model.tokenizer.decode(new, skip_special_tokens=True).strip()
-        return Answer(text, len(new) < self.asked.max_tokens or new[-1] in self._ends())
+        return Answer(text, len(new) < most or new[-1] in self._ends(), full=most < self.asked.max_tokens)
+
+    def _most(self, tokens: Sequence[int]) -> int:
+        """How many tokens an answer may have."""
+        from mergecore_plugins.evaluation.evaluators.tokens import longest_in
+
+        config = self.model.module.config
+        longest = None if config.is_encoder_decoder else longest_in(config)
+        if longest is None:
+            return self.asked.max_tokens
+        if len(tokens) >= longest:
+            what = f"{self.model.name}: what was said has {len(tokens)} tokens; it takes {longest} with the answer"
+            raise InputError("E271", what, hint="say less, or begin anew with /reset")
+        return min(self.asked.max_tokens, longest - len(tokens))
 
     def _ends(self) -> list[int]:
         """The tokens that end an answer."""
@@ -130,7 +158,13 @@ def talk(names: Sequence[str], prompts: Sequence[str], asked: Asked, registry: R
                 one.said.clear()
             continue
         for one in models:
-            answer = one.ask(line)
+            try:
+                answer = one.ask(line)
+            except InputError as error:
+                if prompts or not sys.stdin.isatty():
+                    raise
+                click.echo(f"error {error.code}: {error}", err=True)  # who types goes on
+                continue
             if asked.as_json:
                 facts = {
                     "model": one.model.name,

@@ -40,7 +40,7 @@ def answers(
         for which in _batches(prompts, group, batch, most):
             tokens = _padded([prompts[index] for index in which], _pad(model), module.device)
             longest = tokens["input_ids"].shape[1]
-            with torch.inference_mode(), _likeliest(module, most, _pad(model)):
+            with torch.inference_mode(), likeliest(module, most, _pad(model)):
                 made = module.generate(**tokens, stopping_criteria=_stopping(tokenizer, stop, longest))
             ends = _ends(module)
             for row, index in enumerate(which):
@@ -49,17 +49,23 @@ def answers(
 
 
 @contextmanager
-def _likeliest(module: Any, most: int, pad: int) -> Iterator[None]:
+def likeliest(module: Any, most: int, pad: int) -> Iterator[None]:
     """Have a model take the likeliest tokens while this lasts, whatever its generation_config.json says.
 
-    Only the tokens that end an answer are its own.  It is put into the model, as what is handed to `generate` is
-    filled up with what the model has.
+    Only the tokens that begin and end an answer are its own.  It is put into the model, as what is handed to
+    `generate` is filled up with what the model has.
     """
     from transformers import GenerationConfig
 
     own = module.generation_config
     module.generation_config = GenerationConfig(
-        eos_token_id=own.eos_token_id, pad_token_id=pad, do_sample=False, num_beams=1, max_new_tokens=most
+        bos_token_id=own.bos_token_id,
+        decoder_start_token_id=own.decoder_start_token_id,
+        eos_token_id=own.eos_token_id,
+        pad_token_id=pad,
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=most,
     )
     try:
         yield

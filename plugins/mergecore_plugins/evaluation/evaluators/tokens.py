@@ -139,7 +139,11 @@ def is_causal(model: EvaluatedModel) -> bool:
 
 def longest_of(model: EvaluatedModel) -> int | None:
     """How many tokens a model can take at once, as its config says."""
-    config = model.config()
+    return longest_in(model.config())
+
+
+def longest_in(config: Any) -> int | None:
+    """How many tokens a model of this config can take at once."""
     inner = config.get_text_config() if hasattr(config, "get_text_config") else config
     found = getattr(inner, "max_position_embeddings", None)
     return found if isinstance(found, int) and found > 0 else None
@@ -154,8 +158,13 @@ def first_token(model: EvaluatedModel) -> int | None:
 
 def opening(model: EvaluatedModel, text: str) -> list[int]:
     """The tokens of a text that goes on: without those that its tokenizer puts behind a text, such as its end."""
-    begin, inner = _parts(model.tokenizer(), text)
-    return [*(begin if inner else _parts(model.tokenizer(), "a")[0]), *inner]
+    return opening_by(model.tokenizer(), text)
+
+
+def opening_by(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of a text that goes on, by a tokenizer."""
+    begin, inner = _parts(tokenizer, text)
+    return [*(begin if inner else _parts(tokenizer, "a")[0]), *inner]
 
 
 def _parts(tokenizer: Any, text: str) -> tuple[list[int], list[int]]:
