@@ -30,7 +30,7 @@ WATCHED = """
     Path(f"worker-{os.getpid()}").touch()
     if history.exists() and history.read_bytes().count(b"\\n") > 6:
         if Path("kill").exists():
-            Path("kill").unlink()
+            Path("kill").unlink(missing_ok=True)
             os.kill(os.getpid(), 9)
         if Path("wait").exists():
             import time
@@ -131,7 +131,7 @@ def test_workers_end_with_a_search_that_is_killed() -> None:
     with waiting() as process:
         process.kill()
         process.wait()
-        until(lambda: not any(map(alive, workers())), 10)
+        until(lambda: not any(map(alive, workers())), 60)
 
 
 def test_a_search_that_is_stopped_ends_at_once_and_without_noise() -> None:
