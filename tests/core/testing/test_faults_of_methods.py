@@ -372,3 +372,15 @@ def test_numbers_are_what_they_are_in_every_format() -> None:
         return group.map(lambda block: block.x.mean(0) * (1 + number % 2))
 
     assert "give another result than the same numbers in" in failed(method(merge))["dtypes"]
+
+
+def test_a_method_that_fails_for_some_shapes_is_not_said_to_ignore_its_parameters() -> None:
+    def matrices(group: TensorGroup, params: Some) -> Merged:
+        """The first matrix, its singular values scaled."""
+        u, s, vt = torch.linalg.svd(group.x[0].double(), full_matrices=False)
+        made: torch.Tensor = u * s * params.t @ vt
+        return made.to(group.dtype)
+
+    found = failed(method(matrices, params=Some, needs_whole_tensors=True))
+    assert "used" not in found
+    assert any("merge tensors of every shape somehow" in text for text in found.values()), found

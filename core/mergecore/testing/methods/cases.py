@@ -97,7 +97,8 @@ class MethodCase:
         except Exception as error:
             text = " ".join(f"{type(error).__name__}: {error}".split())
             raise AssertionError(
-                f"for {given.what} it raises {text}; raise a MergeError for numbers that cannot be merged"
+                f"for {given.what} it raises {text}; merge tensors of every shape somehow, and raise a MergeError "
+                "for numbers that cannot be merged"
             ) from error
 
     def tried(self, given: Tensors, manner: Manner = PLAIN, **how: Any) -> Tensor | None:

@@ -117,6 +117,8 @@ def _every_parameter_is_used(case: MethodCase) -> None:
     if not declared:
         raise NotCheckedError("it has no parameters with values that can be tried")
     outcomes, contexts = Outcomes(case, _drawn_models(case)), _contexts(case)
+    if not any(outcomes.of(case.params)):
+        raise NotCheckedError("it merges none of the models that are tried")
     for one in declared:
         for i in range(case.n) if one.per_model else (None,):
             of = "" if i is None else f" of model {i + 1} alone"
