@@ -21,7 +21,13 @@ from mergecore_plugins.search.journal import NAME, Journal, Trial, is_history
 from mergecore_plugins.search.judging.bench import Asked, Bench, set_threads, workshop_of
 from mergecore_plugins.search.judging.candidates import Reference, references_of
 from mergecore_plugins.search.judging.objectives import Asked as Evaluating
-from mergecore_plugins.search.judging.objectives import asked_for, check_held_out, check_test_sets, judge_of
+from mergecore_plugins.search.judging.objectives import (
+    asked_for,
+    check_held_out,
+    check_test_sets,
+    judge_of,
+    shared_files,
+)
 from mergecore_plugins.search.judging.workers import InProcesses, portable
 from mergecore_plugins.search.space.places import placed
 from mergecore_plugins.search.space.reading import Search, read_search
@@ -54,7 +60,7 @@ def prepared(asked: Asked) -> Prepared:
     search = read_search(Path(asked.config), cast("dict[str, Json]", parse_json(asked.instead, code="E104")))
     workshop = workshop_of(asked, search)
     section, registry = search.section, workshop.place.registry
-    evaluators = _evaluators(search, registry)
+    evaluators, shared = _evaluators(search, registry)
     bench = Bench(search, workshop, judge_of(section.objectives, evaluators))
     request = SearchRequest(
         dimensions=search.space.dimensions,
@@ -81,11 +87,11 @@ def prepared(asked: Asked) -> Prepared:
         **_models(bench, plans, evaluators),
         "device": [asked.device, asked.dtype],
     }
-    return Prepared(asked, search, bench, tuple(references), sampler, request, identity, tuple(notes))
+    return Prepared(asked, search, bench, tuple(references), sampler, request, identity, (*shared, *notes))
 
 
-def _evaluators(search: Search, registry: Registry) -> tuple[Evaluating, ...]:
-    """What scores points.
+def _evaluators(search: Search, registry: Registry) -> tuple[tuple[Evaluating, ...], list[str]]:
+    """What scores points, and what to say of the data held out.
 
     Raises:
         MergecoreError: what is wrong with it, and with the data held out, several as `Problems`.
@@ -101,7 +107,7 @@ def _evaluators(search: Search, registry: Registry) -> tuple[Evaluating, ...]:
     with problems.collecting():
         check_held_out(asked, held_out, section, written)
     problems.raise_any()
-    return asked
+    return asked, shared_files(asked, held_out)
 
 
 def _models(bench: Bench, plans: Sequence[Plan], evaluators: Sequence[Evaluating]) -> dict[str, Json]:

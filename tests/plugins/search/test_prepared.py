@@ -97,7 +97,11 @@ def test_data_of_an_objective_is_not_held_out(cli: Cli, more: str) -> None:
         "they are. Hint: name data that no objective looks at, or leave 'holdout' out"
     ) in " ".join(outcome.err.split())
     assert not Path("out").exists()
-    assert checked(f"{text}  holdout: {{texts: test.txt}}\n").search.section.holdout
+    assert checked(f"{text}  holdout: {{texts: test.txt}}\n").notes == ()
+    (note,) = checked(f"{text}  holdout: {{texts: copy.txt, split: file}}\n").notes
+    assert note.startswith(
+        "'holdout' reads copy.txt, as an objective does: samples that points are chosen by say nothing"
+    )
 
 
 def test_all_files_that_are_not_there_are_told_at_once(cli: Cli) -> None:

@@ -50,6 +50,12 @@ class Asked:
         """The same however many samples are taken: two that share it look at the same data."""
         return self._digest(("limit",))
 
+    @property
+    def data_files(self) -> dict[Path, str]:
+        """The files that it reads, but for programs, with their digests."""
+        files = [path for path in self.evaluation.files if path.suffix != ".py"]
+        return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
     def _digest(self, without: Sequence[str]) -> str:
         plugin = self.registry.provider(Evaluator, self.evaluation.evaluator.name)
         said = [plugin.distribution, plugin.version, self.evaluation.evaluator.name]
@@ -121,6 +127,17 @@ def check_held_out(
             hint = "name data that no objective looks at, or leave 'holdout' out"
             problems.add(ConfigError("E104", what, place=document.place(path), hint=hint))
     problems.raise_any()
+
+
+def shared_files(asked: Sequence[Asked], held_out: Sequence[Asked]) -> list[str]:
+    """What to say of files of data that objectives and the data held out share, though they are read otherwise."""
+    seen = {digest for one in asked for digest in one.data_files.values()}
+    shared = {path: None for one in held_out for path, digest in one.data_files.items() if digest in seen}
+    return [
+        f"'holdout' reads {path}, as an objective does: samples that points are chosen by say nothing of how good "
+        "they are"
+        for path in shared
+    ]
 
 
 def judge_of(objectives: Sequence[Objective], asked: Sequence[Asked]) -> Judge:
