@@ -20,7 +20,21 @@ PACKAGES = (
 )
 TEMPLATE = "mergecore_plugins/commands/new_plugin/template"
 """Where the wheel has the folder `cookiecutter-plugin`."""
-DATA = {".css", ".html", ".jinja", ".js", ".json", ".md", ".npz", ".safetensors", ".svg", ".yaml", ".yml"}
+DATA = {
+    ".css",
+    ".html",
+    ".jinja",
+    ".js",
+    ".json",
+    ".jsonl",
+    ".md",
+    ".npz",
+    ".safetensors",
+    ".svg",
+    ".txt",
+    ".yaml",
+    ".yml",
+}
 
 
 @pytest.fixture(scope="module")
