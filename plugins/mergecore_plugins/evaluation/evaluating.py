@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from mergecore import Evaluator, MergeError, PluginError, Registry
+from mergecore import Evaluator, PluginError, Registry
 from mergecore.errors import Collector
 from mergecore.types import EvaluatedModel, EvaluationProgress, Score, Watch
 from mergecore_plugins.evaluation.cache import Cache, key_of
+from mergecore_plugins.evaluation.faults import not_finite
 from mergecore_plugins.evaluation.specs import Evaluation
 
 WatchAll: TypeAlias = Callable[[Evaluation, EvaluationProgress], object]
@@ -131,10 +132,7 @@ def _check(score: Score, model: EvaluatedModel, evaluator: Evaluator[object]) ->
     if count not in (0, score.samples) or len(score.weights) not in (0, count):
         raise _fault(evaluator, f"gives '{score.name}' of {score.samples} samples {count} numbers")
     if not all(map(math.isfinite, (score.value, *score.per_sample, *score.weights))):
-        what = f"{model.name}: '{score.name}' is not a finite number"
-        raise MergeError(
-            "E409", what, hint="its weights give infinite or undefined numbers; merge it otherwise"
-        )
+        raise not_finite(model.name, f"'{score.name}'")
 
 
 def _fault(evaluator: Evaluator[object], what: str) -> PluginError:  # type: ignore[type-var]

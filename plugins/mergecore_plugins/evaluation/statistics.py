@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -20,6 +20,8 @@ RESAMPLES = 2000
 LEVEL = 0.95
 FEWEST = 6
 """With fewer samples, even a model that wins every one of them has won by chance once in twenty times."""
+MOST = 709.0
+"""A mean whose exp a float holds; draws beyond it are taken for this one."""
 _CHUNK = 4_000_000
 """Numbers that are drawn at once."""
 
@@ -51,10 +53,11 @@ class Difference:
 
 def interval(score: Score, seed: int = 0) -> Interval | None:
     """The interval of a score; None where it has fewer than two numbers of single samples."""
-    if len(score.per_sample) < 2:
+    (counted,) = _that_count(score)
+    if len(counted.per_sample) < 2:
         return None
-    drawn = _resampled((score,), seed)[0]
-    low, high = ends(drawn, len(score.per_sample))
+    drawn = _resampled((counted,), seed)[0]
+    low, high = ends(drawn, len(counted.per_sample))
     return Interval(score.value, low, high)
 
 
@@ -72,12 +75,30 @@ def paired(score: Score, other: Score, seed: int = 0) -> Difference:
         return Difference(
             value, value, value, value == 0, "the same" if value == 0 else _better(score, value)
         )
+    both = _that_count(score, other)
+    count = len(both[0].per_sample)
     if count < FEWEST:
-        return Difference(value, None, None, True, f"within noise: {count} samples are too few")
-    ours, theirs = _resampled((score, other), seed)
+        few = f"within noise: {count} {'sample is' if count == 1 else 'samples are'} too few"
+        return Difference(value, None, None, True, few)
+    ours, theirs = _resampled(both, seed)
     low, high = ends(ours - theirs, count)
     noise = low <= 0 <= high or not _is_clear(score.per_sample, other.per_sample)
     return Difference(value, low, high, noise, "within noise" if noise else _better(score, value))
+
+
+def _that_count(*scores: Score) -> tuple[Score, ...]:
+    """The scores without samples that have no weight in any: draws of these alone would have no value."""
+    if not all(one.weights for one in scores):
+        return scores
+    kept = [i for i, each in enumerate(zip(*(one.weights for one in scores), strict=True)) if any(each)]
+    return tuple(
+        replace(
+            one,
+            per_sample=tuple(one.per_sample[i] for i in kept),
+            weights=tuple(one.weights[i] for i in kept),
+        )
+        for one in scores
+    )
 
 
 def mcnemar(ours: Sequence[float], theirs: Sequence[float]) -> float:
@@ -130,7 +151,7 @@ def _arrays(score: Score) -> tuple[Numbers, Numbers, Callable[[Numbers, Numbers]
 
     def value_of(numbers: Numbers, weight: Numbers) -> Numbers:
         mean = numbers / np.where(weight > 0, weight, 1.0)
-        return np.exp(mean) if score.scale == "exp" else mean
+        return np.exp(np.minimum(mean, MOST)) if score.scale == "exp" else mean
 
     return total, weights, value_of
 

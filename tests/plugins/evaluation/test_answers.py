@@ -62,6 +62,12 @@ def test_an_answer_ends_where_a_text_stops_it(tmp_path: Path) -> None:
     assert (found.value, found.truncated) == (1.0, 0.0)
 
 
+@pytest.mark.parametrize("stop", ["", ("a", "")])
+def test_an_empty_text_stops_no_answer(stop: Any) -> None:
+    with pytest.raises(ValueError, match="an empty text would end every answer before it begins"):
+        scores("match", opened(TALK / "animals"), data="q.jsonl", stop=stop)
+
+
 TEMPLATE = "{% for one in messages %}{{ one.content }} {% endfor %}"
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from scored_models import REGISTRY, TALK, TEXTS, plain, scores, write_rows
 
-from mergecore import InputError
+from mergecore import InputError, MergeError
 from mergecore.testing import tiny_model
 from mergecore_plugins.evaluation.evaluators.data import texts as texts_of
 from mergecore_plugins.evaluation.models import opened
@@ -164,3 +166,46 @@ def test_the_model_to_compare_with_is_relative_to_the_file(
         file.write_text(f"evaluators: [{{evaluator: kl, texts: short.txt, to: {given}}}]\n")
         (one,) = read_file(file, REGISTRY)
         assert getattr(one.params, "to", None) == expected
+
+
+@pytest.fixture
+def overflowing(tmp_path: Path) -> Path:
+    """A model of float16 with finite weights, whose logits are more than float16 holds."""
+
+    def large(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        huge = {"model.norm.weight": 6e4, "lm_head.weight": 6e4}
+        return {name: (one.sign() * huge.get(name, one.abs())).half() for name, one in tensors.items()}
+
+    return tiny_model(tmp_path / "overflowing", seed=3, change=large)
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "row", "what"),
+    [
+        ("choices", {"prompt": "the", "choices": ["and", "cat"], "answer": 0}, "log p of a choice"),
+        ("match", {"prompt": "the", "answer": "and"}, "a logit of the next token"),
+    ],
+)
+def test_no_accuracy_is_made_of_undefined_numbers(
+    evaluator: str, row: dict[str, Any], what: str, overflowing: Path, tmp_path: Path
+) -> None:
+    module, tokenizer = plain(overflowing)
+    logits = module.half()(**tokenizer("the", return_tensors="pt")).logits
+    assert not torch.isfinite(logits).all()
+    data = write_rows(tmp_path / "q.jsonl", [row])
+    more = {"max_tokens": 2} if evaluator == "match" else {}
+    with pytest.raises(MergeError, match=f"overflowing: {what} is not a finite number") as caught:
+        scores(evaluator, opened(overflowing), data=str(data), **more)
+    assert caught.value.code == "E409"
+
+
+def test_a_perplexity_beyond_all_numbers_is_told(sharp: Path, texts: Path, tmp_path: Path) -> None:
+    tensors = load_file(sharp / "model.safetensors")
+    huge = {
+        **tensors,
+        "lm_head.weight": tensors["lm_head.weight"] * 1e6,
+    }  # losses of thousands: exp overflows
+    save_file(huge, sharp / "model.safetensors", {"format": "pt"})
+    found = scores("perplexity", opened(sharp), texts=str(texts))
+    assert found["perplexity"].value == math.inf
+    assert found["bits_per_byte"].value > 1000

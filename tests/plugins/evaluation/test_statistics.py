@@ -151,6 +151,33 @@ def test_nothing_is_said_without_samples_or_of_other_samples() -> None:
     assert paired(accuracy(1, 0), accuracy(1, 0, 1)).words == "no interval: other samples"
 
 
+def test_samples_without_a_token_change_no_interval() -> None:
+    """A text of one token predicts nothing: the intervals are those of the texts that do."""
+    chance = random.Random(2)
+    losses = [chance.gauss(3, 1) for _ in range(8)]
+    others = [one - 0.5 for one in losses]
+    full, other = perplexity(losses, [5.0] * 8), perplexity(others, [5.0] * 8)
+    empty = perplexity([*losses, *[0.0] * 40], [5.0] * 8 + [0.0] * 40)
+    other_empty = perplexity([*others, *[0.0] * 40], [5.0] * 8 + [0.0] * 40)
+    assert interval(empty) == interval(full)
+    assert paired(empty, other_empty) == paired(full, other)
+    few = perplexity([*losses[:3], 0.0, 0.0, 0.0], [5.0] * 3 + [0.0] * 3)
+    less = perplexity([*others[:3], 0.0, 0.0, 0.0], [5.0] * 3 + [0.0] * 3)
+    assert paired(few, less).words == "within noise: 3 samples are too few"
+    one, least = perplexity([1.0, 0.0], [5.0, 0.0]), perplexity([2.0, 0.0], [5.0, 0.0])
+    assert paired(one, least).words == "within noise: 1 sample is too few"
+
+
+def test_draws_that_no_float_holds_give_ends_that_are_numbers() -> None:
+    a = perplexity([700.0, 700.0, 720.0, 690.0, 650.0, 640.0, 600.0], [1.0] * 7)
+    b = perplexity([700.0, 600.0, 725.0, 690.0, 650.0, 640.0, 601.0], [1.0] * 7)
+    found, alone = paired(a, b), interval(a)
+    assert alone is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert all(map(math.isfinite, (found.low, found.high, alone.low, alone.high)))
+
+
 QUANTILES = [
     (1, 12.7062),
     (2, 4.30265),

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from mergecore.files import searcher
 from mergecore.types import EvaluatedModel
 from mergecore_plugins.evaluation.evaluators.tokens import first_token, groups
+from mergecore_plugins.evaluation.faults import not_finite
 
 Compare = Literal["exact", "normalised", "regex", "numeric"]
 TOKENS_AT_ONCE = 8192
@@ -31,6 +32,9 @@ def answers(
     """The likeliest answer to each prompt, in order: always the likeliest token, `most` of them.
 
     prompts: tokens.  stop: an answer ends before the first of these texts.
+
+    Raises:
+        MergeError: E409 where a token has no finite number.
     """
     import torch
 
@@ -41,7 +45,11 @@ def answers(
             tokens = _padded([prompts[index] for index in which], _pad(model), module.device)
             longest = tokens["input_ids"].shape[1]
             with torch.inference_mode(), likeliest(module, most, _pad(model)):
-                made = module.generate(**tokens, stopping_criteria=_stopping(tokenizer, stop, longest))
+                made = module.generate(
+                    **tokens,
+                    stopping_criteria=_stopping(tokenizer, stop, longest),
+                    logits_processor=_finite(model.name),
+                )
             ends = _ends(module)
             for row, index in enumerate(which):
                 found[index] = _answer(made[row, longest:].tolist(), tokenizer, ends, stop, most)
@@ -83,6 +91,19 @@ def _stopping(tokenizer: Any, stop: Sequence[str], start: int) -> list[Callable[
         return torch.tensor(ended, device=ids.device)
 
     return [said] if stop else []
+
+
+def _finite(name: str) -> Any:
+    """What raises E409 for next tokens of which none is the likeliest; one of -inf is never taken."""
+    import torch
+    from transformers import LogitsProcessorList
+
+    def checked(ids: Any, scores: Any) -> Any:
+        if not bool((scores < torch.inf).all()):
+            raise not_finite(name, "a logit of the next token")
+        return scores
+
+    return LogitsProcessorList([checked])
 
 
 def _answer(

@@ -7,6 +7,7 @@ that over its letters.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,7 @@ def check(params: ChoicesParams, models: Sequence[EvaluatedModel]) -> None:
 def evaluate(model: EvaluatedModel, params: ChoicesParams, watch: Watch) -> Iterator[Score]:
     """`accuracy` and `accuracy_norm`."""
     from mergecore_plugins.evaluation.evaluators.tokens import batch_of, losses
+    from mergecore_plugins.evaluation.faults import not_finite
 
     questions = read(params)
     asked = [[*_sequences(model, one, params.between)] for one in questions]
@@ -116,6 +118,8 @@ def evaluate(model: EvaluatedModel, params: ChoicesParams, watch: Watch) -> Iter
     normed: list[float] = []
     for number, one in enumerate(questions, 1):
         each = [*islice(found, len(one.choices))]
+        if not all(map(math.isfinite, each)):  # no number is the least of them
+            raise not_finite(model.name, "log p of a choice")
         plain.append(float(_least(each) == one.answer))
         letters = [len(choice) for choice in one.choices]
         normed.append(float(_least([a / b for a, b in zip(each, letters, strict=True)]) == one.answer))

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import field_validator
+
 from mergecore import ConfigError, Evaluator, Field, InputError, Params, hookimpl
 from mergecore.errors import Collector
 from mergecore.types import EvaluatedModel, EvaluationProgress, Score, Watch
@@ -45,6 +47,13 @@ class MatchParams(Params):
     limit: int | None = Field(
         default=None, ge=1, description="take this many questions at most, the first ones"
     )
+
+    @field_validator("stop")
+    @classmethod
+    def _not_empty(cls, stop: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if "" in ((stop,) if isinstance(stop, str) else stop):
+            raise ValueError("an empty text would end every answer before it begins")
+        return stop
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def _scores(texts: Sequence[Text], sums: Sequence[float]) -> Iterator[Score]:
     score = partial(Score, goal="min", samples=len(texts))
     yield score(
         name="perplexity",
-        value=math.exp(math.fsum(sums) / sum(tokens)),
+        value=_exp(math.fsum(sums) / sum(tokens)),
         per_sample=tuple(means),
         weights=tuple(map(float, tokens)),
         scale="exp",
@@ -168,6 +168,14 @@ def _scores(texts: Sequence[Text], sums: Sequence[float]) -> Iterator[Score]:
         per_sample=tuple(one / count for one, count in zip(bits, nbytes, strict=True)),
         weights=tuple(map(float, nbytes)),
     )
+
+
+def _exp(value: float) -> float:
+    """exp, infinite where it is more than a float holds."""
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
 
 
 @hookimpl

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mergecore.errors import counted
 from mergecore.types import Json, Score
-from mergecore_plugins.evaluation.statistics import FEWEST, ends
+from mergecore_plugins.evaluation.statistics import FEWEST, MOST, ends
 from mergecore_plugins.search.journal import Trial
 from mergecore_plugins.search.space.section import Objective
 
@@ -127,7 +127,7 @@ def _bootstrapped(scores: Sequence[Score], generator: np.random.Generator) -> np
         sums.append((values * weights) @ drawn.T)
         totals.append(weights @ drawn.T)
     means = np.concatenate(sums, axis=1) / np.maximum(np.concatenate(totals, axis=1), 1e-300)
-    return np.exp(means) if scores[0].scale == "exp" else means
+    return np.exp(np.minimum(means, MOST)) if scores[0].scale == "exp" else means
 
 
 _AT_ONCE = 500

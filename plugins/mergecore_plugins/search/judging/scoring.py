@@ -96,6 +96,8 @@ class _Watch:
         if progress.done >= progress.total or not progress.scores:
             return
         score = chosen(self._objective, progress.scores)
+        if not math.isfinite(score.value):
+            return  # the end says that it is no number
         sign = 1 if (self._objective.goal or score.goal) == "max" else -1
         if is_hopeless(score, best, sign):
             raise Pruned(score)
