@@ -5,7 +5,7 @@ A message says where, what is wrong, what was expected, and what to do.  The cla
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -156,12 +156,13 @@ class Collector:
                 self.errors.append(one)
 
     @contextmanager
-    def collecting(self) -> Iterator[None]:
-        """Keep what the body raises and go on after it."""
+    def collecting(self, only: Collection[str] = ()) -> Iterator[None]:
+        """Keep what the body raises and go on after it; with `only`, drop what has none of these codes."""
         try:
             yield
         except MergecoreError as error:
-            self.add(error)
+            if not only or error.code in only:
+                self.add(error)
 
     def raise_any(self) -> None:
         """Raise what was gathered, if anything was."""

@@ -151,11 +151,17 @@ def whole(schema: type[BaseModel], recipe: str) -> type[BaseModel]:
 
 
 def read_document(
-    document: Document, schema: type[S], recipe: str, registry: Registry, doubts: list[ConfigError] | None
+    document: Document,
+    schema: type[S],
+    recipe: str,
+    registry: Registry,
+    doubts: list[ConfigError] | None,
+    named: list[Json] | None = None,
 ) -> S:
     """What a document of a recipe says, as `schema` declares it.
 
     doubts: takes what may be another thing than it looks like; None makes errors of it.
+    named: takes what stands where models are named, even if the document is wrong.
 
     Raises:
         ConfigError: E103 to E105, E109, E112, with places; several as `Problems`.
@@ -168,7 +174,12 @@ def read_document(
     }
     check_chosen(document, registry, sections, problems, unsure)
     (problems.errors if doubts is None else doubts).extend(unsure)
-    context = {"exists": exists_below(Path()), "folder": Path(), "known": {}}
+    context = {
+        "exists": exists_below(Path()),
+        "folder": Path(),
+        "known": {},
+        "named": [] if named is None else named,
+    }
     try:
         settings = kind.model_validate(dict(document.data), context=context)
         for path, value in _booleans(settings, document.data, ()):
@@ -182,6 +193,25 @@ def read_document(
             problems.add(explained(detail, document, kind, recipe, None))
     problems.raise_any()
     raise AssertionError("what pydantic refuses is an error")
+
+
+def places_of(document: Document, values: Sequence[Json]) -> Iterator[tuple[DocPath, str]]:
+    """The texts of a document that are among `values`, the very objects, with the ways to them."""
+    wanted = {id(value) for value in values}
+    for path, value in _leaves(document.data, ()):
+        if isinstance(value, str) and id(value) in wanted:
+            yield path, value
+
+
+def _leaves(data: object, path: DocPath) -> Iterator[tuple[DocPath, object]]:
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            yield from _leaves(value, (*path, key))
+    elif isinstance(data, list | tuple):
+        for index, value in enumerate(data):
+            yield from _leaves(value, (*path, index))
+    else:
+        yield path, data
 
 
 def _booleans(read: object, written: object, path: DocPath) -> Iterator[tuple[DocPath, bool]]:

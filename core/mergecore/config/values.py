@@ -49,7 +49,9 @@ TokenSource: TypeAlias = ModelReference | ZeroToken | OtherToken
 
 
 def _reference(value: Json, info: ValidationInfo) -> ModelReference:
-    exists: Exists = (info.context or {}).get("exists") or exists_below(Path())
+    context = info.context or {}
+    exists: Exists = context.get("exists") or exists_below(Path())
+    context.get("named", []).append(value)
     try:
         return _one_name(parse_reference(value, exists), info)
     except ConfigError as error:

@@ -89,7 +89,7 @@ class WithOpened:
         return self.others.near(text)
 
 
-_NOT_THERE = ("E701", "E702", "E704")
+NOT_THERE = ("E701", "E702", "E704")
 """The errors of a source that finds no model by a name."""
 
 
@@ -161,7 +161,7 @@ class Opener:
         try:
             yield
         except InputError as error:
-            near = self.known.near(text) if error.code in _NOT_THERE else ""
+            near = self.known.near(text) if error.code in NOT_THERE else ""
             if near not in (error.hint or ""):
                 error.hint = f"{near} Else {error.hint}" if error.hint else near
             raise

@@ -12,12 +12,12 @@ from typing import Any, TypeAlias, TypeVar
 from pydantic import BaseModel
 
 from mergecore.config.chosen import Choice, read_params
-from mergecore.config.documents import CommonSection, common_of, document_of, read_document
+from mergecore.config.documents import CommonSection, common_of, document_of, places_of, read_document
 from mergecore.config.reference import exists_below, parse_reference
-from mergecore.errors import ConfigError, PluginError, placed
+from mergecore.errors import Collector, ConfigError, PluginError, placed
 from mergecore.files.strict_json import parse_mapping
 from mergecore.files.yaml_document import DocPath, Document
-from mergecore.models.opener import Opener, WithOpened
+from mergecore.models.opener import NOT_THERE, Opener, WithOpened
 from mergecore.planning.before import Before, names_in
 from mergecore.planning.opened import OpenedModels
 from mergecore.planning.side_files.cleaning import cleaned
@@ -117,8 +117,15 @@ class DocumentPlanner:
     # ---- reading ----
 
     def read_document(self, schema: type[S]) -> S:
-        """The document as `schema` declares it."""
-        return read_document(self.document, schema, self.recipe, self.registry, self.doubts)
+        """The document as `schema` declares it; when it is wrong, the models in it are looked for all the same."""
+        problems, named = Collector(), list[Json]()
+        with problems.collecting():
+            return read_document(self.document, schema, self.recipe, self.registry, self.doubts, named)
+        for path, text in places_of(self.document, named):
+            with problems.collecting(only=NOT_THERE):  # a recipe may open it otherwise, and says the rest
+                self.opener.check_local(text, path)
+        problems.raise_any()
+        raise AssertionError("what keeps a document from being read is an error")
 
     def open(
         self,

@@ -98,6 +98,18 @@ def test_items_that_are_wrong_do_not_make_their_list_too_short(dense: Dense) -> 
     assert "'experts' is empty; a list of at least 1 item is expected" in told({**said, "experts": []})
 
 
+def test_models_that_are_not_there_are_told_along_with_what_else_is_wrong(dense: Dense) -> None:
+    said: dict[str, Any] = document(dense(), gate_mode="hiden", name="./no-model", experts_per_token=1)
+    said["experts"] += [{"source_model": "./no-expert"}, {"source_model": "./nor-this", "foo": 1}]
+    assert [error.split(":")[0] for error in refused(said)] == [
+        "E105 'gate_mode' is 'hiden'; 'hidden', 'hidden_avg', 'hidden_last', 'cheap_embed', 'random', "
+        "'uniform_random' or 'router_input' is expected",
+        "E103 unknown key 'foo' in an expert. Hint",
+        "E701 './no-expert'",
+        "E701 './nor-this'",
+    ]
+
+
 def test_a_single_prompt_needs_no_list(dense: Dense) -> None:
     said = with_prompts(dense, "sums", "sums")
     said["experts"][0]["positive_prompts"] = "sums"
