@@ -172,6 +172,9 @@ def _usage(error: click.UsageError) -> ConfigError:
     """What is wrong with the command line."""
     command = error.ctx.command_path if error.ctx else "mergecore"
     hint = f"see `{command} --help`"
+    if isinstance(error, click.MissingParameter) and error.ctx and isinstance(error.param, click.Argument):
+        pieces = error.ctx.command.collect_usage_pieces(error.ctx)
+        hint = f"the command is `{' '.join([command, *pieces[1:]])}`; {hint}"
     if any(dash in error.format_message() for dash in "\u2013\u2014"):
         hint = "an option begins with two short dashes: -- instead of a long one"
     return ConfigError("E115", error.format_message().rstrip("."), hint=hint)

@@ -151,7 +151,12 @@ def test_a_traceback_is_shown_only_when_asked(cli: Cli, linear: Config) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["merge", "c.yml"], "error E115: Missing argument 'OUT'. Hint: see `mergecore merge --help`"),
+        (
+            ["merge", "c.yml"],
+            "error E115: Missing argument 'OUT'. "
+            "Hint: the command is `mergecore merge CONFIG OUT`; see `mergecore merge --help`",
+        ),
+        (["extract-lora", "a"], "the command is `mergecore extract-lora FINETUNED BASE OUT`; see `mergecore"),
         (
             ["merge", "c.yml", "out", "--resume", "--restart"],
             "E115: --resume and --restart exclude each other",
