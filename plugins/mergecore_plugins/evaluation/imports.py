@@ -1,4 +1,7 @@
-"""Which files of the user a Python file imports: what it does depends on them too; read `imported_files`."""
+"""Which files of the user a Python file imports: what it does depends on them too; read `imported_files`.
+
+`importing_beside` lets a file import what lies in its folder.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,33 @@ import ast
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 _OURS = ("mergecore", __name__.partition(".")[0])
 
 
-def imported_files(file: Path) -> list[Path]:
+@contextmanager
+def importing_beside(file: Path) -> Iterator[None]:
+    """What lies beside the file can be imported, as in a script; the next file gets its own modules of these names."""
+    folder, before = file.resolve().parent, set(sys.modules)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in sys.modules.keys() - before:
+            module, top = sys.modules[name], name.partition(".")[0]
+            places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+            paths = [path for one in places if one for path in (Path(one), *Path(one).parents)]
+            if folder / f"{top}.py" in paths or folder / top in paths:
+                del sys.modules[name]
+
+
+def imported_files(file: Path, beside: Sequence[Path] = ()) -> list[Path]:
     """The files that import statements of a file name, and of those that they name, in order of their paths.
+
+    beside: folders where modules are looked for first.
 
     Nothing is run, so modules that are named at run time are not known.  Those of installed packages and of Python
     do not count: their versions tell one from another.
@@ -20,7 +43,7 @@ def imported_files(file: Path) -> list[Path]:
     found: set[Path] = set()
     waiting = [file]
     while waiting:
-        for one in _named(waiting.pop()):
+        for one in _named(waiting.pop(), [*beside, *_own_folders()]):
             if one not in found and one != file:
                 found.add(one)
                 waiting.append(one)
@@ -32,7 +55,7 @@ def module_files(name: str) -> list[Path]:
     return [*_files(name, _own_folders())]
 
 
-def _named(file: Path) -> Iterator[Path]:
+def _named(file: Path, absolute: Sequence[Path]) -> Iterator[Path]:
     """The files that the import statements of one file name."""
     try:
         tree = ast.parse(file.read_bytes())
@@ -41,9 +64,9 @@ def _named(file: Path) -> Iterator[Path]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for one in node.names:
-                yield from _files(one.name, _own_folders())
+                yield from _files(one.name, absolute)
         elif isinstance(node, ast.ImportFrom):
-            folders = [file.parents[node.level - 1]] if node.level else _own_folders()
+            folders = [file.parents[node.level - 1]] if node.level else absolute
             for one in node.names:
                 yield from _files(f"{node.module}.{one.name}" if node.module else one.name, folders)
 

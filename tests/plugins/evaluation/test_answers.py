@@ -195,12 +195,35 @@ def test_a_function_of_an_installed_module(sharp: Path) -> None:
             "'no.py' cannot be imported: FileNotFoundError",
             "paths are relative to",
         ),
+        (
+            {"function": "x", "file": "lacks.py"},
+            "line 2: ModuleNotFoundError: .* 'not_there'",
+            "install 'not_there', or",
+        ),
+        (
+            {"function": "x", "file": "slip.py"},
+            "'slip.py' cannot be imported: SyntaxError",
+            "correct 'slip.py'",
+        ),
+        (
+            {"function": "not_there.x:y", "file": None},
+            "'not_there.x' cannot be imported",
+            "install the package",
+        ),
         ({"function": "size", "data": "no.csv"}, "is to read 'no.csv', which is not there", "correct 'data'"),
     ],
 )
 def test_functions_that_are_not_there_are_told(
-    given: dict[str, str], what: str, hint: str, sharp: Path, code: Path
+    given: dict[str, str | None],
+    what: str,
+    hint: str,
+    sharp: Path,
+    code: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(code.parent)
+    Path("lacks.py").write_text("import json\nimport not_there.deep\n")
+    Path("slip.py").write_text("def x(:\n")
     with pytest.raises(ConfigError, match=what) as caught:
         scores("python", opened(sharp), **({"file": str(code)} | given))
     assert (caught.value.hint or "").startswith(hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,36 @@ def test_modules_that_a_function_imports_make_its_kept_result_another(
     assert [known(), known()] == [[False], [True]]
     (folder / "inner" / "deep.py").write_text("HOW = 2\n")
     assert known() == [False]
+
+
+def test_a_function_may_import_what_lies_beside_its_file(cli: Cli) -> None:
+    for folder, how in (("first", 1), ("second", 2)):  # modules of one name, in two folders
+        Path(folder, "parts").mkdir(parents=True)
+        Path(folder, "helper.py").write_text(f"from parts import much\nHOW = {how} + much.MORE\n")
+        Path(folder, "parts", "much.py").write_text("MORE = 0\n")
+        Path(folder, "own.py").write_text(
+            "from __future__ import annotations\nfrom dataclasses import dataclass\nimport helper\n"
+            "@dataclass\nclass Some:\n    a: int\n"
+            "def score(model):\n    from parts.much import MORE\n    return Some(helper.HOW).a + MORE\n"
+        )
+    Path("both.yml").write_text(
+        "evaluators: [{evaluator: 'python:first/own.py:score', name: one},"
+        " {evaluator: 'python:second/own.py:score', name: two}]\n"
+    )
+
+    def found() -> list[tuple[float, bool]]:
+        outcome = cli("evaluate", "a", "--with", "both.yml", "--json")
+        assert outcome.code == 0, outcome.err
+        results = [row["scores"][0]["results"][0] for row in json.loads(outcome.out)["evaluations"]]
+        return [(one["value"], one["cached"]) for one in results]
+
+    before = list(sys.path)
+    assert found() == [(1, False), (2, False)]
+    assert found() == [(1, True), (2, True)]
+    Path("second", "parts", "much.py").write_text("MORE = 10\n")  # known by the digest though nested
+    assert found() == [(1, True), (22, False)]
+    assert sys.path == before
+    assert not {"helper", "parts", "parts.much"} & sys.modules.keys()
 
 
 SEVERAL = """

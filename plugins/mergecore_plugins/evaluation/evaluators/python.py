@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -16,7 +20,7 @@ from typing import Any, Literal
 from mergecore import ConfigError, Evaluator, Field, Params, PluginError, hookimpl
 from mergecore.errors import did_you_mean
 from mergecore.types import EvaluatedModel, EvaluationProgress, Score, Watch
-from mergecore_plugins.evaluation.imports import imported_files, module_files
+from mergecore_plugins.evaluation.imports import imported_files, importing_beside, module_files
 
 
 class PythonParams(Params):
@@ -42,7 +46,8 @@ def files(params: PythonParams) -> Iterable[Path]:
     own = [params.file] if params.file else module_files(params.function.rpartition(":")[0])
     if not own and (found := _origin(params)):
         own = [Path(found)]
-    imported = [one for file in own for one in imported_files(file)]
+    beside = [params.file.resolve().parent] if params.file else []
+    imported = [one for file in own for one in imported_files(file, beside)]
     return [
         *dict.fromkeys([*own, *imported]),
         *(params.data if isinstance(params.data, tuple) else (params.data,)),
@@ -87,24 +92,47 @@ def _function(params: PythonParams) -> Callable[..., object]:
 
 
 def _module(path: Path | None, name: str) -> ModuleType:
+    """The module of that name, or that of the file, which may import what lies beside it."""
     try:
-        if path is None:
-            return importlib.import_module(name)
-        module = ModuleType(path.stem)
-        module.__file__ = str(path)
-        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))  # noqa: S102 - the user names the file
+        return importlib.import_module(name) if path is None else _executed(path)
     except Exception as error:  # somebody else's code raises anything
-        what = f"'{path or name}' cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}"
-        raise ConfigError("E105", what, hint="paths are relative to the file that names them") from error
+        lines = [one.lineno for one in traceback.extract_tb(error.__traceback__) if one.filename == str(path)]
+        where = f", line {lines[-1]}" if lines else ""
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        what = f"'{path or name}' cannot be imported{where}: {why}"
+        raise ConfigError("E105", what, hint=_cure(path, error)) from error
+
+
+def _executed(path: Path) -> ModuleType:
+    text = path.read_bytes()
+    module = ModuleType(f"mergecore_function_{sha256(str(path.resolve()).encode()).hexdigest()[:12]}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses look there for what annotations name
+    with importing_beside(path):
+        exec(compile(text, str(path), "exec"), vars(module))  # noqa: S102 - the user names the file
     return module
+
+
+def _cure(path: Path | None, error: Exception) -> str:
+    if path and not path.is_file():
+        return "paths are relative to the file that names them"
+    if not isinstance(error, ModuleNotFoundError):
+        return f"correct '{path}'" if path else "--debug shows where"
+    missing = (error.name or "").partition(".")[0]
+    return (
+        f"install '{missing}', or put {missing}.py beside '{path}'"
+        if path
+        else ("install the package that has it, or name a file: 'python:FILE.py:NAME'")
+    )
 
 
 def evaluate(model: EvaluatedModel, params: PythonParams, watch: Watch) -> Iterator[Score]:
     """What the function says."""
     function = _function(params)
     try:
-        found = function(model, **params.arguments)
-        scores = list(_scores(found, params))
+        with importing_beside(params.file) if params.file else nullcontext():
+            found = function(model, **params.arguments)
+            scores = list(_scores(found, params))
     except Exception as error:
         what = (
             f"the function '{params.function}' failed: {type(error).__name__}: {' '.join(str(error).split())}"
