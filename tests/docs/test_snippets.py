@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 from fixture_types import Outcome
+
+from mergecore_plugins.commands.demo import ASSETS
 
 ROOT = Path(__file__).parents[2]
 TRANSCRIPTS = {"first-method.md"}
@@ -42,10 +45,32 @@ def snippets(page: Path) -> list[Snippet]:
     return found
 
 
+@pytest.fixture(scope="session")
+def practice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder `practice`, made by the commands of the first tutorial."""
+    [made] = [one for one in snippets(ROOT / "docs" / "tutorial" / "first-merge.md") if one.language == "sh"]
+    demo, *commands = made.text.splitlines()
+    assert demo == "mergecore demo"  # which tests of the demo run: here only what it copies first
+    folder = tmp_path_factory.mktemp("reader")
+    shutil.copytree(ASSETS / "talk", folder / "mergecore-demo" / "talk")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["/bin/sh", "-ec", "\n".join(commands)],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "practice"
+
+
 @pytest.fixture
-def workplace(tmp_path: Path, tiny_llamas: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with the models that the pages name."""
-    for name in ("base", "code", "math", "seeing", "seeing-more", "speaking", "style", "tone", "run"):
+def workplace(tmp_path: Path, practice: Path, tiny_llamas: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with the models that a reader has, and what stands for models of the reader's own."""
+    shutil.copytree(practice, tmp_path, dirs_exist_ok=True)
+    for name in ("seeing", "seeing-more", "speaking", "run"):
         shutil.copytree(tiny_llamas / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -90,7 +115,7 @@ def commands(snippet: Snippet, number: int) -> Iterator[list[str]]:
         yield ["mergecore", "merge", str(config), f"out-{number}"]
     for line in snippet.text.splitlines() if snippet.language == "console" else ():
         if re.match(r"\$ (\w+=\S+ )*mergecore ", line):
-            yield shlex.split(line.removeprefix("$ "), comments=True)
+            yield shlex.split(line.removeprefix("$ "))
         elif line.startswith("$ "):
             assert line.split()[1] in ("make", "pip"), f"'{line}' is not tried by any test"
 
@@ -128,23 +153,29 @@ def test_a_guide_that_names_models_says_where_to_get_them(page: Path) -> None:
     assert not named or "first-merge.md#models-to-try-it-with" in text or "mergecore demo" in text
 
 
-def test_the_tutorial_makes_the_models_that_the_guides_name(
-    tiny_llamas: Path, tmp_path: Path, cli: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+def test_the_tutorial_makes_the_models_that_the_guides_name(practice: Path) -> None:
+    assert {"base", "code", "math", "style", "tone"} == {one.name for one in practice.iterdir()}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_command_has_no_comment_behind_it(page: Path) -> None:
+    lines = [
+        line for one in snippets(page) if one.language in ("console", "sh") for line in one.text.splitlines()
+    ]
+    assert not [line for line in lines if re.search(r"\S +# ", line)], "zsh takes it for arguments"
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "how-to").glob("*.md")), ids=lambda page: page.stem)
+def test_a_guide_begins_with_what_it_is_about(page: Path) -> None:
+    _, first, *_ = page.read_text(encoding="utf8").split("\n\n")
+    assert "first-merge.md#models-to-try-it-with" not in first
+
+
+def test_the_guide_of_several_steps_shows_the_plan_of_its_example(
+    workplace: Path, cli: Callable[..., Outcome]
 ) -> None:
-    [made] = [one for one in snippets(ROOT / "docs" / "tutorial" / "first-merge.md") if one.language == "sh"]
-    demo, *lines = made.text.splitlines()
-    assert demo == "mergecore demo"  # which tests of the demo run
-    for name, source in (("base", "base"), ("animals", "code"), ("capitals", "math")):
-        shutil.copytree(tiny_llamas / source, tmp_path / "mergecore-demo" / "talk" / name)
-    monkeypatch.chdir(tmp_path)
-    for program, *words in map(shlex.split, lines):
-        if program == "mkdir":
-            Path(words[0]).mkdir()
-        elif program == "cd":
-            monkeypatch.chdir(words[0])
-        elif program == "cp":
-            assert words[0] == "-r"
-            shutil.copytree(words[1], words[2])
-        else:
-            assert cli(*words).code == 0
-    assert {"base", "code", "math", "style", "tone"} == {one.name for one in Path.cwd().iterdir()}
+    found = snippets(ROOT / "docs" / "how-to" / "several-steps.md")
+    (workplace / "steps.yml").write_text(found[0].text, encoding="utf8")
+    [shown] = [one.text for one in found if one.language == "text"]
+    printed = " ".join(cli("plan", "steps.yml").out.split())
+    assert all(" ".join(part.split()) in printed for part in shown.split("\u2026"))
