@@ -124,9 +124,9 @@ def _open_cached(model: _HubModel, options: OpenOptions) -> Checkpoint:
         at = f" at revision '{reference.revision}'" if reference.revision else ""
         near = nearest(reference.path)
         what = (
-            f"'{reference.path}': no such directory{near}, and no such model{at} in the hub cache (offline)"
+            f"'{reference.path}': no such directory, and no such model{at} in the hub cache (offline){near}"
         )
-        raise InputError("E701", what, hint=f"correct the path, or {get}")
+        raise InputError("E701", what, hint="correct the path" if near else f"correct the path, or {get}")
     try:
         if options.adapter:
             return open_adapter(folder, reference, folder.name)

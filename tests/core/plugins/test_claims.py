@@ -19,6 +19,7 @@ def test_a_name_near_a_known_one_is_a_slip(write_plugin: WritePlugin) -> None:
     with pytest.raises(ConfigError, match=r"^unknown merge method 'tise'; did you mean 'ties'\?") as caught:
         discover().get(MergeMethod, "tise")
     assert (caught.value.code, caught.value.exit_code) == ("E108", 2)
+    assert caught.value.hint == "`mergecore methods list` shows those that are installed", "not 28 names"
 
 
 def test_a_name_near_nothing_wants_a_plugin_that_is_not_installed(write_plugin: WritePlugin) -> None:
@@ -29,7 +30,7 @@ def test_a_name_near_nothing_wants_a_plugin_that_is_not_installed(write_plugin: 
     assert str(caught.value).startswith(
         "merge method 'quintessence': no installed plugin provides it. Hint: these cannot be used, and may provide it: "
         "broken (broken: ImportError: no cuda); install the package that has it, or name its file in "
-        "MERGECORE_METHOD_FILES; installed: "
+        "MERGECORE_METHOD_FILES; `mergecore methods list` shows those that are installed"
     )
     with pytest.raises(ConfigError, match=r"; install the package that has it; installed: ") as caught:
         discover().get(Executor, "quintessence")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -205,6 +206,27 @@ def test_answers_that_are_empty_are_warned_of(config: Path, cli: Cli) -> None:
     Path("q.jsonl").write_text('{"prompt": "the man", "answer": "x"}\n')
     Path("eval.yml").write_text("evaluators:\n- {evaluator: match, data: q.jsonl, max_tokens: 2}\n")
     assert asked(cli, "a")["warnings"] == ["match: a: 100% of the answers are empty"]
+
+
+def test_what_keeps_models_from_all_evaluations_is_said_once(config: Path, cli: Cli) -> None:
+    """Two models that make no text, by two evaluations, are one error, and beside another one two warnings."""
+    for name in ("seer", "other"):
+        shutil.copytree("a", name)
+        facts = json.loads(Path(name, "config.json").read_text())
+        facts["architectures"] = ["ViTForImageClassification"]
+        Path(name, "config.json").write_text(json.dumps(facts))
+    Path("q.jsonl").write_text('{"prompt": "the man", "answer": "x"}\n')
+    Path("eval.yml").write_text(
+        "evaluators:\n- {evaluator: match, data: q.jsonl, max_tokens: 2}\n"
+        "- {evaluator: perplexity, texts: dev.txt}\n"
+    )
+    why = "not a language model that continues a text. Hint: use an evaluator for models of its kind"
+    assert asked(cli, "seer", "other", "a")["warnings"][:2] == [
+        f"match, perplexity: seer: {why}",
+        f"match, perplexity: other: {why}",
+    ]
+    refused = cli("evaluate", "seer", "other", "--with", "eval.yml")
+    assert refused.err.strip() == f"mergecore: error E271: seer, other: {why}"
 
 
 def test_a_parent_without_parents_has_no_kl_and_needs_none(config: Path, cli: Cli) -> None:

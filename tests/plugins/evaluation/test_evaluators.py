@@ -105,7 +105,7 @@ def test_texts_of_one_token_say_nothing(sharp: Path, tmp_path: Path, name: str) 
 def test_models_that_do_not_continue_a_text_are_refused(tmp_path: Path, texts: Path) -> None:
     model = opened(tiny_model(tmp_path / "bert", "bert"))
     for name in ("perplexity", "kl"):
-        with pytest.raises(InputError, match="it is not a language model that continues a text") as caught:
+        with pytest.raises(InputError, match="not a language model that continues a text") as caught:
             scores(name, model, texts=str(texts))
         assert (caught.value.code, caught.value.hint) == ("E271", "use an evaluator for models of its kind")
 

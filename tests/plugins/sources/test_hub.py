@@ -118,6 +118,19 @@ def test_a_name_that_means_nothing_offline() -> None:
     )
 
 
+def test_a_misspelt_folder_is_corrected_and_not_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "talk" / "animals").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    refusal(
+        "E701",
+        r"^'talk/animls': no such directory, and no such model in the hub cache \(offline\); "
+        r"did you mean 'talk/animals'\? Hint: correct the path$",
+        "talk/animls",
+    )
+
+
 def test_a_revision_that_is_not_cached(cache: Path) -> None:
     cached(cache, repository())
     refusal("E701", r"'o/n': .*no such model at revision 'v2' in the hub cache", "o/n", "v2")

@@ -80,12 +80,15 @@ class Comparison:
         }
 
     def warnings(self) -> Iterator[str]:
-        """What should be known of the scores."""
+        """What should be known of the scores; what keeps a model from several evaluations is said once."""
+        unfit: dict[str, list[str]] = {}
         for evaluation in self.evaluations:
             for entry in self.entries:
-                why = entry.unfit.get(evaluation.name)
-                if why and entry.given:
-                    yield f"{evaluation.name}: {why}"
+                if entry.given and evaluation.name in entry.unfit:
+                    unfit.setdefault(entry.unfit[evaluation.name], []).append(evaluation.name)
+        yield from (f"{', '.join(names)}: {why}" for why, names in unfit.items())
+        for evaluation in self.evaluations:
+            for entry in self.entries:
                 result = entry.results.get(evaluation.name)
                 for score in result.scores if result else ():
                     yield from _about_answers(f"{evaluation.name}: {entry.model.name}", score)
@@ -263,7 +266,7 @@ def _check_fit(evaluations: Sequence[Evaluation], entries: Sequence[Entry], regi
     """Note which model cannot be evaluated by what; raise where none that is given can, and for all else."""
     problems = Collector()
     for one in evaluations:
-        refused: list[InputError] = []
+        refused: list[tuple[str, InputError]] = []
         for entry in entries:
             try:
                 with registry.calling(Evaluator, one.evaluator.name):
@@ -272,11 +275,26 @@ def _check_fit(evaluations: Sequence[Evaluation], entries: Sequence[Entry], regi
                 if error.code not in UNFIT:
                     raise
                 entry.unfit[one.name] = str(error)
-                refused += [error] if entry.given else []
+                refused += [(entry.model.name, error)] if entry.given else []
         if len(refused) == sum(entry.given for entry in entries):
-            for fault in refused:
+            for fault in _together(refused):
                 problems.add(fault)
     problems.raise_any()
+
+
+def _together(refused: Sequence[tuple[str, InputError]]) -> list[InputError]:
+    """The errors of models, those that say the same of several models as one."""
+    found: dict[tuple[str, str, str | None], list[tuple[str, InputError]]] = {}
+    for name, error in refused:
+        found.setdefault((error.code, error.what.removeprefix(f"{name}: "), error.hint), []).append(
+            (name, error)
+        )
+    return [
+        same[0][1]
+        if len(same) == 1
+        else InputError(code, f"{', '.join(name for name, _ in same)}: {what}", hint=hint)
+        for (code, what, hint), same in found.items()
+    ]
 
 
 def _evaluate(

@@ -118,7 +118,7 @@ def check_causal(models: Sequence[EvaluatedModel]) -> None:
     for model in models:
         with problems.collecting():
             if not is_causal(model):
-                what = f"{model.name}: it is not a language model that continues a text"
+                what = f"{model.name}: not a language model that continues a text"
                 raise InputError("E271", what, hint="use an evaluator for models of its kind")
             model.tokenizer()
     problems.raise_any()
