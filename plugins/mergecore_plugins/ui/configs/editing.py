@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,9 +102,11 @@ def saved(folder: Path, name: str, text: str, opened: str) -> Response:
         path = inside(folder, name)
         if path.exists() and not path.is_file():
             return refused(f"{name} is no file")
-        there = digest(path) if path.exists() else ""
+        before = path.read_bytes() if path.exists() else b""
+        there = hashlib.sha256(before).hexdigest() if path.exists() else ""
+        text = _as_it_was(before, text)
         if there and there not in (opened, hashlib.sha256(text.encode()).hexdigest()):
-            message = f"{name} holds something else; press Save again to replace it"
+            message = f"{name} was written by something else: Save again replaces it, Open… shows it"
             return JSONResponse({"message": message, "opened": there}, 409)
         write(path, text)
     except Elsewhere as error:
@@ -111,6 +114,19 @@ def saved(folder: Path, name: str, text: str, opened: str) -> Response:
     except OSError as error:
         return refused(f"{name} cannot be written: {error.strerror}")
     return JSONResponse({"name": name, "opened": hashlib.sha256(text.encode()).hexdigest()})
+
+
+def _as_it_was(before: bytes, text: str) -> str:
+    """The text with the line ends and the byte order mark of its file, which an editor in a browser has not."""
+    ends = before.count(b"\r\n")
+    if ends and ends == before.count(b"\n") and "\r" not in text:
+        text = text.replace("\n", "\r\n")
+    if before.startswith(codecs.BOM_UTF8) and not text.startswith(MARK):
+        text = MARK + text
+    return text
+
+
+MARK = "\ufeff"
 
 
 def digest(path: Path) -> str:

@@ -43,6 +43,8 @@ def inside(folder: Path, name: str) -> Path:
         raise Elsewhere(f"'{name}' is not below the folder of this page")
     if any(one.startswith(".") for one in parts):
         raise Elsewhere(f"'{name}' is hidden; choose a name that begins with a letter")
+    if not name.isprintable():
+        raise Elsewhere(f"{name!r} holds characters that cannot be shown; choose another name")
     if not name.endswith(SUFFIXES):
         raise Elsewhere(f"'{name}' does not end with .yml")
     path = folder.joinpath(*parts)

@@ -126,4 +126,5 @@ def options(asked: Mapping[str, Any]) -> list[str]:
     for name in ("threads", "max-memory"):
         value = str(asked.get(name) or "").strip()
         words += [f"--{name}={value}"] if value else []
-    return [*words, *(["--overwrite"] if asked.get("overwrite") is True else [])]
+    words += ["--overwrite"] if asked.get("overwrite") is True else []
+    return [*words, *([] if asked.get("online") is True else ["--offline"])]
