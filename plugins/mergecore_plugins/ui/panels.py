@@ -29,6 +29,7 @@ class Panel:
     place: beside the editor, or below over the whole width.
     routes: what it answers.
     scripts, styles: those of its files that the page loads.
+    first: the id of its field that one fills in once there is a merge; empty where there is none.
     facts: what it wants to know of each plan that is made; it is called in the process that plans.
     """
 
@@ -39,4 +40,5 @@ class Panel:
     routes: Callable[[Desk], Sequence[BaseRoute]] = _no_routes
     scripts: Sequence[str] = ()
     styles: Sequence[str] = ()
+    first: str = ""
     facts: Callable[[Plan, Registry], Json] | None = None

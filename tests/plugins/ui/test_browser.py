@@ -258,7 +258,7 @@ def test_a_server_that_is_gone_is_missed(page: Browser, address: str) -> None:
     page.value("window.fetch = () => Promise.reject(new TypeError('no server'))")
     page.value("editor.area.focus()")
     page.type("x")
-    page.wait("document.getElementById('said').innerText.includes('does not answer')")
+    page.wait("document.getElementById('away').innerText.includes('does not answer')")
     assert page.value("mergecore.text()") == "x"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -42,10 +44,10 @@ def test_a_check_takes_less_than_a_tenth_of_a_second(page: TestClient) -> None:
     check(page, CONFIG)
     times = []
     for number in range(20):
-        begin = time.perf_counter()
+        begin = time.process_time()
         check(page, f"{BROKEN}# {number}\n")
-        times.append(time.perf_counter() - begin)
-    assert sorted(times)[10] < 0.1  # some 5 ms where nothing else runs
+        times.append(time.process_time() - begin)
+    assert sorted(times)[10] < 0.1  # some 5 ms
 
 
 def test_a_plan_is_that_of_the_command_line(page: TestClient) -> None:
@@ -177,6 +179,9 @@ def test_a_file_that_changed_meanwhile_is_not_overwritten_at_once(page: TestClie
     (folder / "mean.yml").write_text("# of somebody else\n")
     answer = page.post("/file", json={"name": "mean.yml", "text": CONFIG, "opened": opened})
     assert answer.status_code == 409
+    assert answer.json()["message"] == (
+        "mean.yml was written by something else: Save again replaces it, Open… shows it"
+    )
     assert (folder / "mean.yml").read_text() == "# of somebody else\n"
     again = page.post("/file", json={"name": "mean.yml", "text": CONFIG, "opened": answer.json()["opened"]})
     assert again.status_code == 200
@@ -187,6 +192,26 @@ def test_a_file_with_other_line_ends_is_known_again(page: TestClient, folder: Pa
     opened = page.get("/file", params={"name": "dos.yml"}).json()
     asked = {"name": "dos.yml", "text": CONFIG, "opened": opened["opened"]}
     assert page.post("/file", json=asked).status_code == 200
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_line_ends_and_a_byte_order_mark_stay_as_they_were(page: TestClient, folder: Path, mark: str) -> None:
+    """A browser's editor has neither, so what it sends must get them back."""
+    held = (mark + CONFIG.replace("\n", "\r\n")).encode()
+    (folder / "dos.yml").write_bytes(held)
+    opened = page.get("/file", params={"name": "dos.yml"}).json()["opened"]
+    said = page.post("/file", json={"name": "dos.yml", "text": CONFIG, "opened": opened})
+    assert (folder / "dos.yml").read_bytes() == held
+    asked = {"name": "dos.yml", "text": CONFIG + "# more\n", "opened": said.json()["opened"]}
+    assert page.post("/file", json=asked).status_code == 200
+    assert (folder / "dos.yml").read_bytes() == held + b"# more\r\n"
+
+
+def test_merges_of_ours_stand_behind_the_models_that_one_has(page: TestClient, folder: Path) -> None:
+    shutil.copytree(folder / "b", folder / "0-merged")
+    (folder / "0-merged" / "mergecore-manifest.json").write_text("{}")
+    html = page.get("/methods/linear").text
+    assert re.findall(r'name="models" value="([^"]+)"', html) == ["a", "b", "0-merged"]
 
 
 OUTSIDE = [
@@ -201,6 +226,8 @@ OUTSIDE = [
     ".x.yml",
     ".git/x.yml",
     "x.yml\0",
+    "x\ny.yml",
+    "x\u202ey.yml",
     "..\\x.yml",
 ]
 OUTSIDE += ["link.yml", "linked/x.yml", "x.yml/", "a//../../x.yml", "n" * 300 + ".yml"]

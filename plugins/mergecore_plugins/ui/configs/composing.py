@@ -24,6 +24,8 @@ class Choices:
 
     families: Mapping[str, Sequence[Mapping[str, Json]]]
     """The methods by what one wants of them, as `mergecore methods show --json` prints them."""
+    names: Sequence[str]
+    """The names of these methods."""
     dtypes: Sequence[str]
     tokenizers: Sequence[str]
 
@@ -38,6 +40,7 @@ def choices(desk: Desk) -> Choices:
     order = ["bfloat16", "float16", "float32"]
     return Choices(
         families={family: families[family] for family in ordered},
+        names=[str(one["name"]) for methods in families.values() for one in methods],
         dtypes=[*(one for one in order if one in names), *(one for one in names if one not in order)],
         tokenizers=[one.name for one in desk.registry.all(TokenizerStrategy) if one.source != "required"],
     )
@@ -56,6 +59,11 @@ class Field:
     help: str
     proposed: str
     """What is in the field at first; empty where the default is as good."""
+
+    @property
+    def usual(self) -> bool:
+        """Whether one gives it a value as a rule: it has no default, or none that its example would keep."""
+        return self.required or bool(self.proposed)
 
 
 def fields(method: Mapping[str, Any]) -> list[Field]:

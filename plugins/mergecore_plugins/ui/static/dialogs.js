@@ -19,6 +19,15 @@
     }
   });
 
+  document.addEventListener("click", (event) => {
+    const { method } = event.target.closest("[data-method]:not(form)")?.dataset ?? {};
+    if (!method) return;
+    const choice = $("method-list").querySelector(`input[value="${CSS.escape(method)}"]`);
+    choice.click();
+    choice.focus();
+    choice.closest("label").scrollIntoView({ block: "nearest" });
+  });
+
   document.addEventListener("submit", async (event) => {
     if (event.target.id !== "compose") return;
     event.preventDefault();
@@ -30,7 +39,8 @@
     const fault = $("compose-fault");
     fault.textContent = models.length ? "" : "Choose at least one model.";
     if (!models.length) return;
-    const answer = await mergecore.post("/new", { method: event.target.dataset.method, base: form.get("base") ?? "", models, values });
+    const answer = await mergecore.answered(mergecore.post("/new", { method: event.target.dataset.method, base: form.get("base") ?? "", models, values }));
+    if (!answer) { fault.textContent = "The server does not answer; start `mergecore ui` again."; return; }
     const said = await answer.json();
     if (!answer.ok) { fault.textContent = said.message; return; }
     $("new-dialog").close();
@@ -48,8 +58,8 @@
   }, true);
 
   $("add-model").addEventListener("click", async () => {
-    const answer = await fetch("/models");
-    const found = answer.ok ? await answer.json() : [];
+    const answer = await mergecore.answered(fetch("/models"));
+    const found = answer?.ok ? await answer.json() : [];
     $("models-list").replaceChildren(...found.map((one) => {
       const label = document.createElement("label");
       label.className = "choice";

@@ -4,7 +4,7 @@
 const mergecore = (() => {
   const $ = (id) => document.getElementById(id);
   const area = editor.area;
-  const state = { version: 0, faults: [], planned: false, ok: false, opened: document.body.dataset.opened };
+  const state = { version: 0, faults: [], planned: false, ok: false, opened: document.body.dataset.opened, away: "" };
   const tell = (name, detail) => document.dispatchEvent(new CustomEvent(`mergecore:${name}`, { detail }));
 
   // ---- asking the server ----
@@ -21,20 +21,35 @@ const mergecore = (() => {
   async function answered(promise) {
     try {
       const answer = await promise;
-      if (answer.status === 403) {
-        say("The server was started anew: open the address that it printed.");
-        return null;
-      }
-      lost(false);
-      return answer;
+      away(answer.status === 403 ? "anew" : "");
+      return answer.status === 403 ? null : answer;
     } catch (error) {
-      if (error.name !== "AbortError") lost(true);
+      if (error.name !== "AbortError") away("lost");
       return null;
     }
   }
 
-  function lost(now) {
-    if (document.body.classList.toggle("lost", now)) say("The server does not answer. Start `mergecore ui` again; what you write here stays.");
+  // Said as long as it is so; once the server answers again, the page goes on by itself.
+  const AWAY = {
+    lost: "The server does not answer. Start `mergecore ui` again; what you write here stays.",
+    anew: "The server was started anew. Open the address that it printed, here or in another tab; then this page goes on.",
+  };
+  function away(why) {
+    const before = state.away;
+    if (before === why) return;
+    state.away = why;
+    $("away").textContent = AWAY[why] ?? "";
+    $("away").hidden = !why;
+    verdict();
+    if (why) return;
+    say("The server answers again.");
+    changed();
+    for (const one of ["runs", "made"]) htmx.trigger(document.body, one);
+  }
+
+  async function listen() {
+    if (state.away || document.visibilityState === "visible") await answered(fetch("/static/mark.svg", { method: "HEAD" }));
+    setTimeout(listen, state.away ? 1500 : 5000);
   }
 
   let quiet;
@@ -83,13 +98,15 @@ const mergecore = (() => {
   function verdict() {
     const count = state.faults.length;
     const text = !area.value.trim() ? ""
+      : state.away && !state.planned ? "Not looked at: the server does not answer."
       : count ? `${count} thing${count > 1 ? "s" : ""} to mend`
       : state.planned ? "This can be merged." : "Nothing wrong so far; looking at the models …";
     if ($("verdict").textContent !== text) $("verdict").textContent = text;
     $("messages").dataset.state = !area.value.trim() ? "" : count ? "bad" : state.planned ? "good" : "";
-    const may = state.planned && state.ok;
+    const may = state.planned && state.ok && !state.away;
+    $("onward").hidden = !may;
     $("go").setAttribute("aria-disabled", String(!may));
-    $("go-help").textContent = may || !area.value.trim() ? "" : count ? "Mend the config first." : "A moment …";
+    $("go-help").textContent = may || !area.value.trim() ? "" : state.away ? "The server does not answer." : count ? "Mend the config first." : "A moment …";
   }
 
   // ---- checking and planning ----
@@ -127,6 +144,7 @@ const mergecore = (() => {
     if (!text.trim()) { planState(""); return; }
     planState("looking at the models …");
     const answer = await answered(post("/plan", { text, name: fileName(), online: $("online").checked }, planning.signal));
+    if (!answer && state.away) planState("");
     if (!answer?.ok || answer.status === 204 || version !== state.version) return;
     const made = await answer.json();
     state.planned = true;
@@ -154,12 +172,26 @@ const mergecore = (() => {
     keep();
   }
 
+  // The server keeps the newest text of all tabs; each tab keeps its own, so that a reload does not mix them up.
+  const OWN = `mergecore-draft:${document.querySelector(".where").title}`;
+  const draft = () => ({ text: area.value, name: $("name").value, out: $("out").value, opened: state.opened ?? "" });
   let keeping;
   function keep() {
     clearTimeout(keeping);
-    keeping = setTimeout(() => {
-      answered(post("/draft", { text: area.value, name: $("name").value, out: $("out").value, opened: state.opened ?? "" }));
-    }, 400);
+    keeping = setTimeout(() => { keepHere(); answered(post("/draft", draft())); }, 400);
+  }
+
+  function keepHere() {
+    try { sessionStorage.setItem(OWN, JSON.stringify(draft())); } catch { /* too long, or not allowed */ }
+  }
+
+  function kept() {
+    let own = null;
+    try { own = JSON.parse(sessionStorage.getItem(OWN)); } catch { /* not allowed */ }
+    if (!own) return;
+    for (const id of ["name", "out"]) $(id).value = own[id];
+    state.opened = own.opened;
+    editor.replace(own.text);
   }
 
   // ---- files ----
@@ -251,12 +283,14 @@ const mergecore = (() => {
     const words = ["mergecore", "merge", fileName(), given.out || "merged/mine"];
     for (const name of ["threads", "max-memory"]) if (given[name]) words.push(`--${name}=${given[name]}`);
     if (given.overwrite) words.push("--overwrite");
-    const lines = [`mergecore plan ${quoted(fileName())}`, words.map(quoted).join(" ")];
+    const network = given.online ? "" : " --offline";
+    const lines = [`mergecore plan ${quoted(fileName())}`, words.map(quoted).join(" ")].map((one) => one + network);
     if ($("command").textContent !== lines.join("\n")) $("command").textContent = lines.join("\n");
   }
 
   async function run() {
-    if (!state.planned || !state.ok) { say("Mend the config first."); return; }
+    if (state.away) { say(AWAY[state.away]); return; }
+    if (!state.planned || !state.ok) { say(state.planned || state.faults.length ? "Mend the config first." : "A moment: the config is still looked at."); return; }
     if (!(await save())) return;
     const answer = await answered(post("/runs", { text: area.value, ...options() }));
     if (!answer) return;
@@ -281,8 +315,9 @@ const mergecore = (() => {
     if ((event.ctrlKey || event.metaKey) && event.key === "Enter") { event.preventDefault(); run(); }
   });
   document.addEventListener("click", async (event) => {
-    const of = event.target.closest("[data-copy], [data-open], [data-reopen], [data-report]");
+    const of = event.target.closest("[data-copy], [data-open], [data-reopen], [data-report], [data-focus]");
     if (!of) return;
+    if (of.dataset.focus) { event.preventDefault(); onTo($(of.dataset.focus)); }
     if (of.dataset.copy) copy($(of.dataset.copy).textContent);
     if (of.dataset.open) open(of.dataset.open);
     if (of.dataset.report) {
@@ -296,6 +331,13 @@ const mergecore = (() => {
     }
   });
 
+  // To a part of the page, with its field ready to be typed into.
+  function onTo(field) {
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    field.closest("section, form").scrollIntoView({ block: "nearest", behavior: still ? "instant" : "smooth" });
+    field.focus({ preventScroll: true });
+  }
+
   async function copy(text) {
     try {
       await navigator.clipboard.writeText(text);
@@ -307,19 +349,18 @@ const mergecore = (() => {
 
   const states = new Map();
   document.body.addEventListener("htmx:after:swap", () => {
-    let made = false;
+    let [made, over] = [false, false];
     for (const row of document.querySelectorAll(".run-row")) {
       const [before, now] = [states.get(row.id), row.dataset.state];
       if (before && before !== now) {
         say(`${row.dataset.title}: ${now}`);
         made ||= now === "done";
+        over ||= now === "done" || now === "failed";
       }
       states.set(row.id, now);
     }
-    if (made) {
-      htmx.trigger(document.body, "made");
-      plan(); // the time that a merge takes is known better now
-    }
+    if (made) htmx.trigger(document.body, "made");
+    if (over && !state.away) plan(); // the time that a merge takes is known better now, or a model is no longer what it was
     now(document.querySelector('.run-row[data-out][data-state="running"]') ?? document.querySelector(".run-row[data-out]"));
   });
 
@@ -331,6 +372,8 @@ const mergecore = (() => {
     $("now-bar").className = is ?? "";
     $("now-words").textContent = row ? `${name}: ${is === "running" && words ? words : is + (words ? `, ${words}` : "")}` : "No run yet.";
     if (row) $("now-words").href = `#${row.id}`;
+    $("next").hidden = is !== "done";
+    if ($("next-report")) $("next-report").dataset.report = row?.dataset.out ?? "";
     document.title = is === "running" ? `${share ? `${Math.floor(share * 100)} % – ` : ""}${name}` : title;
   }
 
@@ -344,10 +387,14 @@ const mergecore = (() => {
     say(`Colours: ${next || "as the system has them"}`);
   });
 
+  document.body.addEventListener("htmx:error", () => answered(fetch("/static/mark.svg", { method: "HEAD" })));
+  addEventListener("pagehide", keepHere);
+  kept();
   queueMicrotask(changed);
+  setTimeout(listen, 5000);
   return {
     text: () => area.value, get version() { return state.version; },
-    replace: editor.replace, fresh, edit, post, say, open, run,
+    replace: editor.replace, fresh, edit, post, say, open, run, answered,
   };
 })();
 window.mergecore = mergecore;

@@ -37,10 +37,16 @@ ASK = Panel(
     routes=_asking,
     scripts=("trying.js",),
     styles=("trying.css",),
+    first="ask-prompts",
 )
 """Prompts to the merge and the models beside it."""
 
 EVALUATE = Panel(
-    name="evaluate", title="Evaluate", folder=Path(__file__).parent, place="below", routes=_evaluating
+    name="evaluate",
+    title="Evaluate",
+    folder=Path(__file__).parent,
+    place="below",
+    routes=_evaluating,
+    first="evaluate-data",
 )
 """Scores of the merge and of the models beside it, with intervals."""

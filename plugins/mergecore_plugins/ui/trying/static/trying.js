@@ -46,7 +46,7 @@
     offer();
   }
 
-  const got = (url) => fetch(url).then((answer) => answer.json()).catch(() => []);
+  const got = (url) => mergecore.answered(fetch(url)).then((answer) => answer?.json() ?? []).catch(() => []);
 
   async function lookForData() {
     const data = await got("/evaluate/data");
@@ -116,8 +116,8 @@
   }
 
   async function send(panel, asked) {
-    const answer = await mergecore.post(`/${panel}`, { ...chosen(panel), ...asked }).catch(() => null);
-    if (!answer) { mergecore.say("The server does not answer."); return; }
+    const answer = await mergecore.answered(mergecore.post(`/${panel}`, { ...chosen(panel), ...asked }));
+    if (!answer) return; // the page says why
     const said = await answer.json().catch(() => ({ message: "That cannot be asked." }));
     if (!answer.ok) { mergecore.say(said.message ?? "That cannot be asked."); return; }
     htmx.trigger(document.body, "runs");
