@@ -104,6 +104,16 @@ def test_the_way_goes_on_below_the_button_that_ran_the_merge(page: Browser) -> N
     page.wait("document.querySelector('.run-row').dataset.title == 'report about merged/mine'")
 
 
+def test_the_models_of_a_config_are_asked_though_they_are_the_first_below_the_folder(page: Browser) -> None:
+    """What is offered is the same as before then, but not what is chosen."""
+    names = ["base", "mirrored", "negative", "rotated"]
+    page.wait("document.querySelectorAll('#ask-who input').length > 4")
+    assert page.value("document.querySelectorAll('#ask-who input:checked').length") == 1
+    lines = "".join(f"  - model: models/{name}\n" for name in names)
+    page.value(f"mergecore.fresh({f'merge_method: model_stock{chr(10)}models:{chr(10)}{lines}'!r}, 'mine')")
+    page.wait("document.querySelectorAll('#ask-who input:checked').length == 5")
+
+
 def test_what_stands_together_on_a_wide_screen_does_on_a_desk(page: Browser) -> None:
     page.wide(DESK, 800)
     page.value(f"mergecore.fresh({CONFIG!r}, 'mine')")

@@ -15,7 +15,7 @@
     const names = [...parents, ...others.filter((one) => !parents.includes(one) && !parents.includes(`./${one}`)).slice(0, 30)];
     for (const panel of panels) {
       const known = checked.get(panel);
-      const now = JSON.stringify([names, [...known]]);
+      const now = JSON.stringify([parents, names, [...known]]);
       const list = $(`${panel}-who`);
       if (list.dataset.names === now) continue;
       list.dataset.names = now;
