@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 from house import sources
@@ -23,22 +23,25 @@ Pieces = tuple[str, ...]
 
 @dataclass
 class Module:
-    """A source file, and the function that every node stands in."""
+    """A source file, the function that every node stands in, and functions and calls by name."""
 
     name: str
     tree: ast.Module
     owners: dict[ast.AST, Function] = field(default_factory=dict)
+    functions: dict[str, list[ast.FunctionDef]] = field(default_factory=dict)
+    calls: dict[str, list[ast.Call]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         todo: list[tuple[ast.AST, Function]] = [(self.tree, None)]
         while todo:
             node, owner = todo.pop()
             self.owners[node] = owner
+            if isinstance(node, ast.FunctionDef):
+                self.functions.setdefault(node.name, []).append(node)
+            if isinstance(node, ast.Call):
+                self.calls.setdefault(_name(node), []).append(node)
             inside = node if isinstance(node, ast.FunctionDef) else owner
             todo += [(child, inside) for child in ast.iter_child_nodes(node)]
-
-    def calls(self) -> Iterator[ast.Call]:
-        return (node for node in ast.walk(self.tree) if isinstance(node, ast.Call))
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def _of_errors(modules: Sequence[Module]) -> tuple[set[Message], set[tuple[str, 
     found: set[Message] = set()
     passed: set[tuple[str, str]] = set()
     for module in modules:
-        for call in module.calls():
+        for call in chain.from_iterable(module.calls.values()):
             of_class = isinstance(call.func, ast.Call) and _name(call.func) == "class_of"
             if (_name(call) in CLASSES or of_class) and len(call.args) > 1:
                 hints = [word.value for word in call.keywords if word.arg == "hint"]
@@ -86,14 +89,12 @@ def _of_callers(
     found: set[Message] = set()
     passed: set[tuple[str, str]] = set()
     for home in modules:
-        for node in ast.walk(home.tree):
-            if isinstance(node, ast.FunctionDef) and node.name == function and parameter in _parameters(node):
+        for node in home.functions.get(function, ()):
+            if parameter in _parameters(node):
                 names = [name for name in _parameters(node) if name not in ("self", "cls")]
                 for module in [home] if function.startswith("_") else modules:
-                    for call in module.calls():
-                        if _name(call) == function and (
-                            text := _argument(call, parameter, names.index(parameter))
-                        ):
+                    for call in module.calls.get(function, ()):
+                        if text := _argument(call, parameter, names.index(parameter)):
                             _note(module, call, text, found, passed)
     return found, passed
 
