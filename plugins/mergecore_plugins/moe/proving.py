@@ -84,6 +84,8 @@ class Proof:
     def _differs(self, family: MoeFamily, name: str) -> str | None:
         import torch
 
+        from mergecore.compute import one_thread_each
+
         dense, tensors = self._made = self._made or self._dense()
         mixture = Mixture(tensors.config, tensors.layer, EXPERTS, PER_TOKEN, self._shared_of(family))
         config = dict(mixture_config(family, mixture)(dict(tensors.model.config)))
@@ -99,7 +101,7 @@ class Proof:
             return f"its class {'has no' if foreign and not lacking else 'needs a'} tensor '{odd}'"
         model.tie_weights()
         ids = torch.arange(TOKENS)[None] * 7 % 31
-        with torch.no_grad():
+        with torch.no_grad(), one_thread_each():  # such small products only wait for other threads
             found, wanted = (one.eval()(ids).logits for one in (model, dense))
         distance = float((found - wanted).abs().max() / wanted.abs().max())
         if distance < CLOSE:
