@@ -46,8 +46,9 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 demo: $(VENV)/installed
 	$(BIN)/mergecore demo --overwrite $(DEMO)
 
+# One thread of torch in each worker: two of each on two cores wait for one another.
 test: check
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist worksteal $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist worksteal $(TESTS)
 
 check: lint types
 
