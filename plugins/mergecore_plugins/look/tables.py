@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from mergecore_plugins.evaluation.cells import WIDTH, cells, filled
 from mergecore_plugins.look.comparing import Comparison, Measured
 from mergecore_plugins.look.pairs import Pair
 
-WIDTH = 80
-"""Characters of a line at most."""
 GROUPS = 12
 """Rows of the table of layers at most; several layers share one where there are more."""
 
@@ -125,29 +124,32 @@ def percent_text(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.3g} %"
 
 
-def fitting(cells: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
+def fitting(table: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
     """The lines of a table; of several below each other, all with the first column, where one would be too wide."""
-    if not cells:
+    if not table:
         return []
-    widths = [max(len(row[i]) for row in cells) + 2 for i in range(len(cells[0]))]
+    widths = [max(cells(row[i]) for row in table) + 2 for i in range(len(table[0]))]
     parts: list[list[int]] = [[0]]
     for column in range(1, len(widths)):
         if len(parts[-1]) > 1 and sum(widths[i] for i in parts[-1]) + widths[column] - 2 > width:
             parts.append([0])
         parts[-1].append(column)
-    tables = [aligned([[row[i] for i in part] for row in cells]) for part in parts]
+    tables = [aligned([[row[i] for i in part] for row in table]) for part in parts]
     return [line for i, lines in enumerate(tables) for line in (*([""] if i else []), *lines)]
 
 
-def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+def aligned(table: Sequence[Sequence[str]]) -> list[str]:
     """Lines: the first column to the left, numbers to the right."""
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))] if cells else []
+    widths = [max(cells(row[i]) for row in table) for i in range(len(table[0]))] if table else []
     return [
         "  ".join(
             [
-                row[0].ljust(widths[0]),
-                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+                filled(row[0], widths[0]),
+                *(
+                    " " * (width - cells(cell)) + cell
+                    for cell, width in zip(row[1:], widths[1:], strict=True)
+                ),
             ]
         ).rstrip()
-        for row in cells
+        for row in table
     ]

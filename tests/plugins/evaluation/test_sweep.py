@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from fixture_types import Cli
 from mergecore import ConfigError
 from mergecore.testing import tiny_model
 from mergecore_plugins.evaluation.evaluate.sweeping import read_sweep
+from mergecore_plugins.evaluation.evaluate.table import as_text
 
 CONFIG: dict[str, Any] = {
     "merge_method": "task_arithmetic",
@@ -121,3 +123,28 @@ def test_slips_are_told(arguments: tuple[str, ...], said: str, cli: Cli) -> None
     outcome = cli("evaluate", *arguments, "--with", "eval.yml")
     assert outcome.code == 2
     assert said in " ".join(outcome.err.split())
+
+
+def test_many_values_are_drawn_in_lines_that_fit() -> None:
+    """150 values whose bars no line holds, under names that no line holds either."""
+    rows = [{"model": f"w {i}", "value": i / 149, "best": i == 149, "samples": 9} for i in range(150)]
+    score = {"name": "kl:" + "x" * 90, "goal": "max", "results": rows, "differences": []}
+    found = {
+        "models": [{"name": f"w {i}", "at": float(i), "given": True} for i in range(150)],
+        "evaluations": [{"name": "名" * 60, "scores": [score]}],
+        "sweep": "w",
+        "against": "w 0",
+        "seed": 0,
+        "warnings": [],
+    }
+    for row in rows:
+        row |= {"low": None, "high": None}
+    lines = as_text(found).splitlines()
+    assert (
+        max(sum(2 if unicodedata.east_asian_width(one) == "W" else 1 for one in line) for line in lines) <= 80
+    )
+    assert lines[0].endswith("xxx, of 9 samples; more is better")
+    bars = "".join(line.strip() for line in lines if line.strip()[:1] in "▁▂▃▄▅▆▇█")
+    assert len(bars) == 150
+    assert list(bars) == sorted(bars)  # higher for more
+    assert "  w from 0 to 149: best: w 149" in lines

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from pathlib import Path
 
 import pytest
 from fixture_types import Cli
 from near_evaluator import CONFIG
 
-pytestmark = pytest.mark.usefixtures("near_models")
+
+@pytest.fixture(autouse=True)
+def config(near_models: None) -> None:
+    Path("s.yml").write_text(CONFIG)
 
 
 def test_lines_fit_80_columns(cli: Cli, tmp_path: Path) -> None:
@@ -48,3 +53,23 @@ def test_a_config_without_the_section_is_told_so(cli: Cli) -> None:
     assert "there is no section 'search', which says what is to be good" in outcome.err
     assert "Hint: `mergecore search --help` shows an example" in outcome.err
     assert "objectives" not in outcome.err
+
+
+def on_screen(line: str) -> int:
+    """The cells of a line by Unicode's own table, for letters that are one character each."""
+    return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in line)
+
+
+def test_lines_fit_80_cells_where_letters_take_two(cli: Cli) -> None:
+    for name, new in (("a", "日本語の数学の模型とその続きの名前"), ("b", "🎉🎊🎈🎁🎀🎃🎄🎅🎆🎇🎌🎍")):
+        Path(name).rename(new)
+        Path("s.yml").write_text(Path("s.yml").read_text().replace(f"./{name}\n", f"./{new}\n"))
+    outcome = cli("search", "s.yml", "out", "--no-write", "--trials", "4")
+    assert outcome.code == 0, outcome.err
+    table = outcome.out.split("\n\n")[0].splitlines()
+    assert max(map(on_screen, table)) <= 80
+    values = [re.match(r"  .*? +-?\d+\.\d+", line) for line in table[2:]]
+    assert {on_screen(one[0]) for one in values if one} == {32}, table  # they end below each other
+    assert all(values)
+    points = [line for line in outcome.err.splitlines() if line.startswith(("point", "    "))]
+    assert max(map(on_screen, points)) <= 80

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from mergecore.errors import printable
+from mergecore_plugins.evaluation.cells import WIDTH, cells, ending, filled
 from mergecore_plugins.evaluation.statistics import RESAMPLES
 
 NAME = 20
-"""Letters of a name at most."""
+"""Cells of a name at most."""
 
 
 def as_text(found: Mapping[str, Any]) -> str:
@@ -42,11 +43,11 @@ def _score(
     found: Mapping[str, Any],
 ) -> Iterator[str]:
     """A heading, and a line for each model that has the score, or was asked for."""
-    called = "" if evaluation["name"] == score["name"] else f": {score['name']}"
+    names = [printable(one) for one in dict.fromkeys((evaluation["name"], score["name"]))]
     samples = next((row["samples"] for row in score["results"] if row["value"] is not None), 0)
     better = "more is better" if score["goal"] == "max" else "less is better"
     word = "sample" if samples == 1 else "samples"
-    yield f"{printable(evaluation['name'])}{called}, of {samples} {word}; {better}"
+    yield heading(names, f", of {samples} {word}; {better}")
     differences = {one["model"]: one for one in score["differences"]}
     yield row_of("model", "value", "difference" if differences else "", "interval of 95 %")
     for row in score["results"]:
@@ -65,6 +66,7 @@ def _score(
 
 
 _BARS = "▁▂▃▄▅▆▇█"
+_BARS_OF_LINE = 70
 
 
 def _swept(found: Mapping[str, Any], score: Mapping[str, Any]) -> Iterator[str]:
@@ -78,12 +80,25 @@ def _swept(found: Mapping[str, Any], score: Mapping[str, Any]) -> Iterator[str]:
     bars = "".join(_BARS[round(step * (len(_BARS) - 1))] for step in steps)
     first, last = at[rows[0]["model"]], at[rows[-1]["model"]]
     best = (max if score["goal"] == "max" else min)(rows, key=lambda row: row["value"])["model"]
-    yield f"  {found['sweep']} from {first:g} to {last:g}: {bars}  best: {best}"
+    about = f"  {printable(found['sweep'])} from {first:g} to {last:g}:"
+    line = f"{about} {bars}  best: {best}"
+    if cells(line) <= WIDTH:
+        yield line
+        return
+    yield f"{about} best: {best}"
+    yield from (f"    {bars[start : start + _BARS_OF_LINE]}" for start in range(0, len(bars), _BARS_OF_LINE))
+
+
+def heading(names: Sequence[str], rest: str) -> str:
+    """Names and what is said of them in a line, for which long names are cut."""
+    room = WIDTH - cells(rest) - 2 * (len(names) - 1)
+    whole = sum(map(cells, names)) <= room
+    return ": ".join(one if whole else ending(one, room // len(names)) for one in names) + rest
 
 
 def row_of(name: str, value: str, difference: str = "", between: str = "", words: str = "") -> str:
     """A line of the table."""
-    return f"  {name:<{NAME}} {value:>9} {difference:>10}  {between:<21} {words}".rstrip()
+    return f"  {filled(name, NAME)} {value:>9} {difference:>10}  {between:<21} {words}".rstrip()
 
 
 def difference(one: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -107,6 +122,5 @@ def number(value: float, *, sign: bool = False, digits: int = 4) -> str:
 
 
 def shortened(name: str) -> str:
-    """A name of at most `NAME` letters; its end, where it is longer."""
-    text = printable(name)
-    return text if len(text) <= NAME else f"…{text[1 - NAME :]}"
+    """A name of at most `NAME` cells; its end, where it is longer."""
+    return ending(printable(name), NAME)

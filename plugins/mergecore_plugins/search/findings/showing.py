@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mergecore.types import Json, Score
-from mergecore_plugins.evaluation.evaluate.table import number, row_of, shortened
+from mergecore_plugins.evaluation.cells import WIDTH, cells
+from mergecore_plugins.evaluation.evaluate.table import heading, number, row_of, shortened
 from mergecore_plugins.search.findings.results import Findings
 from mergecore_plugins.search.journal import Trial
 
@@ -18,22 +18,20 @@ def line_of(trial: Trial, point: Mapping[str, Json], better: bool) -> str:
     said = {"failed": f"failed: {trial.error}", "pruned": f"ended early: {scores}"}.get(trial.state, scores)
     values = ", ".join(f"{name} {_value(value)}" for name, value in point.items())
     line = f"{trial.name}: {said}{' *' if better else ''}"
-    if not values or len(f"{line} ({values})") <= WIDTH:
+    if not values or cells(f"{line} ({values})") <= WIDTH:
         return f"{line} ({values})" if values else line
-    indent, glue = " " * 4, "\x00"  # a name and its value stay together
-    glued = ", ".join(f"{name}{glue}{_value(value)}" for name, value in point.items())
-    wrapped = textwrap.fill(
-        glued,
-        WIDTH,
-        initial_indent=indent,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return f"{line}\n{wrapped.replace(glue, ' ')}"
+    return "\n".join([line, *_lines([f"{name} {_value(value)}" for name, value in point.items()])])
 
 
-WIDTH = 80
+def _lines(parts: Sequence[str]) -> Iterator[str]:
+    """The parts in lines that fit, unless one alone does not."""
+    line = ""
+    for part in parts:
+        if line and cells(f"    {line}, {part},") > WIDTH:
+            yield f"    {line},"
+            line = ""
+        line = f"{line}, {part}" if line else part
+    yield f"    {line}"
 
 
 def table(found: Findings, out: Path, written: Path | None = None) -> str:
@@ -53,7 +51,7 @@ def _score(found: Findings, index: int, score: Score, where: str) -> Iterator[st
     """A heading, and a line for each model; differences are those of the numbers that the search looked at."""
     weighted = found.section.objectives[0].weight is not None
     better = "more is better" if score.goal == "max" else "less is better"
-    yield f"{score.name} on the {where}; {better}"
+    yield heading([score.name], f" on the {where}; {better}")
     alone = not weighted or index == len(found.rows[0].trial.scores) - 1
     yield row_of("model", "value", *(("gain", "interval of 95 %") if alone else ()))
     for row in found.rows:
