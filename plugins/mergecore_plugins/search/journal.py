@@ -5,12 +5,13 @@ The first line says which search it is.  A line that was torn while it was writt
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, BinaryIO, Literal, cast
 
 from mergecore import MergecoreError, OutputError
 from mergecore.files import parse_json
@@ -74,16 +75,20 @@ class Journal:
         """Begin a history, or take up that of the same search.
 
         Raises:
-            OutputError: E507 where the folder holds that of another one.
+            OutputError: E507 where the folder holds that of another one, E506 where another process writes it.
         """
         self.path = folder / NAME
         self.trials: dict[tuple[str, int], Trial] = {}
+        self._file = held(self.path)
         lines, end = _read(self.path)
         if lines:
-            _check_same(lines[0], search, folder)
-        self._file = self.path.open("r+b" if self.path.exists() else "w+b")
-        self._file.truncate(end)
-        self._file.seek(end)
+            try:
+                _check_same(lines[0], search, folder)
+            except OutputError:
+                self.close()
+                raise
+        if end < self.path.stat().st_size:
+            self._file.truncate(end)
         if not lines:
             self._write({"format": FORMAT, "search": dict(search)})
         for line in lines[1:]:
@@ -103,6 +108,25 @@ class Journal:
         self._file.write(json.dumps(line).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
+
+
+def held(path: Path) -> BinaryIO:
+    """The open file of a history, which no other process has until it is closed; it is made where there is none.
+
+    Raises:
+        OutputError: E506 where another process has it.
+    """
+    file = path.open("a+b")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        hint = "wait for it, or stop it"
+        what = "another process is searching in this folder"
+        raise OutputError("E506", what, place=str(path.parent), hint=hint) from error
+    except OSError:
+        pass  # where there are no locks, nobody can tell
+    return file
 
 
 def is_history(path: Path) -> bool:

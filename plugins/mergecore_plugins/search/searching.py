@@ -10,14 +10,14 @@ from typing import Any, Literal, cast
 
 from mergecore import ConfigError, MergecoreError, OutputError, Plan, Registry, __version__
 from mergecore.config import Choice, read_params
-from mergecore.errors import Collector
+from mergecore.errors import Collector, counted
 from mergecore.files import parse_json
 from mergecore.types import Dimension, Json, Options, Sampler, SearchRequest
 from mergecore_plugins.search.driving import Study, Task
 from mergecore_plugins.search.findings.deciding import Verdict, best_of, verdict
 from mergecore_plugins.search.findings.results import Findings, rows_of, said
 from mergecore_plugins.search.findings.writing import remove_winner
-from mergecore_plugins.search.journal import NAME, Journal, Trial, is_history
+from mergecore_plugins.search.journal import NAME, Journal, Trial, held, is_history
 from mergecore_plugins.search.judging.bench import Asked, Bench, set_threads, workshop_of
 from mergecore_plugins.search.judging.candidates import Reference, references_of
 from mergecore_plugins.search.judging.objectives import Asked as Evaluating
@@ -74,6 +74,7 @@ def prepared(asked: Asked) -> Prepared:
     with placed(search.written.place(("search", "sampler"))):
         sampler.begin(request, _sampler_params(search, sampler))  # what it cannot search is said now
     plans = workshop.check_ends()
+    _check_groups(search, plans)
     references, notes = _usable(bench, references_of(search.space, plans, registry))
     bench.references = references
     identity: dict[str, Json] = {
@@ -115,6 +116,19 @@ def _models(bench: Bench, plans: Sequence[Plan], evaluators: Sequence[Evaluating
     made = [bench.workshop.candidate(one, "") for one in plans]
     compared = {other.identity for model in made for one in evaluators for other in one.compared(model)}
     return {"models": [one.identity for one in made], "compared": [*sorted(compared)]}
+
+
+def _check_groups(search: Search, plans: Sequence[Plan]) -> None:
+    """Raise E104 for every range with more groups of layers than there are layers: some would change nothing."""
+    problems = Collector()
+    each = [one for made in plans for one in (made, *(earlier.plan for earlier in made.earlier))]
+    most = max((step.depth.count for one in each for step in one.steps if step.depth), default=0)
+    for tagged, groups in search.space.groups:
+        if groups > most:
+            what = f"the range has {groups} groups of layers; {counted(most, 'layer')} can be told apart"
+            hint = f"write 'groups: {most}' or fewer" if most > 1 else "leave 'per: layer_group' out"
+            problems.add(ConfigError("E104", what, place=tagged.place, hint=hint))
+    problems.raise_any()
 
 
 def _sampler(search: Search, registry: Registry) -> Sampler[Any]:
@@ -230,18 +244,31 @@ def _check_folder(out: Path, mode: Mode) -> None:
         _throw_away(out)
         return
     if (out / NAME).exists() and mode == "new":
-        what = f"{out} holds a search that was begun"
-        raise OutputError("E507", what, hint="--resume goes on with it, --restart throws it away")
+        if _is_finished(out):
+            what, hint = (
+                f"{out} holds a search that is finished",
+                "--resume goes on if there are more --trials",
+            )
+        else:
+            what, hint = f"{out} holds a search that was begun", "--resume goes on with it"
+        raise OutputError("E507", what, hint=f"{hint}, --restart throws it away")
     if out.exists() and not (out / NAME).exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError("E501", f"{out} exists, and is not of a search", hint="choose another folder")
     out.mkdir(exist_ok=True)
 
 
+def _is_finished(out: Path) -> bool:
+    """Whether nothing was tried since the search in a folder came to its end."""
+    end = out / "search.json"
+    return end.exists() and end.stat().st_mtime_ns >= (out / NAME).stat().st_mtime_ns
+
+
 def _throw_away(out: Path) -> None:
     """Remove what an earlier search has left in its folder, and nothing beside it."""
-    for one in [out / NAME, out / "search.json", out / "best.yml", *(out / "front").glob("*.yml")]:
-        one.unlink(missing_ok=True)
-    remove_winner(out / "merged")
+    with held(out / NAME):
+        for one in [out / "search.json", out / "best.yml", *(out / "front").glob("*.yml"), out / NAME]:
+            one.unlink(missing_ok=True)
+        remove_winner(out / "merged")
 
 
 def _found(made: Prepared, trials: Sequence[Trial]) -> Findings:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,15 @@ def config(near_models: None) -> None:
 
 def test_what_stands_in_the_way_of_the_folder_is_said(cli: Cli) -> None:
     assert cli("search", "s.yml", "out", "--no-write", "--trials", "4").code == 0
+    again = cli("search", "s.yml", "out")
+    assert (
+        "out holds a search that is finished. Hint: --resume goes on if there are more --trials, "
+        in again.err
+    )
+    assert cli("search", "s.yml", "out", "--no-write", "--trials", "4", "--resume").code == 0
+    assert "out holds a search that is finished" in cli("search", "s.yml", "out").err
+    lines = Path("out/history.jsonl").read_bytes().splitlines(keepends=True)
+    Path("out/history.jsonl").write_bytes(b"".join(lines[:-1]))
     again = cli("search", "s.yml", "out")
     assert (
         "out holds a search that was begun. Hint: --resume goes on with it, --restart throws it away"
@@ -75,3 +86,25 @@ def test_a_history_with_other_points_is_not_gone_on_with(cli: Cli) -> None:
     said = cli("search", "s.yml", "out", "--resume").err
     assert "point 3 of the history is not the one that the sampler asks for now" in said
     assert "Hint: its versions may differ; --restart begins anew" in said
+
+
+@pytest.mark.parametrize("mode", ["--resume", "--restart"])
+def test_two_searches_do_not_write_one_history(mode: str, cli: Cli) -> None:
+    assert cli("search", "s.yml", "out", "--no-write", "--trials", "4").code == 0
+    before = Path("out/history.jsonl").read_bytes()
+    lock = (
+        "import fcntl; f = open('out/history.jsonl'); fcntl.flock(f, fcntl.LOCK_EX); print('held'); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-uc", lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        outcome = cli("search", "s.yml", "out", "--no-write", "--trials", "8", mode)
+        other.communicate("\n")
+    assert outcome.code == 6
+    assert (
+        "E506: out: another process is searching in this folder. Hint: wait for it, or stop it" in outcome.err
+    )
+    assert Path("out/history.jsonl").read_bytes() == before
+    assert cli("search", "s.yml", "out", "--no-write", "--trials", "8", mode).code == 0

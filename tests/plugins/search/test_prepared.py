@@ -10,6 +10,7 @@ from fixture_types import Cli, WritePlugin
 from near_evaluator import CODE, CONFIG
 from tiny import write_llama
 
+from mergecore import ConfigError
 from mergecore_plugins.search.judging.bench import Asked
 from mergecore_plugins.search.searching import Prepared, prepared
 
@@ -136,3 +137,25 @@ def test_documents_before_the_last_are_no_models_to_compare_with() -> None:
         f"parameters: {{weight: !range [0, 1]}}\n{SEARCH}"
     )
     assert [one.name for one in made.references] == ["average", "./a", "./b", "./base"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "told"), [(9, "the range has 9 groups of layers; 3 layers can be told apart"), (3, "")]
+)
+def test_a_range_has_no_more_groups_than_there_are_layers(groups: int, told: str) -> None:
+    text = CONFIG.replace("groups: 2", f"groups: {groups}")
+    if not told:
+        assert len(checked(text).request.dimensions) == 1 + groups
+        return
+    with pytest.raises(ConfigError, match=told) as caught:
+        checked(text)
+    assert (caught.value.code, caught.value.hint) == ("E104", "write 'groups: 3' or fewer")
+    assert str(caught.value.place).startswith("s.yml:8:")
+
+
+def test_of_one_layer_there_are_no_groups(tmp_path: Path) -> None:
+    for name in ("base", "a", "b"):
+        write_llama(tmp_path / name, 1, 0.0)
+    with pytest.raises(ConfigError, match="2 groups of layers; 1 layer can be told apart") as caught:
+        checked(CONFIG)
+    assert caught.value.hint == "leave 'per: layer_group' out"

@@ -53,7 +53,7 @@ class Bench:
             return self._scored(task, model, "point", model.name, begun)
         except MergecoreError as error:
             seconds = time.monotonic() - begun
-            return _failed(task, str(error), seconds)
+            return failed(task, str(error), seconds)
 
     def _scored(self, task: Task, model: PlannedModel, kind: str, name: str, begun: float) -> Trial:
         if isinstance(model, Candidate):
@@ -84,7 +84,8 @@ class Bench:
         yield from map(self.score, tasks)
 
 
-def _failed(task: Task, why: str, seconds: float) -> Trial:
+def failed(task: Task, why: str, seconds: float) -> Trial:
+    """The trial of a point that has no score."""
     return Trial(
         number=task.number,
         kind="point",

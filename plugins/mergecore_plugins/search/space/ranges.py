@@ -37,6 +37,8 @@ class Space:
     slots: tuple[Slot, ...]
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By the name of a choice, its options in words."""
+    groups: Sequence[tuple[Tagged, int]] = ()
+    """Ranges with a number for each group of layers, and how many groups they have."""
 
     @property
     def dimensions(self) -> tuple[Dimension, ...]:
@@ -145,7 +147,7 @@ def space_of(documents: Sequence[Document]) -> Space:
                 what = "a range cannot stand in 'search', which says how to search"
                 reader.problems.add(ConfigError("E104", what, place=one.place, hint="write one value"))
     reader.problems.raise_any()
-    return Space(tuple(documents), tuple(reader.slots), reader.labels)
+    return Space(tuple(documents), tuple(reader.slots), reader.labels, reader.groups)
 
 
 def _outermost(tagged: Sequence[Tagged]) -> list[Tagged]:
@@ -164,6 +166,7 @@ class _Reader:
         self.problems = Collector()
         self.slots: list[Slot] = []
         self.labels: dict[str, Sequence[str]] = {}
+        self.groups: list[tuple[Tagged, int]] = []
         self._by_place: dict[tuple[str, int | None, int | None], str] = {}
         self._named: dict[str, tuple[Range | Choice, Tagged]] = {}
 
@@ -178,6 +181,8 @@ class _Reader:
                 self._add_choice(said, name, index, document, tagged, inner)
             else:
                 dimensions, fill = _of_range(said, name)
+                if said.groups > 1:
+                    self.groups.append((tagged, said.groups))
                 self.slots.append(Slot(index, tagged.path, dimensions, fill, tagged))
 
     def _unnamed(self, index: int, document: Document, tagged: Tagged) -> str:
