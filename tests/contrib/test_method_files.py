@@ -242,6 +242,9 @@ def test_its_parameters_are_shown_and_checked(models: Path, cli: Cli) -> None:
     shown = cli("methods", "show", "metagpt").out
     assert "metagpt: Task vectors weighted by their squared norms." in shown
     assert " lambda " in shown
+    assert "comes with" in shown
+    assert "metagpt.py\n" in shown.partition("comes with")[2]
+    assert "built-in" not in shown
     Path("emr.yml").write_text(EMR.replace("scale", "scael"))
     assert "emr has no parameter 'scael'; did you mean 'scale'?" in cli("plan", "emr.yml").err
 

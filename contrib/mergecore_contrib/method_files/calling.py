@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ def as_method(one: Function, params_class: type[Params], file: Path, version: st
         name=one.name,
         merge=merge,
         params=params_class,
-        summary=one.summary if len(one.summary) <= 59 else one.summary[:55] + " ...",
+        summary=textwrap.shorten(one.summary, 59, placeholder=" ..."),
         family="From files",
         space="apart" if apart else "weight",
         base="optional" if one.base == "first" else one.base,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -55,13 +56,19 @@ def method_as_text(method: MergeMethod[Any], plugin: Plugin) -> tuple[str, str]:
         f"  needs      {needs(method)}; works on {works_on}",
         f"  cost       {cost}, {'whole tensors' if method.needs_whole_tensors else 'blocks'} in memory",
         f"  result     the same bytes {'on any machine' if method.reproducible == 'bitwise' else 'on one machine'}",
-        f"  comes with {plugin.origin}",
+        f"  comes with {_origin(method, plugin)}",
         "",
         "  parameters",
         *parameters_as_text(method.params),
     ]
     example = textwrap.indent(textwrap.dedent(method.example).strip(), "    ")
     return "\n".join(lines), f"\n  example\n\n{example}" if example else ""
+
+
+def _origin(method: MergeMethod[Any], plugin: Plugin) -> str:
+    """The package that it comes with, or the file: a method of a file has a version of its own."""
+    file = getattr(sys.modules.get(method.merge.__module__), "__file__", None)
+    return printable(str(file)) if method.version and file else plugin.origin
 
 
 def method_as_json(method: MergeMethod[Any]) -> dict[str, Json]:
