@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,8 @@ def open_local(reference: ModelReference, options: OpenOptions) -> Checkpoint:
     path = local_path(reference.path)
     if not _exists(path):
         hint = f"write models of the hub as 'owner/name' or '{HUB}owner/name'"
+        if word := re.match(r"[A-Za-z][\w.+-]+:", reference.path):
+            hint = f"if '{word[0]}' is what a plugin understands, install it; {hint}"
         if not path.is_absolute():
             hint = f"{hint}; relative paths start at {Path.cwd()}"
         wanted = "file" if _is_file_name(path) else "directory"

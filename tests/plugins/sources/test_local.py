@@ -90,6 +90,11 @@ def test_a_path_that_is_not_there(path: str) -> None:
     )
 
 
+def test_a_word_before_a_colon_may_be_that_of_a_plugin_which_is_not_installed() -> None:
+    text = r"'zoo:first': no such directory\. Hint: if 'zoo:' is what a plugin understands, install it; write models"
+    refusal(ModelReference("zoo:first"), "E701", text)
+
+
 def test_another_file_is_no_model(working_directory: Path) -> None:
     (working_directory / "notes.txt").write_text("")
     refusal(ModelReference("notes.txt"), "E201", r"'notes\.txt': expected a folder, or a file of tensors")
