@@ -29,7 +29,7 @@ def faults(answers: dict[str, str]) -> list[str]:
 
 def _faults_of_name(name: str, kind: str, project: str) -> list[str]:
     if not re.fullmatch(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*", name):
-        near = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-0123456789")
+        near = re.sub(r"[^a-z0-9]+", "-", name.lower()).lstrip("-0123456789").rstrip("-")
         hint = f"; '{near}' would do" if near else ""
         return [f"name '{name}': small letters and digits are expected, a letter first, - or _ between them{hint}"]
     bare = re.sub(r"^mergecore[_-]", "", name)

@@ -105,6 +105,7 @@ def test_a_name_that_git_has_in_another_encoding_is_read(
     ("name", "why"),
     [
         ("3d", "small letters and digits are expected, a letter first, - or _ between them; 'd' would do"),
+        ("Mid_Point.2", "a letter first, - or _ between them; 'mid-point-2' would do"),
         ("Mid Point", "a letter first, - or _ between them; 'mid-point' would do"),
         ("é", "small letters and digits are expected, a letter first, - or _ between them"),
         ("", "small letters and digits are expected, a letter first, - or _ between them"),
