@@ -24,11 +24,6 @@ def tiny_llamas(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_checkpoint(folder / name, moved, llama_config(4))
         added = ["<s>", "<|user|>" if name == "math" else "</s>"]
         (folder / name / "tokenizer.json").write_text(json.dumps(tokenizer_json("BPE", "aehint", added)))
-    for seed, name in enumerate(("seeing", "seeing-more")):
-        write_checkpoint(
-            folder / name, seeing(seed), {"model_type": "seeing", "text_config": llama_config(2)}
-        )
-    write_checkpoint(folder / "speaking", llama(2, seed=5), llama_config(2))
     write_adapter(folder / "style", "q_proj", 2)
     write_adapter(folder / "tone", "v_proj", 3)
     write_run(folder / "run", 1000, 1500, 2000, 2500, 3000, tokens=4000)
@@ -48,10 +43,3 @@ def write_adapter(folder: Path, target: str, rank: int) -> None:
     save_file(tensors, folder / "adapter_model.safetensors")
     config = {"peft_type": "LORA", "r": rank, "lora_alpha": 2, "base_model_name_or_path": "base"}
     (folder / "adapter_config.json").write_text(json.dumps(config))
-
-
-def seeing(seed: int) -> dict[str, Tensor]:
-    """A model of text, vision and a projector between them."""
-    text = {f"language_model.{name}": one for name, one in llama(2, seed=seed).items()}
-    vision = {f"vision_tower.layers.{i}.{part}.weight": torch.ones(2) for i in range(2) for part in "qkv"}
-    return {**text, **vision, "multi_modal_projector.weight": torch.ones(2)}

@@ -68,10 +68,9 @@ def practice(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def workplace(tmp_path: Path, practice: Path, tiny_llamas: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with the models that a reader has, and what stands for models of the reader's own."""
+    """The current folder, with the models that a reader has, and what stands for a run of the reader's own."""
     shutil.copytree(practice, tmp_path, dirs_exist_ok=True)
-    for name in ("seeing", "seeing-more", "speaking", "run"):
-        shutil.copytree(tiny_llamas / name, tmp_path / name)
+    shutil.copytree(tiny_llamas / "run", tmp_path / "run")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -95,6 +94,8 @@ def test_snippets_run_in_the_order_of_their_page(
                 words, to = (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, "")
                 outcome = cli(*words[1:])
             assert outcome.code == 0, f"{words}\n{outcome.err}"
+            missing = [line for line in printed(snippet) if line not in outcome.out.splitlines()]
+            assert not missing, f"{words} does not print {missing}, but\n{outcome.out}"
             if to:
                 Path(to).write_text(outcome.out, encoding="utf8")
         if snippet.language == "python":
@@ -118,6 +119,14 @@ def commands(snippet: Snippet, number: int) -> Iterator[list[str]]:
             yield shlex.split(line.removeprefix("$ "))
         elif line.startswith("$ "):
             assert line.split()[1] in ("make", "pip"), f"'{line}' is not tried by any test"
+
+
+def printed(snippet: Snippet) -> list[str]:
+    """What a snippet shows below its only command; an ellipsis stands for lines that it leaves out."""
+    first, *lines = snippet.text.splitlines() or [""]
+    if snippet.language != "console" or not first.startswith("$ ") or any(one[:2] == "$ " for one in lines):
+        return []
+    return [line for line in lines if line.strip() not in ("", "…")]
 
 
 def run_python(text: str, script: Path) -> None:
@@ -145,7 +154,11 @@ PRACTICE = re.compile(r"(?<![\w/-])(?:\./)?(?:base|code|math|style|tone)(?=[\s,/
 """Folders that nobody has who has not made them."""
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "how-to").glob("*.md")), ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [one for one in PAGES if one.parent.name in ("how-to", "reference")],
+    ids=lambda page: f"{page.parent.name}/{page.stem}",
+)
 def test_a_guide_that_names_models_says_where_to_get_them(page: Path) -> None:
     runs = "\n".join(one.text for one in snippets(page) if one.language in ("console", "yaml", "python"))
     named = re.findall(r"(?:model: |mergecore [\w-]+ (?:\w+ )?)" + PRACTICE.pattern, runs)
