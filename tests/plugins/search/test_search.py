@@ -9,8 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +19,10 @@ from fixture_types import Cli
 from near_evaluator import CONFIG
 from tiny import read_tensors, write_llama
 
-from mergecore import Checkpoint, MergeError, ModelSource, Registry, plan
+from mergecore import Checkpoint, ModelSource, Registry, plan
 from mergecore.types import ModelReference, OpenOptions
 from mergecore_plugins.search.judging.bench import Asked
 from mergecore_plugins.search.judging.candidates import opening_once
-from mergecore_plugins.search.judging.workers import InProcesses
 from mergecore_plugins.search.searching import Prepared, prepared
 
 HELD_OUT = f"{CONFIG}  holdout: {{data: 1}}\n"
@@ -154,22 +151,6 @@ def test_several_processes_come_to_the_same_end(cli: Cli) -> None:
     outcome = cli("search", "s.yml", "two", "--no-write", "--threads", "1", "--jobs", "2")
     assert outcome.code == 0, outcome.err
     assert history("two") == history("one")
-
-
-def test_a_process_that_dies_ends_the_search_which_can_go_on() -> None:
-    class Dead:
-        def submit(self, *given: object) -> Future[object]:
-            future: Future[object] = Future()
-            future.set_exception(BrokenProcessPool())
-            return future
-
-    pool = InProcesses(Asked("s.yml"), (), 2, [Dead()])  # type: ignore[list-item]
-    with pytest.raises(MergeError, match="a process that scores models died") as caught:
-        list(pool([_task({"number": 0, "point": {}})]))
-    assert (caught.value.code, caught.value.hint) == (
-        "E408",
-        "use fewer --jobs, or free some memory; then --resume",
-    )
 
 
 def test_without_a_signal_nothing_beats_the_average(cli: Cli) -> None:
