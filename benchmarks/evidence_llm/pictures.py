@@ -58,7 +58,8 @@ def _line(row: Row, y: int, average: float | None) -> list[str]:
     name = "averaging" if row.name == AVERAGE else row.name
     parts = [f'<text x="{LEFT - 12}" y="{y + 4}" text-anchor="end">{escape(name)}</text>']
     if average is not None and row.name != AVERAGE:
-        low, high = _x(average + row.low), _x(average + row.high)
+        own = mean(row.tuned) - row.gain  # averaging, with the seeds of this row
+        low, high = _x(own + row.low), _x(own + row.high)
         parts.append(
             f'<line class="interval" x1="{low:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}" opacity="0.35"/>'
         )

@@ -35,9 +35,10 @@ class Family:
 
 @dataclass(frozen=True)
 class Row:
-    """A method over all seeds of a family."""
+    """A method over the seeds of a family that it was scored with."""
 
     name: str
+    families: Sequence[Family]
     tuned: Sequence[float]
     default: Sequence[float]
     gain: float  # against averaging, and the interval of it
@@ -54,9 +55,9 @@ class Row:
 
 
 def rows(families: Sequence[Family]) -> list[Row]:
-    """The methods that were scored with every seed, the best first."""
-    names = [name for name in families[0].outcomes if all(name in one.outcomes for one in families)]
-    made = [_row(name, families) for name in names]
+    """The methods, each over the seeds that it was scored with, the best first."""
+    names = dict.fromkeys(name for one in families for name in one.outcomes)
+    made = [_row(name, [one for one in families if name in one.outcomes]) for name in names]
     return sorted(made, key=lambda row: -mean(row.tuned))
 
 
@@ -102,6 +103,7 @@ def _row(name: str, families: Sequence[Family]) -> Row:
     low, high = interval(families, tuned, average)
     return Row(
         name,
+        families,
         [one.normalised(tuned(one)) for one in families],
         [one.normalised(one.outcomes[name].default) for one in families],
         mean(one.normalised(tuned(one)) - one.normalised(average(one)) for one in families),
@@ -131,6 +133,7 @@ def _methods(families: Sequence[Family]) -> str:
         "picked",
         "at defaults, %",
         *tasks,
+        "seeds",
     )
     lines = []
     for row in rows(families):
@@ -144,9 +147,10 @@ def _methods(families: Sequence[Family]) -> str:
                 row.picked,
                 _spread(row.default),
                 *(
-                    _spread([one.outcomes[row.name].tuned.accuracy[task] for one in families])
+                    _spread([one.outcomes[row.name].tuned.accuracy[task] for one in row.families])
                     for task in tasks
                 ),
+                f"{len(row.families)}",
             )
         )
     base = [one.normalised(one.base) for one in families]
@@ -157,10 +161,7 @@ def _methods(families: Sequence[Family]) -> str:
 
 
 def _curves(families: Sequence[Family]) -> str:
-    curves = {
-        name: [one.outcomes[name].validation for one in families]
-        for name in (row.name for row in rows(families))
-    }
+    curves = {row.name: [one.outcomes[row.name].validation for one in row.families] for row in rows(families)}
     scaled = {name: those for name, those in curves.items() if those[0]}
     if not scaled:
         return ""

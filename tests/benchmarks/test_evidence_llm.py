@@ -301,6 +301,27 @@ def test_what_a_search_found_is_in_the_table() -> None:
     assert "| lambda 0.93; lambda 0.93 | 50.0 ± 0.0 |" in text
 
 
+def test_a_method_is_compared_with_averaging_over_the_seeds_that_it_has() -> None:
+    """With the first seed alone averaging has 50 %; with the second, which ties lacks, 75."""
+    one = family()
+    better = {
+        name: replace(of, tuned=result("1111", "1000")) for name, of in one.outcomes.items() if name != "ties"
+    }
+    other = replace(one, seed=1, outcomes=better)
+    made_rows = {row.name: row for row in rows([one, other])}
+    assert (made_rows["ties"].tuned, made_rows["ties"].gain, len(made_rows["ties"].families)) == (
+        [75.0],
+        25.0,
+        1,
+    )
+    assert made_rows["linear"].tuned == [50.0, 75.0]
+    table = (
+        report({"whole": [one, other]}).partition("| seeds |")[2].partition("Right answers")[0].splitlines()
+    )
+    seeds = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in table if "|" in line}
+    assert (seeds["ties"], seeds["dare_ties"], seeds["**averaging** (linear)"]) == ("1", "2", "2")
+
+
 def test_tables_and_the_picture_show_every_method() -> None:
     text = report({"whole": [family(), family()]})
     assert "| ties | 75.0 ± 0.0 | +25.0 " in text
