@@ -179,9 +179,9 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _picked(outcomes: Sequence[Outcome]) -> str:
-    """What was picked with each seed: the point of a search, or a scale."""
+    """What was picked: every point that searches found, or the least and the largest scale."""
     if any(one.found for one in outcomes):
-        return "; ".join(one.found for one in outcomes)
+        return "; ".join(dict.fromkeys(one.found for one in outcomes))
     scales = [one.scale for one in outcomes if one.scale is not None]
     if not scales:
         return "none to pick"
