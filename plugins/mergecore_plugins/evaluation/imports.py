@@ -24,12 +24,18 @@ def importing_beside(file: Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(str(folder))
-        for name in sys.modules.keys() - before:
-            module, top = sys.modules[name], name.partition(".")[0]
-            places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
-            paths = [path for one in places if one for path in (Path(one), *Path(one).parents)]
-            if folder / f"{top}.py" in paths or folder / top in paths:
-                del sys.modules[name]
+        new = sys.modules.keys() - before
+        # Inner namespaces ask their package where they lie, so that none may go before all have answered.
+        for name in [name for name in new if _lies_in(folder, name)]:
+            del sys.modules[name]
+
+
+def _lies_in(folder: Path, name: str) -> bool:
+    """Whether an imported module is one of this folder, or of a package in it."""
+    module, top = sys.modules[name], name.partition(".")[0]
+    places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+    paths = [path for one in places if one for path in (Path(one), *Path(one).parents)]
+    return folder / f"{top}.py" in paths or folder / top in paths
 
 
 def imported_files(file: Path, beside: Sequence[Path] = ()) -> list[Path]:
