@@ -5,6 +5,7 @@ The first line says which search it is.  A line that was torn while it was writt
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -119,13 +120,12 @@ def held(path: Path) -> BinaryIO:
     file = path.open("a+b")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        hint = "wait for it, or stop it"
-        what = "another process is searching in this folder"
-        raise OutputError("E506", what, place=str(path.parent), hint=hint) from error
-    except OSError:
-        pass  # where there are no locks, nobody can tell
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):  # else there are no locks
+            file.close()
+            hint = "wait for it, or stop it"
+            what = "another process is searching in this folder"
+            raise OutputError("E506", what, place=str(path.parent), hint=hint) from error
     return file
 
 
