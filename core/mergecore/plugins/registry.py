@@ -358,7 +358,7 @@ class Registry:
             if plugin.status in _UNUSABLE:
                 return _refusal(f"{WORD_OF[kind]} '{plain}'", plugin)
         known = [claim.offer.name for claim in self._winners(kind)]
-        hint = f"installed: {', '.join(known)}" if kind is not MergeMethod else _LIST
+        hint = _LISTED.get(kind) or f"installed: {', '.join(known)}"
         near = did_you_mean(name, known)
         if near and _is_slip(name, known):
             return ConfigError("E108", f"unknown {WORD_OF[kind]} '{name}'{near}", hint=hint)
@@ -377,7 +377,7 @@ class Registry:
 # ---- words -------------------------------------------------------------------------------------------------
 
 _UNUSABLE = ("broken", "blocked")
-_LIST = "`mergecore methods list` shows those that are installed"
+_LISTED: Mapping[type, str] = {MergeMethod: "`mergecore methods list` shows those that are installed"}
 _OR_FILE: Mapping[type, str] = {MergeMethod: ", or name its file in MERGECORE_METHOD_FILES"}
 """Where a value can come from that no package has."""
 
